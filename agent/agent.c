@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/agent.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <signal.h>
+#include <string.h>
+
+#include "agent/collect/collect.h"
+#include "agent/spool/spool.h"
+#include "agent/status.h"
+#include "agent/uplink/uplink.h"
+#include "common/base/ensure.h"
+#include "common/base/fault.h"
+#include "common/base/file.h"
+#include "common/base/text.h"
+#include "common/log/log.h"
+#include "common/loop/loop.h"
+#include "common/rpc/rpc.h"
+
+struct agent {
+    const struct agent_options *options;
+    struct settings reloaded;         /* owned; in use when `settings` points here */
+    const struct settings *settings;
+    char digest[65];
+    wall_us started;
+
+    struct loop *loop;
+    struct loop_signals signals;
+    struct loop_timer round;
+    mono_us round_due;
+    int64_t interval_us;              /* the hub's wish, or the settings' */
+    int64_t hub_interval_us;
+    bool has_rpc;
+    bool is_stopping;
+    bool has_status_failed;           /* said once */
+
+    struct collect_host host;
+    struct collect *collect;
+    struct spool *spool;
+    struct uplink *uplink;
+};
+
+void agent_tame_malloc(void)
+{
+    /* An arena for each thread of core's would hold more memory than the agent. */
+    (void) mallopt(M_ARENA_MAX, 2);
+    (void) mallopt(M_MMAP_THRESHOLD, 128 << 10);
+    (void) mallopt(M_TRIM_THRESHOLD, 128 << 10);
+}
+
+/* ---- settings into options ---- */
+
+static struct collect_options collect_options_of(const struct settings *settings)
+{
+    return (struct collect_options){
+        .root = settings->collect_root,
+        .enable = (const char *const *) settings->collect_enable.items,
+        .n_enable = settings->collect_enable.n_items,
+        .disable = (const char *const *) settings->collect_disable.items,
+        .n_disable = settings->collect_disable.n_items,
+        .per_cpu = settings->collect_per_cpu,
+        .max_series = settings->collect_max_series,
+        .statvfs_timeout_us = settings->collect_filesystem_timeout,
+    };
+}
+
+static struct uplink_pace pace_of(const struct settings *settings)
+{
+    return (struct uplink_pace){
+        .spread_us = settings->uplink_reconnect_spread,
+        .backoff_us = settings->uplink_backoff,
+        .max_backoff_us = settings->uplink_max_backoff,
+        .keepalive_us = settings->uplink_keepalive,
+    };
+}
+
+static void apply_log(const struct settings *settings)
+{
+    log_init(&(struct log_options){
+        .level = (enum log_level) settings->log_level,
+        .format = (enum log_format) settings->log_format,
+        .fd = 2,
+    });
+}
+
+/* ---- rounds ---- */
+
+static void write_status(struct agent *agent)
+{
+    struct status_facts facts = {
+        .hub = agent->options->settings->hub,
+        .settings_digest = agent->digest,
+        .started = agent->started,
+        .interval_us = agent->interval_us,
+    };
+    int r;
+
+    collect_get_totals(agent->collect, &facts.collect);
+    spool_get_ledger(agent->spool, &facts.spool);
+    uplink_get_status(agent->uplink, &facts.uplink);
+    r = status_write(agent->options->settings->state_dir, &facts);
+    if (r && !agent->has_status_failed)
+        log_event(LOG_WARN, "status_unwritable", LOG_S("directory", agent->options->settings->state_dir),
+                  LOG_S("error", strerror(-r)));
+    agent->has_status_failed = r != 0;
+}
+
+static void run_round(struct agent *agent)
+{
+    struct spool_ledger ledger;
+    struct spool_scrape sample;
+
+    spool_get_ledger(agent->spool, &ledger);
+    collect_set_ledger(agent->collect, &ledger);
+    /* A fault is in the log, and the next round may do better. */
+    if (collect_run(agent->collect, &sample) != 0)
+        return;
+    if (spool_put(agent->spool, &sample) != 0)
+        return;
+    uplink_kick(agent->uplink);
+}
+
+/* Rounds keep their beat; those that were slept through are left out. */
+static void arm_round(struct agent *agent)
+{
+    int64_t now_us = clock_mono().us;
+
+    agent->round_due.us += agent->interval_us;
+    if (agent->round_due.us < now_us)
+        agent->round_due.us = now_us + agent->interval_us;
+    ensure(loop_timer_arm(agent->loop, &agent->round, agent->round_due) == 0);
+}
+
+static void on_round(struct loop_timer *timer)
+{
+    struct agent *agent = timer->ctx;
+
+    run_round(agent);
+    write_status(agent);
+    arm_round(agent);
+}
+
+static void set_interval(struct agent *agent)
+{
+    int64_t interval_us =
+        agent->hub_interval_us ? agent->hub_interval_us : agent->settings->interval;
+
+    if (interval_us == agent->interval_us)
+        return;
+    agent->interval_us = interval_us;
+    if (agent->is_stopping)
+        return;
+    agent->round_due = clock_mono();
+    arm_round(agent);
+}
+
+static void on_interval(void *ctx, int64_t interval_us)
+{
+    struct agent *agent = ctx;
+    char text[TEXT_DURATION_BYTES];
+
+    if (interval_us != agent->hub_interval_us)
+        log_event(LOG_INFO, "interval_asked",
+                  LOG_S("interval", interval_us ? text_of_duration_us(interval_us, text) : "own"));
+    agent->hub_interval_us = interval_us;
+    set_interval(agent);
+}
+
+/* ---- signals ---- */
+
+static void on_drained(void *ctx)
+{
+    struct agent *agent = ctx;
+
+    loop_stop(agent->loop);
+}
+
+static void stop(struct agent *agent, int number)
+{
+    if (agent->is_stopping) {
+        loop_stop(agent->loop); /* asked twice */
+        return;
+    }
+    log_event(LOG_INFO, "stopping", LOG_S("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
+    agent->is_stopping = true;
+    loop_timer_disarm(agent->loop, &agent->round);
+    uplink_drain(agent->uplink, agent->settings->uplink_drain);
+}
+
+static void apply_reload(struct agent *agent, struct settings *settings)
+{
+    CLEANUP(buf_deinit) struct buf fixed = { 0 };
+    struct collect_options collect = collect_options_of(settings);
+    struct uplink_pace pace = pace_of(settings);
+
+    /* What needs a restart is as the agent was started until then. */
+    conf_diff_fixed(&settings_table, agent->options->settings, settings, &fixed);
+    if (fixed.len > 0)
+        log_event(LOG_WARN, "restart_needed", LOG_S("settings", buf_text(&fixed)));
+    apply_log(settings);
+    ensure(collect_configure(agent->collect, &collect) == 0); /* settings_load() knows the names */
+    spool_set_limit(agent->spool, settings->spool_memory_size);
+    uplink_set_pace(agent->uplink, &pace, settings->interval);
+
+    settings_free(&agent->reloaded);
+    agent->reloaded = *settings;
+    agent->settings = &agent->reloaded;
+    set_interval(agent);
+}
+
+static void reload(struct agent *agent)
+{
+    struct settings settings = { 0 };
+    struct conf_error error;
+    int r = settings_load(&settings, agent->options->sources, &error);
+
+    if (r) {
+        log_event(LOG_ERROR, "reload_refused",
+                  LOG_S("error", r < 0 ? "the settings could not be read" : error.text));
+        return;
+    }
+    apply_reload(agent, &settings);
+    if (settings_digest(agent->settings, agent->digest) == 0)
+        log_event(LOG_INFO, "reloaded", LOG_S("settings_sha256", agent->digest));
+}
+
+static void on_signal(struct loop_signals *signals, int number)
+{
+    if (number == SIGHUP)
+        reload(signals->ctx);
+    else
+        stop(signals->ctx, number);
+}
+
+/* ---- life ---- */
+
+static void agent_close(struct agent *agent)
+{
+    if (agent->loop) {
+        loop_timer_disarm(agent->loop, &agent->round);
+        loop_signals_remove(agent->loop, &agent->signals);
+    }
+    agent->uplink = uplink_free(agent->uplink);
+    if (agent->has_rpc)
+        rpc_deinit();
+    agent->collect = collect_free(agent->collect);
+    agent->spool = spool_free(agent->spool);
+    agent->loop = loop_free(agent->loop);
+    settings_free(&agent->reloaded);
+}
+
+static int agent_open(struct agent *agent)
+{
+    static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, 0 };
+    const struct settings *settings = agent->settings;
+    struct collect_options collect = collect_options_of(settings);
+    int r;
+
+    r = loop_new(&agent->loop);
+    if (r)
+        return pass(r);
+    agent->signals = (struct loop_signals){ .fn = on_signal, .ctx = agent };
+    r = loop_signals_add(agent->loop, &agent->signals, numbers);
+    if (r)
+        return pass(r);
+    /* Its threads come after the signals are blocked. */
+    r = rpc_init();
+    if (r)
+        return fold(r);
+    agent->has_rpc = true;
+    r = collect_new(&agent->collect, &collect);
+    if (r)
+        return r < 0 ? pass(r) : AGENT_NO_ROOT;
+    r = spool_new(&agent->spool, settings->spool_memory_size);
+    if (r)
+        return pass(r);
+    collect_read_host(settings->collect_root, &agent->host);
+    return pass(uplink_new(&agent->uplink,
+                           &(struct uplink_options){
+                               .loop = agent->loop,
+                               .spool = agent->spool,
+                               .hub = settings->hub,
+                               .server_name = settings->server_name[0] ? settings->server_name
+                                                                       : NULL,
+                               .identity = settings->identity,
+                               .is_tls13_only = settings->tls_min_version == SETTINGS_TLS_1_3,
+                               .interval_us = settings->interval,
+                               .pace = pace_of(settings),
+                               .host = &agent->host,
+                               .on_interval = on_interval,
+                               .on_drained = on_drained,
+                               .ctx = agent,
+                           }));
+}
+
+static void say_goodbye(struct agent *agent)
+{
+    struct uplink_status uplink;
+    struct spool_ledger ledger;
+
+    spool_get_ledger(agent->spool, &ledger);
+    uplink_get_status(agent->uplink, &uplink);
+    log_event(LOG_INFO, "stopped", LOG_U("produced", ledger.produced_samples),
+              LOG_U("acknowledged", ledger.acknowledged_samples),
+              LOG_U("dropped", ledger.dropped_samples), LOG_U("lost", ledger.queued_samples),
+              LOG_S("last_reason", uplink.error_reason));
+}
+
+static int run(struct agent *agent)
+{
+    const struct settings *settings = agent->settings;
+    int r;
+
+    r = agent_open(agent);
+    if (r)
+        return r < 0 ? pass(r) : r;
+    /* Without one the agent still works: only `status` has nothing to read. */
+    r = file_make_directories(settings->state_dir, 0750);
+    if (r < 0)
+        return pass(r);
+    agent->started = clock_wall();
+    agent->interval_us = settings->interval;
+    agent->round = (struct loop_timer){ .fn = on_round, .ctx = agent };
+    log_event(LOG_INFO, "started", LOG_S("version", SENTINEL_VERSION),
+              LOG_S("hub", settings->hub), LOG_S("identity", settings->identity),
+              LOG_S("settings_sha256", agent->digest));
+
+    r = uplink_start(agent->uplink);
+    if (r)
+        return pass(r);
+    agent->round_due = clock_mono();
+    r = loop_timer_arm(agent->loop, &agent->round, agent->round_due);
+    if (r)
+        return pass(r);
+    r = loop_run(agent->loop);
+    write_status(agent);
+    say_goodbye(agent);
+    return pass(r);
+}
+
+int agent_run(const struct agent_options *options)
+{
+    struct agent agent = { .options = options, .settings = options->settings };
+    int r;
+
+    apply_log(options->settings);
+    (void) signal(SIGPIPE, SIG_IGN);
+    r = settings_digest(options->settings, agent.digest);
+    if (r)
+        return pass(r);
+    r = run(&agent);
+    agent_close(&agent);
+    return r < 0 ? pass(r) : r;
+}

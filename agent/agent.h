@@ -1,0 +1,36 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Agent: makes, wires and runs the parts of sentinel-agent.
+ *
+ *     timer -> collect -> spool -> uplink -> hub
+ *
+ * One loop thread does all of it. SIGTERM and SIGINT stop: no more rounds, what is queued is sent, and its acknowledgement waited
+ * for up to uplink.drain. SIGHUP loads the settings anew; what is wrong with them is logged, and the old ones stay. Each
+ * round ends with a new status.json in the state directory.
+ *
+ * Start here: agent_run().
+ */
+
+#include "agent/settings.h"
+#include "common/base/cleanup.h"
+
+/* In the state directory. */
+#define AGENT_STATUS_FILE "status.json"
+
+struct agent_options {
+    const struct settings *settings;
+    const struct settings_sources *sources; /* where they came from, for a reload */
+};
+
+enum agent_outcome {
+    AGENT_OK = 0,
+    AGENT_NO_ROOT, /* collect.root cannot be opened */
+};
+
+/* Runs until it is told to stop. Outcomes: AGENT_NO_ROOT. */
+int agent_run(const struct agent_options *options) MUST_USE;
+
+/* Before any thread starts: few arenas, so that resident memory stays small. */
+void agent_tame_malloc(void);

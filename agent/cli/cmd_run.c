@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sentinel-agent run [--hub HOST:PORT] [--identity DIR] [--interval 10s] [--state-dir D] [--config F] */
+#include "agent/agent.h"
+#include "agent/cli/cmd.h"
+
+int cmd_run(int argc, char **argv)
+{
+    static const struct cmd cmd = {
+        .usage = "run [--hub HOST:PORT] [--identity DIR] [--interval 10s] [--state-dir D] "
+                 "[--config F]",
+        .help = "Collects, and streams to the hub, until SIGTERM. SIGHUP loads the settings anew.",
+        .has_settings = true,
+    };
+    CLEANUP(cmd_line_deinit) struct cmd_line line = { 0 };
+    int code = CLI_FAILURE;
+    int r;
+
+    if (cmd_parse(argc, argv, &cmd, &line, &code))
+        return code;
+    if (!line.settings.hub[0])
+        return cmd_fail(CLI_USAGE, "run: no hub; give --hub HOST:PORT, or `hub:` in %s",
+                        line.config ? line.config : SETTINGS_DEFAULT_FILE);
+    r = agent_run(&(struct agent_options){ .settings = &line.settings, .sources = &line.sources });
+    if (r == AGENT_NO_ROOT)
+        return cmd_fail(CLI_NOT_FOUND, "collect.root: %s cannot be opened",
+                        line.settings.collect_root);
+    return r ? CLI_FAILURE : CLI_OK;
+}

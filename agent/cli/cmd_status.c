@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sentinel-agent status [--state-dir D] [--json]: reads status.json, which a running agent writes each interval. */
+#include <errno.h>
+#include <signal.h>
+#include <sys/types.h>
+
+#include "agent/agent.h"
+#include "agent/cli/cmd.h"
+#include "common/base/file.h"
+#include "common/base/text.h"
+#include "common/json/json.h"
+
+#define MAX_STATUS_BYTES (64u << 10)
+
+/* Rounds that may be missing before an agent counts as gone. */
+#define LATE_ROUNDS 3
+
+static const char *text_at(const struct json *object, const char *key)
+{
+    return json_get_text(json_member(object, key), "-");
+}
+
+static long long number_at(const struct json *object, const char *key)
+{
+    return (long long) json_get_i64(json_member(object, key), 0);
+}
+
+static bool is_running(const struct json *status)
+{
+    int64_t interval_us =
+        (int64_t) (json_get_f64(json_member(status, "interval_s"), 10) * 1000000.0);
+    int64_t pid = json_get_i64(json_member(status, "pid"), 0);
+    wall_us time;
+
+    if (pid <= 0 || (kill((pid_t) pid, 0) < 0 && errno == ESRCH))
+        return false;
+    if (text_to_time(text_at(status, "time"), clock_wall(), &time))
+        return false;
+    return clock_wall().us - time.us <= LATE_ROUNDS * interval_us + 5000000;
+}
+
+static void print_hub(const struct json *hub, struct buf *to)
+{
+    const struct json *error = json_member(hub, "last_error");
+    double offset_s = json_get_f64(json_member(hub, "clock_offset_s"), 0);
+
+    buf_printf(to, "hub        %s %s since %s\n", text_at(hub, "target"), text_at(hub, "state"),
+               text_at(hub, "since"));
+    if (text_at(hub, "peer")[0])
+        buf_printf(to, "           at %s, version %s, clock %+.3f s\n", text_at(hub, "peer"),
+                   text_at(hub, "version"), offset_s);
+    buf_printf(to, "last ack   %s\n", text_at(hub, "last_ack"));
+    if (json_member(error, "code"))
+        buf_printf(to, "last error %s %s: %s%s\n", text_at(error, "code"), text_at(error, "reason"),
+                   text_at(error, "message"),
+                   json_get_bool(json_member(error, "needs_attention"), false)
+                       ? " (does not get better by itself)"
+                       : "");
+    if (json_get_text(json_member(hub, "next_attempt"), NULL))
+        buf_printf(to, "next try   %s\n", text_at(hub, "next_attempt"));
+}
+
+static void print_text(const struct json *status, bool is_alive, struct buf *to)
+{
+    const struct json *spool = json_member(status, "spool");
+    const struct json *collect = json_member(status, "collect");
+    char size[TEXT_SIZE_BYTES];
+
+    buf_printf(to, "agent      %s version %s, pid %lld, as of %s\n",
+               is_alive ? "running," : "NOT RUNNING,", text_at(status, "version"),
+               number_at(status, "pid"), text_at(status, "time"));
+    print_hub(json_member(status, "hub"), to);
+    buf_printf(to, "samples    %lld produced, %lld acknowledged, %lld queued, %lld dropped\n",
+               number_at(spool, "produced_samples"), number_at(spool, "acknowledged_samples"),
+               number_at(spool, "queued_samples"), number_at(spool, "dropped_samples"));
+    buf_printf(to, "queue      %lld batches, %s\n", number_at(spool, "queued_batches"),
+               text_of_size((uint64_t) number_at(spool, "queued_bytes"), size));
+    buf_printf(to, "collect    %lld series, %lld rounds, %lld errors, last round %.1f ms\n",
+               number_at(collect, "series"), number_at(collect, "rounds"),
+               number_at(collect, "errors"),
+               json_get_f64(json_member(collect, "last_round_s"), 0) * 1000);
+}
+
+int cmd_status(int argc, char **argv)
+{
+    static const struct cmd cmd = {
+        .usage = "status [--state-dir D] [--json]",
+        .help = "What the running agent says about itself. Exits with 3 when there is no status, with "
+                "5 when the agent no longer runs or has no stream to the hub.",
+        .has_json = true,
+        .has_settings = true,
+    };
+    CLEANUP(cmd_line_deinit) struct cmd_line line = { 0 };
+    CLEANUP(buf_deinit) struct buf path = { 0 }, content = { 0 }, text = { 0 };
+    CLEANUP(json_freep) struct json *status = NULL;
+    struct json_error error;
+    bool is_alive;
+    int code = CLI_FAILURE;
+    int r;
+
+    if (cmd_parse(argc, argv, &cmd, &line, &code))
+        return code;
+    buf_printf(&path, "%s/" AGENT_STATUS_FILE, line.settings.state_dir);
+    r = file_read(buf_text(&path), MAX_STATUS_BYTES, &content);
+    if (r == FILE_ABSENT)
+        return cmd_fail(CLI_NOT_FOUND, "%s is not there: no agent runs with this state directory",
+                        buf_text(&path));
+    if (r == FILE_DENIED)
+        return cmd_fail(CLI_DENIED, "%s may not be read; try as root", buf_text(&path));
+    if (r || json_parse(&status, buf_span(&content), &error))
+        return cmd_fail(CLI_FAILURE, "%s is damaged", buf_text(&path));
+
+    is_alive = is_running(status);
+    if (!line.is_json)
+        print_text(status, is_alive, &text);
+    r = cmd_print(line.is_json ? &content : &text);
+    if (r)
+        return r;
+    if (!is_alive)
+        return cmd_fail(CLI_UNAVAILABLE, "the agent does not run");
+    return strcmp(text_at(json_member(status, "hub"), "state"), "connected") == 0 ? CLI_OK
+                                                                                  : CLI_UNAVAILABLE;
+}

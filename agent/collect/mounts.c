@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "agent/collect/collector.h"
+#include "common/base/ensure.h"
+
+/*
+ * One worker thread runs the list in order. When the time is over while it is inside a call, the worker is given up: it keeps
+ * its list, and ends when the call returns. The next round has a new worker, and leaves that mount point out.
+ *
+ * At most MAX_STUCK workers are given up at a time; with that many, nothing is asked until one comes back.
+ */
+#define MAX_JOBS    256
+#define MAX_STUCK   8
+#define STACK_BYTES (128u << 10)
+
+struct worker {
+    pthread_t thread;
+    collect_statvfs_fn *statvfs_fn;
+    struct {
+        pthread_mutex_t lock;
+        pthread_cond_t changed;
+        struct mounts_job jobs[MAX_JOBS];
+        size_t n_jobs;
+        size_t next;        /* the job that runs or is to run */
+        bool is_stopping;
+        bool is_given_up;
+        bool is_ended;      /* joining does not block any more */
+    } shared;
+};
+
+struct mounts {
+    collect_statvfs_fn *statvfs_fn;
+    struct worker *worker; /* NULL until it is needed */
+    struct worker *stuck[MAX_STUCK];
+    size_t n_stuck;
+    /* The list as the collector sees it; paths are the worker's copies when it runs. */
+    struct mounts_job jobs[MAX_JOBS];
+    size_t n_jobs;
+};
+
+static void jobs_clear(struct mounts_job *jobs, size_t *n_jobs)
+{
+    for (size_t i = 0; i < *n_jobs; i++)
+        free(jobs[i].path);
+    *n_jobs = 0;
+}
+
+static void *worker_main(void *ctx)
+{
+    struct worker *worker = ctx;
+
+    pthread_mutex_lock(&worker->shared.lock);
+    while (!worker->shared.is_stopping && !worker->shared.is_given_up) {
+        struct mounts_job *job = &worker->shared.jobs[worker->shared.next];
+        struct statvfs result = { 0 };
+        int error;
+
+        if (worker->shared.next == worker->shared.n_jobs) {
+            pthread_cond_wait(&worker->shared.changed, &worker->shared.lock);
+            continue;
+        }
+        pthread_mutex_unlock(&worker->shared.lock);
+        error = worker->statvfs_fn(job->path, &result) < 0 ? errno : 0;
+        pthread_mutex_lock(&worker->shared.lock);
+
+        job->result = result;
+        job->error = error;
+        job->is_done = true;
+        worker->shared.next++;
+        pthread_cond_broadcast(&worker->shared.changed);
+    }
+    worker->shared.is_ended = true;
+    pthread_mutex_unlock(&worker->shared.lock);
+    return NULL;
+}
+
+static struct worker *worker_new(collect_statvfs_fn *statvfs_fn)
+{
+    struct worker *worker = calloc(1, sizeof(*worker));
+    pthread_condattr_t monotonic;
+    pthread_attr_t attributes;
+    int r;
+
+    if (!worker)
+        return NULL;
+    worker->statvfs_fn = statvfs_fn;
+    pthread_mutex_init(&worker->shared.lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&worker->shared.changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    r = pthread_create(&worker->thread, &attributes, worker_main, worker);
+    pthread_attr_destroy(&attributes);
+    if (r == 0)
+        return worker;
+    pthread_cond_destroy(&worker->shared.changed);
+    pthread_mutex_destroy(&worker->shared.lock);
+    free(worker);
+    return NULL;
+}
+
+/* Its thread is at its end, or about to be. */
+static void worker_join(struct worker *worker)
+{
+    pthread_join(worker->thread, NULL);
+    jobs_clear(worker->shared.jobs, &worker->shared.n_jobs);
+    pthread_cond_destroy(&worker->shared.changed);
+    pthread_mutex_destroy(&worker->shared.lock);
+    free(worker);
+}
+
+static bool worker_has_ended(struct worker *worker)
+{
+    bool has_ended;
+
+    pthread_mutex_lock(&worker->shared.lock);
+    has_ended = worker->shared.is_ended;
+    pthread_mutex_unlock(&worker->shared.lock);
+    return has_ended;
+}
+
+static void reap(struct mounts *mounts)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < mounts->n_stuck; i++) {
+        if (worker_has_ended(mounts->stuck[i]))
+            worker_join(mounts->stuck[i]);
+        else
+            mounts->stuck[n++] = mounts->stuck[i];
+    }
+    mounts->n_stuck = n;
+}
+
+struct mounts *mounts_new(collect_statvfs_fn *statvfs_fn)
+{
+    struct mounts *mounts = calloc(1, sizeof(*mounts));
+
+    if (mounts)
+        mounts->statvfs_fn = statvfs_fn ? statvfs_fn : statvfs;
+    return mounts;
+}
+
+struct mounts *mounts_free(struct mounts *mounts)
+{
+    if (!mounts)
+        return NULL;
+    reap(mounts);
+    /* A hanging thread cannot be ended: it keeps its worker, and goes with the process. */
+    for (size_t i = 0; i < mounts->n_stuck; i++)
+        pthread_detach(mounts->stuck[i]->thread);
+    if (mounts->worker) {
+        pthread_mutex_lock(&mounts->worker->shared.lock);
+        mounts->worker->shared.is_stopping = true;
+        pthread_cond_broadcast(&mounts->worker->shared.changed);
+        pthread_mutex_unlock(&mounts->worker->shared.lock);
+        worker_join(mounts->worker);
+    }
+    jobs_clear(mounts->jobs, &mounts->n_jobs);
+    free(mounts);
+    return NULL;
+}
+
+bool mounts_is_stuck(const struct mounts *mounts, const char *path)
+{
+    for (size_t i = 0; i < mounts->n_stuck; i++) {
+        struct worker *worker = mounts->stuck[i];
+        const struct mounts_job *job;
+
+        /* Nobody but its own, hanging thread moves `next`; the path stays until it is joined. */
+        pthread_mutex_lock(&worker->shared.lock);
+        job = &worker->shared.jobs[worker->shared.next < worker->shared.n_jobs
+                                       ? worker->shared.next
+                                       : worker->shared.n_jobs - 1];
+        pthread_mutex_unlock(&worker->shared.lock);
+        if (strcmp(job->path, path) == 0)
+            return true;
+    }
+    return false;
+}
+
+size_t mounts_n_stuck(const struct mounts *mounts)
+{
+    return mounts->n_stuck;
+}
+
+void mounts_begin(struct mounts *mounts)
+{
+    reap(mounts);
+    jobs_clear(mounts->jobs, &mounts->n_jobs);
+}
+
+bool mounts_add(struct mounts *mounts, const char *path)
+{
+    struct mounts_job *job = &mounts->jobs[mounts->n_jobs];
+
+    if (mounts->n_jobs == MAX_JOBS)
+        return false;
+    *job = (struct mounts_job){ .path = strdup(path) };
+    if (!job->path)
+        return false;
+    mounts->n_jobs++;
+    return true;
+}
+
+static struct timespec deadline_in(int64_t timeout_us)
+{
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec += timeout_us / 1000000;
+    at.tv_nsec += timeout_us % 1000000 * 1000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000;
+    }
+    return at;
+}
+
+/* The paths move over to the worker and stay there until the next list; ours keep pointing at them while it is not given up. */
+static bool worker_run(struct worker *worker, struct mounts *mounts, int64_t timeout_us)
+{
+    struct timespec deadline = deadline_in(timeout_us);
+    bool is_through;
+    int r = 0;
+
+    pthread_mutex_lock(&worker->shared.lock);
+    jobs_clear(worker->shared.jobs, &worker->shared.n_jobs);
+    memcpy(worker->shared.jobs, mounts->jobs, mounts->n_jobs * sizeof(mounts->jobs[0]));
+    worker->shared.n_jobs = mounts->n_jobs;
+    worker->shared.next = 0;
+    pthread_cond_broadcast(&worker->shared.changed);
+    while (worker->shared.next < worker->shared.n_jobs && r != ETIMEDOUT)
+        r = pthread_cond_timedwait(&worker->shared.changed, &worker->shared.lock, &deadline);
+
+    for (size_t i = 0; i < mounts->n_jobs; i++) {
+        mounts->jobs[i] = worker->shared.jobs[i];
+        mounts->jobs[i].path = NULL; /* the worker's */
+    }
+    is_through = worker->shared.next == worker->shared.n_jobs;
+    worker->shared.is_given_up = !is_through;
+    pthread_mutex_unlock(&worker->shared.lock);
+    return is_through;
+}
+
+void mounts_run(struct mounts *mounts, int64_t timeout_us)
+{
+    if (mounts->n_jobs == 0 || mounts->n_stuck == MAX_STUCK)
+        return;
+    if (!mounts->worker)
+        mounts->worker = worker_new(mounts->statvfs_fn);
+    if (!mounts->worker)
+        return;
+    if (!worker_run(mounts->worker, mounts, timeout_us))
+        mounts->stuck[mounts->n_stuck++] = take(mounts->worker);
+}
+
+const struct mounts_job *mounts_job(const struct mounts *mounts, size_t i)
+{
+    ensure(i < mounts->n_jobs);
+    return &mounts->jobs[i];
+}

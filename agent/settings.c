@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/settings.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/collect/collect.h"
+#include "common/base/fault.h"
+#include "common/base/text.h"
+#include "common/crypto/crypto.h"
+
+const char *const settings_log_level_names[] = { "debug", "info", "warn", "error", NULL };
+const char *const settings_log_format_names[] = { "logfmt", "json", NULL };
+const char *const settings_tls_version_names[] = { "1.2", "1.3", NULL };
+
+static const struct conf_row rows[] = {
+#define S(row_name, row_type, field, row_fallback, row_min, row_max, row_choices, reloadable, text) \
+    { .name = row_name,                                                                             \
+      .type = CONF_##row_type,                                                                      \
+      .offset = offsetof(struct settings, field),                                                   \
+      .fallback = row_fallback,                                                                     \
+      .min = row_min,                                                                               \
+      .max = row_max,                                                                               \
+      .choices = row_choices,                                                                       \
+      .is_reloadable = reloadable,                                                                  \
+      .help = text },
+#include "agent/settings.tbl"
+#undef S
+    { .name = NULL },
+};
+
+const struct conf_table settings_table = {
+    .rows = rows,
+    .struct_bytes = sizeof(struct settings),
+    .env_prefix = "SENTINEL_AGENT",
+};
+
+static int refuse(struct conf_error *error, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static int refuse(struct conf_error *error, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(error->text, sizeof(error->text), fmt, args);
+    va_end(args);
+    return CONF_BAD;
+}
+
+static int check_hub(const char *hub, struct conf_error *error)
+{
+    const char *colon = strrchr(hub, ':');
+    uint64_t port;
+
+    if (!hub[0])
+        return 0;
+    if (!colon || colon == hub || text_to_u64(colon + 1, &port) || port == 0 || port > 65535)
+        return refuse(error, "hub: `%.100s` is not HOST:PORT; write for example hub.example.net:8082",
+                      hub);
+    if (hub[0] != '[' && memchr(hub, ':', (size_t) (colon - hub)))
+        return refuse(error, "hub: `%.100s`: write an IPv6 address in brackets, as [::1]:8082", hub);
+    return 0;
+}
+
+static int check_collectors(const char *row, const struct conf_list *list, struct conf_error *error)
+{
+    for (size_t i = 0; i < list->n_items; i++) {
+        const char *const *name = collect_names();
+        const char *nearest;
+
+        while (*name && strcmp(*name, list->items[i]) != 0)
+            name++;
+        if (*name)
+            continue;
+        nearest = collect_nearest(list->items[i]);
+        return refuse(error, "%s: there is no collector `%.60s`%s%s%s", row, list->items[i],
+                      nearest ? "; did you mean `" : "", nearest ? nearest : "",
+                      nearest ? "`?" : "");
+    }
+    return 0;
+}
+
+static int check(const struct settings *settings, struct conf_error *error)
+{
+    int r = check_hub(settings->hub, error);
+
+    if (r == 0)
+        r = check_collectors("collect.enable", &settings->collect_enable, error);
+    if (r == 0)
+        r = check_collectors("collect.disable", &settings->collect_disable, error);
+    if (r == 0 && settings->uplink_backoff > settings->uplink_max_backoff)
+        r = refuse(error, "uplink.backoff is longer than uplink.max_backoff; swap them");
+    return r;
+}
+
+/* systemd.exec(5): several state directories are joined by colons; the first is ours. */
+static char *state_directory(void)
+{
+    const char *listed = getenv("STATE_DIRECTORY");
+    size_t len = listed ? strcspn(listed, ":") : 0;
+
+    return len ? strndup(listed, len) : strdup(SETTINGS_DEFAULT_STATE_DIRECTORY);
+}
+
+static int fill(struct settings *settings)
+{
+    char *text;
+
+    if (!settings->state_dir[0]) {
+        text = state_directory();
+        if (!text)
+            return fault(-ENOMEM, "no memory for the settings");
+        free(settings->state_dir);
+        settings->state_dir = text;
+    }
+    if (!settings->identity[0]) {
+        if (asprintf(&text, "%s/identity", settings->state_dir) < 0)
+            return fault(-ENOMEM, "no memory for the settings");
+        free(settings->identity);
+        settings->identity = text;
+    }
+    return 0;
+}
+
+int settings_load(struct settings *ret,
+                  const struct settings_sources *sources,
+                  struct conf_error *ret_error)
+{
+    const struct conf_sources conf = {
+        .file = sources->file ? sources->file : SETTINGS_DEFAULT_FILE,
+        .file_is_wanted = sources->file != NULL,
+        .use_environment = true,
+        .flags = sources->flags,
+        .n_flags = sources->n_flags,
+    };
+    struct settings settings = { 0 };
+    int r;
+
+    r = conf_load(&settings_table, &conf, &settings, ret_error);
+    if (r)
+        return r < 0 ? pass(r) : CONF_BAD;
+    r = check(&settings, ret_error);
+    if (r == 0)
+        r = fill(&settings);
+    if (r) {
+        settings_free(&settings);
+        return r < 0 ? pass(r) : CONF_BAD;
+    }
+    *ret = settings;
+    return 0;
+}
+
+void settings_free(struct settings *settings)
+{
+    conf_free(&settings_table, settings);
+    memset(settings, 0, sizeof(*settings));
+}
+
+int settings_digest(const struct settings *settings, char ret[static 65])
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    uint8_t digest[CRYPTO_SHA256_BYTES];
+
+    conf_print(&settings_table, settings, &text);
+    if (buf_failed(&text))
+        return fault(-ENOMEM, "no memory for the settings' text");
+    crypto_sha256(buf_span(&text), digest);
+    text_of_hex(digest, sizeof(digest), ret);
+    return 0;
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/status.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/agent.h"
+#include "common/base/file.h"
+#include "common/base/text.h"
+#include "common/json/json.h"
+#include "common/rpc/rpc.h"
+
+static void put_time(struct json_writer *json, const char *key, wall_us time)
+{
+    char text[TEXT_TIME_BYTES];
+
+    json_key(json, key);
+    if (time.us)
+        json_text(json, text_of_time(time, text));
+    else
+        json_null(json);
+}
+
+static void put_hub(struct json_writer *json, const struct status_facts *facts)
+{
+    const struct uplink_status *hub = &facts->uplink;
+
+    json_key(json, "hub");
+    json_open_object(json);
+    json_put_text(json, "target", facts->hub);
+    json_put_text(json, "state", uplink_state_name(hub->state));
+    put_time(json, "since", hub->since);
+    put_time(json, "next_attempt", hub->next_attempt);
+    json_put_text(json, "peer", hub->peer);
+    json_put_text(json, "version", hub->hub_version);
+    json_put_u64(json, "attempts", hub->attempts);
+    json_put_u64(json, "streams", hub->streams);
+    json_put_u64(json, "unacknowledged_batches", hub->unacknowledged);
+    put_time(json, "last_ack", hub->last_ack);
+    json_put_f64(json, "clock_offset_s", (double) hub->clock_offset_us / 1e6);
+    json_key(json, "last_error");
+    if (hub->attempts > 0 && (hub->error_code != 0 || hub->error_message[0])) {
+        json_open_object(json);
+        json_put_text(json, "code", rpc_code_name(hub->error_code));
+        json_put_text(json, "reason", hub->error_reason);
+        json_put_text(json, "message", hub->error_message);
+        json_put_bool(json, "needs_attention", hub->is_slow);
+        json_close_object(json);
+    } else {
+        json_null(json);
+    }
+    json_close_object(json);
+}
+
+static void put_spool(struct json_writer *json, const struct spool_ledger *spool)
+{
+    json_key(json, "spool");
+    json_open_object(json);
+    json_put_u64(json, "produced_samples", spool->produced_samples);
+    json_put_u64(json, "acknowledged_samples", spool->acknowledged_samples);
+    json_put_u64(json, "queued_samples", spool->queued_samples);
+    json_put_u64(json, "dropped_samples", spool->dropped_samples);
+    json_put_u64(json, "refused_samples", spool->refused_samples);
+    json_put_u64(json, "queued_batches", spool->queued_batches);
+    json_put_u64(json, "queued_bytes", spool->queued_bytes);
+    json_put_u64(json, "limit_bytes", spool->limit_bytes);
+    json_close_object(json);
+}
+
+static void put_collect(struct json_writer *json, const struct collect_totals *collect)
+{
+    json_key(json, "collect");
+    json_open_object(json);
+    json_put_u64(json, "rounds", collect->rounds);
+    json_put_u64(json, "series", collect->n_series);
+    json_put_u64(json, "refused_series", collect->refused_series);
+    json_put_u64(json, "errors", collect->errors);
+    json_put_f64(json, "last_round_s", (double) collect->last_round_us / 1e6);
+    json_close_object(json);
+}
+
+void status_print(const struct status_facts *facts, struct buf *to)
+{
+    struct json_writer json;
+
+    json_begin(&json, to, true);
+    json_open_object(&json);
+    json_put_text(&json, "version", SENTINEL_VERSION);
+    json_put_i64(&json, "pid", getpid());
+    put_time(&json, "time", clock_wall());
+    put_time(&json, "started", facts->started);
+    json_put_f64(&json, "interval_s", (double) facts->interval_us / 1e6);
+    json_put_text(&json, "settings_sha256", facts->settings_digest);
+    put_hub(&json, facts);
+    put_spool(&json, &facts->spool);
+    put_collect(&json, &facts->collect);
+    json_close_object(&json);
+    buf_append_text(to, "\n");
+}
+
+static int write_file(const char *path, const struct buf *text)
+{
+    CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    size_t done = 0;
+
+    if (fd < 0)
+        return -errno;
+    while (done < text->len) {
+        ssize_t n = write(fd, text->data + done, text->len - done);
+
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        done += n > 0 ? (size_t) n : 0;
+    }
+    return 0;
+}
+
+int status_write(const char *directory, const struct status_facts *facts)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    char path[4096], beside[4096];
+    int r;
+
+    status_print(facts, &text);
+    if (buf_failed(&text))
+        return -ENOMEM;
+    if (snprintf(path, sizeof(path), "%s/" AGENT_STATUS_FILE, directory) >= (int) sizeof(path) ||
+        snprintf(beside, sizeof(beside), "%s/." AGENT_STATUS_FILE, directory) >=
+            (int) sizeof(beside))
+        return -ENAMETOOLONG;
+    r = write_file(beside, &text);
+    if (r)
+        return r;
+    return rename(beside, path) < 0 ? -errno : 0;
+}

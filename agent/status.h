@@ -1,0 +1,29 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * status.json: what the running agent says about itself, for `sentinel-agent status` and for whoever else wants to look.
+ * Private to the agent's composition root.
+ *
+ * The file is replaced by a rename, so that a reader always sees a whole one. It is not synced: it is worth nothing after a
+ * power cut, and a sync every 10 s would cost a slow disk more than all the collecting.
+ */
+
+#include "agent/collect/collect.h"
+#include "agent/spool/spool.h"
+#include "agent/uplink/uplink.h"
+
+struct status_facts {
+    const char *hub;
+    const char *settings_digest;
+    wall_us started;
+    int64_t interval_us;
+    struct collect_totals collect;
+    struct spool_ledger spool;
+    struct uplink_status uplink;
+};
+
+void status_print(const struct status_facts *facts, struct buf *to);
+
+/* 0, or -errno without a report: the caller says it once, not every round. */
+int status_write(const char *directory, const struct status_facts *facts) MUST_USE;

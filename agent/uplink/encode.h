@@ -1,0 +1,58 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * From what the spool holds to StreamMetricsRequest, and from StreamMetricsResponse to what the stream does with it. Private to
+ * agent/uplink.
+ *
+ * Ids in a stream are the process' own of series and layouts: an encoder knows which of them this stream has heard of.
+ */
+
+#include "agent/uplink/policy.h"
+#include "common/base/arena.h"
+
+struct encoder_ids {
+    uint64_t *words;
+    size_t n_words;
+};
+
+/* The zero value is one for a new stream. */
+struct encoder {
+    struct encoder_ids series;
+    struct encoder_ids layouts;
+};
+
+void encoder_deinit(struct encoder *encoder);
+/* A new stream: it has heard of nothing. */
+void encoder_reset(struct encoder *encoder);
+
+/* Appends the request for a batch or a skip, with what it has to declare. */
+int encoder_put(struct encoder *encoder, const struct spool_item *item, const struct uplink_clock *clock,
+                struct buf *to) MUST_USE;
+/* It was given to the transport: what it declared is declared. */
+int encoder_commit(struct encoder *encoder, const struct spool_item *item) MUST_USE;
+
+struct encoder_hello {
+    struct spool_run run;
+    const uint8_t *instance; /* 16 bytes */
+    const struct collect_host *host;
+    wall_us time;
+    uint32_t interval_ms;
+    bool is_probe; /* lane unspecified */
+};
+int encoder_put_hello(const struct encoder_hello *hello, struct buf *to) MUST_USE;
+
+enum encoder_message { ENCODER_WELCOME, ENCODER_ACK, ENCODER_THROTTLE, ENCODER_OTHER };
+struct encoder_response {
+    enum encoder_message kind;
+    uint64_t sequence; /* ack: up to here; welcome: resume after */
+    uint32_t unacknowledged_batches; /* welcome; 0: no limit */
+    uint32_t interval_ms, spread_ms;
+    int64_t hub_us;
+    uint64_t lost_first, lost_last;
+    uint32_t retry_after_ms;
+    const char *text;   /* welcome: the hub's version; throttle: the reason; lives in the arena */
+};
+/* Outcomes: those of wire_unpack(). */
+int encoder_read(struct span message, struct arena *arena, struct encoder_response *ret,
+                 struct wire_problem *ret_problem) MUST_USE;

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/uplink/policy.h"
+
+#include <time.h>
+
+#include "common/base/ensure.h"
+#include "common/rpc/rpc.h"
+
+#define HOUR_US INT64_C(3600000000)
+
+static bool has_reason(const struct wire_error *error, const char *reason)
+{
+    return error->reason && strcmp(error->reason, reason) == 0;
+}
+
+enum uplink_class uplink_classify(const struct wire_error *error, bool was_welcomed)
+{
+    if (has_reason(error, "SPOOL_FORKED"))
+        return UPLINK_FORKED;
+    /* Two of us, or another machine with our identity: to be quick only makes them fight. */
+    if (has_reason(error, "SPOOL_TAKEN_OVER") || has_reason(error, "AGENT_ID_CLONED"))
+        return UPLINK_SLOW;
+
+    switch (error->code) {
+    case RPC_INVALID_ARGUMENT:
+        /* A gap is about what lies between batches: the next hello mends it. */
+        if (has_reason(error, "SEQUENCE_GAP"))
+            return UPLINK_RETRY;
+        return was_welcomed ? UPLINK_POISON : UPLINK_SLOW;
+    case RPC_RESOURCE_EXHAUSTED:
+        /* A limit that waiting does not lift. Statuses that gRPC makes itself come without a reason. */
+        if (was_welcomed && error->retry_after_ms == 0 && (error->reason || error->quota))
+            return UPLINK_POISON;
+        return UPLINK_RETRY;
+    case RPC_UNAUTHENTICATED:
+    case RPC_PERMISSION_DENIED:
+    case RPC_UNIMPLEMENTED:
+    case RPC_FAILED_PRECONDITION:
+    case RPC_NOT_FOUND:
+    case RPC_ALREADY_EXISTS:
+    case RPC_OUT_OF_RANGE:
+        return error->retry_after_ms ? UPLINK_RETRY : UPLINK_SLOW;
+    default:
+        return UPLINK_RETRY;
+    }
+}
+
+int64_t uplink_jitter(int64_t value, double unit)
+{
+    return (int64_t) ((double) value * (0.8 + 0.4 * unit));
+}
+
+int64_t uplink_backoff(const struct uplink_pace *pace, unsigned n_failed, double unit)
+{
+    int64_t wait = pace->backoff_us;
+
+    ensure(n_failed >= 1);
+    if (n_failed == 1)
+        return (int64_t) ((double) pace->spread_us * unit);
+    for (unsigned i = 2; i < n_failed && wait < pace->max_backoff_us; i++)
+        wait *= 2;
+    return uplink_jitter(wait < pace->max_backoff_us ? wait : pace->max_backoff_us, unit);
+}
+
+int64_t uplink_stamp(const struct uplink_clock *clock, wall_us time, int64_t boot_us)
+{
+    int64_t by_hub, apart;
+
+    if (!clock->is_known)
+        return time.us;
+    by_hub = clock->hub_us + (boot_us - clock->boot_us);
+    apart = by_hub - time.us;
+    return apart > HOUR_US || apart < -HOUR_US ? by_hub : time.us;
+}
+
+int64_t uplink_boot_us(void)
+{
+    struct timespec now;
+
+    if (clock_gettime(CLOCK_BOOTTIME, &now) < 0)
+        return clock_mono().us;
+    return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}

@@ -1,0 +1,39 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What follows from what happened. Pure functions. Private to agent/uplink.
+ */
+
+#include "agent/uplink/uplink.h"
+#include "common/wire/wire.h"
+
+enum uplink_class {
+    UPLINK_RETRY,  /* passes by itself */
+    UPLINK_SLOW,   /* somebody has to do something: the slow pace */
+    UPLINK_POISON, /* the hub refuses the first batch it has not acknowledged, for what it is */
+    UPLINK_FORKED, /* the hub's run is not ours: a new spool id */
+};
+
+/* How a call ended. `error` has the status' code and whatever details came with it. */
+enum uplink_class uplink_classify(const struct wire_error *error, bool was_welcomed);
+
+/*
+ * How long to wait before attempt `n_failed` + 1, where n_failed counts ends since the last acknowledgement, from 1.
+ *   unit   uniform in 0 <= x < 1.
+ */
+int64_t uplink_backoff(const struct uplink_pace *pace, unsigned n_failed, double unit);
+/* value +-20 %. */
+int64_t uplink_jitter(int64_t value, double unit);
+
+/*
+ * The hub's clock as it was at a welcome. A sample keeps the time that was stamped on it unless that is more than an hour from
+ * what the boot clock makes of it: the hub would refuse it, and a host without a clock would lose all.
+ */
+struct uplink_clock {
+    bool is_known;
+    int64_t hub_us;  /* at the welcome */
+    int64_t boot_us; /* the same instant in CLOCK_BOOTTIME */
+};
+int64_t uplink_stamp(const struct uplink_clock *clock, wall_us time, int64_t boot_us);
+int64_t uplink_boot_us(void);

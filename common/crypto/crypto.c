@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/crypto/crypto.h"
+
+#include <openssl/digest.h>
+#include <openssl/hmac.h>
+#include <openssl/mem.h>
+#include <openssl/rand.h>
+#include <openssl/sha.h>
+#include <stdlib.h>
+
+#include "common/base/ensure.h"
+
+struct crypto_hash {
+    SHA256_CTX context;
+};
+
+void crypto_sha256(struct span data, uint8_t ret[static CRYPTO_SHA256_BYTES])
+{
+    SHA256(data.data, data.len, ret);
+}
+
+void crypto_hmac_sha256(struct span key, struct span data, uint8_t ret[static CRYPTO_SHA256_BYTES])
+{
+    unsigned len = 0;
+
+    /* Fails only for want of memory, and an answer of zeros would be a forgery waiting to happen.
+     */
+    ensure(HMAC(EVP_sha256(), key.data, key.len, data.data, data.len, ret, &len));
+    ensure(len == CRYPTO_SHA256_BYTES);
+}
+
+struct crypto_hash *crypto_hash_new(void)
+{
+    struct crypto_hash *hash = malloc(sizeof(*hash));
+
+    ensure(hash);
+    SHA256_Init(&hash->context);
+    return hash;
+}
+
+void crypto_hash_update(struct crypto_hash *hash, struct span data)
+{
+    SHA256_Update(&hash->context, data.data, data.len);
+}
+
+void crypto_hash_finish(struct crypto_hash *hash, uint8_t ret[static CRYPTO_SHA256_BYTES])
+{
+    SHA256_Final(ret, &hash->context);
+    SHA256_Init(&hash->context);
+}
+
+struct crypto_hash *crypto_hash_free(struct crypto_hash *hash)
+{
+    if (hash)
+        crypto_wipe(hash, sizeof(*hash));
+    free(hash);
+    return NULL;
+}
+
+void crypto_random(void *ret, size_t len)
+{
+    /* BoringSSL aborts by itself rather than answer without entropy. */
+    RAND_bytes(ret, len);
+}
+
+bool crypto_equal(const void *a, const void *b, size_t len)
+{
+    return CRYPTO_memcmp(a, b, len) == 0;
+}
+
+void crypto_wipe(void *data, size_t len)
+{
+    if (len > 0)
+        OPENSSL_cleanse(data, len);
+}

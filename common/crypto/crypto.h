@@ -1,0 +1,35 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Crypto: digests, MACs and secret randomness, as small calls on BoringSSL.
+ *
+ * Thread: any.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/span.h"
+
+#define CRYPTO_SHA256_BYTES 32
+
+void crypto_sha256(struct span data, uint8_t ret[static CRYPTO_SHA256_BYTES]);
+void crypto_hmac_sha256(struct span key, struct span data, uint8_t ret[static CRYPTO_SHA256_BYTES]);
+
+/* Incremental SHA-256. */
+struct crypto_hash;
+struct crypto_hash *crypto_hash_new(void);
+void crypto_hash_update(struct crypto_hash *hash, struct span data);
+void crypto_hash_finish(struct crypto_hash *hash, uint8_t ret[static CRYPTO_SHA256_BYTES]);
+struct crypto_hash *crypto_hash_free(struct crypto_hash *hash);
+
+/* Fit for keys, ids and nonces; never fails. */
+void crypto_random(void *ret, size_t len);
+
+/* In time that does not depend on the bytes. */
+bool crypto_equal(const void *a, const void *b, size_t len);
+
+/* Overwrites so that the compiler keeps it. */
+void crypto_wipe(void *data, size_t len);

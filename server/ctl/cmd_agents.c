@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "server/ctl/convert.h"
+
+#define LIST_AGENTS "/sentinel.query.v1.QueryService/ListAgents"
+#define GET_AGENT "/sentinel.query.v1.QueryService/GetAgent"
+
+typedef Sentinel__Query__V1__Agent agent_message;
+
+static const char *host_fact(const agent_message *agent, const char *key)
+{
+    for (size_t i = 0; i < agent->n_host; i++)
+        if (strcmp(agent->host[i]->key, key) == 0)
+            return agent->host[i]->value;
+    return "";
+}
+
+static void agent_json(struct json_writer *json, const agent_message *agent)
+{
+    json_put_text(json, "agent", agent->agent_id);
+    json_put_bool(json, "connected", agent->connected);
+    json_put_i64(json, "first_seen_us", convert_time_us(agent->first_seen));
+    json_put_i64(json, "last_seen_us", convert_time_us(agent->last_seen));
+    json_put_i64(json, "last_sample_us", convert_time_us(agent->last_sample));
+    json_put_text(json, "version", agent->agent_version);
+    json_put_text(json, "address", agent->address);
+    json_put_i64(json, "clock_offset_us", convert_duration_us(agent->clock_offset));
+    json_put_i64(json, "interval_us", convert_duration_us(agent->interval));
+    json_put_u64(json, "series", agent->series);
+    json_put_u64(json, "samples_stored", agent->samples_stored);
+    json_put_u64(json, "samples_skipped", agent->samples_skipped);
+    json_put_u64(json, "batches_lost", agent->batches_lost);
+    json_key(json, "labels");
+    json_open_object(json);
+    for (size_t i = 0; i < agent->n_labels; i++)
+        json_put_text(json, agent->labels[i]->key, agent->labels[i]->value);
+    json_close_object(json);
+    json_key(json, "host");
+    json_open_object(json);
+    for (size_t i = 0; i < agent->n_host; i++)
+        json_put_text(json, agent->host[i]->key, agent->host[i]->value);
+    json_close_object(json);
+}
+
+static void
+list_row(struct ctl *ctl, struct table *table, const agent_message *agent, int64_t now_us)
+{
+    table_add(table, agent->agent_id);
+    table_add(table, agent->connected ? "connected" : "away");
+    table_add(table, format_ago(ctl, convert_time_us(agent->last_seen), now_us));
+    table_printf(table, "%u", agent->series);
+    table_add(table, format_number(ctl, (double) agent->samples_stored));
+    table_add(table, agent->agent_version);
+    table_add(table, host_fact(agent, "os.description"));
+    table_add(table, agent->address);
+}
+
+int cmd_agents_list(struct ctl *ctl)
+{
+    static const char *const headers[] = { "AGENT",   "STATE",  "LAST SEEN", ">SERIES", ">SAMPLES",
+                                           "VERSION", "SYSTEM", "ADDRESS",   NULL };
+    Sentinel__Query__V1__ListAgentsRequest request = SENTINEL__QUERY__V1__LIST_AGENTS_REQUEST__INIT;
+    ctl_selector selector;
+    int64_t now_us = clock_wall().us;
+    struct json_writer json;
+    struct buf out = { 0 };
+    struct table table;
+    int r;
+
+    r = convert_selector(ctl, &selector);
+    if (r)
+        return r;
+    if (ctl->n_words > 0)
+        selector.pattern = arena_copy_text(&ctl->arena, ctl->words[0]);
+    request.agents = &selector;
+    request.page_size = 1000;
+    table_begin(&table, headers);
+    json_begin(&json, &out, true);
+    json_open_object(&json);
+    json_key(&json, "agents");
+    json_open_array(&json);
+    do {
+        ProtobufCMessage *message;
+        const Sentinel__Query__V1__ListAgentsResponse *answer;
+
+        r = ctl_call(ctl, LIST_AGENTS, &request.base, &message);
+        if (r)
+            break;
+        answer = (const void *) message;
+        for (size_t i = 0; i < answer->n_agents; i++) {
+            list_row(ctl, &table, answer->agents[i], now_us);
+            json_open_object(&json);
+            agent_json(&json, answer->agents[i]);
+            json_close_object(&json);
+        }
+        request.page_token = answer->next_page_token;
+    } while (*request.page_token);
+    json_close_array(&json);
+    json_close_object(&json);
+    if (!r && ctl->is_json)
+        printf("%s\n", buf_text(&out));
+    if (!r && !ctl->is_json)
+        table_end(&table, stdout);
+    else
+        buf_deinit(&table.cells);
+    buf_deinit(&out);
+    return r;
+}
+
+static void show_people(struct ctl *ctl, const Sentinel__Query__V1__GetAgentResponse *answer)
+{
+    static const char *const headers[] = { "SIGNAL", "SPOOL",    ">LAST SEQUENCE",
+                                           "STREAM", "LAST USE", NULL };
+    const agent_message *agent = answer->agent;
+    int64_t now_us = clock_wall().us;
+    struct table facts;
+    struct table runs;
+
+    table_begin(&facts, (const char *const[]){ agent->agent_id,
+                                               agent->connected ? "connected" : "away", NULL });
+#define FACT(name, ...) (table_add(&facts, name), table_printf(&facts, __VA_ARGS__))
+    FACT("first seen", "%s", format_time(ctl, convert_time_us(agent->first_seen)));
+    FACT("last seen", "%s", format_ago(ctl, convert_time_us(agent->last_seen), now_us));
+    FACT("last sample", "%s", format_ago(ctl, convert_time_us(agent->last_sample), now_us));
+    FACT("address", "%s", agent->address);
+    FACT("version", "%s", agent->agent_version);
+    FACT("interval", "%.6g s", (double) convert_duration_us(agent->interval) / 1e6);
+    FACT("clock offset", "%.3f s", (double) convert_duration_us(agent->clock_offset) / 1e6);
+    FACT("series", "%u", agent->series);
+    FACT("samples stored", "%llu", (unsigned long long) agent->samples_stored);
+    FACT("samples skipped", "%llu", (unsigned long long) agent->samples_skipped);
+    FACT("batches lost", "%llu", (unsigned long long) agent->batches_lost);
+#undef FACT
+    for (size_t i = 0; i < agent->n_labels; i++) {
+        table_printf(&facts, "label %s", agent->labels[i]->key);
+        table_add(&facts, agent->labels[i]->value);
+    }
+    for (size_t i = 0; i < agent->n_host; i++) {
+        table_add(&facts, agent->host[i]->key);
+        table_add(&facts, agent->host[i]->value);
+    }
+    table_end(&facts, stdout);
+    if (answer->n_runs == 0)
+        return;
+    printf("\n");
+    table_begin(&runs, headers);
+    for (size_t i = 0; i < answer->n_runs; i++) {
+        table_add(&runs, answer->runs[i]->signal);
+        table_add(&runs, answer->runs[i]->spool_id);
+        table_printf(&runs, "%llu", (unsigned long long) answer->runs[i]->last_sequence);
+        table_add(&runs, answer->runs[i]->connected ? "open" : "closed");
+        table_add(&runs, format_ago(ctl, convert_time_us(answer->runs[i]->last_use), now_us));
+    }
+    table_end(&runs, stdout);
+}
+
+static void show_json(const Sentinel__Query__V1__GetAgentResponse *answer)
+{
+    struct json_writer json;
+    struct buf out = { 0 };
+
+    json_begin(&json, &out, true);
+    json_open_object(&json);
+    agent_json(&json, answer->agent);
+    json_key(&json, "runs");
+    json_open_array(&json);
+    for (size_t i = 0; i < answer->n_runs; i++) {
+        json_open_object(&json);
+        json_put_text(&json, "signal", answer->runs[i]->signal);
+        json_put_text(&json, "spool_id", answer->runs[i]->spool_id);
+        json_put_u64(&json, "last_sequence", answer->runs[i]->last_sequence);
+        json_put_bool(&json, "connected", answer->runs[i]->connected);
+        json_put_i64(&json, "last_use_us", convert_time_us(answer->runs[i]->last_use));
+        json_close_object(&json);
+    }
+    json_close_array(&json);
+    json_close_object(&json);
+    printf("%s\n", buf_text(&out));
+    buf_deinit(&out);
+}
+
+int cmd_agents_show(struct ctl *ctl)
+{
+    Sentinel__Query__V1__GetAgentRequest request = SENTINEL__QUERY__V1__GET_AGENT_REQUEST__INIT;
+    const Sentinel__Query__V1__GetAgentResponse *answer;
+    ProtobufCMessage *message;
+    int r;
+
+    if (ctl->n_words != 1)
+        return ctl_say(
+            CTL_USAGE,
+            "agents show: one agent's id is needed (sentinelctl agents list names them)");
+    request.agent_id = arena_copy_text(&ctl->arena, ctl->words[0]);
+    r = ctl_call(ctl, GET_AGENT, &request.base, &message);
+    if (r)
+        return r;
+    answer = (const void *) message;
+    if (!answer->agent)
+        return ctl_say(CTL_FAILED, "the hub's answer has no agent in it");
+    if (ctl->is_json)
+        show_json(answer);
+    else
+        show_people(ctl, answer);
+    return CTL_OK;
+}

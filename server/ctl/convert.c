@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/ctl/convert.h"
+
+#include <string.h>
+
+int convert_pair(struct ctl *ctl,
+                 const char *flag,
+                 const char *text,
+                 char **ret_key,
+                 char **ret_value)
+{
+    const char *equals = strchr(text, '=');
+
+    if (!equals || equals == text)
+        return ctl_say(CTL_USAGE, "%s: `%s` is not KEY=VALUE", flag, text);
+    *ret_key = arena_copy(&ctl->arena, span_of(text, (size_t) (equals - text)));
+    *ret_value = arena_copy_text(&ctl->arena, equals + 1);
+    return *ret_key && *ret_value ? CTL_OK : ctl_say(CTL_FAILED, "out of memory");
+}
+
+int convert_selector(struct ctl *ctl, ctl_selector *ret)
+{
+    sentinel__query__v1__agent_selector__init(ret);
+    ret->ids = arena_alloc_array(&ctl->arena, ctl->agents.n_items, sizeof(char *));
+    ret->labels = arena_alloc_array(&ctl->arena, ctl->labels.n_items, sizeof(*ret->labels));
+    if (!ret->ids || !ret->labels)
+        return ctl_say(CTL_FAILED, "out of memory");
+    for (size_t i = 0; i < ctl->agents.n_items; i++) {
+        char *item = ctl->agents.items[i];
+
+        if (!strpbrk(item, "*?"))
+            ret->ids[ret->n_ids++] = item;
+        else if (*ret->pattern)
+            return ctl_say(CTL_USAGE, "--agent: one pattern at most (`%s` and `%s`)", ret->pattern,
+                           item);
+        else
+            ret->pattern = item;
+    }
+    for (size_t i = 0; i < ctl->labels.n_items; i++) {
+        Sentinel__Query__V1__AgentSelector__LabelsEntry *entry =
+            arena_alloc(&ctl->arena, sizeof(*entry));
+        int r;
+
+        if (!entry)
+            return ctl_say(CTL_FAILED, "out of memory");
+        sentinel__query__v1__agent_selector__labels_entry__init(entry);
+        r = convert_pair(ctl, "--label", ctl->labels.items[i], &entry->key, &entry->value);
+        if (r)
+            return r;
+        ret->labels[ret->n_labels++] = entry;
+    }
+    return CTL_OK;
+}
+
+int64_t convert_time_us(const Google__Protobuf__Timestamp *time)
+{
+    return time ? time->seconds * 1000000 + time->nanos / 1000 : 0;
+}
+
+int64_t convert_duration_us(const Google__Protobuf__Duration *duration)
+{
+    return duration ? duration->seconds * 1000000 + duration->nanos / 1000 : 0;
+}

@@ -1,0 +1,117 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Sentinelctl: an operator's view of the hub from a shell. A gRPC client like any other; it knows
+ * nothing of the server's insides.
+ *
+ * Data goes to stdout, messages to stderr, --json gives one object with stable names. Exit codes: 0
+ * ok, 1 failure, 2 usage, 3 not found, 4 denied, 5 unavailable, 6 partial.
+ *
+ * Files: main.c arguments and the command table; session.c connection and calls; table.c text
+ * tables; format.c values for people; plot.c the plot; cmd_<name>.c the commands. Threads: none.
+ */
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "common/base/arena.h"
+#include "common/base/buf.h"
+#include "common/base/cleanup.h"
+#include "common/conf/conf.h"
+#include "common/json/json.h"
+
+enum ctl_exit {
+    CTL_OK = 0,
+    CTL_FAILED = 1,
+    CTL_USAGE = 2,
+    CTL_NOT_FOUND = 3,
+    CTL_DENIED = 4,
+    CTL_UNAVAILABLE = 5,
+    CTL_PARTIAL = 6,
+};
+
+struct ctl_session;
+
+/* What the command line said. */
+struct ctl {
+    const char *hub, *identity, *server_name, *timeout;
+    bool is_json, no_color, is_insecure, wants_help;
+    struct conf_list agents, attributes, group_by, labels;
+    const char *range, *from, *to, *step, *aggregation, *group_aggregation, *top, *height, *width;
+    bool group_all, latest, is_ascii;
+    const char *const *words; /* behind the command */
+    size_t n_words;
+    struct ctl_session *session; /* made at the first call */
+    struct arena arena;
+};
+
+/* ---- session.c ---- */
+
+/*
+ * One unary call. The answer lives in ctl->arena.
+ * Returns CTL_OK, or prints why on stderr and returns the exit code.
+ */
+int ctl_call(struct ctl *ctl,
+             const char *path,
+             const ProtobufCMessage *request,
+             ProtobufCMessage **ret) MUST_USE;
+void ctl_end(struct ctl *ctl);
+/* Prints "sentinelctl: ..." and returns `code`. */
+int ctl_say(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* ---- table.c: left-aligned columns, as wide as their widest cell ---- */
+
+#define TABLE_MAX_COLUMNS 12
+struct table {
+    size_t n_columns;
+    bool is_right[TABLE_MAX_COLUMNS];
+    struct buf cells; /* NUL-terminated texts, row after row */
+    size_t n_cells;
+};
+/* The headers, NULL at the end; a leading '>' aligns right. */
+void table_begin(struct table *table, const char *const *headers);
+/* Control bytes are shown, never sent. */
+void table_add(struct table *table, const char *text);
+void table_printf(struct table *table, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Prints and frees. */
+void table_end(struct table *table, FILE *to);
+
+/* ---- format.c ---- */
+
+/* "3 s ago", "in 2 h", "never" for 0. Valid until the arena ends. */
+const char *format_ago(struct ctl *ctl, int64_t time_us, int64_t now_us);
+const char *format_time(struct ctl *ctl, int64_t time_us);
+/* A value with its unit: By as KiB, MiB ...; 1 as a number; s as seconds. */
+const char *format_value(struct ctl *ctl, double value, const char *unit);
+/* Short, for axes. */
+const char *format_number(struct ctl *ctl, double value);
+
+/* ---- plot.c ---- */
+
+struct plot_line {
+    const char *name;
+    const int64_t *times_us;
+    const double *values;
+    size_t n_points;
+};
+struct plot {
+    const char *title, *unit;
+    const struct plot_line *lines;
+    size_t n_lines;
+    int64_t from_us, to_us, step_us;
+    int width, height; /* of the canvas, in cells */
+    bool is_ascii, has_color;
+};
+void plot_print(struct ctl *ctl, const struct plot *plot, FILE *to);
+
+/* ---- commands: return an exit code ---- */
+int cmd_agents_list(struct ctl *ctl);
+int cmd_agents_show(struct ctl *ctl);
+int cmd_metrics_list(struct ctl *ctl);
+int cmd_metrics_query(struct ctl *ctl);
+int cmd_metrics_plot(struct ctl *ctl);
+int cmd_status(struct ctl *ctl);
+int cmd_version(struct ctl *ctl);

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The one table from outcomes to what a client sees. */
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "common/base/ensure.h"
+#include "common/base/fault.h"
+#include "common/base/text.h"
+#include "common/crypto/crypto.h"
+#include "common/log/log.h"
+#include "server/front/inside.h"
+
+static const struct {
+    int code;
+    const char *reason;
+    const char *message;
+    uint32_t retry_ms;
+} rows[N_FAILURES] = {
+    [FAIL_FAULT] = { RPC_INTERNAL, "INTERNAL",
+                      "something broke in the hub; its log has the reason under this correlation id" },
+    [FAIL_UNIMPLEMENTED] = { RPC_UNIMPLEMENTED, "NOT_IN_THIS_VERSION",
+                              "this hub (" SENTINEL_VERSION ") does not have this method yet" },
+
+    [FAIL_NO_CERTIFICATE] = { RPC_UNAUTHENTICATED, "CERTIFICATE_MISSING",
+                               "this method needs a client certificate; enrol, or use an operator's identity" },
+    [FAIL_CERTIFICATE_UNKNOWN] = { RPC_UNAUTHENTICATED, "CERTIFICATE_UNKNOWN",
+                                    "the registry does not know this certificate; enrol again" },
+    [FAIL_CERTIFICATE_REVOKED] = { RPC_UNAUTHENTICATED, "CERTIFICATE_REVOKED",
+                                    "this certificate was revoked; ask an operator to readmit" },
+    [FAIL_CERTIFICATE_SUPERSEDED] = { RPC_UNAUTHENTICATED, "CERTIFICATE_SUPERSEDED",
+                                       "this certificate was replaced by a newer one; use that" },
+    [FAIL_CERTIFICATE_EXPIRED] = { RPC_UNAUTHENTICATED, "CERTIFICATE_EXPIRED",
+                                    "this certificate has expired; renew it" },
+    [FAIL_NO_AGENT_NAME] = { RPC_UNAUTHENTICATED, "AGENT_NAME_MISSING",
+                              "in insecure mode an agent names itself in the header sentinel-agent "
+                              "([a-z0-9][a-z0-9.-]{0,62})" },
+    [FAIL_ROLE_MISSING] = { RPC_PERMISSION_DENIED, "ROLE_MISSING",
+                             "this identity does not have the role that the method needs" },
+
+    [FAIL_NO_REQUEST] = { RPC_INVALID_ARGUMENT, "REQUEST_MISSING", "the call ended without a request message" },
+    [FAIL_MALFORMED] = { RPC_INVALID_ARGUMENT, "MALFORMED", "the message cannot be decoded" },
+    [FAIL_TOO_DEEP] = { RPC_INVALID_ARGUMENT, "TOO_DEEP", "the message is nested too deep" },
+    [FAIL_TOO_BIG] = { RPC_RESOURCE_EXHAUSTED, "MESSAGE_ARENA",
+                        "the message takes too much memory for its size; send smaller ones" },
+    [FAIL_BAD_TEXT] = { RPC_INVALID_ARGUMENT, "BAD_TEXT", "text must be UTF-8 without NUL" },
+    [FAIL_MESSAGE_BYTES] = { RPC_RESOURCE_EXHAUSTED, "MESSAGE_BYTES",
+                              "the message is larger than the hub takes; send smaller ones" },
+    [FAIL_ARENA_BUDGET] = { RPC_RESOURCE_EXHAUSTED, "ARENA_BUDGET",
+                             "the hub decodes too much at once; try again", 1000 },
+    [FAIL_READERS_BUSY] = { RPC_RESOURCE_EXHAUSTED, "READERS_BUSY",
+                             "too many questions wait for an answer; try again", 1000 },
+
+    [FAIL_HELLO_EXPECTED] = { RPC_INVALID_ARGUMENT, "HELLO_EXPECTED",
+                               "the first message of a stream is a hello" },
+    [FAIL_HELLO_TWICE] = { RPC_INVALID_ARGUMENT, "HELLO_TWICE",
+                            "a stream has one hello; open another stream" },
+    [FAIL_MESSAGE_EMPTY] = { RPC_INVALID_ARGUMENT, "MESSAGE_EMPTY",
+                              "the message is neither hello nor batch nor skip" },
+    [FAIL_BAD_HELLO] = { RPC_INVALID_ARGUMENT, "BAD_HELLO", "the hello breaks a rule" },
+    [FAIL_FORKED] = { RPC_FAILED_PRECONDITION, "SPOOL_FORKED",
+                       "the agent's run does not continue the hub's" },
+    [FAIL_TAKEN_OVER] = { RPC_ABORTED, "SPOOL_TAKEN_OVER", "a newer stream has this spool" },
+    [FAIL_GAP] = { RPC_INVALID_ARGUMENT, "SEQUENCE_GAP", "a sequence is missing; nothing of the batch is stored" },
+    [FAIL_BAD_BATCH] = { RPC_INVALID_ARGUMENT, "BAD_BATCH",
+                          "the batch breaks a rule; nothing of it is stored" },
+    [FAIL_TIME_OUT_OF_RANGE] = { RPC_INVALID_ARGUMENT, "TIME_OUT_OF_RANGE",
+                                  "a sample's time is out of range; nothing of the batch is stored" },
+    [FAIL_LIMIT] = { RPC_RESOURCE_EXHAUSTED, "LIMIT", "a limit is reached; nothing of the batch is stored" },
+    [FAIL_FULL] = { RPC_RESOURCE_EXHAUSTED, "DISK_FULL",
+                     "the hub's disk is full; nothing new is taken until space is freed", 10000 },
+    [FAIL_STOPPING] = { RPC_UNAVAILABLE, "HUB_STOPPING", "the hub is stopping; connect again", 1000 },
+    [FAIL_CLONED] = { RPC_ABORTED, "AGENT_ID_CLONED", "another machine is connected with this agent id" },
+
+    [FAIL_BAD_QUESTION] = { RPC_INVALID_ARGUMENT, "BAD_QUESTION", "the request cannot be answered as it is" },
+    [FAIL_NOT_FOUND] = { RPC_NOT_FOUND, "NOT_FOUND", "there is no such thing" },
+    [FAIL_TOO_MUCH] = { RPC_RESOURCE_EXHAUSTED, "TOO_MUCH", "too much asked at once" },
+};
+
+const char *front_reason(enum front_failure failure)
+{
+    ensure(failure > FAIL_NOT && failure < N_FAILURES);
+    return rows[failure].reason;
+}
+
+void front_describe(struct front_detail *detail, const char *field, const char *fmt, ...)
+{
+    va_list args;
+
+    (void) snprintf(detail->field, sizeof(detail->field), "%s", field ? field : "");
+    va_start(args, fmt);
+    (void) vsnprintf(detail->description, sizeof(detail->description), fmt, args);
+    va_end(args);
+}
+
+static const char *compose(enum front_failure failure, const struct front_detail *detail, struct buf *to)
+{
+    buf_append_text(to, rows[failure].message);
+    if (detail && detail->field[0])
+        buf_printf(to, ": %s", detail->field);
+    if (detail && detail->description[0])
+        buf_printf(to, ": %s", detail->description);
+    return buf_failed(to) ? rows[failure].message : buf_text(to);
+}
+
+static void log_fault(const struct rpc_call *call, const char *correlation, int r)
+{
+    log_event(LOG_ERROR, "call_failed", LOG_S("correlation", correlation),
+              LOG_S("method", rpc_call_path(call)), LOG_S("peer", rpc_call_peer(call)), LOG_I("r", r));
+}
+
+/* cleanup for struct buf */
+static void deinit(struct buf *buf)
+{
+    buf_deinit(buf);
+}
+
+void front_fail(struct rpc_call *call,
+                enum front_failure failure,
+                const struct front_detail *detail,
+                int r)
+{
+    CLEANUP(deinit) struct buf text = { 0 };
+    CLEANUP(deinit) struct buf details = { 0 };
+    uint8_t id[8];
+    char correlation[2 * sizeof(id) + 1];
+    struct wire_error error = { 0 };
+    struct rpc_status status = { 0 };
+    bool is_bad_request;
+
+    ensure(failure > FAIL_NOT && failure < N_FAILURES);
+    is_bad_request = rows[failure].code == RPC_INVALID_ARGUMENT && detail && detail->field[0];
+    error.code = rows[failure].code;
+    error.message = compose(failure, failure == FAIL_FAULT ? NULL : detail, &text);
+    error.reason = rows[failure].reason;
+    error.retry_after_ms = rows[failure].retry_ms;
+    if (is_bad_request) {
+        error.field = detail->field;
+        error.field_description = detail->description;
+    }
+    if (detail && detail->quota) {
+        error.quota = detail->quota;
+        error.quota_description = detail->description;
+    }
+    if (failure == FAIL_FAULT) {
+        crypto_random(id, sizeof(id));
+        error.correlation_id = text_of_hex(id, sizeof(id), correlation);
+        log_fault(call, correlation, r);
+        buf_printf(&text, " (%s)", correlation);
+        error.message = buf_text(&text);
+    }
+    status.code = error.code;
+    status.message = error.message;
+    if (wire_error_pack(&error, &details) == 0 && !buf_failed(&details))
+        status.details = buf_span(&details);
+    rpc_call_finish(call, &status);
+}
+
+void front_finish_ok(struct rpc_call *call)
+{
+    rpc_call_finish(call, &(struct rpc_status){ .code = RPC_OK, .message = "" });
+}
+
+enum front_failure front_failure_of_ingest(int outcome)
+{
+    if (outcome < 0)
+        return FAIL_FAULT;
+    switch ((enum ingest_outcome) outcome) {
+    case INGEST_OK:
+        return FAIL_NOT;
+    case INGEST_BAD_HELLO:
+        return FAIL_BAD_HELLO;
+    case INGEST_FORKED:
+        return FAIL_FORKED;
+    case INGEST_TAKEN_OVER:
+        return FAIL_TAKEN_OVER;
+    case INGEST_GAP:
+        return FAIL_GAP;
+    case INGEST_BAD_BATCH:
+        return FAIL_BAD_BATCH;
+    case INGEST_TIME_OUT_OF_RANGE:
+        return FAIL_TIME_OUT_OF_RANGE;
+    case INGEST_LIMIT:
+        return FAIL_LIMIT;
+    case INGEST_FULL:
+        return FAIL_FULL;
+    case INGEST_STOPPED:
+        return FAIL_STOPPING;
+    case INGEST_CLONED:
+        return FAIL_CLONED;
+    case INGEST_WAIT:
+    case INGEST_FAULT:
+    default:
+        return FAIL_FAULT;
+    }
+}
+
+enum front_failure front_failure_of_wire(int outcome,
+                                         const struct wire_problem *problem,
+                                         struct front_detail *ret_detail)
+{
+    if (outcome < 0)
+        return FAIL_FAULT;
+    front_describe(ret_detail, problem->field, "%s", problem->description);
+    switch ((enum wire_outcome) outcome) {
+    case WIRE_OK:
+        return FAIL_NOT;
+    case WIRE_MALFORMED:
+        return FAIL_MALFORMED;
+    case WIRE_TOO_DEEP:
+        return FAIL_TOO_DEEP;
+    case WIRE_TOO_BIG:
+        ret_detail->quota = "message_arena";
+        return FAIL_TOO_BIG;
+    case WIRE_BAD_TEXT:
+        return FAIL_BAD_TEXT;
+    default:
+        return FAIL_FAULT;
+    }
+}
+
+enum front_failure front_failure_of_query(int outcome,
+                                          const struct query_problem *problem,
+                                          struct front_detail *ret_detail)
+{
+    if (outcome < 0)
+        return FAIL_FAULT;
+    front_describe(ret_detail, problem->field, "%s", problem->description);
+    switch ((enum query_outcome) outcome) {
+    case QUERY_OK:
+        return FAIL_NOT;
+    case QUERY_BUSY:
+        return FAIL_READERS_BUSY;
+    case QUERY_NOT_FOUND:
+        return FAIL_NOT_FOUND;
+    case QUERY_BAD:
+        return FAIL_BAD_QUESTION;
+    case QUERY_TOO_MUCH:
+        return FAIL_TOO_MUCH;
+    default:
+        return FAIL_FAULT;
+    }
+}

@@ -1,0 +1,78 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Front: the hub's gRPC face. Decode, authorise, call one domain function, encode. No rules of its own.
+ *
+ * Every method of the table (common/wire, made from the protos) is routed here. One that no service file handles answers
+ * UNIMPLEMENTED after authorisation, and reflection lists a service only when at least one of its methods is handled.
+ *
+ * Authorisation: who may call stands in the method table; who somebody is comes from the registry by the certificate of the
+ * connection. No certificate or an unknown, superseded or revoked one is UNAUTHENTICATED; another role is PERMISSION_DENIED. In
+ * `insecure` mode (plaintext, loopback) there are no certificates: every caller is an admin, and an agent names itself with
+ * the request header "sentinel-agent".
+ *
+ * Errors: errors.c has the one table from outcomes to status codes.
+ *
+ * Files: front.c routing, authorisation; unary.c calls with one answer, on the reader pool; errors.c; svc_telemetry.c svc_query.c
+ * svc_admin.c svc_health.c svc_reflection.c.
+ * Thread: as rpc/server says.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/cleanup.h"
+#include "common/base/clock.h"
+#include "common/rpc/server/server.h"
+#include "server/ingest/ingest.h"
+#include "server/pki/pki.h"
+#include "server/query/query.h"
+#include "server/store/store.h"
+
+struct front;
+
+/* What the daemon is doing; health follows it. */
+enum front_state { FRONT_STARTING, FRONT_SERVING, FRONT_FULL, FRONT_DRAINING, FRONT_FAILED };
+
+struct front_status { /* what GetStatus says beyond what front asks for itself */
+    wall_us started;
+    wall_us settings_loaded;
+    wall_us certificate_expires;
+    char settings_sha256[65];
+    char security[16];
+};
+
+struct front_options {
+    struct store *store;
+    struct pki *pki;         /* NULL: insecure mode */
+    struct ingest *ingest;
+    struct query_pool *pool;
+    const struct query *query;
+    bool is_insecure;
+    bool reflection_for_all; /* else reflection needs a known identity */
+    uint32_t max_message_bytes; /* of our own methods: 4 MiB */
+    uint64_t arena_total_bytes; /* all unpack arenas together: 256 MiB */
+    uint32_t default_interval_ms; /* told to agents in Welcome; 0: their own */
+    uint32_t reconnect_spread_ms;
+    /* Fills the daemon's own part; any thread. */
+    void (*get_status)(void *ctx, struct front_status *ret);
+    void *ctx;
+};
+
+int front_new(struct front **ret, const struct front_options *options) MUST_USE;
+/* After the rpc server is gone. */
+struct front *front_free(struct front *front);
+DEFINE_CLEANUP(struct front *, front_free);
+
+/* For rpc_server_options: route and its ctx. */
+const struct rpc_handler *front_route(void *front, const char *path, const void **ret_method);
+
+/* Health watchers are told. Thread: any. */
+void front_set_state(struct front *front, enum front_state state);
+
+/*
+ * The registry has a new generation (pki_refresh() saw one, or we made one): open telemetry streams look again whether their
+ * certificate still counts, also the idle ones. Thread: any.
+ */
+void front_registry_changed(struct front *front);

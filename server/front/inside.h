@@ -1,0 +1,182 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Private to server/front: what its files share.
+ *
+ * A method that is handled has a row in front.c's table: its path and either a handler of its own (streams) or a function that
+ * answers (unary.c). To add one: write it in its svc_ file, add the row.
+ *
+ * Locks: front->watchers.lock and front->streams.lock stand alone; posting to a call is all that is done under them.
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "common/base/arena.h"
+#include "common/base/list.h"
+#include "common/wire/wire.h"
+#include "server/front/front.h"
+
+#define FRONT_MAX_WORKERS  64
+#define FRONT_ANSWER_BYTES (64u << 20) /* what one answer may take while it is made; on reader threads only */
+
+/* ---- errors.c ---- */
+
+/* Every way a call of ours fails; errors.c has the row for each. */
+enum front_failure {
+    FAIL_NOT = 0, /* all is well */
+    FAIL_FAULT, /* ours: INTERNAL and a correlation id */
+    FAIL_UNIMPLEMENTED,
+    /* who calls */
+    FAIL_NO_CERTIFICATE,
+    FAIL_CERTIFICATE_UNKNOWN,
+    FAIL_CERTIFICATE_REVOKED,
+    FAIL_CERTIFICATE_SUPERSEDED,
+    FAIL_CERTIFICATE_EXPIRED,
+    FAIL_NO_AGENT_NAME,
+    FAIL_ROLE_MISSING,
+    /* messages */
+    FAIL_NO_REQUEST,
+    FAIL_MALFORMED,
+    FAIL_TOO_DEEP,
+    FAIL_TOO_BIG,
+    FAIL_BAD_TEXT,
+    FAIL_MESSAGE_BYTES,
+    FAIL_ARENA_BUDGET,
+    FAIL_READERS_BUSY,
+    /* the stream protocol */
+    FAIL_HELLO_EXPECTED,
+    FAIL_HELLO_TWICE,
+    FAIL_MESSAGE_EMPTY,
+    FAIL_BAD_HELLO,
+    FAIL_FORKED,
+    FAIL_TAKEN_OVER,
+    FAIL_GAP,
+    FAIL_BAD_BATCH,
+    FAIL_TIME_OUT_OF_RANGE,
+    FAIL_LIMIT,
+    FAIL_FULL,
+    FAIL_STOPPING,
+    FAIL_CLONED,
+    /* questions */
+    FAIL_BAD_QUESTION,
+    FAIL_NOT_FOUND,
+    FAIL_TOO_MUCH,
+    N_FAILURES,
+};
+
+struct front_detail {
+    char field[192];
+    char description[320];
+    const char *quota; /* a literal; NULL: none */
+};
+
+/* Ends the call with the failure's row; `detail` may be NULL. `r` is logged with a FAIL_FAULT. */
+void front_fail(struct rpc_call *call, enum front_failure failure, const struct front_detail *detail, int r);
+void front_finish_ok(struct rpc_call *call);
+enum front_failure front_failure_of_ingest(int outcome);
+enum front_failure front_failure_of_wire(int outcome, const struct wire_problem *problem, struct front_detail *ret_detail);
+enum front_failure front_failure_of_query(int outcome, const struct query_problem *problem, struct front_detail *ret_detail);
+void front_describe(struct front_detail *detail, const char *field, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* ---- front.c ---- */
+
+struct front_caller {
+    char name[64];           /* empty: nobody known */
+    enum pki_role role;
+    uint8_t sha256[32];
+    bool has_certificate;
+    uint64_t generation;     /* of the registry when the role was read */
+};
+
+struct unary;
+/* On a reader (or on the call's thread where the row says so): sets unary->answer, or returns the failure and fills unary->detail. */
+typedef enum front_failure front_answer_fn(struct unary *unary);
+
+struct front_method {
+    const struct wire_method *wire;
+    const struct rpc_handler *handler;
+    front_answer_fn *answer; /* unary methods */
+    bool is_quick;           /* answered on the call's thread */
+    bool is_handled;
+    enum wire_role role;
+};
+
+struct front_worker {
+    struct arena arena; /* for the message at hand of any call of this worker */
+    uint8_t apart[128 - sizeof(struct arena)]; /* no cache line is two workers' */
+};
+
+struct front {
+    struct front_options options;
+    struct front_method *methods; /* beside wire_methods */
+    _Atomic uint64_t arena_used;
+    _Atomic int state;
+    struct front_worker workers[FRONT_MAX_WORKERS];
+    struct {
+        pthread_mutex_t lock;
+        struct list calls;
+    } watchers, streams;
+};
+
+/* Who calls, and whether it may; false: the call is finished. */
+bool front_authorise(struct rpc_call *call, struct front_caller *ret);
+/* Again, in a long stream, when the registry changed. FAIL_NOT or why not. */
+enum front_failure front_recheck(struct front *front, const struct front_method *method, struct front_caller *caller);
+void front_log_refused(struct rpc_call *call, enum front_failure failure);
+const char *front_reason(enum front_failure failure);
+bool front_handles_service(const struct front *front, const char *service);
+const struct front_method *front_call_method(const struct rpc_call *call);
+
+/* Of all unpack arenas together; false: the budget is spent. */
+bool front_charge(struct front *front, uint64_t n_bytes);
+void front_discharge(struct front *front, uint64_t n_bytes);
+
+/* ---- unary.c ---- */
+
+struct unary {
+    struct front *front;
+    const struct front_method *method;
+    struct front_caller caller;
+    const ProtobufCMessage *request;
+    struct arena arena;             /* the answer's */
+    const ProtobufCMessage *answer; /* in the arena */
+    struct front_detail detail;
+    bool is_short;                  /* the arena was: the answer is not whole */
+    wall_us now;
+};
+extern const struct rpc_handler unary_handler;
+
+/* ---- convert.c: into messages that lie in the answer's arena; NULL (and is_short) where it has no room ---- */
+
+struct Google__Protobuf__Timestamp;
+struct Google__Protobuf__Duration;
+
+void *unary_alloc(struct unary *unary, size_t n_items, size_t item_bytes) MUST_USE;
+/* NULL for 0: never. */
+struct Google__Protobuf__Timestamp *unary_time(struct unary *unary, wall_us time);
+struct Google__Protobuf__Duration *unary_duration(struct unary *unary, int64_t us);
+/* Entries of a map<string, string> field, whatever message it is in; texts are borrowed. */
+void *unary_entries(struct unary *unary, const ProtobufCMessageDescriptor *type, const struct store_attribute *rows, size_t n_rows);
+struct store_attribute *unary_attributes(struct unary *unary, const void *entries, size_t n_entries);
+/* Messages do not say const, but packing only reads. NULL becomes "". */
+char *front_borrow(const char *text);
+void front_set_time(struct Google__Protobuf__Timestamp *to, int64_t us);
+/* false: out of range or malformed. */
+bool front_time_of(const struct Google__Protobuf__Timestamp *from, int64_t *ret_us);
+bool front_duration_of(const struct Google__Protobuf__Duration *from, int64_t *ret_us);
+/* FAIL_NOT, or FAIL_TOO_MUCH when the answer is not whole. */
+enum front_failure unary_finish(struct unary *unary, const ProtobufCMessage *answer);
+
+/* ---- svc_*.c ---- */
+
+extern const struct rpc_handler svc_telemetry_metrics;
+extern const struct rpc_handler svc_health_watch;
+extern const struct rpc_handler svc_reflection;
+front_answer_fn svc_health_check, svc_health_list;
+front_answer_fn svc_admin_get_status;
+front_answer_fn svc_query_list_agents, svc_query_get_agent, svc_query_list_metrics, svc_query_metrics;
+
+void svc_health_state_changed(struct front *front);
+void svc_telemetry_recheck_all(struct front *front);

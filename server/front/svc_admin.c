@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* sentinel.admin.v1.AdminService: on readers. */
+
+#include "sentinel/admin/v1/admin.pb-c.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "common/base/buf.h"
+#include "common/base/file.h"
+#include "server/front/inside.h"
+
+static const char *state_name(enum front_state state)
+{
+    switch (state) {
+    case FRONT_SERVING:
+        return "SERVING";
+    case FRONT_FULL:
+        return "FULL";
+    case FRONT_DRAINING:
+        return "DRAINING";
+    case FRONT_STARTING:
+    case FRONT_FAILED:
+    default:
+        return "NOT_SERVING";
+    }
+}
+
+/* 0 where the kernel does not say. */
+static uint64_t resident_bytes(void)
+{
+    struct buf statm = { 0 };
+    unsigned long long total = 0, resident = 0;
+
+    if (file_read("/proc/self/statm", 4096, &statm) == FILE_OK &&
+        sscanf(buf_text(&statm), "%llu %llu", &total, &resident) != 2)
+        resident = 0;
+    buf_deinit(&statm);
+    return resident * (uint64_t) sysconf(_SC_PAGESIZE);
+}
+
+static int64_t cpu_us(void)
+{
+    struct rusage usage;
+
+    if (getrusage(RUSAGE_SELF, &usage) != 0)
+        return 0;
+    return (int64_t) (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+           usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+}
+
+static void fill_store(struct unary *unary, Sentinel__Admin__V1__GetStatusResponse *to)
+{
+    struct store_stats stats = { 0 };
+
+    store_get_stats(unary->front->options.store, &stats);
+    to->agents_known = (uint32_t) stats.n_agents;
+    to->samples_stored = stats.n_samples;
+    to->batches_stored = stats.n_batches;
+    to->batches_duplicate = stats.n_duplicates;
+    to->series_definitions = stats.n_definitions;
+    to->layouts = stats.n_layouts;
+    to->database_bytes = stats.database_bytes;
+    to->disk_free_bytes = stats.disk_free_bytes;
+    to->commit_p50 = unary_duration(unary, stats.commit_p50_us);
+    to->commit_p99 = unary_duration(unary, stats.commit_p99_us);
+}
+
+static void fill_ingest(struct unary *unary, Sentinel__Admin__V1__GetStatusResponse *to)
+{
+    struct ingest_stats stats = { 0 };
+
+    ingest_get_stats(unary->front->options.ingest, &stats);
+    to->agents_connected = stats.n_agents;
+    to->streams = stats.n_streams;
+    to->batches_refused = stats.n_refused;
+}
+
+enum front_failure svc_admin_get_status(struct unary *unary)
+{
+    const struct front_options *options = &unary->front->options;
+    Sentinel__Admin__V1__GetStatusResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
+    struct front_status *own = unary_alloc(unary, 1, sizeof(*own));
+
+    if (!answer || !own)
+        return unary_finish(unary, NULL);
+    sentinel__admin__v1__get_status_response__init(answer);
+    if (options->get_status)
+        options->get_status(options->ctx, own);
+    answer->version = front_borrow(SENTINEL_VERSION);
+    answer->state =
+        front_borrow(state_name((enum front_state) atomic_load(&unary->front->state)));
+    answer->started = unary_time(unary, own->started);
+    answer->now = unary_time(unary, unary->now);
+    answer->security = own->security;
+    answer->settings_loaded = unary_time(unary, own->settings_loaded);
+    answer->settings_sha256 = own->settings_sha256;
+    answer->certificate_expires = unary_time(unary, own->certificate_expires);
+    answer->registry_generation = options->pki ? pki_generation(options->pki) : 0;
+    answer->handshakes_failed = rpc_handshakes_failed();
+    answer->resident_bytes = resident_bytes();
+    answer->cpu_time = unary_duration(unary, cpu_us());
+    fill_store(unary, answer);
+    fill_ingest(unary, answer);
+    return unary_finish(unary, &answer->base);
+}

@@ -1,0 +1,758 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/hub.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/ensure.h"
+#include "common/base/fault.h"
+#include "common/base/file.h"
+#include "common/base/list.h"
+#include "common/base/text.h"
+#include "common/crypto/crypto.h"
+#include "common/log/log.h"
+#include "common/loop/loop.h"
+#include "common/rpc/rpc.h"
+#include "common/rpc/server/server.h"
+#include "common/tls/tls.h"
+#include "server/front/front.h"
+#include "server/ingest/ingest.h"
+#include "server/pki/pki.h"
+#include "server/query/query.h"
+#include "server/store/store.h"
+
+#define SECOND_US INT64_C(1000000)
+#define REGISTRY_EVERY_US (SECOND_US / 10)
+#define DRAIN_LOOK_US (SECOND_US / 20)
+#define CERTIFICATE_EVERY_US (60 * SECOND_US)
+#define EXPIRY_WARNING_EVERY_US (3600 * SECOND_US)
+#define FATAL_PATIENCE_US (2 * SECOND_US)
+#define MAX_THREADS 64
+#define MAX_MESSAGE_BYTES (4U << 20)
+#define ARENA_TOTAL_BYTES (UINT64_C(256) << 20)
+#define MAX_STREAMS_PER_CONNECTION 128
+#define SEND_QUEUE_BYTES (1U << 20)
+#define MAX_WAITING_QUERIES 256
+#define PEM_LIMIT_BYTES (1U << 20)
+
+struct hub {
+    /* Made in this order, freed in the other. */
+    struct loop *loop;
+    struct store *store;
+    struct pki *pki; /* NULL: insecure */
+    struct ingest *ingest;
+    struct query query;
+    struct query_pool *pool;
+    struct front *front;
+    bool is_rpc_up;
+    struct rpc_credentials *credentials; /* NULL: insecure */
+    struct rpc_server *server;
+
+    const struct settings_sources *sources;
+    struct settings at_start; /* what needs a restart is taken from here */
+    struct settings settings; /* as of the last reload */
+    char state[4096];
+    char database[4200];
+
+    struct loop_signals signals;
+    struct loop_timer registry_timer, certificate_timer, drain_timer;
+    struct loop_wakeup store_wakeup;
+    uint64_t generation;          /* of the registry that front was told last */
+    mono_us drain_due;            /* when what is open is cut */
+    mono_us expiry_warned;        /* us 0: never */
+    wall_us certificate_begin, certificate_end;
+    bool is_draining;
+    int outcome;
+
+    /* Set by the store's writers, read by the loop. */
+    atomic_bool has_store_failed, is_store_full;
+
+    struct {
+        pthread_mutex_t lock;
+        struct front_status status;
+    } shared;
+};
+
+/* ---- status and the store's word ---- */
+
+static void on_get_status(void *ctx, struct front_status *ret)
+{
+    struct hub *hub = ctx;
+
+    pthread_mutex_lock(&hub->shared.lock);
+    *ret = hub->shared.status;
+    pthread_mutex_unlock(&hub->shared.lock);
+}
+
+static bool on_is_connected(void *ctx, uint32_t agent)
+{
+    struct hub *hub = ctx;
+
+    return ingest_is_connected(hub->ingest, agent);
+}
+
+/* Both on a writer's thread: only a note for the loop. */
+static void on_fatal(void *ctx)
+{
+    struct hub *hub = ctx;
+
+    atomic_store(&hub->has_store_failed, true);
+    loop_wakeup_fire(&hub->store_wakeup);
+}
+
+static void on_full(void *ctx, bool is_full)
+{
+    struct hub *hub = ctx;
+
+    atomic_store(&hub->is_store_full, is_full);
+    loop_wakeup_fire(&hub->store_wakeup);
+}
+
+static int note_settings(struct hub *hub)
+{
+    char digest[65];
+
+    int r = settings_digest(&hub->settings, digest);
+    if (r != 0)
+        return pass(r);
+    pthread_mutex_lock(&hub->shared.lock);
+    struct front_status *status = &hub->shared.status;
+    status->settings_loaded = clock_wall();
+    memcpy(status->settings_sha256, digest, sizeof(digest));
+    snprintf(status->security, sizeof(status->security), "%s",
+             settings_security_names[hub->at_start.security]);
+    pthread_mutex_unlock(&hub->shared.lock);
+    return 0;
+}
+
+static void apply_log(const struct settings *settings)
+{
+    const struct log_options options = {
+        .level = (enum log_level) settings->log_level,
+        .format = (enum log_format) settings->log_format,
+        .fd = STDERR_FILENO,
+    };
+
+    log_init(&options);
+}
+
+static void fill_limits(const struct settings *settings, struct ingest_limits *ret)
+{
+    ingest_default_limits(ret);
+    ret->batch_samples = (uint32_t) settings->limit_batch_samples;
+    ret->batch_new_series = (uint32_t) settings->limit_batch_new_series;
+    ret->agent_series = (uint32_t) settings->limit_agent_series;
+    ret->name_bytes = (uint32_t) settings->limit_name_bytes;
+    ret->series_attributes = (uint32_t) settings->limit_series_attributes;
+    ret->attribute_bytes = (uint32_t) settings->limit_attribute_bytes;
+    ret->unacknowledged_batches = (uint32_t) settings->limit_unacknowledged_batches;
+    ret->future_us = settings->limit_future;
+    ret->retention_us = settings->retention;
+}
+
+/* ---- certificates ---- */
+
+static int read_client_ca(const char *path, struct buf *ret, struct tls_why *ret_why)
+{
+    buf_clear(ret);
+    int r = file_read(path, PEM_LIMIT_BYTES, ret);
+    if (r <= 0)
+        return pass(r);
+    snprintf(ret_why->text, sizeof(ret_why->text), "tls.client_ca: cannot read %.300s", path);
+    return PKI_BAD;
+}
+
+/*
+ * What the listener shall have: the authority's files, or those that settings name.
+ * Outcomes: PKI_ABSENT, PKI_BAD.
+ */
+static int load_material(const struct hub *hub, const struct settings *settings,
+                         struct tls_identity *ret, struct tls_why *ret_why)
+{
+    char roots[sizeof(hub->state) + 32];
+    int r;
+
+    if (settings->tls_certificate[0]) {
+        snprintf(roots, sizeof(roots), "%s/certs/ca-cert.pem", hub->state);
+        const char *client_ca = settings->tls_client_ca[0] ? settings->tls_client_ca : roots;
+        r = tls_identity_load_files(client_ca, settings->tls_certificate, settings->tls_key, ret,
+                                    ret_why);
+        return r > 0 ? PKI_BAD : pass(r);
+    }
+    r = pki_load_server(hub->state, ret, ret_why);
+    if (r == 0 && settings->tls_client_ca[0])
+        r = read_client_ca(settings->tls_client_ca, &ret->roots_pem, ret_why);
+    return pass(r);
+}
+
+/* The dates of what is served, for status and warnings. Outcomes: PKI_BAD. */
+static int note_certificate(struct hub *hub, const struct tls_identity *material)
+{
+    CLEANUP(tls_cert_freep) struct tls_cert *cert = NULL;
+    struct tls_facts facts;
+    char expires[TEXT_TIME_BYTES];
+
+    int r = tls_cert_parse_pem(&cert, buf_span(&material->chain_pem));
+    if (r > 0)
+        return PKI_BAD;
+    if (r == 0)
+        r = tls_cert_read(cert, &facts);
+    if (r != 0)
+        return fold(r);
+    hub->certificate_begin = facts.not_before;
+    hub->certificate_end = facts.not_after;
+    hub->expiry_warned.us = 0;
+    pthread_mutex_lock(&hub->shared.lock);
+    hub->shared.status.certificate_expires = facts.not_after;
+    pthread_mutex_unlock(&hub->shared.lock);
+    log_event(LOG_INFO, "certificate_loaded", LOG_S("subject", facts.common_name),
+              LOG_S("issuer", facts.issuer), LOG_S("serial", facts.serial),
+              LOG_S("expires", text_of_time(facts.not_after, expires)));
+    return 0;
+}
+
+/* Gives the listener what is in the files now. On anything but 0 it keeps what it has. Outcomes: PKI_ABSENT, PKI_BAD. */
+static int replace_certificates(struct hub *hub, const struct settings *settings,
+                                struct tls_why *ret_why)
+{
+    CLEANUP(tls_identity_deinit) struct tls_identity material = { 0 };
+
+    int r = load_material(hub, settings, &material, ret_why);
+    if (r != 0)
+        return pass(r);
+    r = rpc_credentials_replace(hub->credentials, buf_span(&material.roots_pem),
+                                buf_span(&material.chain_pem), buf_span(&material.key_pem));
+    if (r == RPC_BAD_MATERIAL) {
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "gRPC does not take the certificate, its key or the CA file");
+        return PKI_BAD;
+    }
+    if (r != 0)
+        return fold(r);
+    return pass(note_certificate(hub, &material));
+}
+
+/* Only our own default files are ours to renew. */
+static bool is_certificate_ours(const struct hub *hub)
+{
+    return hub->pki && !hub->settings.tls_certificate[0];
+}
+
+static void look_after_certificate(struct hub *hub)
+{
+    const wall_us now = clock_wall();
+    struct tls_why why = { "" };
+    bool is_renewed = false;
+    int r = 0;
+
+    if (is_certificate_ours(hub)) {
+        r = pki_renew_server(hub->pki, now, &is_renewed, &why);
+        if (r == 0 && is_renewed) {
+            log_event(LOG_INFO, "certificate_renewed", LOG_S("path", "certs/server-cert.pem"));
+            r = replace_certificates(hub, &hub->settings, &why);
+        }
+    }
+    mono_us mono = clock_mono();
+    bool is_due = hub->expiry_warned.us == 0 ||
+                  mono.us - hub->expiry_warned.us >= EXPIRY_WARNING_EVERY_US;
+    if (r != 0 && is_due)
+        log_event(LOG_ERROR, "certificate_renewal_failed",
+                  LOG_S("reason", r > 0 ? why.text : "see the fault above"));
+    if (is_due && pki_is_near_its_end(hub->certificate_begin, hub->certificate_end, now)) {
+        char expires[TEXT_TIME_BYTES];
+        log_event(LOG_WARN, "certificate_expires_soon",
+                  LOG_S("expires", text_of_time(hub->certificate_end, expires)),
+                  LOG_S("remedy", "put a new certificate in place, then send SIGHUP"));
+        hub->expiry_warned = mono;
+    } else if (r != 0 && is_due) {
+        hub->expiry_warned = mono;
+    }
+}
+
+/* ---- reload ---- */
+
+static void say_reload_failed(const char *reason)
+{
+    log_event(LOG_ERROR, "reload_failed", LOG_S("reason", reason),
+              LOG_S("kept", "the settings and certificates from before"));
+}
+
+static void reload(struct hub *hub)
+{
+    struct settings fresh;
+    struct conf_error error = { "" };
+    struct tls_why why = { "" };
+    CLEANUP(buf_deinit) struct buf fixed = { 0 };
+
+    int r = settings_load(&fresh, hub->sources, &error);
+    if (r != 0) {
+        say_reload_failed(r > 0 ? error.text : "see the fault above");
+        return;
+    }
+    if (hub->credentials) {
+        r = replace_certificates(hub, &fresh, &why);
+        if (r != 0) {
+            say_reload_failed(r > 0 ? why.text : "see the fault above");
+            settings_free(&fresh);
+            return;
+        }
+    }
+    settings_free(&hub->settings);
+    hub->settings = fresh;
+
+    struct ingest_limits limits;
+    apply_log(&hub->settings);
+    fill_limits(&hub->settings, &limits);
+    ingest_set_limits(hub->ingest, &limits);
+    if (note_settings(hub) != 0)
+        log_plain(LOG_WARN, "status_is_stale");
+    conf_diff_fixed(&settings_table, &hub->at_start, &hub->settings, &fixed);
+    if (fixed.len > 0)
+        log_event(LOG_WARN, "reloaded", LOG_S("needs_restart", buf_text(&fixed)));
+    else
+        log_event(LOG_INFO, "reloaded", LOG_S("settings", hub->shared.status.settings_sha256));
+}
+
+/* ---- stop ---- */
+
+static uint64_t open_calls(const struct hub *hub)
+{
+    struct rpc_server_stats stats = rpc_server_stats(hub->server);
+
+    return stats.calls_opened - stats.calls_closed;
+}
+
+static void on_drain_timer(struct loop_timer *timer)
+{
+    struct hub *hub = timer->ctx;
+
+    if (open_calls(hub) == 0 || clock_mono().us >= hub->drain_due.us ||
+        loop_timer_arm_in(hub->loop, timer, DRAIN_LOOK_US) != 0)
+        loop_stop(hub->loop);
+}
+
+/* Starts the drain; the loop ends when no call is open, or at `patience_us`. */
+static void drain(struct hub *hub, int64_t patience_us)
+{
+    hub->is_draining = true;
+    hub->drain_due.us = clock_mono().us + patience_us;
+    front_set_state(hub->front, hub->outcome == HUB_OK ? FRONT_DRAINING : FRONT_FAILED);
+    rpc_server_stop(hub->server);
+    if (loop_timer_arm_in(hub->loop, &hub->drain_timer, 0) != 0)
+        loop_stop(hub->loop);
+}
+
+static void on_signal(struct loop_signals *signals, int number)
+{
+    struct hub *hub = signals->ctx;
+
+    if (number == SIGHUP) {
+        if (hub->is_draining)
+            say_reload_failed("the hub is stopping");
+        else
+            reload(hub);
+        return;
+    }
+    if (!hub->is_draining) {
+        log_event(LOG_INFO, "draining", LOG_S("signal", number == SIGINT ? "SIGINT" : "SIGTERM"),
+                  LOG_U("calls", open_calls(hub)),
+                  LOG_I("patience_ms", hub->settings.drain_timeout / 1000));
+        drain(hub, hub->settings.drain_timeout);
+        return;
+    }
+    log_event(LOG_WARN, "drain_cut", LOG_U("calls", open_calls(hub)));
+    hub->drain_due = clock_mono();
+    loop_stop(hub->loop);
+}
+
+static void on_store_word(struct loop_wakeup *wakeup)
+{
+    struct hub *hub = wakeup->ctx;
+
+    if (hub->is_draining) {
+        if (atomic_load(&hub->has_store_failed))
+            hub->outcome = HUB_FAILED;
+        return;
+    }
+    if (atomic_load(&hub->has_store_failed)) {
+        log_event(LOG_ERROR, "store_failed", LOG_S("path", hub->database),
+                  LOG_S("remedy", "nothing more is acknowledged. Check the disk (dmesg, SMART) and "
+                                  "its file system, then start the hub again: what was "
+                                  "acknowledged is on disk, agents send the rest again"));
+        hub->outcome = HUB_FAILED;
+        drain(hub, FATAL_PATIENCE_US);
+        return;
+    }
+    bool is_full = atomic_load(&hub->is_store_full);
+    front_set_state(hub->front, is_full ? FRONT_FULL : FRONT_SERVING);
+    if (is_full)
+        log_event(LOG_ERROR, "store_full", LOG_S("path", hub->database),
+                  LOG_S("remedy", "free space on this disk; the hub goes on by itself"));
+    else
+        log_event(LOG_INFO, "store_has_room_again", LOG_S("path", hub->database));
+}
+
+/* ---- timers ---- */
+
+static void on_registry_timer(struct loop_timer *timer)
+{
+    struct hub *hub = timer->ctx;
+
+    /* A fault is in the log; the registry in memory stays, and the next tick tries again. */
+    if (pki_refresh(hub->pki) == 0) {
+        uint64_t generation = pki_generation(hub->pki);
+        if (generation != hub->generation) {
+            hub->generation = generation;
+            front_registry_changed(hub->front);
+        }
+    }
+    if (loop_timer_arm_in(hub->loop, timer, REGISTRY_EVERY_US) != 0)
+        loop_stop(hub->loop);
+}
+
+static void on_certificate_timer(struct loop_timer *timer)
+{
+    struct hub *hub = timer->ctx;
+
+    look_after_certificate(hub);
+    if (loop_timer_arm_in(hub->loop, timer, CERTIFICATE_EVERY_US) != 0)
+        loop_stop(hub->loop);
+}
+
+/* ---- start ---- */
+
+static int refuse(int outcome, const char *reason)
+{
+    log_event(LOG_ERROR, "start_failed", LOG_S("reason", reason));
+    return outcome;
+}
+
+static unsigned count_threads(uint64_t wanted)
+{
+    cpu_set_t cores;
+    unsigned n = wanted > 0 ? (unsigned) wanted : 1;
+
+    if (wanted == 0 && sched_getaffinity(0, sizeof(cores), &cores) == 0)
+        n = (unsigned) CPU_COUNT(&cores);
+    return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n;
+}
+
+/* The loop first: its signals are blocked before other threads are made. */
+static int start_loop(struct hub *hub)
+{
+    static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, 0 };
+
+    int r = loop_new(&hub->loop);
+    if (r != 0)
+        return pass(r);
+    hub->signals = (struct loop_signals){ .fn = on_signal, .ctx = hub };
+    hub->store_wakeup = (struct loop_wakeup){ .fn = on_store_word, .ctx = hub };
+    hub->registry_timer = (struct loop_timer){ .fn = on_registry_timer, .ctx = hub };
+    hub->certificate_timer = (struct loop_timer){ .fn = on_certificate_timer, .ctx = hub };
+    hub->drain_timer = (struct loop_timer){ .fn = on_drain_timer, .ctx = hub };
+    r = loop_signals_add(hub->loop, &hub->signals, numbers);
+    if (r == 0)
+        r = loop_wakeup_add(hub->loop, &hub->store_wakeup);
+    return pass(r);
+}
+
+static int open_store(struct hub *hub)
+{
+    const struct settings *settings = &hub->settings;
+    const struct store_options options = {
+        .directory = hub->database,
+        .segment_bytes = settings->journal_segment_size,
+        .queue_bytes = settings->journal_queue_size,
+        .full_percent = (uint32_t) settings->store_full_percent,
+        .on_fatal = on_fatal,
+        .on_full = on_full,
+        .ctx = hub,
+    };
+    struct store_why why = { "" };
+    char text[512];
+
+    int r = store_open(&hub->store, &options, &why);
+    if (r <= 0)
+        return pass(r);
+    if (r == STORE_NOT_FOUND) {
+        snprintf(text, sizeof(text),
+                 "there is no database in %.300s; make one with: sentinel-hub init --state-dir %.100s",
+                 hub->database, hub->state);
+        return refuse(HUB_NO_DATABASE, text);
+    }
+    return refuse(HUB_FAILED, why.text);
+}
+
+static int open_pki(struct hub *hub)
+{
+    struct tls_why why = { "" };
+    bool is_renewed = false;
+
+    if (hub->settings.security == SETTINGS_INSECURE)
+        return 0;
+    int r = pki_open(&hub->pki, hub->store, hub->state, &why);
+    if (r == 0 && is_certificate_ours(hub))
+        r = pki_renew_server(hub->pki, clock_wall(), &is_renewed, &why);
+    if (r > 0)
+        return refuse(r == PKI_ABSENT ? HUB_NO_DATABASE : HUB_FAILED, why.text);
+    if (r < 0)
+        return pass(r);
+    if (is_renewed)
+        log_event(LOG_INFO, "certificate_renewed", LOG_S("path", "certs/server-cert.pem"));
+    hub->generation = pki_generation(hub->pki);
+    return 0;
+}
+
+static int make_modules(struct hub *hub)
+{
+    const struct settings *settings = &hub->settings;
+    struct ingest_limits limits;
+
+    fill_limits(settings, &limits);
+    int r = ingest_new(&hub->ingest, hub->store, &limits);
+    if (r == 0)
+        r = query_pool_new(&hub->pool, 0, MAX_WAITING_QUERIES);
+    if (r != 0)
+        return pass(r);
+    hub->query = (struct query){
+        .store = hub->store,
+        .is_connected = on_is_connected,
+        .ctx = hub,
+        .max_samples = 50000000,
+        .max_points = 200000,
+        .max_series = 5000,
+    };
+    crypto_random(hub->query.token_key, sizeof(hub->query.token_key));
+    const struct front_options options = {
+        .store = hub->store,
+        .pki = hub->pki,
+        .ingest = hub->ingest,
+        .pool = hub->pool,
+        .query = &hub->query,
+        .is_insecure = settings->security == SETTINGS_INSECURE,
+        .reflection_for_all = settings->reflection_for_all,
+        .max_message_bytes = MAX_MESSAGE_BYTES,
+        .arena_total_bytes = ARENA_TOTAL_BYTES,
+        .default_interval_ms = (uint32_t) (settings->agents_interval / 1000),
+        .reconnect_spread_ms = (uint32_t) (settings->agents_reconnect_spread / 1000),
+        .get_status = on_get_status,
+        .ctx = hub,
+    };
+    return fold(front_new(&hub->front, &options));
+}
+
+static int make_credentials(struct hub *hub)
+{
+    CLEANUP(tls_identity_deinit) struct tls_identity material = { 0 };
+    struct tls_why why = { "" };
+
+    if (hub->settings.security == SETTINGS_INSECURE)
+        return 0;
+    int r = load_material(hub, &hub->settings, &material, &why);
+    if (r > 0)
+        return refuse(HUB_FAILED, why.text);
+    if (r < 0)
+        return pass(r);
+    const struct rpc_credentials_options options = {
+        .is_server = true,
+        .min_version =
+            hub->settings.tls_min_version == SETTINGS_TLS_1_3 ? RPC_TLS_1_3 : RPC_TLS_1_2,
+        .roots_pem = buf_span(&material.roots_pem),
+        .chain_pem = buf_span(&material.chain_pem),
+        .key_pem = buf_span(&material.key_pem),
+    };
+    r = rpc_credentials_new(&hub->credentials, &options);
+    if (r == RPC_BAD_MATERIAL)
+        return refuse(HUB_FAILED, "gRPC does not take the hub's certificate, its key or the CA file");
+    if (r != 0)
+        return fold(r);
+    r = note_certificate(hub, &material);
+    return r > 0 ? refuse(HUB_FAILED, "the hub's certificate cannot be read") : pass(r);
+}
+
+static int listen_grpc(struct hub *hub)
+{
+    const struct settings *settings = &hub->settings;
+    const struct rpc_server_options options = {
+        .address = settings->listen_grpc,
+        .credentials = hub->credentials,
+        .n_threads = count_threads(settings->threads),
+        .max_message_bytes = MAX_MESSAGE_BYTES,
+        .max_streams_per_connection = MAX_STREAMS_PER_CONNECTION,
+        .keepalive_interval_us = settings->keepalive_interval,
+        .keepalive_timeout_us = settings->keepalive_timeout,
+        .min_ping_interval_us = settings->keepalive_min_ping_interval,
+        .send_queue_bytes = SEND_QUEUE_BYTES,
+        .route = front_route,
+        .ctx = hub->front,
+    };
+    char text[256];
+
+    int r = rpc_server_new(&hub->server, &options);
+    if (r == RPC_IN_USE) {
+        snprintf(text, sizeof(text),
+                 "cannot listen on %.100s: it is taken, or not an address of this machine; give "
+                 "another with --listen-grpc",
+                 settings->listen_grpc);
+        return refuse(HUB_FAILED, text);
+    }
+    if (r == 0)
+        r = rpc_server_start(hub->server);
+    return fold(r);
+}
+
+static int arm_timers(struct hub *hub)
+{
+    if (!hub->pki)
+        return 0;
+    int r = loop_timer_arm_in(hub->loop, &hub->registry_timer, REGISTRY_EVERY_US);
+    if (r == 0) /* the first look at once: a short life may be nearly over */
+        r = loop_timer_arm_in(hub->loop, &hub->certificate_timer, 0);
+    return pass(r);
+}
+
+/* The line that scripts wait for: nothing else shares it. */
+static void say_ready(const struct hub *hub)
+{
+    char host[256], line[512];
+    uint16_t port;
+
+    int r = settings_split_address(hub->settings.listen_grpc, host, sizeof(host), &port);
+    ensure(r == 0); /* settings_load() checked it */
+    bool is_v6 = strchr(host, ':') != NULL;
+    int len = snprintf(line, sizeof(line), "ready grpc=%s%s%s:%u https=off\n", is_v6 ? "[" : "",
+                       host, is_v6 ? "]" : "", (unsigned) rpc_server_port(hub->server));
+    if (write(STDERR_FILENO, line, (size_t) len) < 0)
+        log_plain(LOG_WARN, "stderr_is_closed");
+}
+
+static void say_start(const struct hub *hub)
+{
+    const struct settings *settings = &hub->settings;
+
+    log_event(LOG_INFO, "started", LOG_S("version", SENTINEL_VERSION),
+              LOG_S("security", settings_security_names[settings->security]),
+              LOG_S("state_dir", hub->state), LOG_U("threads", count_threads(settings->threads)));
+    log_event(LOG_INFO, "https_not_served", LOG_S("address", settings->listen_https),
+              LOG_S("reason", "this version has no HTTPS listener; no port is open for it"));
+    if (settings->security == SETTINGS_INSECURE)
+        log_event(LOG_WARN, "insecure",
+                  LOG_S("address", settings->listen_grpc),
+                  LOG_S("reason", "PLAINTEXT AND NO AUTHENTICATION: everybody on this machine is an "
+                                  "administrator of this hub; never use it for real data"));
+}
+
+static int start(struct hub *hub)
+{
+    int r = start_loop(hub);
+
+    if (r == 0)
+        r = note_settings(hub);
+    if (r == 0)
+        r = open_store(hub);
+    if (r == 0)
+        r = open_pki(hub);
+    if (r == 0)
+        r = make_modules(hub);
+    if (r != 0)
+        return pass(r);
+    r = rpc_init();
+    hub->is_rpc_up = r == 0;
+    if (r == 0)
+        r = make_credentials(hub);
+    if (r == 0)
+        r = listen_grpc(hub);
+    if (r == 0)
+        r = arm_timers(hub);
+    if (r != 0)
+        return pass(r);
+    front_set_state(hub->front, FRONT_SERVING);
+    say_start(hub);
+    say_ready(hub);
+    return 0;
+}
+
+/* ---- end ---- */
+
+static void stop(struct hub *hub)
+{
+    if (hub->server) {
+        int64_t patience_us = hub->is_draining ? hub->drain_due.us - clock_mono().us : 0;
+        if (!hub->is_draining)
+            rpc_server_stop(hub->server);
+        rpc_server_join(hub->server, patience_us > 0 ? patience_us : 0);
+    }
+    hub->pool = query_pool_free(hub->pool);
+    hub->server = rpc_server_free(hub->server);
+    hub->credentials = rpc_credentials_free(hub->credentials);
+    if (hub->store)
+        store_stop(hub->store);
+    hub->front = front_free(hub->front);
+    hub->ingest = ingest_free(hub->ingest);
+    hub->pki = pki_close(hub->pki);
+    hub->store = store_close(hub->store);
+    if (hub->is_rpc_up)
+        rpc_deinit();
+    if (hub->loop) {
+        loop_timer_disarm(hub->loop, &hub->registry_timer);
+        loop_timer_disarm(hub->loop, &hub->certificate_timer);
+        loop_timer_disarm(hub->loop, &hub->drain_timer);
+        loop_wakeup_remove(hub->loop, &hub->store_wakeup);
+        loop_signals_remove(hub->loop, &hub->signals);
+        hub->loop = loop_free(hub->loop);
+    }
+    pthread_mutex_destroy(&hub->shared.lock);
+    settings_free(&hub->settings);
+    settings_free(&hub->at_start);
+}
+
+static int load_settings(struct hub *hub)
+{
+    struct conf_error error = { "" };
+
+    int r = settings_load(&hub->settings, hub->sources, &error);
+    if (r == 0)
+        r = settings_load(&hub->at_start, hub->sources, &error);
+    if (r == CONF_BAD)
+        return refuse(HUB_BAD_SETTINGS, error.text);
+    if (r != 0)
+        return fold(r);
+    apply_log(&hub->settings);
+    const char *state = settings_state_directory(hub->settings.state_dir);
+    int len = snprintf(hub->state, sizeof(hub->state), "%s", state);
+    if (len < 0 || (size_t) len >= sizeof(hub->state))
+        return refuse(HUB_BAD_SETTINGS, "state_dir: the path is too long");
+    snprintf(hub->database, sizeof(hub->database), "%s/db", hub->state);
+    return 0;
+}
+
+int hub_run(const struct settings_sources *sources)
+{
+    struct hub *hub = calloc(1, sizeof(*hub));
+
+    if (!hub)
+        return fault(-ENOMEM, "no memory for the hub");
+    hub->sources = sources;
+    pthread_mutex_init(&hub->shared.lock, NULL);
+    hub->shared.status.started = clock_wall();
+    int r = load_settings(hub);
+    if (r == 0)
+        r = start(hub);
+    if (r == 0)
+        r = loop_run(hub->loop);
+    if (r == 0)
+        r = hub->outcome;
+    stop(hub);
+    free(hub);
+    if (r == 0)
+        log_plain(LOG_INFO, "stopped");
+    return r < 0 ? pass(r) : r;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/fault.h"
+#include "common/base/file.h"
+#include "server/ops/ops.h"
+#include "server/pki/pki.h"
+#include "server/settings.h"
+#include "server/store/store.h"
+
+static const char help[] =
+    "Example:\n"
+    "  sentinel-hub init --name hub.example.org --name 192.0.2.7\n"
+    "\n"
+    "Makes, in the state directory: a certificate authority, the hub's certificate for the names\n"
+    "given (besides localhost and 127.0.0.1), the identity of the first operator (`admin`), and an\n"
+    "empty database. What is there already is never overwritten.\n";
+
+static void names_freep(struct conf_list *list)
+{
+    free(list->items); /* the items are argv's */
+}
+
+/* A database that an earlier, cut run left is as good as a new one. */
+static int make_database(const char *state, struct store **ret)
+{
+    const char *const command = "init";
+    char directory[4200], data[4300];
+    struct stat st;
+
+    int len = snprintf(directory, sizeof(directory), "%s/db", state);
+    if (len < 0 || len >= 4100)
+        return ops_refuse(command, OPS_USAGE, "--state-dir: the path is too long");
+    int r = file_make_directories(state, 0700);
+    if (r == 0)
+        r = file_make_directories(directory, 0700);
+    if (r == FILE_DENIED)
+        return ops_refuse(command, OPS_DENIED,
+                          "may not write to %s; run this as the user of the hub, or give another "
+                          "directory with --state-dir",
+                          state);
+    if (r != 0)
+        return ops_refuse(command, OPS_FAILED, "cannot make %s", directory);
+    snprintf(data, sizeof(data), "%s/state", directory);
+    if (stat(data, &st) < 0) {
+        r = store_create(directory);
+        if (r == STORE_LOCKED)
+            return ops_refuse(command, OPS_FAILED, "another process has %s", directory);
+        if (r != 0)
+            return ops_refuse(command, OPS_FAILED, "cannot make the database in %s", directory);
+    }
+    return ops_open_store(command, state, ret);
+}
+
+/* In a shell's words, where it is needed. */
+static void say_next(const char *state, bool is_default)
+{
+    char flag[4200] = "";
+
+    if (!is_default)
+        snprintf(flag, sizeof(flag), " --state-dir %.4096s", state);
+    printf("\nNext:\n"
+           "  sentinel-hub run%s\n"
+           "  sentinel-hub issue agent NAME --out DIR%s\n"
+           "  sentinelctl --hub localhost:8082 --identity %s/operators/admin status\n",
+           flag, flag, state);
+}
+
+int ops_init(int argc, char **argv)
+{
+    const char *state = NULL, *organisation = NULL, *trust_domain = NULL;
+    CLEANUP(names_freep) struct conf_list given = { 0 };
+    CLEANUP(store_closep) struct store *store = NULL;
+    const struct conf_option options[] = {
+        { .flag = "--state-dir", .metavar = "DIR", .value = &state,
+          .help = "where all of it goes; $STATE_DIRECTORY, else /var/lib/sentinel-hub" },
+        { .flag = "--name", .metavar = "HOST_OR_IP", .values = &given,
+          .help = "a name or address of the hub as agents know it; may be repeated" },
+        { .flag = "--organisation", .metavar = "O", .value = &organisation,
+          .help = "O of every certificate; Sentinel" },
+        { .flag = "--trust-domain", .metavar = "T", .value = &trust_domain,
+          .help = "of the SPIFFE ids in certificates; sentinel.internal" },
+        { .flag = NULL },
+    };
+    const struct ops_usage usage = { .command = "init", .text = help, .options = options };
+    struct conf_args args = { 0 };
+    const char *names[64] = { NULL };
+    struct tls_why why = { "" };
+
+    int done = ops_parse(argc, argv, &usage, &args);
+    if (done >= 0)
+        return done;
+    if (given.n_items >= sizeof(names) / sizeof(names[0]))
+        return ops_refuse("init", OPS_USAGE, "too many names");
+    for (size_t i = 0; i < given.n_items; i++)
+        names[i] = given.items[i];
+    const char *directory = settings_state_directory(state);
+    int exit_code = make_database(directory, &store);
+    if (exit_code != 0)
+        return exit_code;
+    const struct pki_init init = {
+        .state_directory = directory,
+        .names = names,
+        .organisation = organisation,
+        .trust_domain = trust_domain,
+    };
+    int r = pki_create(store, &init, &why);
+    if (r > 0)
+        return ops_refuse("init", ops_exit_of_pki(r), "%s", why.text);
+    if (r < 0)
+        return ops_refuse("init", OPS_FAILED, "nothing usable was made in %s", directory);
+    printf("Made in %s:\n"
+           "  certs/            the certificate authority and the hub's certificate, for localhost, "
+           "127.0.0.1, ::1",
+           directory);
+    for (size_t i = 0; names[i]; i++)
+        printf(", %s", names[i]);
+    printf("\n"
+           "  operators/admin/  the identity of the first operator: hand it over, keep it secret\n"
+           "  db/               an empty database\n"
+           "Keep a copy of certs/ in a safe place: whoever has it can make identities.\n");
+    say_next(directory, strcmp(directory, SETTINGS_DEFAULT_STATE_DIRECTORY) == 0);
+    return OPS_OK;
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/ops/ops.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/fault.h"
+#include "common/base/text.h"
+#include "server/pki/pki.h"
+#include "server/store/store.h"
+
+struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+};
+
+static const struct command commands[] = {
+    { "init", ops_init, "make the CA, the hub's certificate, the first operator, the database" },
+    { "run", ops_run, "the daemon; logs to stderr" },
+    { "issue", ops_issue, "make an identity for an agent or an operator" },
+    { "check-config", ops_check_config, "say whether the settings are good" },
+    { "print-config", ops_print_config, "print every setting with its value and meaning" },
+    { "version", ops_version, "print the version" },
+};
+#define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+int ops_refuse(const char *command, int exit_code, const char *fmt, ...)
+{
+    va_list args;
+
+    fflush(stdout);
+    fprintf(stderr, "sentinel-hub%s%s: ", command ? " " : "", command ? command : "");
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    fputc('\n', stderr);
+    return exit_code;
+}
+
+static void print_help(FILE *to)
+{
+    fputs("Example:\n"
+          "  sentinel-hub init --name hub.example.org\n"
+          "  sentinel-hub run\n"
+          "\n"
+          "Sentinel's hub: takes the telemetry of a fleet, keeps it, answers questions about it.\n"
+          "\n"
+          "Commands:\n",
+          to);
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        fprintf(to, "  %-14s %s\n", commands[i].name, commands[i].summary);
+    fputs("\n"
+          "`sentinel-hub COMMAND --help` says more.\n"
+          "Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 denied, 5 unavailable, 6 partial.\n",
+          to);
+}
+
+static bool is_help(const char *word)
+{
+    return strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0;
+}
+
+static void print_command_help(const struct ops_usage *usage)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    buf_append_text(&text, usage->text);
+    if (usage->options && usage->options->flag) {
+        buf_append_text(&text, "\nFlags:\n");
+        conf_print_options(usage->options, &text);
+    }
+    if (usage->table)
+        buf_append_text(&text, "\nEvery setting is a flag too: listen.grpc is --listen-grpc. "
+                               "`sentinel-hub print-config` lists them.\n");
+    fputs(buf_text(&text), stdout);
+}
+
+int ops_parse(int argc, char **argv, const struct ops_usage *usage, struct conf_args *ret)
+{
+    struct conf_error error = { "" };
+
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (is_help(argv[i])) {
+            print_command_help(usage);
+            return OPS_OK;
+        }
+    }
+    int r = conf_parse_args(argc, argv, usage->options, usage->table, ret, &error);
+    if (r < 0)
+        return OPS_FAILED;
+    if (r == 0 && ret->n_rest < usage->min_words)
+        snprintf(error.text, sizeof(error.text), "something is missing");
+    else if (r == 0 && ret->n_rest > usage->max_words)
+        snprintf(error.text, sizeof(error.text), "`%.100s` is one word too many",
+                 ret->rest[usage->max_words]);
+    else if (r == 0)
+        return -1;
+    ops_refuse(usage->command, OPS_USAGE, "%s", error.text);
+    fprintf(stderr, "`sentinel-hub %s --help` shows how it goes.\n", usage->command);
+    return OPS_USAGE;
+}
+
+int ops_open_store(const char *command, const char *state_directory, struct store **ret)
+{
+    struct store_why why = { "" };
+    char directory[4200];
+
+    snprintf(directory, sizeof(directory), "%.4096s/db", state_directory);
+    const struct store_options options = { .directory = directory, .is_shared = true };
+    int r = store_open(ret, &options, &why);
+    if (r < 0)
+        return ops_refuse(command, OPS_FAILED, "cannot open the database in %s", directory);
+    if (r == STORE_NOT_FOUND)
+        return ops_refuse(command, OPS_NOT_FOUND,
+                          "there is no database in %s; make one with: sentinel-hub init "
+                          "--state-dir %s",
+                          directory, state_directory);
+    return r == 0 ? 0 : ops_refuse(command, OPS_FAILED, "%s", why.text);
+}
+
+int ops_exit_of_pki(int r)
+{
+    switch (r) {
+    case PKI_OK:
+        return OPS_OK;
+    case PKI_BAD_NAME:
+        return OPS_USAGE;
+    case PKI_ABSENT:
+    case PKI_UNKNOWN:
+        return OPS_NOT_FOUND;
+    default:
+        return OPS_FAILED;
+    }
+}
+
+int ops_main(int argc, char **argv)
+{
+    const char *names[N_COMMANDS + 1] = { NULL };
+
+    if (argc < 2) {
+        print_help(stderr);
+        return OPS_USAGE;
+    }
+    if (is_help(argv[1]) || (strcmp(argv[1], "help") == 0 && argc == 2)) {
+        print_help(stdout);
+        return OPS_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0)
+        return ops_version(1, argv + 1);
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        names[i] = commands[i].name;
+        if (strcmp(argv[1], names[i]) != 0)
+            continue;
+        int exit_code = commands[i].run(argc - 1, argv + 1);
+        if (fflush(stdout) != 0 && exit_code == OPS_OK)
+            return ops_refuse(names[i], OPS_FAILED, "cannot write to stdout");
+        return exit_code;
+    }
+    const char *nearest = text_nearest(argv[1], names);
+    CLEANUP(buf_deinit) struct buf word = { 0 };
+    text_append_printable(&word, span_of(argv[1], strnlen(argv[1], 64)));
+    if (nearest)
+        return ops_refuse(NULL, OPS_USAGE, "there is no command `%s`; did you mean `%s`?",
+                          buf_text(&word), nearest);
+    return ops_refuse(NULL, OPS_USAGE, "there is no command `%s`; `sentinel-hub --help` lists them",
+                      buf_text(&word));
+}

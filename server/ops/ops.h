@@ -1,0 +1,60 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Ops: the command line of sentinel-hub. One file for each command; ops.c has the table, help, and what they share.
+ *
+ * Facts go to stdout, messages to stderr. A command's help begins with an example.
+ *
+ * Thread: the main one.
+ */
+
+#include "common/base/cleanup.h"
+#include "common/conf/conf.h"
+
+enum ops_exit {
+    OPS_OK = 0,
+    OPS_FAILED = 1,
+    OPS_USAGE = 2,
+    OPS_NOT_FOUND = 3,
+    OPS_DENIED = 4,
+    OPS_UNAVAILABLE = 5,
+    OPS_PARTIAL = 6,
+};
+
+/* Runs the command that argv names; returns the exit code. */
+int ops_main(int argc, char **argv);
+
+/* argv[0] is the command's name; each returns the exit code. */
+int ops_init(int argc, char **argv);
+int ops_run(int argc, char **argv);
+int ops_issue(int argc, char **argv);
+int ops_check_config(int argc, char **argv);
+int ops_print_config(int argc, char **argv);
+int ops_version(int argc, char **argv);
+
+/* ---- for the commands ---- */
+
+struct ops_usage {
+    const char *command;   /* "issue" */
+    const char *text;      /* example first, then what it does; ends with a line break */
+    const struct conf_option *options;
+    const struct conf_table *table; /* NULL, or: every setting is a flag too */
+    size_t min_words, max_words;    /* positional */
+};
+
+/*
+ * Parses the command's words. -h and --help print the help.
+ * Answers -1 to go on, else the exit code: the command is done.
+ */
+int ops_parse(int argc, char **argv, const struct ops_usage *usage, struct conf_args *ret) MUST_USE;
+
+/* "sentinel-hub issue: text" on stderr; returns `exit_code`. */
+int ops_refuse(const char *command, int exit_code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* Opens the state's database beside a running hub. Answers 0 or an exit code, said already. */
+struct store;
+int ops_open_store(const char *command, const char *state_directory, struct store **ret) MUST_USE;
+
+/* The exit code for an outcome of server/pki. */
+int ops_exit_of_pki(int r);

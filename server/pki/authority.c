@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/pki/authority.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/fault.h"
+#include "common/base/file.h"
+#include "common/crypto/crypto.h"
+
+#define CERTIFICATE_FILE_LIMIT (256 * 1024)
+#define COMMON_NAME_BYTES 64 /* X.520 ub-common-name */
+#define MAX_HOST_NAMES 64
+
+bool pki_path(char to[static PKI_PATH_BYTES], const char *directory, const char *name)
+{
+    int len = snprintf(to, PKI_PATH_BYTES, "%s/%s", directory, name);
+
+    return len > 0 && len < PKI_PATH_BYTES;
+}
+
+int pki_of_tls(int r)
+{
+    switch (r) {
+    case TLS_OK:
+        return PKI_OK;
+    case TLS_ABSENT:
+        return PKI_ABSENT;
+    case TLS_BAD:
+    case TLS_LOOSE:
+    case TLS_UNTRUSTED:
+    case TLS_MISMATCH:
+        return PKI_BAD;
+    default:
+        return fold(r);
+    }
+}
+
+int pki_check_directory(const char *path, struct tls_why *ret_why)
+{
+    struct stat st;
+
+    if (stat(path, &st) < 0) {
+        if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
+            return fault(-errno, "cannot look at %s", path);
+        snprintf(ret_why->text, sizeof(ret_why->text), "%s: %s", path, strerror(errno));
+        return errno == EACCES ? PKI_BAD : PKI_ABSENT;
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        snprintf(ret_why->text, sizeof(ret_why->text), "%s is not a directory", path);
+        return PKI_BAD;
+    }
+    if (st.st_uid != geteuid() && st.st_uid != 0) {
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "%s belongs to user %u, not to us; mend it with: chown -R %u %s", path,
+                 (unsigned) st.st_uid, (unsigned) geteuid(), path);
+        return PKI_BAD;
+    }
+    if (st.st_mode & 077) {
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "%s is open to others (mode %04o); mend it with: chmod 700 %s", path,
+                 (unsigned) st.st_mode & 07777, path);
+        return PKI_BAD;
+    }
+    return 0;
+}
+
+/* ---- issuers ---- */
+
+void pki_issuer_deinit(struct pki_issuer *issuer)
+{
+    issuer->key = tls_key_free(issuer->key);
+    issuer->cert = tls_cert_free(issuer->cert);
+}
+
+int pki_issuer_make(struct pki_issuer *ret, const struct tls_request *request,
+                    const struct pki_issuer *parent)
+{
+    CLEANUP(tls_key_freep) struct tls_key *key = NULL;
+    CLEANUP(tls_cert_freep) struct tls_cert *cert = NULL;
+
+    int r = tls_key_new(&key);
+    if (r != 0)
+        return pass(r);
+    r = tls_cert_issue(&cert, request, key, parent ? parent->cert : NULL,
+                       parent ? parent->key : key);
+    if (r != 0)
+        return fold(r);
+    ret->key = take(key);
+    ret->cert = take(cert);
+    ret->not_after = request->not_after;
+    return 0;
+}
+
+int pki_issuer_load(struct pki_issuer *ret, const char *directory, const char *name,
+                    struct tls_why *ret_why)
+{
+    CLEANUP(pki_issuer_deinit) struct pki_issuer issuer = { 0 };
+    CLEANUP(buf_deinit) struct buf pem = { 0 };
+    char base[64], path[PKI_PATH_BYTES];
+    struct tls_facts facts;
+
+    snprintf(base, sizeof(base), "%s-cert.pem", name);
+    if (!pki_path(path, directory, base))
+        return fault(-ENAMETOOLONG, "%s/%s", directory, base);
+    int r = file_read(path, CERTIFICATE_FILE_LIMIT, &pem);
+    if (r < 0)
+        return pass(r);
+    if (r != 0) {
+        snprintf(ret_why->text, sizeof(ret_why->text), "%.250s: %s", path,
+                 r == FILE_ABSENT   ? "there is no such file; `sentinel-hub init` makes it"
+                 : r == FILE_DENIED ? "permission denied; run this as the user of the hub"
+                                    : "too large for a certificate");
+        return r == FILE_ABSENT ? PKI_ABSENT : PKI_BAD;
+    }
+    r = tls_cert_parse_pem(&issuer.cert, buf_span(&pem));
+    if (r < 0)
+        return pass(r);
+    if (r != 0) {
+        snprintf(ret_why->text, sizeof(ret_why->text), "%.300s does not hold a PEM certificate", path);
+        return PKI_BAD;
+    }
+    snprintf(base, sizeof(base), "%s-key.pem", name);
+    if (!pki_path(path, directory, base))
+        return fault(-ENAMETOOLONG, "%s/%s", directory, base);
+    r = pki_of_tls(tls_key_load(path, &issuer.key, ret_why));
+    if (r != 0)
+        return pass(r);
+    r = tls_cert_matches_key(issuer.cert, issuer.key);
+    if (r == TLS_MISMATCH) {
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "%.300s is not the key of the certificate beside it", path);
+        return PKI_BAD;
+    }
+    if (r != 0)
+        return fold(r);
+    r = tls_cert_read(issuer.cert, &facts);
+    if (r != 0)
+        return fold(r);
+    issuer.not_after = facts.not_after;
+    *ret = issuer;
+    issuer = (struct pki_issuer){ 0 };
+    return 0;
+}
+
+static int save(const char *directory, const char *name, struct span content, mode_t mode)
+{
+    char path[PKI_PATH_BYTES];
+
+    if (!pki_path(path, directory, name))
+        return fault(-ENAMETOOLONG, "%s/%s", directory, name);
+    int r = file_replace(path, content, mode);
+    if (r == FILE_DENIED)
+        return fault(-EACCES, "may not write %s", path);
+    return fold(r);
+}
+
+static void wipe(struct buf *secret)
+{
+    if (secret->data)
+        crypto_wipe(secret->data, secret->len);
+    buf_deinit(secret);
+}
+
+int pki_issuer_save(const struct pki_issuer *issuer, const char *directory, const char *name)
+{
+    CLEANUP(wipe) struct buf key = { 0 };
+    CLEANUP(buf_deinit) struct buf cert = { 0 };
+    char base[64];
+
+    int r = tls_key_print(issuer->key, &key);
+    if (r != 0)
+        return fold(r);
+    r = tls_cert_print(issuer->cert, &cert);
+    if (r != 0)
+        return fold(r);
+    if (buf_failed(&key) || buf_failed(&cert))
+        return fault(-ENOMEM, "no memory for %s", name);
+    snprintf(base, sizeof(base), "%s-key.pem", name);
+    r = save(directory, base, buf_span(&key), 0600);
+    if (r != 0)
+        return pass(r);
+    snprintf(base, sizeof(base), "%s-cert.pem", name);
+    return pass(save(directory, base, buf_span(&cert), 0644));
+}
+
+/* ---- leaves ---- */
+
+void pki_leaf_deinit(struct pki_leaf *leaf)
+{
+    wipe(&leaf->key_pem);
+    buf_deinit(&leaf->chain_pem);
+}
+
+int pki_leaf_make(struct pki_leaf *ret, const struct tls_request *request,
+                  const struct pki_issuer *issuer)
+{
+    CLEANUP(pki_leaf_deinit) struct pki_leaf leaf = { 0 };
+    CLEANUP(tls_key_freep) struct tls_key *key = NULL;
+    CLEANUP(tls_cert_freep) struct tls_cert *cert = NULL;
+    struct tls_request cut = *request;
+    struct tls_facts facts;
+
+    if (cut.not_after.us > issuer->not_after.us)
+        cut.not_after = issuer->not_after;
+    int r = tls_key_new(&key);
+    if (r == 0)
+        r = tls_cert_issue(&cert, &cut, key, issuer->cert, issuer->key);
+    if (r == 0)
+        r = tls_cert_read(cert, &facts);
+    if (r == 0)
+        r = tls_key_print(key, &leaf.key_pem);
+    if (r == 0)
+        r = tls_cert_print(cert, &leaf.chain_pem);
+    if (r == 0)
+        r = tls_cert_print(issuer->cert, &leaf.chain_pem);
+    if (r != 0)
+        return fold(r);
+    if (buf_failed(&leaf.key_pem) || buf_failed(&leaf.chain_pem))
+        return fault(-ENOMEM, "no memory for a certificate");
+
+    struct pki_identity *identity = &leaf.row.identity;
+    identity->state = PKI_ACTIVE;
+    snprintf(identity->serial, sizeof(identity->serial), "%s", facts.serial);
+    memcpy(identity->sha256, facts.sha256, sizeof(identity->sha256));
+    identity->not_before = facts.not_before;
+    identity->not_after = facts.not_after;
+    snprintf(leaf.row.issuer, sizeof(leaf.row.issuer), "%s", facts.issuer);
+    leaf.row.registered = clock_wall();
+    *ret = leaf;
+    leaf = (struct pki_leaf){ 0 };
+    return 0;
+}
+
+int pki_leaf_make_hub(struct pki_leaf *ret, const struct pki_authority *authority,
+                      const struct pki_issuer *issuer, wall_us now)
+{
+    const char *names[MAX_HOST_NAMES + 1] = { NULL };
+    const char *common_name = "localhost";
+    bool has_common_name = false;
+    size_t n = 0;
+
+    for (size_t at = 0; at < authority->names.len && n < MAX_HOST_NAMES; n++) {
+        const char *name = (const char *) authority->names.data + at;
+        size_t len = strlen(name);
+        names[n] = name;
+        at += len + 1;
+        /* The first that is no default and fits. */
+        if (!has_common_name && len <= COMMON_NAME_BYTES && strcmp(name, "localhost") != 0 &&
+            strcmp(name, "127.0.0.1") != 0 && strcmp(name, "::1") != 0) {
+            common_name = name;
+            has_common_name = true;
+        }
+    }
+    const struct tls_request request = {
+        .profile = TLS_SERVER,
+        .common_name = common_name,
+        .organisation = authority->organisation,
+        .organisation_unit = "hubs",
+        .names = names,
+        .crl_url = authority->crl_url[0] ? authority->crl_url : NULL,
+        .not_before = { now.us - PKI_BACKDATE_US },
+        .not_after = { now.us + 90 * PKI_DAY_US },
+    };
+    int r = pki_leaf_make(ret, &request, issuer);
+    if (r != 0)
+        return pass(r);
+    ret->row.identity.kind = PKI_HUB;
+    ret->row.identity.role = PKI_ROLE_NONE;
+    snprintf(ret->row.identity.name, sizeof(ret->row.identity.name), "%.63s", common_name);
+    return 0;
+}
+
+int pki_leaf_make_client(struct pki_leaf *ret, const struct pki_authority *authority,
+                         const struct pki_issuer *issuer, const struct pki_issue *issue,
+                         wall_us now)
+{
+    const bool is_agent = issue->kind == PKI_AGENT;
+    int64_t life_us = issue->life_us;
+    char uri[PKI_TRUST_DOMAIN_BYTES + 96];
+
+    if (life_us == 0)
+        life_us = (is_agent ? 7 : 90) * PKI_DAY_US;
+    snprintf(uri, sizeof(uri), "spiffe://%s/%s/%s", authority->trust_domain,
+             is_agent ? "agent" : "operator", issue->name);
+    const struct tls_request request = {
+        .profile = TLS_CLIENT,
+        .common_name = issue->name,
+        .organisation = authority->organisation,
+        .organisation_unit = is_agent ? "agents" : "operators",
+        .uri = uri,
+        .crl_url = authority->crl_url[0] ? authority->crl_url : NULL,
+        /* An already expired one (tests) was valid for as long as it has been over. */
+        .not_before = { now.us - PKI_BACKDATE_US + (life_us < 0 ? 2 * life_us : 0) },
+        .not_after = { now.us + life_us },
+    };
+    int r = pki_leaf_make(ret, &request, issuer);
+    if (r != 0)
+        return pass(r);
+    ret->row.identity.kind = issue->kind;
+    ret->row.identity.role = is_agent                         ? PKI_ROLE_AGENT
+                             : issue->role == PKI_ROLE_NONE ? PKI_ROLE_OPERATOR
+                                                              : issue->role;
+    snprintf(ret->row.identity.name, sizeof(ret->row.identity.name), "%s", issue->name);
+    return 0;
+}
+
+int pki_leaf_save_hub(const struct pki_leaf *leaf, const char *directory)
+{
+    int r = save(directory, "server-key.pem", buf_span(&leaf->key_pem), 0600);
+
+    if (r != 0)
+        return pass(r);
+    return pass(save(directory, "server-cert.pem", buf_span(&leaf->chain_pem), 0644));
+}

@@ -1,0 +1,71 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Authority: CA keys and what they sign, in memory and in <state>/certs. Private to server/pki.
+ *
+ * Thread: any.
+ */
+
+#include <limits.h>
+#include <stdbool.h>
+
+#include "common/base/buf.h"
+#include "common/base/cleanup.h"
+#include "common/base/clock.h"
+#include "server/pki/pki.h"
+#include "server/pki/registry.h"
+
+#define PKI_PATH_BYTES PATH_MAX
+#define PKI_BACKDATE_US (5 * 60 * INT64_C(1000000)) /* clocks of peers may be behind */
+#define PKI_DAY_US (24 * 60 * 60 * INT64_C(1000000))
+
+/* Writes `directory`/`name`; false when it does not fit. */
+bool pki_path(char to[static PKI_PATH_BYTES], const char *directory, const char *name);
+
+/* One CA: root or intermediate. The zero value is empty. */
+struct pki_issuer {
+    struct tls_key *key;
+    struct tls_cert *cert;
+    wall_us not_after;
+};
+void pki_issuer_deinit(struct pki_issuer *issuer);
+/* A new key and certificate; parent NULL: a root. */
+int pki_issuer_make(struct pki_issuer *ret, const struct tls_request *request,
+                    const struct pki_issuer *parent) MUST_USE;
+/* <directory>/<name>-cert.pem and -key.pem, checked. Outcomes: PKI_ABSENT, PKI_BAD. */
+int pki_issuer_load(struct pki_issuer *ret, const char *directory, const char *name,
+                    struct tls_why *ret_why) MUST_USE;
+int pki_issuer_save(const struct pki_issuer *issuer, const char *directory, const char *name) MUST_USE;
+
+/* A leaf with its key, ready to be written. The zero value is empty. */
+struct pki_leaf {
+    struct buf chain_pem;
+    struct buf key_pem; /* wiped */
+    struct pki_row row; /* kind, role and name are the caller's to fill */
+};
+void pki_leaf_deinit(struct pki_leaf *leaf);
+/* Cuts not_after to the issuer's. */
+int pki_leaf_make(struct pki_leaf *ret, const struct tls_request *request,
+                  const struct pki_issuer *issuer) MUST_USE;
+
+/* A hub certificate for the authority's names. */
+int pki_leaf_make_hub(struct pki_leaf *ret, const struct pki_authority *authority,
+                      const struct pki_issuer *issuer, wall_us now) MUST_USE;
+/* An agent's or operator's. */
+int pki_leaf_make_client(struct pki_leaf *ret, const struct pki_authority *authority,
+                         const struct pki_issuer *issuer, const struct pki_issue *issue,
+                         wall_us now) MUST_USE;
+/* server-key.pem and server-cert.pem, in this order. */
+int pki_leaf_save_hub(const struct pki_leaf *leaf, const char *directory) MUST_USE;
+
+/* The rules for what people type; each fills ret_why with the rule and answers PKI_BAD_NAME. */
+int pki_check_name(const char *name, struct tls_why *ret_why) MUST_USE;
+int pki_check_host(const char *name, struct tls_why *ret_why) MUST_USE;
+int pki_check_organisation(const char *text, struct tls_why *ret_why) MUST_USE;
+int pki_check_trust_domain(const char *text, struct tls_why *ret_why) MUST_USE;
+
+/* Our outcome for what common/tls says of a file; ret_why was filled by it. */
+int pki_of_tls(int r) MUST_USE;
+/* The directory of keys: 0700, ours or root's. Outcomes: PKI_ABSENT, PKI_BAD. */
+int pki_check_directory(const char *path, struct tls_why *ret_why) MUST_USE;

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/query/fold.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "common/base/ensure.h"
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *) a, y = *(const double *) b;
+
+    if (isnan(x) || isnan(y))
+        return isnan(y) - isnan(x);
+    return (x > y) - (x < y);
+}
+
+double fold_quantile(double *values, size_t n_values, double quantile)
+{
+    double rank, low;
+    size_t at;
+
+    ensure(n_values > 0);
+    qsort(values, n_values, sizeof(*values), by_value);
+    rank = quantile * (double) (n_values - 1);
+    low = floor(rank);
+    at = (size_t) low;
+    if (at + 1 >= n_values)
+        return values[n_values - 1];
+    return values[at] + (values[at + 1] - values[at]) * (rank - low);
+}
+
+double
+fold_group(double *values, size_t n_values, enum query_aggregation aggregation, double quantile)
+{
+    double sum = 0, min = INFINITY, max = -INFINITY;
+
+    ensure(n_values > 0);
+    if (aggregation == QUERY_QUANTILE)
+        return fold_quantile(values, n_values, quantile);
+    if (aggregation == QUERY_LAST)
+        return values[n_values - 1];
+    if (aggregation == QUERY_COUNT)
+        return (double) n_values;
+    for (size_t i = 0; i < n_values; i++) {
+        sum += values[i];
+        min = values[i] < min ? values[i] : min;
+        max = values[i] > max ? values[i] : max;
+    }
+    if (aggregation == QUERY_MIN)
+        return min;
+    if (aggregation == QUERY_MAX)
+        return max;
+    if (aggregation == QUERY_SUM)
+        return sum;
+    return sum / (double) n_values;
+}
+
+/* RATE and INCREASE over the samples [begin, end) of one step; samples[begin - 1] is the one
+ * before. */
+static bool fold_growth(const struct fold_sample *samples,
+                        size_t begin,
+                        size_t end,
+                        bool is_rate,
+                        bool is_counter,
+                        double *ret)
+{
+    double growth = 0;
+    int64_t took_us = 0;
+
+    for (size_t i = begin > 0 ? begin : 1; i < end; i++) {
+        double delta = samples[i].value - samples[i - 1].value;
+
+        if (is_counter && delta < 0)
+            delta = samples[i].value;
+        growth += delta;
+        took_us += samples[i].time_us - samples[i - 1].time_us;
+    }
+    if (took_us <= 0)
+        return false;
+    *ret = is_rate ? growth / ((double) took_us / 1e6) : growth;
+    return true;
+}
+
+void fold_series(const struct fold_sample *samples,
+                 size_t n_samples,
+                 const struct fold_grid *grid,
+                 enum query_aggregation aggregation,
+                 bool is_counter,
+                 double quantile,
+                 double *scratch,
+                 double *to,
+                 bool *is_present)
+{
+    size_t at = 0;
+
+    while (at < n_samples && samples[at].time_us < grid->from_us)
+        at++;
+    for (size_t step = 0; step < grid->n_steps; step++) {
+        int64_t end_us = grid->first_us + ((int64_t) step + 1) * grid->step_us;
+        size_t begin = at;
+
+        if (end_us > grid->to_us)
+            end_us = grid->to_us;
+        while (at < n_samples && samples[at].time_us < end_us)
+            at++;
+        is_present[step] = at > begin;
+        if (at == begin)
+            continue;
+        if (aggregation == QUERY_RATE || aggregation == QUERY_INCREASE) {
+            is_present[step] =
+                fold_growth(samples, begin, at, aggregation == QUERY_RATE, is_counter, &to[step]);
+            continue;
+        }
+        for (size_t i = begin; i < at; i++)
+            scratch[i - begin] = samples[i].value;
+        to[step] = fold_group(scratch, at - begin, aggregation, quantile);
+    }
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/query/inside.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/fault.h"
+#include "common/base/text.h"
+#include "common/crypto/crypto.h"
+
+#define PAGE_SIZE_DEFAULT 100
+#define PAGE_SIZE_MAX 1000
+
+/*
+ * A token before hex:   0           16           32
+ *                       | digest    | MAC        | name behind which to go on
+ */
+#define TOKEN_DIGEST_BYTES 16
+#define TOKEN_MAC_BYTES 16
+#define TOKEN_HEAD_BYTES (TOKEN_DIGEST_BYTES + TOKEN_MAC_BYTES)
+#define TOKEN_MAX_BYTES 1024
+
+int query_refuse(struct query_problem *problem,
+                 int outcome,
+                 const char *field,
+                 const char *fmt,
+                 ...)
+{
+    va_list args;
+
+    snprintf(problem->field, sizeof(problem->field), "%s", field);
+    va_start(args, fmt);
+    vsnprintf(problem->description, sizeof(problem->description), fmt, args);
+    va_end(args);
+    return outcome;
+}
+
+void query_digest_add(struct query_digest *digest, const char *text)
+{
+    buf_append(&digest->text, text ? text : "", text ? strlen(text) + 1 : 1);
+}
+
+void query_digest_add_u64(struct query_digest *digest, uint64_t value)
+{
+    buf_append(&digest->text, &value, sizeof(value));
+}
+
+void query_digest_add_selector(struct query_digest *digest, const struct query_selector *selector)
+{
+    query_digest_add_u64(digest, selector->n_ids);
+    for (size_t i = 0; i < selector->n_ids; i++)
+        query_digest_add(digest, selector->ids[i]);
+    query_digest_add(digest, selector->pattern);
+    query_digest_add_u64(digest, selector->n_labels);
+    for (size_t i = 0; i < selector->n_labels; i++) {
+        query_digest_add(digest, selector->labels[i].key);
+        query_digest_add(digest, selector->labels[i].value);
+    }
+}
+
+static void token_mac(const struct query *query,
+                      const uint8_t digest[static TOKEN_DIGEST_BYTES],
+                      struct span behind,
+                      uint8_t ret[static CRYPTO_SHA256_BYTES])
+{
+    struct buf text = { 0 };
+
+    buf_append(&text, digest, TOKEN_DIGEST_BYTES);
+    buf_append_span(&text, behind);
+    crypto_hmac_sha256(span_of(query->token_key, sizeof(query->token_key)), buf_span(&text), ret);
+    buf_deinit(&text);
+}
+
+int query_token_make(const struct query *query,
+                     struct query_digest *digest,
+                     const char *behind,
+                     struct arena *arena,
+                     const char **ret)
+{
+    uint8_t sha256[CRYPTO_SHA256_BYTES], mac[CRYPTO_SHA256_BYTES];
+    struct buf token = { 0 };
+    char *text;
+
+    crypto_sha256(buf_span(&digest->text), sha256);
+    buf_deinit(&digest->text);
+    token_mac(query, sha256, span_of_text(behind), mac);
+    buf_append(&token, sha256, TOKEN_DIGEST_BYTES);
+    buf_append(&token, mac, TOKEN_MAC_BYTES);
+    buf_append_text(&token, behind);
+    text = buf_failed(&token) ? NULL : arena_alloc(arena, 2 * token.len + 1);
+    if (text)
+        *ret = text_of_hex(token.data, token.len, text);
+    buf_deinit(&token);
+    return text ? 0 : fault(-ENOMEM, "page token");
+}
+
+int query_token_read(const struct query *query,
+                     struct query_digest *digest,
+                     const char *token,
+                     struct arena *arena,
+                     const char **ret_behind,
+                     struct query_problem *problem)
+{
+    uint8_t sha256[CRYPTO_SHA256_BYTES], mac[CRYPTO_SHA256_BYTES];
+    uint8_t bytes[TOKEN_MAX_BYTES];
+    size_t len = token ? strlen(token) : 0;
+    const char *behind = NULL;
+
+    crypto_sha256(buf_span(&digest->text), sha256);
+    buf_deinit(&digest->text);
+    if (len > 0) {
+        if (len % 2 || len / 2 < TOKEN_HEAD_BYTES || len / 2 > sizeof(bytes) ||
+            text_to_hex(token, bytes, len / 2))
+            return query_refuse(problem, QUERY_BAD, "page_token", "not a page token of this hub");
+        len /= 2;
+        token_mac(query, bytes, span_of(bytes + TOKEN_HEAD_BYTES, len - TOKEN_HEAD_BYTES), mac);
+        if (!crypto_equal(mac, bytes + TOKEN_DIGEST_BYTES, TOKEN_MAC_BYTES))
+            return query_refuse(problem, QUERY_BAD, "page_token",
+                                "not a page token of this hub, or from before its restart; ask for "
+                                "the first page again");
+        if (memcmp(bytes, sha256, TOKEN_DIGEST_BYTES) != 0)
+            return query_refuse(problem, QUERY_BAD, "page_token",
+                                "belongs to another question; send the same fields with it");
+        behind = arena_copy(arena, span_of(bytes + TOKEN_HEAD_BYTES, len - TOKEN_HEAD_BYTES));
+        if (!behind)
+            return fault(-ENOMEM, "page token");
+    }
+    *ret_behind = behind;
+    return 0;
+}
+
+static bool has_labels(const struct store_agent *agent, const struct query_selector *selector)
+{
+    for (size_t i = 0; i < selector->n_labels; i++) {
+        bool is_there = false;
+
+        for (size_t j = 0; j < agent->n_labels && !is_there; j++)
+            is_there = strcmp(agent->labels[j].key, selector->labels[i].key) == 0 &&
+                       strcmp(agent->labels[j].value, selector->labels[i].value) == 0;
+        if (!is_there)
+            return false;
+    }
+    return true;
+}
+
+/* Whether pattern and labels hold; 1 yes, 0 no, or a fault. */
+static int agent_is_selected(const struct query *query,
+                             const struct query_selector *selector,
+                             uint32_t number,
+                             struct arena *arena,
+                             bool *ret)
+{
+    struct store_agent agent;
+    int r;
+
+    *ret = true;
+    if ((!selector->pattern || !*selector->pattern) && selector->n_labels == 0)
+        return 0;
+    r = store_agent_get(query->store, number, arena, &agent);
+    if (r)
+        return fold(r);
+    *ret =
+        (!selector->pattern || !*selector->pattern || text_matches(selector->pattern, agent.id)) &&
+        has_labels(&agent, selector);
+    return 0;
+}
+
+static bool is_named(const struct query_selector *selector, const char *id)
+{
+    for (size_t i = 0; i < selector->n_ids; i++)
+        if (strcmp(selector->ids[i], id) == 0)
+            return true;
+    return false;
+}
+
+int query_select(const struct query *query,
+                 const struct query_selector *selector,
+                 struct arena *arena,
+                 uint32_t **ret_numbers,
+                 size_t *ret_n,
+                 struct query_problem *problem)
+{
+    uint32_t *all, number;
+    size_t n_all, n = 0;
+    int r;
+
+    for (size_t i = 0; i < selector->n_ids; i++) {
+        r = store_agent_find(query->store, selector->ids[i], &number);
+        if (r == STORE_NOT_FOUND)
+            return query_refuse(problem, QUERY_NOT_FOUND, "agents.ids",
+                                "no agent `%.64s` is known; ListAgents names them",
+                                selector->ids[i]);
+        if (r)
+            return fold(r);
+    }
+    r = store_agent_list(query->store, arena, &all, &n_all);
+    if (r)
+        return pass(r);
+    for (size_t i = 0; i < n_all; i++) {
+        struct store_agent agent;
+        bool is_selected;
+
+        r = agent_is_selected(query, selector, all[i], arena, &is_selected);
+        if (r)
+            return pass(r);
+        if (is_selected && selector->n_ids > 0) {
+            r = store_agent_get(query->store, all[i], arena, &agent);
+            if (r)
+                return fold(r);
+            is_selected = is_named(selector, agent.id);
+        }
+        if (is_selected)
+            all[n++] = all[i];
+    }
+    *ret_numbers = all;
+    *ret_n = n;
+    return 0;
+}
+
+int query_page_size(uint32_t *page_size, struct query_problem *problem)
+{
+    if (*page_size == 0)
+        *page_size = PAGE_SIZE_DEFAULT;
+    if (*page_size > PAGE_SIZE_MAX)
+        return query_refuse(problem, QUERY_BAD, "page_size",
+                            "at most %d; ask for the next page with next_page_token",
+                            PAGE_SIZE_MAX);
+    return 0;
+}

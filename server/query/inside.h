@@ -1,0 +1,55 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What the questions share inside this module: problems, page tokens, selection of agents.
+ */
+
+#include "common/base/buf.h"
+#include "server/query/query.h"
+
+/* Fills the problem and returns the outcome. */
+int query_refuse(struct query_problem *problem,
+                 int outcome,
+                 const char *field,
+                 const char *fmt,
+                 ...) PRINTF_LIKE(4, 5);
+
+/*
+ * Tokens. A token says "go on behind this name" for one question, named by a digest of everything
+ * that shapes the answer.
+ */
+struct query_digest {
+    struct buf text;
+};
+void query_digest_add(struct query_digest *digest, const char *text);
+void query_digest_add_u64(struct query_digest *digest, uint64_t value);
+void query_digest_add_selector(struct query_digest *digest, const struct query_selector *selector);
+
+/* Frees the digest. The token lives in the arena. Faults: arena exhausted. */
+int query_token_make(const struct query *query,
+                     struct query_digest *digest,
+                     const char *behind,
+                     struct arena *arena,
+                     const char **ret) MUST_USE;
+/* `token` NULL or empty: *ret_behind is NULL. Outcomes: QUERY_BAD. */
+int query_token_read(const struct query *query,
+                     struct query_digest *digest,
+                     const char *token,
+                     struct arena *arena,
+                     const char **ret_behind,
+                     struct query_problem *problem) MUST_USE;
+
+/*
+ * Numbers of the selected agents in order of id. Outcomes: QUERY_NOT_FOUND (an id that is not
+ * known), QUERY_BAD.
+ */
+int query_select(const struct query *query,
+                 const struct query_selector *selector,
+                 struct arena *arena,
+                 uint32_t **ret_numbers,
+                 size_t *ret_n,
+                 struct query_problem *problem) MUST_USE;
+
+/* 0 becomes 100. Outcomes: QUERY_BAD (over 1,000). */
+int query_page_size(uint32_t *page_size, struct query_problem *problem) MUST_USE;

@@ -1,0 +1,185 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Query: reads over what the store holds.
+ *
+ * Two things: the reader pool (an LMDB read is a page fault, so call threads never read; they hand
+ * a task to the pool), and the questions themselves, plain functions that run on a reader. Every
+ * answer is bounded: by page size, by points, by samples read; too much asked is QUERY_TOO_MUCH
+ * with a text that says what to narrow.
+ *
+ * Page tokens are opaque and authenticated with a key of this process: base64url of (position,
+ * SHA-256 of the question, MAC).
+ *
+ * Thread: the pool any; the questions on a reader.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/arena.h"
+#include "common/base/cleanup.h"
+#include "common/base/clock.h"
+#include "server/store/store.h"
+
+/* ---- the reader pool ---- */
+
+struct query_pool;
+
+struct query_task {
+    struct query_task *next;              /* the pool's */
+    void (*run)(struct query_task *task); /* on a reader */
+};
+
+enum query_outcome {
+    QUERY_OK = 0,
+    QUERY_BUSY,      /* the pool's queue is full */
+    QUERY_NOT_FOUND, /* the problem says what */
+    QUERY_BAD,       /* the problem names the field */
+    QUERY_TOO_MUCH,  /* the problem says what to narrow */
+};
+
+/* n_threads 0: one for each core. */
+int query_pool_new(struct query_pool **ret, unsigned n_threads, unsigned max_waiting) MUST_USE;
+/* Runs what waits, then ends the threads. Blocks. */
+struct query_pool *query_pool_free(struct query_pool *pool);
+DEFINE_CLEANUP(struct query_pool *, query_pool_free);
+/* Outcomes: QUERY_BUSY. The task is the pool's until run() returns it to the caller. */
+int query_pool_submit(struct query_pool *pool, struct query_task *task) MUST_USE;
+
+/* ---- what questions share ---- */
+
+struct query {
+    struct store *store;
+    /* Of the newest streams; any thread. */
+    bool (*is_connected)(void *ctx, uint32_t agent);
+    void *ctx;
+    uint8_t token_key[32];
+    uint64_t max_samples; /* one question may read; 50 M */
+    uint32_t max_points;  /* one answer may have, over all series; 200,000 */
+    uint32_t max_series;  /* one answer may have; 5,000 */
+};
+
+struct query_problem {
+    char field[96];
+    char description[320];
+};
+
+struct query_selector {
+    const char *const *ids;
+    size_t n_ids;
+    const char *pattern; /* NULL or empty: any */
+    const struct store_attribute *labels;
+    size_t n_labels;
+};
+
+/* Everything an answer points to lives in the arena given. */
+
+/* ---- agents ---- */
+
+struct query_agents {
+    const struct query_selector *selector;
+    uint32_t page_size;     /* 0: 100; at most 1,000 */
+    const char *page_token; /* NULL or empty: the first page */
+    /* out */
+    struct store_agent *agents;
+    bool *is_connected;
+    size_t n_agents;
+    const char *next_page_token; /* empty: the last page */
+    uint32_t total;
+};
+/* Outcomes: QUERY_BAD (token, page size), QUERY_NOT_FOUND (an id given that is not known). */
+int query_list_agents(const struct query *query,
+                      struct query_agents *request,
+                      struct arena *arena,
+                      struct query_problem *ret_problem) MUST_USE;
+
+/* ---- metrics ---- */
+
+struct query_attribute_values {
+    const char *key;
+    const char **values; /* ascending, at most 20 */
+    size_t n_values;
+    bool has_more;
+};
+struct query_metric {
+    const char *name, *unit;
+    enum store_kind kind;
+    uint32_t n_series, n_agents;
+    struct query_attribute_values *attributes;
+    size_t n_attributes;
+};
+struct query_metrics {
+    const struct query_selector *selector;
+    const char *name_pattern;
+    uint32_t page_size;
+    const char *page_token;
+    /* out, in order of name */
+    struct query_metric *metrics;
+    size_t n_metrics;
+    const char *next_page_token;
+    uint32_t total;
+};
+int query_list_metrics(const struct query *query,
+                       struct query_metrics *request,
+                       struct arena *arena,
+                       struct query_problem *ret_problem) MUST_USE;
+
+enum query_aggregation { /* numbers of sentinel.query.v1.Aggregation */
+                         QUERY_DEFAULT = 0,
+                         QUERY_AVG,
+                         QUERY_MIN,
+                         QUERY_MAX,
+                         QUERY_SUM,
+                         QUERY_COUNT,
+                         QUERY_LAST,
+                         QUERY_RATE,
+                         QUERY_INCREASE,
+                         QUERY_QUANTILE,
+};
+
+struct query_point {
+    int64_t time_us; /* the start of the step */
+    double value;
+};
+struct query_series {
+    struct store_attribute *labels; /* ascending by key */
+    size_t n_labels;
+    struct query_point *points; /* steps without a sample are left out */
+    size_t n_points;
+};
+struct query_range {
+    const struct query_selector *selector;
+    const char *name;                         /* required */
+    const struct store_attribute *attributes; /* equal in a series */
+    size_t n_attributes;
+    int64_t from_us, to_us; /* from inclusive, to exclusive; from < to */
+    int64_t step_us; /* 0: about 100 points, rounded up to 1, 2, 5, 10, 15, 30 s, 1, 2, 5, 10, 15,
+                        30 min, 1 h ... */
+    enum query_aggregation aggregation, group_aggregation;
+    const char *const *group_by;
+    size_t n_group_by;
+    bool group_all;
+    double quantile; /* 0 .. 1 */
+    uint32_t top_k;
+    uint32_t page_size; /* series; 0: all, within max_series */
+    const char *page_token;
+    /* out */
+    const char *unit;
+    enum store_kind kind;
+    struct query_series *series;
+    size_t n_series;
+    const char *next_page_token;
+    uint64_t n_samples_read;
+};
+/*
+ * Outcomes: QUERY_NOT_FOUND (no such metric among the selected agents, or an agent id that is not
+ * known), QUERY_BAD, QUERY_TOO_MUCH. aggregation, group_aggregation and step_us are set to what was
+ * applied.
+ */
+int query_metric_range(const struct query *query,
+                       struct query_range *request,
+                       struct arena *arena,
+                       struct query_problem *ret_problem) MUST_USE;

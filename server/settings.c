@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/settings.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/fault.h"
+#include "common/base/text.h"
+#include "common/crypto/crypto.h"
+
+const char *const settings_security_names[] = { "development", "production", "insecure", NULL };
+const char *const settings_log_level_names[] = { "debug", "info", "warn", "error", NULL };
+const char *const settings_log_format_names[] = { "logfmt", "json", NULL };
+const char *const settings_tls_version_names[] = { "1.2", "1.3", NULL };
+
+static const struct conf_row rows[] = {
+#define S(row_name, row_type, field, row_fallback, row_min, row_max, row_choices, reloadable, text) \
+    { .name = row_name,                                                                             \
+      .type = CONF_##row_type,                                                                      \
+      .offset = offsetof(struct settings, field),                                                   \
+      .fallback = row_fallback,                                                                     \
+      .min = row_min,                                                                               \
+      .max = row_max,                                                                               \
+      .choices = row_choices,                                                                       \
+      .is_reloadable = reloadable,                                                                  \
+      .help = text },
+#include "server/settings.tbl"
+#undef S
+    { .name = NULL },
+};
+
+const struct conf_table settings_table = {
+    .rows = rows,
+    .struct_bytes = sizeof(struct settings),
+    .env_prefix = "SENTINEL_HUB",
+};
+
+static int refuse(struct conf_error *error, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static int refuse(struct conf_error *error, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(error->text, sizeof(error->text), fmt, args);
+    va_end(args);
+    return CONF_BAD;
+}
+
+int settings_split_address(const char *address, char *ret_host, size_t host_size,
+                           uint16_t *ret_port)
+{
+    const char *colon = strrchr(address, ':');
+    const char *host = address;
+    uint64_t port;
+
+    if (!colon || text_to_u64(colon + 1, &port) != 0 || port > UINT16_MAX)
+        return CONF_BAD;
+    size_t len = (size_t) (colon - address);
+    if (len >= 2 && host[0] == '[' && host[len - 1] == ']') {
+        host++;
+        len -= 2;
+    } else if (memchr(host, ':', len)) {
+        return CONF_BAD; /* an IPv6 address without brackets: where does the port begin? */
+    }
+    if (len < 1 || len >= host_size)
+        return CONF_BAD;
+    memcpy(ret_host, host, len);
+    ret_host[len] = 0;
+    *ret_port = (uint16_t) port;
+    return 0;
+}
+
+static bool is_loopback(const char *host)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+
+    if (strcmp(host, "localhost") == 0)
+        return true;
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+static int check_address(const char *name, const char *address, struct conf_error *error)
+{
+    char host[256];
+    uint16_t port;
+
+    if (settings_split_address(address, host, sizeof(host), &port) == 0)
+        return 0;
+    return refuse(error,
+                  "%s: `%.100s` is not ADDRESS:PORT; write for example 0.0.0.0:8082 or [::]:8082",
+                  name, address);
+}
+
+static int check_security(struct settings *settings, bool is_flag_given, struct conf_error *error)
+{
+    char host[256];
+    uint16_t port;
+
+    if (is_flag_given && settings->security == SETTINGS_PRODUCTION)
+        return refuse(error, "--insecure contradicts `security: production`; leave one of them out");
+    if (is_flag_given)
+        settings->security = SETTINGS_INSECURE;
+    if (settings->security == SETTINGS_PRODUCTION)
+        settings->tls_min_version = SETTINGS_TLS_1_3;
+    if (settings->security != SETTINGS_INSECURE)
+        return 0;
+    if (!is_flag_given)
+        return refuse(error, "security: `insecure` means plaintext and is only taken together with "
+                             "the flag --insecure; use `development` for TLS with the hub's own CA");
+    int r = settings_split_address(settings->listen_grpc, host, sizeof(host), &port);
+    if (r == 0 && !is_loopback(host))
+        return refuse(error,
+                      "security: `insecure` means plaintext and is only served on a loopback "
+                      "address, not on %.100s; add --listen-grpc 127.0.0.1:%u",
+                      host, (unsigned) port);
+    return r;
+}
+
+static int check(struct settings *settings, bool is_flag_given, struct conf_error *error)
+{
+    int r = check_address("listen.grpc", settings->listen_grpc, error);
+
+    if (r == 0)
+        r = check_address("listen.https", settings->listen_https, error);
+    if (r == 0)
+        r = check_security(settings, is_flag_given, error);
+    if (r != 0)
+        return r;
+    if (!settings->tls_certificate[0] != !settings->tls_key[0])
+        return refuse(error, "tls.certificate and tls.key belong together; give both or neither");
+    return 0;
+}
+
+int settings_load(struct settings *ret, const struct settings_sources *sources,
+                  struct conf_error *ret_error)
+{
+    const struct conf_sources conf = {
+        .file = sources->file ? sources->file : SETTINGS_DEFAULT_FILE,
+        .file_is_wanted = sources->file != NULL,
+        .use_environment = true,
+        .flags = sources->flags,
+        .n_flags = sources->n_flags,
+    };
+    struct settings settings;
+
+    int r = conf_load(&settings_table, &conf, &settings, ret_error);
+    if (r != 0)
+        return pass(r);
+    r = check(&settings, sources->is_insecure, ret_error);
+    if (r != 0) {
+        settings_free(&settings);
+        return pass(r);
+    }
+    *ret = settings;
+    return 0;
+}
+
+void settings_free(struct settings *settings)
+{
+    conf_free(&settings_table, settings);
+    memset(settings, 0, sizeof(*settings));
+}
+
+const char *settings_state_directory(const char *given)
+{
+    static char first[4096];
+
+    if (given && given[0])
+        return given;
+    const char *listed = getenv("STATE_DIRECTORY");
+    if (!listed || !listed[0])
+        return SETTINGS_DEFAULT_STATE_DIRECTORY;
+    /* systemd.exec(5): several are joined by colons. */
+    size_t len = strcspn(listed, ":");
+    if (len == 0 || len >= sizeof(first))
+        return SETTINGS_DEFAULT_STATE_DIRECTORY;
+    memcpy(first, listed, len);
+    first[len] = 0;
+    return first;
+}
+
+int settings_digest(const struct settings *settings, char ret[static 65])
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    uint8_t digest[CRYPTO_SHA256_BYTES];
+
+    conf_print(&settings_table, settings, &text);
+    if (buf_failed(&text))
+        return fault(-ENOMEM, "no memory for the settings' text");
+    crypto_sha256(buf_span(&text), digest);
+    text_of_hex(digest, sizeof(digest), ret);
+    return 0;
+}

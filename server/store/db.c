@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/store/db.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "server/store/store.h"
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values on disk are little-endian");
+
+#define DB_READERS 256
+#define DB_COMMIT_BYTES (32 << 20) /* more than a group of the writer takes */
+
+int db_check_at(int rc, const char *what, struct fault_site site)
+{
+    switch (rc) {
+    case MDB_SUCCESS:
+        return 0;
+    case MDB_NOTFOUND:
+        return STORE_NOT_FOUND;
+    case MDB_MAP_FULL:
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+        return STORE_FULL;
+    default:
+        return fault_raise(rc > 0 ? -rc : -EIO, site, "%s: %s", what, mdb_strerror(rc));
+    }
+}
+
+/* Whether what a commit may append can be allocated behind the file's end. Nothing stays of the attempt. */
+static bool is_short_of_room(MDB_env *env)
+{
+    const char *directory = NULL;
+    mdb_filehandle_t data;
+    struct stat st;
+    int fd, rc;
+
+    if (mdb_env_get_path(env, &directory) || mdb_env_get_fd(env, &data) || fstat(data, &st) < 0)
+        return false;
+    fd = open(directory, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return false;
+    rc = fallocate(fd, 0, st.st_size, DB_COMMIT_BYTES) < 0 ? errno : 0;
+    close(fd);
+    return rc == ENOSPC || rc == EDQUOT || rc == EFBIG;
+}
+
+int db_commit(MDB_env *env, MDB_txn *txn, const char *what)
+{
+    int rc = mdb_txn_commit(txn);
+
+    if (rc == EIO && is_short_of_room(env))
+        return STORE_FULL;
+    return pass(db_check(rc, what));
+}
+
+bool db_is_damage(int rc)
+{
+    return rc == MDB_INVALID || rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND ||
+           rc == MDB_VERSION_MISMATCH || rc == MDB_PANIC || rc == MDB_BAD_TXN;
+}
+
+int db_env_open(MDB_env **ret, const char *directory, uint64_t map_bytes, unsigned n_tables)
+{
+    MDB_env *env;
+    int rc = mdb_env_create(&env);
+
+    if (rc)
+        return rc;
+    rc = mdb_env_set_mapsize(env, (size_t) ((map_bytes + 4095) & ~UINT64_C(4095)));
+    if (!rc)
+        rc = mdb_env_set_maxdbs(env, n_tables);
+    if (!rc)
+        rc = mdb_env_set_maxreaders(env, DB_READERS);
+    if (!rc)
+        rc = mdb_env_open(env, directory, MDB_NOTLS, 0600);
+    if (!rc) {
+        int n_dead;
+
+        rc = mdb_reader_check(env, &n_dead);
+    }
+    if (rc) {
+        mdb_env_close(env);
+        return rc;
+    }
+    *ret = env;
+    return 0;
+}
+
+int db_sync_directory(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = 0;
+
+    if (fd < 0)
+        return fault(-errno, "cannot open %s", path);
+    if (fsync(fd) < 0)
+        r = db_check(errno, "cannot sync a directory");
+    close(fd);
+    return r;
+}
+
+uint64_t db_env_used_bytes(MDB_env *env)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+
+    mdb_env_info(env, &info);
+    mdb_env_stat(env, &stat);
+    return ((uint64_t) info.me_last_pgno + 1) * stat.ms_psize;
+}
+
+uint64_t db_file_bytes(const char *directory)
+{
+    char path[4096];
+    struct stat st;
+
+    if (snprintf(path, sizeof(path), "%s/data.mdb", directory) >= (int) sizeof(path) ||
+        stat(path, &st) < 0)
+        return 0;
+    return (uint64_t) st.st_blocks * 512;
+}

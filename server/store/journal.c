@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/store/journal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "common/base/crc32c.h"
+#include "common/base/ensure.h"
+#include "common/base/fault.h"
+#include "common/base/faultpoint.h"
+#include "common/base/file.h"
+#include "common/log/log.h"
+
+#define SEGMENT_TABLES 3
+
+struct run_record {
+    uint64_t last_sequence;
+    int64_t last_use_us;
+    uint32_t last_crc32c;
+    uint32_t zero;
+};
+
+static_assert(sizeof(struct run_record) == 24, "on disk");
+
+/* ---- segments ---- */
+
+static void segment_free(struct segment *segment)
+{
+    if (segment->env)
+        mdb_env_close(segment->env);
+    free(segment);
+}
+
+static int open_tables(struct segment *segment)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    int rc = mdb_txn_begin(segment->env, NULL, MDB_RDONLY, &txn);
+
+    if (!rc)
+        rc = mdb_dbi_open(txn, "chunks", 0, &segment->chunks);
+    if (!rc)
+        rc = mdb_dbi_open(txn, "runs", 0, &segment->runs);
+    if (!rc)
+        rc = mdb_dbi_open(txn, "meta", 0, &segment->meta);
+    return rc ? rc : mdb_txn_commit(take(txn));
+}
+
+static struct segment *segment_new(struct journal *journal, uint32_t number)
+{
+    struct segment *segment = calloc(1, sizeof(*segment));
+
+    if (!segment)
+        return NULL;
+    segment->number = number;
+    ensure(snprintf(segment->path, sizeof(segment->path), "%s/%08u", journal->directory, number) <
+           (int) sizeof(segment->path));
+    return segment;
+}
+
+static int put_in_table(struct journal *journal, struct segment *segment)
+{
+    uint32_t n = atomic_load_explicit(&journal->n_segments, memory_order_relaxed);
+
+    if (n == JOURNAL_SEGMENTS)
+        return fault(-EMFILE, "the journal has %u segments, as many as it can", n);
+    segment->index = n;
+    atomic_store_explicit(&journal->segments[n], segment, memory_order_release);
+    atomic_store_explicit(&journal->n_segments, n + 1, memory_order_release);
+    return 0;
+}
+
+/* One that is there. `is_newest`: it may be an unfinished rotation, which leaves nothing behind. */
+static int open_segment(struct journal *journal, uint32_t number, bool is_newest)
+{
+    struct segment *segment = segment_new(journal, number);
+    int rc, r;
+
+    if (!segment)
+        return fault(-ENOMEM, "no memory for a segment");
+    rc = db_env_open(&segment->env, segment->path, journal->segment_bytes + JOURNAL_SLACK_BYTES,
+                     SEGMENT_TABLES);
+    if (!rc)
+        rc = open_tables(segment);
+    if (rc == MDB_NOTFOUND && is_newest) {
+        log_event(LOG_INFO, "journal_rotation_begun_anew", LOG_U("segment", number));
+        r = file_remove_tree(segment->path);
+        segment_free(segment);
+        return pass(r);
+    }
+    if (rc == MDB_NOTFOUND || db_is_damage(rc)) {
+        log_event(LOG_ERROR, "journal_segment_damaged", LOG_S("path", segment->path),
+                  LOG_S("why", mdb_strerror(rc)));
+        if (segment->env)
+            mdb_env_close(segment->env);
+        segment->env = NULL;
+        segment->is_damaged = true;
+        rc = 0;
+    }
+    r = db_check(rc, "cannot open a segment of the journal");
+    if (!r)
+        r = put_in_table(journal, segment);
+    if (r)
+        segment_free(segment);
+    return pass(r);
+}
+
+static int is_number(const struct dirent *entry)
+{
+    return strlen(entry->d_name) == 8 && strspn(entry->d_name, "0123456789") == 8;
+}
+
+int journal_open(struct journal *journal, const char *directory, uint64_t segment_bytes)
+{
+    struct dirent **entries = NULL;
+    int n, r;
+
+    memset(journal, 0, sizeof(*journal));
+    journal->segment_bytes = segment_bytes;
+    journal->next_chunk = 1;
+    if (snprintf(journal->directory, sizeof(journal->directory), "%s", directory) >=
+        (int) sizeof(journal->directory))
+        return fault(-ENAMETOOLONG, "the path of the journal is too long");
+    r = file_make_directories(journal->directory, 0700);
+    if (r)
+        return fold(r);
+    n = scandir(journal->directory, &entries, is_number, alphasort);
+    if (n < 0)
+        return fault(-errno, "cannot read %s", journal->directory);
+    for (int i = 0; i < n; i++) {
+        if (!r)
+            r = open_segment(journal, (uint32_t) strtoul(entries[i]->d_name, NULL, 10), i == n - 1);
+        free(entries[i]);
+    }
+    free(entries);
+    return pass(r);
+}
+
+void journal_close(struct journal *journal)
+{
+    ensure(!journal->txn);
+    for (uint32_t i = 0; i < JOURNAL_SEGMENTS && i < atomic_load(&journal->n_segments); i++)
+        segment_free(atomic_load(&journal->segments[i]));
+    atomic_store(&journal->n_segments, 0);
+}
+
+/* ---- the snapshot of the runs ---- */
+
+static void put_run_key(uint8_t to[static sizeof(struct run_key)], const struct run_key *key)
+{
+    db_key_u32(to, key->agent);
+    db_key_u32(to + 4, key->signal);
+    memcpy(to + 8, key->spool, STORE_SPOOL_BYTES);
+}
+
+static int write_runs(struct segment *segment, MDB_txn *txn, struct runs *runs)
+{
+    const struct run *run;
+    size_t at = 0;
+    int rc = 0;
+
+    /* Only the writer changes the map, and the writer is here: no lock. */
+    while (!rc && (run = map_next(&runs->map, &at))) {
+        uint8_t key[sizeof(struct run_key)];
+        struct run_record record = {
+            .last_sequence = run->committed.last_sequence,
+            .last_use_us = run->committed.last_use_us,
+            .last_crc32c = run->committed.last_crc32c,
+        };
+        MDB_val k = db_val(key, sizeof(key)), v = db_val(&record, sizeof(record));
+
+        put_run_key(key, &run->key);
+        rc = mdb_put(txn, segment->runs, &k, &v, 0);
+    }
+    return rc;
+}
+
+static int write_beginning(struct journal *journal, struct segment *segment, struct runs *runs)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    uint32_t format = FORMAT_VERSION;
+    MDB_val key = db_val("format", 6), value = db_val(&format, sizeof(format));
+    int rc = mdb_txn_begin(segment->env, NULL, 0, &txn);
+
+    if (!rc)
+        rc = mdb_dbi_open(txn, "chunks", MDB_CREATE, &segment->chunks);
+    if (!rc)
+        rc = mdb_dbi_open(txn, "runs", MDB_CREATE, &segment->runs);
+    if (!rc)
+        rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &segment->meta);
+    if (!rc)
+        rc = mdb_put(txn, segment->meta, &key, &value, 0);
+    if (!rc) {
+        key = db_val("first_chunk", 11);
+        value = db_val(&journal->next_chunk, sizeof(journal->next_chunk));
+        rc = mdb_put(txn, segment->meta, &key, &value, 0);
+    }
+    if (!rc)
+        rc = write_runs(segment, txn, runs);
+    if (rc)
+        return pass(db_check(rc, "cannot begin a segment"));
+    return pass(db_commit(segment->env, take(txn), "cannot begin a segment"));
+}
+
+/* A whole new segment, durable; not yet in the table. */
+static int make_segment(struct journal *journal, struct runs *runs, struct segment **ret)
+{
+    uint32_t n = atomic_load(&journal->n_segments);
+    uint32_t number = n ? atomic_load(&journal->segments[n - 1])->number + 1 : 1;
+    struct segment *segment = segment_new(journal, number);
+    int r;
+
+    if (!segment)
+        return fault(-ENOMEM, "no memory for a segment");
+    /* A rotation that failed for a full disk may have left its beginning. */
+    r = file_remove_tree(segment->path);
+    if (!r && mkdir(segment->path, 0700) < 0)
+        r = db_check(errno, "cannot make a directory for a segment");
+    if (!r)
+        r = db_check(db_env_open(&segment->env, segment->path,
+                                 journal->segment_bytes + JOURNAL_SLACK_BYTES, SEGMENT_TABLES),
+                     "cannot make a segment");
+    if (!r)
+        r = write_beginning(journal, segment, runs);
+    if (!r)
+        r = db_sync_directory(segment->path);
+    if (!r)
+        r = db_sync_directory(journal->directory);
+    if (r) {
+        segment_free(segment);
+        return pass(r);
+    }
+    *ret = segment;
+    return 0;
+}
+
+int journal_rotate(struct journal *journal, struct runs *runs, int64_t now_us)
+{
+    struct segment *segment = NULL;
+    int r;
+
+    faultpoint("journal_rotate_before");
+    runs_drop_unused(runs, now_us - JOURNAL_RUN_KEPT_US);
+    r = make_segment(journal, runs, &segment);
+    if (r)
+        return pass(r);
+    faultpoint("journal_rotate_after");
+    r = put_in_table(journal, segment);
+    if (r)
+        segment_free(segment);
+    return pass(r);
+}
+
+int journal_start(struct journal *journal, struct runs *runs)
+{
+    uint32_t n = atomic_load(&journal->n_segments);
+
+    if (n > 0 && !atomic_load(&journal->segments[n - 1])->is_damaged)
+        return 0;
+    return pass(journal_rotate(journal, runs, clock_wall().us));
+}
+
+bool journal_wants_rotation(struct journal *journal)
+{
+    struct segment *segment = journal_segment(journal, journal_current(journal));
+
+    ensure(segment);
+    return db_env_used_bytes(segment->env) >= journal->segment_bytes;
+}
+
+int journal_load_runs(struct segment *segment, struct runs *runs, bool *ret_is_there)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    CLEANUP(db_cursor_closep) MDB_cursor *cursor = NULL;
+    MDB_val key, value;
+    struct run *run;
+    int r = 0, rc = mdb_txn_begin(segment->env, NULL, MDB_RDONLY, &txn);
+
+    *ret_is_there = false;
+    if (!rc)
+        rc = mdb_cursor_open(txn, segment->runs, &cursor);
+    if (!rc)
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
+    if (rc == 0 || rc == MDB_NOTFOUND) {
+        runs_clear(runs);
+        *ret_is_there = true;
+    }
+    while (!rc && !r) {
+        struct run_key run_key;
+        struct run_record record;
+        const uint8_t *at = key.mv_data;
+
+        if (key.mv_size != sizeof(run_key) || value.mv_size != sizeof(record))
+            return fault(-EIO, "a run in the journal's snapshot cannot be read");
+        run_key = run_key_of(db_u32_of(db_val(at, 4)), (enum store_signal) db_u32_of(db_val(at + 4, 4)),
+                             at + 8);
+        memcpy(&record, value.mv_data, sizeof(record));
+        r = runs_set(runs, &run_key,
+                     &(struct run_value){ record.last_sequence, record.last_use_us,
+                                          record.last_crc32c },
+                     &run);
+        if (!r)
+            rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+    }
+    runs_commit(runs);
+    if (r)
+        return pass(r);
+    if (rc && rc != MDB_NOTFOUND && !db_is_damage(rc))
+        return fold(db_check(rc, "cannot read the snapshot of the runs"));
+    segment->is_damaged |= db_is_damage(rc);
+    return 0;
+}
+
+/* ---- appending ---- */
+
+int journal_begin(struct journal *journal)
+{
+    struct segment *segment = journal_segment(journal, journal_current(journal));
+    int r;
+
+    ensure(segment && !journal->txn);
+    r = db_check(mdb_txn_begin(segment->env, NULL, 0, &journal->txn), "cannot begin to write the journal");
+    if (r) {
+        journal->txn = NULL;
+        return pass(r);
+    }
+    r = db_check(mdb_cursor_open(journal->txn, segment->chunks, &journal->cursor),
+                 "cannot write the journal");
+    if (r) {
+        journal->cursor = NULL;
+        journal_abort(journal);
+        return pass(r);
+    }
+    journal->pending_chunk = journal->next_chunk;
+    return 0;
+}
+
+int journal_append(struct journal *journal,
+                   const struct iovec *parts,
+                   size_t n_parts,
+                   uint32_t n_records,
+                   size_t n_bytes)
+{
+    struct format_chunk header = {
+        .n_records = n_records,
+        .number = journal->pending_chunk,
+        .n_bytes = (uint32_t) n_bytes,
+        .version = FORMAT_VERSION,
+    };
+    uint8_t name[8];
+    MDB_val key = db_val(name, sizeof(name)), value = db_val(NULL, n_bytes);
+    uint8_t *chunk, *at;
+    int rc;
+
+    ensure(n_bytes <= UINT32_MAX);
+    db_key_u64(name, header.number);
+    rc = mdb_cursor_put(journal->cursor, &key, &value, MDB_APPEND | MDB_RESERVE);
+    if (rc)
+        return pass(db_check(rc, "cannot append to the journal"));
+    chunk = value.mv_data;
+    at = chunk + sizeof(header);
+    for (size_t i = 0; i < n_parts; i++)
+        at = (uint8_t *) memcpy(at, parts[i].iov_base, parts[i].iov_len) + parts[i].iov_len;
+    ensure(at == chunk + n_bytes);
+    memcpy(chunk, &header, sizeof(header));
+    header.crc32c = crc32c(0, chunk + sizeof(header.crc32c), n_bytes - sizeof(header.crc32c));
+    memcpy(chunk, &header.crc32c, sizeof(header.crc32c));
+    journal->pending_chunk++;
+    return 0;
+}
+
+int journal_commit(struct journal *journal)
+{
+    MDB_env *env = mdb_txn_env(journal->txn);
+    int r;
+
+    mdb_cursor_close(take(journal->cursor));
+    faultpoint("journal_before_commit");
+    r = db_commit(env, take(journal->txn), "cannot commit to the journal");
+    if (r)
+        return pass(r);
+    faultpoint("journal_after_commit");
+    journal->next_chunk = journal->pending_chunk;
+    return 0;
+}
+
+void journal_abort(struct journal *journal)
+{
+    if (journal->cursor)
+        mdb_cursor_close(take(journal->cursor));
+    if (journal->txn)
+        mdb_txn_abort(take(journal->txn));
+}
+
+/* ---- the whole ---- */
+
+void journal_check_readers(struct journal *journal)
+{
+    struct segment *segment;
+    int n_dead;
+
+    for (uint32_t i = 0; (segment = journal_segment(journal, i)); i++) {
+        if (segment->env)
+            (void) mdb_reader_check(segment->env, &n_dead);
+    }
+}
+
+uint64_t journal_file_bytes(struct journal *journal)
+{
+    const struct segment *segment;
+    uint64_t n_bytes = 0;
+
+    for (uint32_t i = 0; (segment = journal_segment(journal, i)); i++)
+        n_bytes += db_file_bytes(segment->path);
+    return n_bytes;
+}

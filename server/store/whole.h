@@ -1,0 +1,58 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The store as a whole: its parts, and the order of their locks.
+ *
+ *   db.[ch]       LMDB's environments and error codes          state.[ch]    the state environment and its writer
+ *   format.h      chunks and records of the journal            agents.[ch]   who sends; counters; heads
+ *   journal.[ch]  segments, appending                          catalog.[ch]  definitions and layouts
+ *   replay.c      the start: journal -> runs, heads, counters  runs.[ch]     last sequences
+ *   writer.[ch]   the queue; group.c one group commit          heads.[ch]    where rows stand
+ *   batch.[ch]    batches on the calls' threads                scan.c        reading rows
+ *   store.c       open, stop, close, status
+ *
+ * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's lock, runs.lock, writer.queue.lock,
+ * state.queue.lock, disk.lock, writer.stats.lock. No callback to the caller is made with one of them held, but LMDB's own.
+ */
+
+#include <stdatomic.h>
+
+#include "server/store/agents.h"
+#include "server/store/catalog.h"
+#include "server/store/journal.h"
+#include "server/store/runs.h"
+#include "server/store/state.h"
+#include "server/store/writer.h"
+
+#define STORE_DISK_CHECK_US 100000
+
+struct store {
+    struct store_options options;
+    char *directory;
+    int lock_fd;
+    struct state state;
+    struct agents agents;
+    struct catalog catalog;
+    struct runs runs;
+    struct journal journal; /* not opened when shared */
+    struct writer writer;
+    struct {
+        pthread_mutex_t lock;
+        mono_us next_check;
+        bool is_above; /* full_percent */
+        uint64_t free_bytes;
+    } disk;
+    _Atomic bool has_failed;
+    bool is_started;
+    uint64_t n_damaged; /* chunks that the start passed over */
+};
+
+/* The disk is above full_percent; looked at every 100 ms at most. */
+bool store_disk_is_above(struct store *store);
+
+/* An error of the disk that is not "full": on_fatal, once; nothing is acknowledged from now on. */
+void store_fail(struct store *store);
+
+/* Reads all segments into runs, heads and counters. Before the threads. */
+int store_replay(struct store *store) MUST_USE;

@@ -1,0 +1,60 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Writer: the queue to the journal and its one thread. It takes all that is queued, up to WRITER_GROUP_BYTES, for one commit, and
+ * does not linger: while one fdatasync runs the next group gathers by itself.
+ *
+ * Full: a commit that found no room, or a disk above full_percent, begins it. Then submissions are refused at once, except one
+ * each second, which probes; the first that comes through ends it.
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "server/store/store.h"
+
+#define WRITER_GROUP_BYTES (16u << 20)
+#define WRITER_PROBE_US 1000000
+#define WRITER_LATENCIES 1024u
+
+struct group;
+
+struct writer {
+    struct store *store;
+    pthread_t thread;
+    bool has_thread;
+    struct group *group;
+    struct {
+        pthread_mutex_t lock;
+        pthread_cond_t wake;
+        struct store_batch *first, **end;
+        uint64_t n_bytes;
+        bool is_waiting, is_stopping, is_full;
+        mono_us next_probe;
+    } queue;
+    struct {
+        pthread_mutex_t lock;
+        uint64_t n_batches, n_samples, n_duplicates, n_commits;
+        uint32_t latencies_us[WRITER_LATENCIES]; /* a ring */
+    } stats;
+};
+
+int writer_start(struct writer *writer, struct store *store) MUST_USE;
+/* Writes what is queued and ends the thread. */
+void writer_stop(struct writer *writer);
+void writer_deinit(struct writer *writer);
+
+/* As store_submit(). */
+int writer_submit(struct writer *writer, struct store_batch *batch) MUST_USE;
+
+/* ---- group.c: one group commit, on the writer's thread ---- */
+
+struct group *group_new(void);
+struct group *group_free(struct group *group);
+/* Judges, appends, commits and shows a list of batches. STORE_FULL or a fault: nothing of it happened. */
+int group_commit(struct group *group, struct store *store, struct store_batch *batches) MUST_USE;
+/* Then calls each done(), in order. False: rows could not be shown for lack of memory; the store must fail. */
+bool group_answer(struct group *group, struct store *store) MUST_USE;
+/* Answers all with one result; nothing is written. */
+void group_refuse(struct store *store, struct store_batch *batches, int r);

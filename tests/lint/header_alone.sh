@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Every header of ours compiles on its own, first in its file, and twice. usage: header_alone.sh ROOT CC...
+set -euo pipefail
+root=$1
+shift
+cd "$root"
+n=0 bad=0
+while IFS= read -r header; do
+    n=$((n + 1))
+    printf '#include "%s"\n#include "%s"\n' "$header" "$header" |
+        "$@" -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -fsyntax-only -I . -x c - || { echo "$header"; bad=1; }
+done < <(find common server agent bench -name '*.h' ! -exec grep -q 'pb-c\.h"' {} \; -print | sort)
+echo "$n headers"
+exit "$bad"

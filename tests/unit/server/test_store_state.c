@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "test_store.h"
+
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/fault.h"
+
+static bool collect(void *ctx, struct span key, struct span value)
+{
+    char *to = ctx;
+
+    to += strlen(to);
+    sprintf(to, "%.*s=%.*s;", (int) key.len, (const char *) key.data, (int) value.len, (const char *) value.data);
+    return strlen(ctx) < 20;
+}
+
+static int write_one(struct store *store, const char *key, const char *value)
+{
+    struct store_write write = { STORE_TABLE_OPERATORS, span_of_text(key), { 0 } };
+
+    if (value)
+        write.value = span_of_text(value);
+    return store_state_write(store, &write, 1);
+}
+
+START_TEST(rows_are_written_read_listed_in_order_and_deleted)
+{
+    struct store *store = open_store(0);
+    struct arena arena;
+    struct span got;
+    char all[200] = "";
+
+    arena_init(&arena, 4096);
+    ck_assert_int_eq(write_one(store, "b", "2"), 0);
+    ck_assert_int_eq(write_one(store, "a", "1"), 0);
+    ck_assert_int_eq(write_one(store, "c", ""), 0);
+    store_close(store);
+    store = open_store(0);
+    ck_assert_int_eq(store_state_each(store, STORE_TABLE_OPERATORS, collect, all), 0);
+    ck_assert_str_eq(all, "a=1;b=2;c=;");
+    ck_assert_int_eq(store_state_get(store, STORE_TABLE_OPERATORS, span_of_text("b"), &arena, &got), 0);
+    ck_assert(span_equal(got, span_of_text("2")));
+    ck_assert_int_eq(store_state_get(store, STORE_TABLE_OPERATORS, span_of_text("c"), &arena, &got), 0);
+    ck_assert_uint_eq(got.len, 0);
+    ck_assert_int_eq(store_state_get(store, STORE_TABLE_OPERATORS, span_of_text("bb"), &arena, &got), STORE_NOT_FOUND);
+    ck_assert_int_eq(store_state_get(store, STORE_TABLE_CERTIFICATES, span_of_text("b"), &arena, &got),
+                     STORE_NOT_FOUND);
+    ck_assert_int_eq(write_one(store, "b", NULL), 0);
+    ck_assert_int_eq(write_one(store, "b", NULL), 0);
+    all[0] = 0;
+    ck_assert_int_eq(store_state_each(store, STORE_TABLE_OPERATORS, collect, all), 0);
+    ck_assert_str_eq(all, "a=1;c=;");
+    arena_deinit(&arena);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(writes_of_one_call_come_together)
+{
+    struct store *store = open_store(0);
+    struct store_write writes[] = {
+        { STORE_TABLE_OPERATORS, span_of_text("a"), span_of_text("1") },
+        { STORE_TABLE_CERTIFICATES, span_of_text("x"), span_of_text("9") },
+    };
+    uint64_t before = store_state_version(store);
+
+    ck_assert_int_eq(store_state_write(store, writes, 2), 0);
+    ck_assert_uint_eq(store_state_version(store), before + 1);
+    store_close(store);
+}
+END_TEST
+
+struct turn {
+    int to_child[2], to_parent[2];
+};
+
+static void pass_turn(const int *pipe_ends)
+{
+    ck_assert_int_eq(write(pipe_ends[1], "x", 1), 1);
+}
+
+static void await_turn(const int *pipe_ends)
+{
+    char c;
+
+    ck_assert_int_eq(read(pipe_ends[0], &c, 1), 1);
+}
+
+/* An offline command beside the hub: reads what the hub wrote, and writes. */
+static void be_offline_command(void *ctx)
+{
+    struct turn *turn = ctx;
+    struct store_options options = store_settings(0);
+    struct store *store = NULL;
+    struct store_why why;
+    struct arena arena;
+    struct span got;
+    uint32_t number;
+    uint64_t version;
+
+    arena_init(&arena, 4096);
+    options.is_shared = true;
+    await_turn(turn->to_child);
+    if (store_open(&store, &options, &why) != 0)
+        _exit(1);
+    if (store_state_get(store, STORE_TABLE_OPERATORS, span_of_text("hub"), &arena, &got) != 0)
+        _exit(2);
+    version = store_state_version(store);
+    pass_turn(turn->to_parent);
+    await_turn(turn->to_child);
+    if (store_state_version(store) <= version)
+        _exit(3);
+    if (write_one(store, "offline", "1") != 0)
+        _exit(4);
+    fault_set_sink(NULL);
+    if (store_agent_intern(store, "x", &number) >= 0)
+        _exit(5);
+    arena_deinit(&arena);
+    store_close(store);
+    pass_turn(turn->to_parent);
+}
+
+START_TEST(a_second_process_shares_the_state)
+{
+    struct turn turn;
+    struct arena arena;
+    struct store *store;
+    struct span got;
+    uint64_t version;
+    int status;
+    pid_t pid;
+
+    ck_assert_int_eq(pipe(turn.to_child), 0);
+    ck_assert_int_eq(pipe(turn.to_parent), 0);
+    pid = fork(); /* before the database is open here */
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        be_offline_command(&turn);
+        _exit(0);
+    }
+    arena_init(&arena, 4096);
+    store = open_store(0);
+    ck_assert_int_eq(write_one(store, "hub", "1"), 0);
+    pass_turn(turn.to_child);
+    await_turn(turn.to_parent);
+    ck_assert_int_eq(write_one(store, "hub", "2"), 0);
+    version = store_state_version(store);
+    pass_turn(turn.to_child);
+    await_turn(turn.to_parent);
+    ck_assert_uint_gt(store_state_version(store), version);
+    ck_assert_int_eq(store_state_get(store, STORE_TABLE_OPERATORS, span_of_text("offline"), &arena, &got), 0);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    arena_deinit(&arena);
+    store_close(store);
+}
+END_TEST
+
+TCase *case_state(void)
+{
+    TCase *tcase = tcase_create("state");
+
+    tcase_set_timeout(tcase, 60);
+    tcase_add_checked_fixture(tcase, make_database, remove_database);
+    tcase_add_test(tcase, rows_are_written_read_listed_in_order_and_deleted);
+    tcase_add_test(tcase, writes_of_one_call_come_together);
+    tcase_add_test(tcase, a_second_process_shares_the_state);
+    return tcase;
+}
