@@ -20,7 +20,7 @@
 
 struct agent {
     const struct agent_options *options;
-    struct settings reloaded;         /* owned; in use when `settings` points here */
+    struct settings reloaded; /* owned; in use when `settings` points here */
     const struct settings *settings;
     char digest[65];
     wall_us started;
@@ -29,11 +29,11 @@ struct agent {
     struct loop_signals signals;
     struct loop_timer round;
     mono_us round_due;
-    int64_t interval_us;              /* the hub's wish, or the settings' */
+    int64_t interval_us; /* the hub's wish, or the settings' */
     int64_t hub_interval_us;
     bool has_rpc;
     bool is_stopping;
-    bool has_status_failed;           /* said once */
+    bool has_status_failed; /* said once */
 
     struct collect_host host;
     struct collect *collect;
@@ -101,7 +101,8 @@ static void write_status(struct agent *agent)
     uplink_get_status(agent->uplink, &facts.uplink);
     r = status_write(agent->options->settings->state_dir, &facts);
     if (r && !agent->has_status_failed)
-        log_event(LOG_WARN, "status_unwritable", LOG_S("directory", agent->options->settings->state_dir),
+        log_event(LOG_WARN, "status_unwritable",
+                  LOG_S("directory", agent->options->settings->state_dir),
                   LOG_S("error", strerror(-r)));
     agent->has_status_failed = r != 0;
 }
@@ -276,22 +277,21 @@ static int agent_open(struct agent *agent)
     if (r)
         return pass(r);
     collect_read_host(settings->collect_root, &agent->host);
-    return pass(uplink_new(&agent->uplink,
-                           &(struct uplink_options){
-                               .loop = agent->loop,
-                               .spool = agent->spool,
-                               .hub = settings->hub,
-                               .server_name = settings->server_name[0] ? settings->server_name
-                                                                       : NULL,
-                               .identity = settings->identity,
-                               .is_tls13_only = settings->tls_min_version == SETTINGS_TLS_1_3,
-                               .interval_us = settings->interval,
-                               .pace = pace_of(settings),
-                               .host = &agent->host,
-                               .on_interval = on_interval,
-                               .on_drained = on_drained,
-                               .ctx = agent,
-                           }));
+    return pass(uplink_new(
+        &agent->uplink, &(struct uplink_options){
+                            .loop = agent->loop,
+                            .spool = agent->spool,
+                            .hub = settings->hub,
+                            .server_name = settings->server_name[0] ? settings->server_name : NULL,
+                            .identity = settings->identity,
+                            .is_tls13_only = settings->tls_min_version == SETTINGS_TLS_1_3,
+                            .interval_us = settings->interval,
+                            .pace = pace_of(settings),
+                            .host = &agent->host,
+                            .on_interval = on_interval,
+                            .on_drained = on_drained,
+                            .ctx = agent,
+                        }));
 }
 
 static void say_goodbye(struct agent *agent)
@@ -322,9 +322,8 @@ static int run(struct agent *agent)
     agent->started = clock_wall();
     agent->interval_us = settings->interval;
     agent->round = (struct loop_timer){ .fn = on_round, .ctx = agent };
-    log_event(LOG_INFO, "started", LOG_S("version", SENTINEL_VERSION),
-              LOG_S("hub", settings->hub), LOG_S("identity", settings->identity),
-              LOG_S("settings_sha256", agent->digest));
+    log_event(LOG_INFO, "started", LOG_S("version", SENTINEL_VERSION), LOG_S("hub", settings->hub),
+              LOG_S("identity", settings->identity), LOG_S("settings_sha256", agent->digest));
 
     r = uplink_start(agent->uplink);
     if (r)

@@ -6,9 +6,10 @@
  *
  *     timer -> collect -> spool -> uplink -> hub
  *
- * One loop thread does all of it. SIGTERM and SIGINT stop: no more rounds, what is queued is sent, and its acknowledgement waited
- * for up to uplink.drain. SIGHUP loads the settings anew; what is wrong with them is logged, and the old ones stay. Each
- * round ends with a new status.json in the state directory.
+ * One loop thread does all of it. SIGTERM and SIGINT stop: no more rounds, what is queued is sent,
+ * and its acknowledgement waited for up to uplink.drain. SIGHUP loads the settings anew; what is
+ * wrong with them is logged, and the old ones stay. Each round ends with a new status.json in the
+ * state directory.
  *
  * Start here: agent_run().
  */

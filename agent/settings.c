@@ -16,15 +16,16 @@ const char *const settings_log_format_names[] = { "logfmt", "json", NULL };
 const char *const settings_tls_version_names[] = { "1.2", "1.3", NULL };
 
 static const struct conf_row rows[] = {
-#define S(row_name, row_type, field, row_fallback, row_min, row_max, row_choices, reloadable, text) \
-    { .name = row_name,                                                                             \
-      .type = CONF_##row_type,                                                                      \
-      .offset = offsetof(struct settings, field),                                                   \
-      .fallback = row_fallback,                                                                     \
-      .min = row_min,                                                                               \
-      .max = row_max,                                                                               \
-      .choices = row_choices,                                                                       \
-      .is_reloadable = reloadable,                                                                  \
+#define S(row_name, row_type, field, row_fallback, row_min, row_max, row_choices, reloadable, \
+          text)                                                                               \
+    { .name = row_name,                                                                       \
+      .type = CONF_##row_type,                                                                \
+      .offset = offsetof(struct settings, field),                                             \
+      .fallback = row_fallback,                                                               \
+      .min = row_min,                                                                         \
+      .max = row_max,                                                                         \
+      .choices = row_choices,                                                                 \
+      .is_reloadable = reloadable,                                                            \
       .help = text },
 #include "agent/settings.tbl"
 #undef S
@@ -56,10 +57,11 @@ static int check_hub(const char *hub, struct conf_error *error)
     if (!hub[0])
         return 0;
     if (!colon || colon == hub || text_to_u64(colon + 1, &port) || port == 0 || port > 65535)
-        return refuse(error, "hub: `%.100s` is not HOST:PORT; write for example hub.example.net:8082",
-                      hub);
+        return refuse(
+            error, "hub: `%.100s` is not HOST:PORT; write for example hub.example.net:8082", hub);
     if (hub[0] != '[' && memchr(hub, ':', (size_t) (colon - hub)))
-        return refuse(error, "hub: `%.100s`: write an IPv6 address in brackets, as [::1]:8082", hub);
+        return refuse(error, "hub: `%.100s`: write an IPv6 address in brackets, as [::1]:8082",
+                      hub);
     return 0;
 }
 

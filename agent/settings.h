@@ -2,10 +2,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The agent's settings: settings.tbl has one row each, from which this struct and the table for common/conf are made.
+ * The agent's settings: settings.tbl has one row each, from which this struct and the table for
+ * common/conf are made.
  *
- * Flags beat environment (SENTINEL_AGENT_...) beat file (and conf.d/ *.yaml beside it) beat defaults. settings_load() also checks
- * what one row alone cannot say.
+ * Flags beat environment (SENTINEL_AGENT_...) beat file (and conf.d/ *.yaml beside it) beat
+ * defaults. settings_load() also checks what one row alone cannot say.
  *
  * Thread: none; plain data.
  */
@@ -17,7 +18,7 @@
 #include "common/base/cleanup.h"
 #include "common/conf/conf.h"
 
-#define SETTINGS_DEFAULT_FILE            "/etc/sentinel-agent/config.yaml"
+#define SETTINGS_DEFAULT_FILE "/etc/sentinel-agent/config.yaml"
 #define SETTINGS_DEFAULT_STATE_DIRECTORY "/var/lib/sentinel-agent"
 
 /* Positions in the rows' choices. */
@@ -26,16 +27,17 @@ extern const char *const settings_log_level_names[];  /* in the order of enum lo
 extern const char *const settings_log_format_names[]; /* in the order of enum log_format */
 extern const char *const settings_tls_version_names[];
 
-#define SETTINGS_C_BOOL     bool
-#define SETTINGS_C_U64      uint64_t
+#define SETTINGS_C_BOOL bool
+#define SETTINGS_C_U64 uint64_t
 #define SETTINGS_C_DURATION int64_t
-#define SETTINGS_C_SIZE     uint64_t
-#define SETTINGS_C_TEXT     char *
-#define SETTINGS_C_CHOICE   unsigned
-#define SETTINGS_C_LIST     struct conf_list
+#define SETTINGS_C_SIZE uint64_t
+#define SETTINGS_C_TEXT char *
+#define SETTINGS_C_CHOICE unsigned
+#define SETTINGS_C_LIST struct conf_list
 
 struct settings {
-#define S(name, type, field, fallback, min, max, choices, is_reloadable, help) SETTINGS_C_##type field;
+#define S(name, type, field, fallback, min, max, choices, is_reloadable, help) \
+    SETTINGS_C_##type field;
 #include "agent/settings.tbl"
 #undef S
 };
@@ -49,10 +51,12 @@ struct settings_sources {
 };
 
 /*
- * Fills and checks; an empty state_dir and identity become what they stand for, so that nobody else needs to know.
- * Outcomes: CONF_BAD; ret_error has the remedy.
+ * Fills and checks; an empty state_dir and identity become what they stand for, so that nobody else
+ * needs to know. Outcomes: CONF_BAD; ret_error has the remedy.
  */
-int settings_load(struct settings *ret, const struct settings_sources *sources, struct conf_error *ret_error) MUST_USE;
+int settings_load(struct settings *ret,
+                  const struct settings_sources *sources,
+                  struct conf_error *ret_error) MUST_USE;
 /* The zero value is fine. */
 void settings_free(struct settings *settings);
 

@@ -2,11 +2,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * status.json: what the running agent says about itself, for `sentinel-agent status` and for whoever else wants to look.
- * Private to the agent's composition root.
+ * status.json: what the running agent says about itself, for `sentinel-agent status` and for
+ * whoever else wants to look. Private to the agent's composition root.
  *
- * The file is replaced by a rename, so that a reader always sees a whole one. It is not synced: it is worth nothing after a
- * power cut, and a sync every 10 s would cost a slow disk more than all the collecting.
+ * The file is replaced by a rename, so that a reader always sees a whole one. It is not synced: it
+ * is worth nothing after a power cut, and a sync every 10 s would cost a slow disk more than all
+ * the collecting.
  */
 
 #include "agent/collect/collect.h"

@@ -65,9 +65,9 @@ struct hub {
     struct loop_signals signals;
     struct loop_timer registry_timer, certificate_timer, drain_timer;
     struct loop_wakeup store_wakeup;
-    uint64_t generation;          /* of the registry that front was told last */
-    mono_us drain_due;            /* when what is open is cut */
-    mono_us expiry_warned;        /* us 0: never */
+    uint64_t generation;   /* of the registry that front was told last */
+    mono_us drain_due;     /* when what is open is cut */
+    mono_us expiry_warned; /* us 0: never */
     wall_us certificate_begin, certificate_end;
     bool is_draining;
     int outcome;
@@ -174,8 +174,10 @@ static int read_client_ca(const char *path, struct buf *ret, struct tls_why *ret
  * What the listener shall have: the authority's files, or those that settings name.
  * Outcomes: PKI_ABSENT, PKI_BAD.
  */
-static int load_material(const struct hub *hub, const struct settings *settings,
-                         struct tls_identity *ret, struct tls_why *ret_why)
+static int load_material(const struct hub *hub,
+                         const struct settings *settings,
+                         struct tls_identity *ret,
+                         struct tls_why *ret_why)
 {
     char roots[sizeof(hub->state) + 32];
     int r;
@@ -219,9 +221,10 @@ static int note_certificate(struct hub *hub, const struct tls_identity *material
     return 0;
 }
 
-/* Gives the listener what is in the files now. On anything but 0 it keeps what it has. Outcomes: PKI_ABSENT, PKI_BAD. */
-static int replace_certificates(struct hub *hub, const struct settings *settings,
-                                struct tls_why *ret_why)
+/* Gives the listener what is in the files now. On anything but 0 it keeps what it has. Outcomes:
+ * PKI_ABSENT, PKI_BAD. */
+static int
+replace_certificates(struct hub *hub, const struct settings *settings, struct tls_why *ret_why)
 {
     CLEANUP(tls_identity_deinit) struct tls_identity material = { 0 };
 
@@ -261,8 +264,8 @@ static void look_after_certificate(struct hub *hub)
         }
     }
     mono_us mono = clock_mono();
-    bool is_due = hub->expiry_warned.us == 0 ||
-                  mono.us - hub->expiry_warned.us >= EXPIRY_WARNING_EVERY_US;
+    bool is_due =
+        hub->expiry_warned.us == 0 || mono.us - hub->expiry_warned.us >= EXPIRY_WARNING_EVERY_US;
     if (r != 0 && is_due)
         log_event(LOG_ERROR, "certificate_renewal_failed",
                   LOG_S("reason", r > 0 ? why.text : "see the fault above"));
@@ -483,9 +486,10 @@ static int open_store(struct hub *hub)
     if (r <= 0)
         return pass(r);
     if (r == STORE_NOT_FOUND) {
-        snprintf(text, sizeof(text),
-                 "there is no database in %.300s; make one with: sentinel-hub init --state-dir %.100s",
-                 hub->database, hub->state);
+        snprintf(
+            text, sizeof(text),
+            "there is no database in %.300s; make one with: sentinel-hub init --state-dir %.100s",
+            hub->database, hub->state);
         return refuse(HUB_NO_DATABASE, text);
     }
     return refuse(HUB_FAILED, why.text);
@@ -571,7 +575,8 @@ static int make_credentials(struct hub *hub)
     };
     r = rpc_credentials_new(&hub->credentials, &options);
     if (r == RPC_BAD_MATERIAL)
-        return refuse(HUB_FAILED, "gRPC does not take the hub's certificate, its key or the CA file");
+        return refuse(HUB_FAILED,
+                      "gRPC does not take the hub's certificate, its key or the CA file");
     if (r != 0)
         return fold(r);
     r = note_certificate(hub, &material);
@@ -644,10 +649,10 @@ static void say_start(const struct hub *hub)
     log_event(LOG_INFO, "https_not_served", LOG_S("address", settings->listen_https),
               LOG_S("reason", "this version has no HTTPS listener; no port is open for it"));
     if (settings->security == SETTINGS_INSECURE)
-        log_event(LOG_WARN, "insecure",
-                  LOG_S("address", settings->listen_grpc),
-                  LOG_S("reason", "PLAINTEXT AND NO AUTHENTICATION: everybody on this machine is an "
-                                  "administrator of this hub; never use it for real data"));
+        log_event(LOG_WARN, "insecure", LOG_S("address", settings->listen_grpc),
+                  LOG_S("reason",
+                        "PLAINTEXT AND NO AUTHENTICATION: everybody on this machine is an "
+                        "administrator of this hub; never use it for real data"));
 }
 
 static int start(struct hub *hub)

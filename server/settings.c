@@ -17,16 +17,17 @@ const char *const settings_log_format_names[] = { "logfmt", "json", NULL };
 const char *const settings_tls_version_names[] = { "1.2", "1.3", NULL };
 
 static const struct conf_row rows[] = {
-#define S(row_name, row_type, field, row_fallback, row_min, row_max, row_choices, reloadable, text) \
-    { .name = row_name,                                                                             \
-      .type = CONF_##row_type,                                                                      \
-      .offset = offsetof(struct settings, field),                                                   \
-      .fallback = row_fallback,                                                                     \
-      .min = row_min,                                                                               \
-      .max = row_max,                                                                               \
-      .choices = row_choices,                                                                       \
-      .is_reloadable = reloadable,                                                                  \
-      .help = text },
+#define S(row_name, row_type, field, row_fallback, row_min, row_max, row_choices, reloadable, \
+          text)                                                                               \
+    { .name = (row_name),                                                                     \
+      .type = CONF_##row_type,                                                                \
+      .offset = offsetof(struct settings, field),                                             \
+      .fallback = (row_fallback),                                                             \
+      .min = (row_min),                                                                       \
+      .max = (row_max),                                                                       \
+      .choices = (row_choices),                                                               \
+      .is_reloadable = (reloadable),                                                          \
+      .help = (text) },
 #include "server/settings.tbl"
 #undef S
     { .name = NULL },
@@ -49,7 +50,9 @@ static int refuse(struct conf_error *error, const char *fmt, ...)
     return CONF_BAD;
 }
 
-int settings_split_address(const char *address, char *ret_host, size_t host_size,
+int settings_split_address(const char *address,
+                           char *ret_host,
+                           size_t host_size,
                            uint16_t *ret_port)
 {
     const char *colon = strrchr(address, ':');
@@ -103,7 +106,8 @@ static int check_security(struct settings *settings, bool is_flag_given, struct 
     uint16_t port;
 
     if (is_flag_given && settings->security == SETTINGS_PRODUCTION)
-        return refuse(error, "--insecure contradicts `security: production`; leave one of them out");
+        return refuse(error,
+                      "--insecure contradicts `security: production`; leave one of them out");
     if (is_flag_given)
         settings->security = SETTINGS_INSECURE;
     if (settings->security == SETTINGS_PRODUCTION)
@@ -111,8 +115,9 @@ static int check_security(struct settings *settings, bool is_flag_given, struct 
     if (settings->security != SETTINGS_INSECURE)
         return 0;
     if (!is_flag_given)
-        return refuse(error, "security: `insecure` means plaintext and is only taken together with "
-                             "the flag --insecure; use `development` for TLS with the hub's own CA");
+        return refuse(error,
+                      "security: `insecure` means plaintext and is only taken together with "
+                      "the flag --insecure; use `development` for TLS with the hub's own CA");
     int r = settings_split_address(settings->listen_grpc, host, sizeof(host), &port);
     if (r == 0 && !is_loopback(host))
         return refuse(error,
@@ -137,7 +142,8 @@ static int check(struct settings *settings, bool is_flag_given, struct conf_erro
     return 0;
 }
 
-int settings_load(struct settings *ret, const struct settings_sources *sources,
+int settings_load(struct settings *ret,
+                  const struct settings_sources *sources,
                   struct conf_error *ret_error)
 {
     const struct conf_sources conf = {

@@ -18,7 +18,8 @@ static const struct {
     { "run", cmd_run, "the daemon: collects and streams to the hub" },
     { "collect", cmd_collect, "collect --once: prints every sample of one round" },
     { "status", cmd_status, "what the running agent says about itself" },
-    { "test-connection", cmd_test_connection, "goes to the hub step by step, and says what to mend" },
+    { "test-connection", cmd_test_connection,
+      "goes to the hub step by step, and says what to mend" },
     { "check-config", cmd_check_config, "checks the settings" },
     { "print-config", cmd_print_config, "prints the settings in effect, as YAML" },
     { "version", cmd_version, "prints the version" },
@@ -105,9 +106,9 @@ int cmd_parse(int argc, char **argv, const struct cmd *cmd, struct cmd_line *ret
                                             .metavar = "F",
                                             .help = "settings; default " SETTINGS_DEFAULT_FILE,
                                             .value = &ret->config });
-    append_option(options, &n,
-                  (struct conf_option){
-                      .flag = "--help", .help = "print this", .is_set = &ret->wants_help });
+    append_option(
+        options, &n,
+        (struct conf_option){ .flag = "--help", .help = "print this", .is_set = &ret->wants_help });
 
     r = conf_parse_args(argc, argv, options, cmd->has_settings ? &settings_table : NULL, &ret->args,
                         &error);

@@ -2,8 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * CLI: the commands of sentinel-agent, a file each (cmd_<name>.c). Data goes to stdout, messages to stderr; --json where a
- * command prints facts.
+ * CLI: the commands of sentinel-agent, a file each (cmd_<name>.c). Data goes to stdout, messages to
+ * stderr; --json where a command prints facts.
  */
 
 /* What the process exits with. */

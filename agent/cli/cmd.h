@@ -10,15 +10,16 @@
 /* argv[0] is the command's name. Returns a cli_exit. */
 typedef int cmd_fn(int argc, char **argv);
 
-cmd_fn cmd_run, cmd_collect, cmd_status, cmd_test_connection, cmd_check_config, cmd_print_config, cmd_version;
+cmd_fn cmd_run, cmd_collect, cmd_status, cmd_test_connection, cmd_check_config, cmd_print_config,
+    cmd_version;
 
 struct cmd {
     const char *usage;                 /* "collect --once [--json]" */
     const char *help;                  /* one sentence */
     const struct conf_option *options; /* its own, beside --config, --json and --help; NULL: none */
     bool has_json;
-    bool has_settings;                 /* settings are flags of it, and loaded */
-    size_t max_words;                  /* positional ones */
+    bool has_settings; /* settings are flags of it, and loaded */
+    size_t max_words;  /* positional ones */
 };
 
 /* The zero value is fine. Goes nowhere while `sources` is in use. */
@@ -37,7 +38,11 @@ enum cmd_outcome {
     CMD_DONE, /* all is said; leave with *ret_exit */
 };
 /* Parses and loads; says on stderr what is wrong. Outcomes: CMD_DONE. */
-int cmd_parse(int argc, char **argv, const struct cmd *cmd, struct cmd_line *ret, int *ret_exit) MUST_USE;
+int cmd_parse(int argc,
+              char **argv,
+              const struct cmd *cmd,
+              struct cmd_line *ret,
+              int *ret_exit) MUST_USE;
 
 /* "sentinel-agent: ..." on stderr; returns `exit`. */
 int cmd_fail(int exit, const char *fmt, ...) PRINTF_LIKE(2, 3);

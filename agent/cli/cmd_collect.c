@@ -65,13 +65,7 @@ static void print_name(const struct spool_series *series, struct buf *to)
 static void print_table(const struct spool_scrape *sample, struct buf *to)
 {
     CLEANUP(buf_deinit) struct buf name = { 0 };
-    size_t width = 0;
 
-    for (size_t i = 0; i < sample->layout->n_series; i++) {
-        buf_clear(&name);
-        print_name(sample->layout->series[i], &name);
-        width = name.len > width ? name.len : width;
-    }
     for (size_t i = 0; i < sample->layout->n_series; i++) {
         const struct spool_series *series = sample->layout->series[i];
 
@@ -79,8 +73,8 @@ static void print_table(const struct spool_scrape *sample, struct buf *to)
             continue;
         buf_clear(&name);
         print_name(series, &name);
-        buf_printf(to, "%-*s  %20.15g %-18s %s\n", (int) width, buf_text(&name), sample->values[i],
-                   series->unit, kind_name(series->kind));
+        buf_printf(to, "%20.15g %-17s %-8s %s\n", sample->values[i], series->unit,
+                   kind_name(series->kind), buf_text(&name));
     }
 }
 
@@ -125,7 +119,8 @@ int cmd_collect(int argc, char **argv)
     if (cmd_parse(argc, argv, &cmd, &line, &code))
         return code;
     if (!is_once)
-        return cmd_fail(CLI_USAGE, "collect: give --once; `sentinel-agent run` collects all the time");
+        return cmd_fail(CLI_USAGE,
+                        "collect: give --once; `sentinel-agent run` collects all the time");
     r = collect_new(&collect,
                     &(struct collect_options){
                         .root = line.settings.collect_root,

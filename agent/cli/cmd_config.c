@@ -6,7 +6,8 @@ int cmd_check_config(int argc, char **argv)
 {
     static const struct cmd cmd = {
         .usage = "check-config [F]",
-        .help = "Checks the settings: the file (or --config), conf.d beside it, and the environment.",
+        .help =
+            "Checks the settings: the file (or --config), conf.d beside it, and the environment.",
         .has_settings = true,
         .max_words = 1,
     };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sentinel-agent run [--hub HOST:PORT] [--identity DIR] [--interval 10s] [--state-dir D] [--config F] */
+/* sentinel-agent run [--hub HOST:PORT] [--identity DIR] [--interval 10s] [--state-dir D] [--config
+ * F] */
 #include "agent/agent.h"
 #include "agent/cli/cmd.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sentinel-agent status [--state-dir D] [--json]: reads status.json, which a running agent writes each interval. */
+/* sentinel-agent status [--state-dir D] [--json]: reads status.json, which a running agent writes
+ * each interval. */
 #include <errno.h>
 #include <signal.h>
 #include <sys/types.h>
@@ -85,8 +86,9 @@ int cmd_status(int argc, char **argv)
 {
     static const struct cmd cmd = {
         .usage = "status [--state-dir D] [--json]",
-        .help = "What the running agent says about itself. Exits with 3 when there is no status, with "
-                "5 when the agent no longer runs or has no stream to the hub.",
+        .help =
+            "What the running agent says about itself. Exits with 3 when there is no status, with "
+            "5 when the agent no longer runs or has no stream to the hub.",
         .has_json = true,
         .has_settings = true,
     };

@@ -13,7 +13,8 @@ static const char *verdict_name(enum uplink_verdict verdict)
     return names[verdict];
 }
 
-static void print_json(const struct uplink_probe *probe, const char *hub, bool is_ok, struct buf *to)
+static void
+print_json(const struct uplink_probe *probe, const char *hub, bool is_ok, struct buf *to)
 {
     struct json_writer json;
 

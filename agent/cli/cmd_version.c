@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sentinel-agent version [--json] */
-#include <protobuf-c/protobuf-c.h>
-
 #include "agent/cli/cmd.h"
 #include "common/json/json.h"
 
@@ -20,15 +18,13 @@ int cmd_version(int argc, char **argv)
     if (cmd_parse(argc, argv, &cmd, &line, &code))
         return code;
     if (!line.is_json) {
-        buf_printf(&text, "sentinel-agent %s (protobuf-c %s, %s)\n", SENTINEL_VERSION,
-                   protobuf_c_version(), __VERSION__);
+        buf_printf(&text, "sentinel-agent %s (%s)\n", SENTINEL_VERSION, __VERSION__);
         return cmd_print(&text);
     }
     json_begin(&json, &text, true);
     json_open_object(&json);
     json_put_text(&json, "program", "sentinel-agent");
     json_put_text(&json, "version", SENTINEL_VERSION);
-    json_put_text(&json, "protobuf_c", protobuf_c_version());
     json_put_text(&json, "compiler", __VERSION__);
     json_close_object(&json);
     buf_append_text(&text, "\n");

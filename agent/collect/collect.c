@@ -147,9 +147,8 @@ static bool slots_grow(struct collect *collect)
     return true;
 }
 
-static struct collect_slot *slot_add(struct collect *collect,
-                                     const struct collect_metric *metric,
-                                     struct span key)
+static struct collect_slot *
+slot_add(struct collect *collect, const struct collect_metric *metric, struct span key)
 {
     CLEANUP(spool_series_unrefp) struct spool_series *series = NULL;
     struct collect_slot *slot;
@@ -186,8 +185,7 @@ void collect_add(struct collect *collect,
         return;
     }
     index = (uintptr_t) map_get(&collect->slot_of_key, span_of(key, key_bytes));
-    slot = index ? &collect->slots[index - 1]
-                 : slot_add(collect, metric, span_of(key, key_bytes));
+    slot = index ? &collect->slots[index - 1] : slot_add(collect, metric, span_of(key, key_bytes));
     if (!slot)
         return;
     if (slot->round == collect->round) {

@@ -4,19 +4,20 @@
 /*
  * Collect: what this machine says about itself, read from /proc and /sys.
  *
- * A round runs every enabled collector at one instant and gives one sample: a layout and a value for each of its series.
- * Collectors are rows of one table (name, function, on by default), a file each. Series are interned for the life of the
- * process; while the set of series stays the same, so does the layout, and a round allocates nothing. A new series makes a new
- * layout. A series that is missing keeps its place and is marked absent; after COLLECT_MISSING_ROUNDS it leaves the layout.
+ * A round runs every enabled collector at one instant and gives one sample: a layout and a value
+ * for each of its series. Collectors are rows of one table (name, function, on by default), a file
+ * each. Series are interned for the life of the process; while the set of series stays the same, so
+ * does the layout, and a round allocates nothing. A new series makes a new layout. A series that is
+ * missing keeps its place and is marked absent; after COLLECT_MISSING_ROUNDS it leaves the layout.
  *
- * Names are those of OpenTelemetry's semantic conventions where they have one; the others are listed in agent/README.md.
- * Counters are in their unit (s, By), not in ticks or sectors.
+ * Names are those of OpenTelemetry's semantic conventions where they have one; the others are
+ * listed in agent/README.md. Counters are in their unit (s, By), not in ticks or sectors.
  *
- * A file that is not there means that the machine has no such thing: nothing is said. One that cannot be read or understood
- * is counted, in sentinel.agent.collect.errors by collector.
+ * A file that is not there means that the machine has no such thing: nothing is said. One that
+ * cannot be read or understood is counted, in sentinel.agent.collect.errors by collector.
  *
- * statfs() of a dead network mount hangs: it runs on a helper thread, is waited for until a deadline, and a mount point is not
- * asked again while its call hangs.
+ * statfs() of a dead network mount hangs: it runs on a helper thread, is waited for until a
+ * deadline, and a mount point is not asked again while its call hangs.
  *
  * Thread: the loop's, for everything.
  */
@@ -36,10 +37,10 @@ struct collect;
 typedef int collect_statvfs_fn(const char *path, struct statvfs *ret);
 
 struct collect_options {
-    const char *root;            /* "/" or where the machine's root is mounted; copied */
-    const char *const *enable;   /* names beside those that are on by default */
+    const char *root;          /* "/" or where the machine's root is mounted; copied */
+    const char *const *enable; /* names beside those that are on by default */
     size_t n_enable;
-    const char *const *disable;  /* wins over enable */
+    const char *const *disable; /* wins over enable */
     size_t n_disable;
     bool per_cpu;                /* system.cpu.time for each logical CPU too */
     size_t max_series;           /* more are refused, and counted */
@@ -59,7 +60,8 @@ int collect_new(struct collect **ret, const struct collect_options *options) MUS
 struct collect *collect_free(struct collect *collect);
 DEFINE_CLEANUP(struct collect *, collect_free);
 
-/* New options, from the next round on; `root` stays. Outcomes: COLLECT_UNKNOWN (nothing changed). */
+/* New options, from the next round on; `root` stays. Outcomes: COLLECT_UNKNOWN (nothing changed).
+ */
 int collect_configure(struct collect *collect, const struct collect_options *options) MUST_USE;
 
 /* The names, in the order they run; NULL at the end. */

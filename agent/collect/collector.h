@@ -30,15 +30,16 @@ struct collect_metric {
 
 #define ATTRIBUTES(...) ((const struct spool_attribute[]){ __VA_ARGS__, { NULL, NULL } })
 
-/* Adds a value to the round. A second one for the same series in a round is an error and dropped. NULL: no attributes. */
+/* Adds a value to the round. A second one for the same series in a round is an error and dropped.
+ * NULL: no attributes. */
 void collect_add(struct collect *collect,
                  const struct collect_metric *metric,
                  double value,
                  const struct spool_attribute *attributes);
 
 /*
- * The file's text (path below the root, without a leading /), in a buffer that the next read overwrites; may be written to.
- * NULL when it is not there, or cannot be read (then it is counted).
+ * The file's text (path below the root, without a leading /), in a buffer that the next read
+ * overwrites; may be written to. NULL when it is not there, or cannot be read (then it is counted).
  */
 char *collect_read(struct collect *collect, const char *path);
 /* A whole number that is all there is in the file. */
@@ -94,7 +95,7 @@ struct collect_slot {
 struct collect {
     char *root;
     int root_fd;
-    struct buf text; /* of the file read last */
+    struct buf text;  /* of the file read last */
     const char *name; /* of the collector that runs */
     size_t at;        /* its row */
 
@@ -111,7 +112,7 @@ struct collect {
     int64_t last_round_us;
     uint32_t next_series_id;
     uint32_t next_layout_id;
-    bool is_changed; /* the layout no longer holds */
+    bool is_changed;        /* the layout no longer holds */
     struct map slot_of_key; /* value: index + 1 as a pointer, so that the array may move */
     struct collect_slot *slots;
     size_t n_slots, slots_capacity;
@@ -135,8 +136,9 @@ struct collect {
 
 typedef void collect_fn(struct collect *collect);
 
-collect_fn collect_cpu, collect_load, collect_memory, collect_paging, collect_disk, collect_filesystem, collect_network,
-    collect_processes, collect_pressure, collect_uptime, collect_filehandles, collect_self;
+collect_fn collect_cpu, collect_load, collect_memory, collect_paging, collect_disk,
+    collect_filesystem, collect_network, collect_processes, collect_pressure, collect_uptime,
+    collect_filehandles, collect_self;
 
 struct collector {
     const char *name;

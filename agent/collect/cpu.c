@@ -5,8 +5,9 @@
 #include "agent/collect/collector.h"
 
 /*
- * /proc/stat: "cpu  user nice system idle iowait irq softirq steal guest guest_nice" in ticks, then a row for each CPU. Time
- * of guests lies in user and nice already. iowait and steal came with later kernels than the rest: absent is zero.
+ * /proc/stat: "cpu  user nice system idle iowait irq softirq steal guest guest_nice" in ticks, then
+ * a row for each CPU. Time of guests lies in user and nice already. iowait and steal came with
+ * later kernels than the rest: absent is zero.
  */
 
 static const struct collect_metric cpu_time = { "system.cpu.time", "s", SPOOL_COUNTER };
@@ -40,7 +41,8 @@ static void add_times(struct collect *c, const uint64_t *ticks, const char *cpu)
     }
 }
 
-/* Cores: pairs of package and core that are not there twice. Read anew only when CPUs come or go. */
+/* Cores: pairs of package and core that are not there twice. Read anew only when CPUs come or go.
+ */
 static void count_physical(struct collect *c, uint64_t n_logical)
 {
     uint64_t pairs[1024][2];

@@ -5,8 +5,9 @@
 #include "agent/collect/collector.h"
 
 /*
- * /proc/diskstats: "major minor name" and at least 11 numbers (Documentation/admin-guide/iostats.rst): operations, merged,
- * sectors of 512 bytes and ms for reads, the same for writes, now in flight, ms with anything in flight, weighted ms.
+ * /proc/diskstats: "major minor name" and at least 11 numbers
+ * (Documentation/admin-guide/iostats.rst): operations, merged, sectors of 512 bytes and ms for
+ * reads, the same for writes, now in flight, ms with anything in flight, weighted ms.
  */
 
 #define SECTOR_BYTES 512.0
@@ -26,7 +27,8 @@ static bool ends_with_number(const char *text)
     return *text && strspn(text, "0123456789") == strlen(text);
 }
 
-/* Memory and loops, and parts of a disk that is counted whole: (h|s|v|xv)d[a-z]+N, nvme..pN, mmcblk..pN. */
+/* Memory and loops, and parts of a disk that is counted whole: (h|s|v|xv)d[a-z]+N, nvme..pN,
+ * mmcblk..pN. */
 static bool is_skipped(const char *name)
 {
     static const char *const kinds[] = { "loop", "ram", "zram", "fd" };
@@ -52,10 +54,8 @@ static bool is_skipped(const char *name)
     return false;
 }
 
-static void add_direction(struct collect *c,
-                          const char *device,
-                          const char *direction,
-                          const uint64_t *fields)
+static void
+add_direction(struct collect *c, const char *device, const char *direction, const uint64_t *fields)
 {
     const struct spool_attribute *attributes =
         ATTRIBUTES({ "system.device", device }, { "disk.io.direction", direction });

@@ -6,9 +6,10 @@
 #include "agent/collect/collector.h"
 
 /*
- * /proc/self/mountinfo (proc(5)): "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue". A device
- * that is mounted in several places is told of once, for the first; of mounts on one another, the last is what one sees.
- * Types and places that hold no data of anybody are left out, as node_exporter does.
+ * /proc/self/mountinfo (proc(5)): "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root
+ * rw,errors=continue". A device that is mounted in several places is told of once, for the first;
+ * of mounts on one another, the last is what one sees. Types and places that hold no data of
+ * anybody are left out, as node_exporter does.
  */
 
 #define MAX_MOUNTS 256
@@ -33,12 +34,11 @@ struct mount {
 static bool is_pseudo(const struct mount *mount)
 {
     static const char *const types[] = {
-        "autofs",     "binfmt_misc", "bpf",        "cgroup",     "cgroup2", "configfs",
-        "debugfs",    "devpts",      "devtmpfs",   "efivarfs",   "erofs",   "fusectl",
-        "hugetlbfs",  "iso9660",     "mqueue",     "nsfs",       "overlay", "proc",
-        "procfs",     "pstore",      "ramfs",      "rpc_pipefs", "rootfs",  "securityfs",
-        "selinuxfs",  "squashfs",    "sysfs",      "tracefs",    "nfsd",    "fuse.lxcfs",
-        "fuse.portal",
+        "autofs",     "binfmt_misc", "bpf",         "cgroup",    "cgroup2",  "configfs",  "debugfs",
+        "devpts",     "devtmpfs",    "efivarfs",    "erofs",     "fusectl",  "hugetlbfs", "iso9660",
+        "mqueue",     "nsfs",        "overlay",     "proc",      "procfs",   "pstore",    "ramfs",
+        "rpc_pipefs", "rootfs",      "securityfs",  "selinuxfs", "squashfs", "sysfs",     "tracefs",
+        "nfsd",       "fuse.lxcfs",  "fuse.portal",
     };
 
     /* In a container the root is an overlay, and all there is. */
@@ -146,9 +146,8 @@ static size_t read_mounts(struct collect *c, struct mount *mounts)
     return n;
 }
 
-static void add_filesystem(struct collect *c,
-                           const struct mount *mount,
-                           const struct statvfs *facts)
+static void
+add_filesystem(struct collect *c, const struct mount *mount, const struct statvfs *facts)
 {
     const char *mode = mount->is_read_only ? "ro" : "rw";
     double block = (double) (facts->f_frsize ? facts->f_frsize : facts->f_bsize);
@@ -166,9 +165,10 @@ static void add_filesystem(struct collect *c,
         { "free", facts->f_ffree },
     };
 
-#define PLACE                                                             \
+#define PLACE                                                               \
     { "system.device", mount->device }, { "system.filesystem.mode", mode }, \
-        { "system.filesystem.mountpoint", mount->point }, { "system.filesystem.type", mount->type }
+        { "system.filesystem.mountpoint", mount->point },                   \
+        { "system.filesystem.type", mount->type }
 
     collect_add(c, &limit, (double) facts->f_blocks * block, ATTRIBUTES(PLACE));
     for (size_t i = 0; i < 3; i++) {

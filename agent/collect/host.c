@@ -14,8 +14,9 @@
 #include "common/crypto/crypto.h"
 
 /*
- * Facts that stay the same while the agent runs, and the fingerprint by which the hub notices that an identity runs on another
- * machine. Each source is hashed alone, so that the hub can tell which of them changed, and learns none of them.
+ * Facts that stay the same while the agent runs, and the fingerprint by which the hub notices that
+ * an identity runs on another machine. Each source is hashed alone, so that the hub can tell which
+ * of them changed, and learns none of them.
  */
 
 /* Reads the start of a file, without white space around it; false when there is nothing. */
@@ -49,7 +50,8 @@ static void hash_file(int root_fd, const char *path, struct collect_hash *ret)
         hash(text, ret);
 }
 
-/* ---- the boot disk: what "/" lies on, up to the whole disk, by the first name its maker gave it ---- */
+/* ---- the boot disk: what "/" lies on, up to the whole disk, by the first name its maker gave it
+ * ---- */
 
 static bool root_device(int root_fd, char *ret, size_t size)
 {

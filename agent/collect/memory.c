@@ -4,8 +4,8 @@
 #include "agent/collect/collector.h"
 
 /*
- * /proc/meminfo: "MemTotal:  24684096 kB". Page cache that can be given back counts as cached, slab included; used is what
- * remains, so that the states add up to the limit.
+ * /proc/meminfo: "MemTotal:  24684096 kB". Page cache that can be given back counts as cached, slab
+ * included; used is what remains, so that the states add up to the limit.
  */
 
 static const struct collect_metric usage = { "system.memory.usage", "By", SPOOL_GAUGE };

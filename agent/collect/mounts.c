@@ -9,13 +9,15 @@
 #include "common/base/ensure.h"
 
 /*
- * One worker thread runs the list in order. When the time is over while it is inside a call, the worker is given up: it keeps
- * its list, and ends when the call returns. The next round has a new worker, and leaves that mount point out.
+ * One worker thread runs the list in order. When the time is over while it is inside a call, the
+ * worker is given up: it keeps its list, and ends when the call returns. The next round has a new
+ * worker, and leaves that mount point out.
  *
- * At most MAX_STUCK workers are given up at a time; with that many, nothing is asked until one comes back.
+ * At most MAX_STUCK workers are given up at a time; with that many, nothing is asked until one
+ * comes back.
  */
-#define MAX_JOBS    256
-#define MAX_STUCK   8
+#define MAX_JOBS 256
+#define MAX_STUCK 8
 #define STACK_BYTES (128u << 10)
 
 struct worker {
@@ -26,10 +28,11 @@ struct worker {
         pthread_cond_t changed;
         struct mounts_job jobs[MAX_JOBS];
         size_t n_jobs;
-        size_t next;        /* the job that runs or is to run */
+        size_t next; /* the job that runs or is to run */
         bool is_stopping;
         bool is_given_up;
-        bool is_ended;      /* joining does not block any more */
+        bool is_ended;  /* joining does not block any more */
+        bool is_orphan; /* nobody will join it: it frees itself */
     } shared;
 };
 
@@ -50,9 +53,18 @@ static void jobs_clear(struct mounts_job *jobs, size_t *n_jobs)
     *n_jobs = 0;
 }
 
+static void worker_destroy(struct worker *worker)
+{
+    jobs_clear(worker->shared.jobs, &worker->shared.n_jobs);
+    pthread_cond_destroy(&worker->shared.changed);
+    pthread_mutex_destroy(&worker->shared.lock);
+    free(worker);
+}
+
 static void *worker_main(void *ctx)
 {
     struct worker *worker = ctx;
+    bool is_orphan;
 
     pthread_mutex_lock(&worker->shared.lock);
     while (!worker->shared.is_stopping && !worker->shared.is_given_up) {
@@ -75,7 +87,10 @@ static void *worker_main(void *ctx)
         pthread_cond_broadcast(&worker->shared.changed);
     }
     worker->shared.is_ended = true;
+    is_orphan = worker->shared.is_orphan;
     pthread_mutex_unlock(&worker->shared.lock);
+    if (is_orphan)
+        worker_destroy(worker);
     return NULL;
 }
 
@@ -101,9 +116,7 @@ static struct worker *worker_new(collect_statvfs_fn *statvfs_fn)
     pthread_attr_destroy(&attributes);
     if (r == 0)
         return worker;
-    pthread_cond_destroy(&worker->shared.changed);
-    pthread_mutex_destroy(&worker->shared.lock);
-    free(worker);
+    worker_destroy(worker);
     return NULL;
 }
 
@@ -111,10 +124,22 @@ static struct worker *worker_new(collect_statvfs_fn *statvfs_fn)
 static void worker_join(struct worker *worker)
 {
     pthread_join(worker->thread, NULL);
-    jobs_clear(worker->shared.jobs, &worker->shared.n_jobs);
-    pthread_cond_destroy(&worker->shared.changed);
-    pthread_mutex_destroy(&worker->shared.lock);
-    free(worker);
+    worker_destroy(worker);
+}
+
+/* A hanging thread cannot be ended: it ends by itself, or with the process. */
+static void worker_let_go(struct worker *worker)
+{
+    bool has_ended;
+
+    pthread_mutex_lock(&worker->shared.lock);
+    has_ended = worker->shared.is_ended;
+    worker->shared.is_orphan = !has_ended;
+    if (!has_ended)
+        pthread_detach(worker->thread);
+    pthread_mutex_unlock(&worker->shared.lock);
+    if (has_ended)
+        worker_join(worker);
 }
 
 static bool worker_has_ended(struct worker *worker)
@@ -153,10 +178,8 @@ struct mounts *mounts_free(struct mounts *mounts)
 {
     if (!mounts)
         return NULL;
-    reap(mounts);
-    /* A hanging thread cannot be ended: it keeps its worker, and goes with the process. */
     for (size_t i = 0; i < mounts->n_stuck; i++)
-        pthread_detach(mounts->stuck[i]->thread);
+        worker_let_go(mounts->stuck[i]);
     if (mounts->worker) {
         pthread_mutex_lock(&mounts->worker->shared.lock);
         mounts->worker->shared.is_stopping = true;
@@ -177,9 +200,9 @@ bool mounts_is_stuck(const struct mounts *mounts, const char *path)
 
         /* Nobody but its own, hanging thread moves `next`; the path stays until it is joined. */
         pthread_mutex_lock(&worker->shared.lock);
-        job = &worker->shared.jobs[worker->shared.next < worker->shared.n_jobs
-                                       ? worker->shared.next
-                                       : worker->shared.n_jobs - 1];
+        job = &worker->shared
+                   .jobs[worker->shared.next < worker->shared.n_jobs ? worker->shared.next
+                                                                     : worker->shared.n_jobs - 1];
         pthread_mutex_unlock(&worker->shared.lock);
         if (strcmp(job->path, path) == 0)
             return true;
@@ -225,7 +248,8 @@ static struct timespec deadline_in(int64_t timeout_us)
     return at;
 }
 
-/* The paths move over to the worker and stay there until the next list; ours keep pointing at them while it is not given up. */
+/* The paths move over to the worker and stay there until the next list; ours keep pointing at them
+ * while it is not given up. */
 static bool worker_run(struct worker *worker, struct mounts *mounts, int64_t timeout_us)
 {
     struct timespec deadline = deadline_in(timeout_us);

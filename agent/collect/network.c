@@ -4,10 +4,12 @@
 #include "agent/collect/collector.h"
 
 /*
- * /proc/net/dev: two heading lines, then "name: bytes packets errs drop fifo frame compressed multicast" and the same for
- * sending. packet.count names its interface with system.device: so the conventions say.
+ * /proc/net/dev: two heading lines, then "name: bytes packets errs drop fifo frame compressed
+ * multicast" and the same for sending. packet.count names its interface with system.device: so the
+ * conventions say.
  *
- * veth interfaces are the host's ends of containers: they come and go by the thousand under random names.
+ * veth interfaces are the host's ends of containers: they come and go by the thousand under random
+ * names.
  */
 
 static const struct collect_metric io = { "system.network.io", "By", SPOOL_COUNTER };
@@ -24,8 +26,8 @@ static void add_direction(struct collect *c,
                           const char *direction,
                           const uint64_t *fields)
 {
-    const struct spool_attribute *attributes = ATTRIBUTES(
-        { "network.interface.name", interface }, { "network.io.direction", direction });
+    const struct spool_attribute *attributes =
+        ATTRIBUTES({ "network.interface.name", interface }, { "network.io.direction", direction });
 
     collect_add(c, &io, (double) fields[BYTES], attributes);
     collect_add(c, &packets, (double) fields[PACKETS],

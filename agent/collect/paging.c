@@ -4,8 +4,9 @@
 #include "agent/collect/collector.h"
 
 /*
- * /proc/swaps: a row for each area, sizes in KiB. /proc/vmstat: pgfault counts all faults, pgmajfault those that needed the
- * disk; pswpin and pswpout are pages, each an operation that went to the disk, so `major`.
+ * /proc/swaps: a row for each area, sizes in KiB. /proc/vmstat: pgfault counts all faults,
+ * pgmajfault those that needed the disk; pswpin and pswpout are pages, each an operation that went
+ * to the disk, so `major`.
  */
 
 static const struct collect_metric usage = { "system.paging.usage", "By", SPOOL_GAUGE };
@@ -22,8 +23,8 @@ static void add_area(struct collect *c, const char *device, uint64_t total, uint
     } states[] = { { "used", used }, { "free", total - used } };
 
     for (size_t i = 0; i < 2; i++) {
-        const struct spool_attribute *attributes = ATTRIBUTES(
-            { "system.device", device }, { "system.paging.state", states[i].state });
+        const struct spool_attribute *attributes =
+            ATTRIBUTES({ "system.device", device }, { "system.paging.state", states[i].state });
 
         collect_add(c, &usage, (double) states[i].bytes, attributes);
         collect_add(c, &utilization, (double) states[i].bytes / (double) total, attributes);
@@ -75,12 +76,12 @@ static void collect_vmstat(struct collect *c)
                 ATTRIBUTES({ "system.paging.fault.type", "major" }));
     if ((found & 12u) != 12u) /* a kernel without swap */
         return;
-    collect_add(c, &operations, (double) values[2],
-                ATTRIBUTES({ "system.paging.fault.type", "major" },
-                           { "system.paging.direction", "in" }));
-    collect_add(c, &operations, (double) values[3],
-                ATTRIBUTES({ "system.paging.fault.type", "major" },
-                           { "system.paging.direction", "out" }));
+    collect_add(
+        c, &operations, (double) values[2],
+        ATTRIBUTES({ "system.paging.fault.type", "major" }, { "system.paging.direction", "in" }));
+    collect_add(
+        c, &operations, (double) values[3],
+        ATTRIBUTES({ "system.paging.fault.type", "major" }, { "system.paging.direction", "out" }));
 }
 
 void collect_paging(struct collect *c)

@@ -5,8 +5,8 @@
 #include "agent/collect/collector.h"
 
 /*
- * /proc/pressure/RESOURCE: "some avg10=0.01 avg60=0.27 avg300=14.72 total=457149813" in us, and the same for "full". The
- * averages are left out: the rate of the total is the average of any window.
+ * /proc/pressure/RESOURCE: "some avg10=0.01 avg60=0.27 avg300=14.72 total=457149813" in us, and the
+ * same for "full". The averages are left out: the rate of the total is the average of any window.
  */
 
 static const struct collect_metric stall_time = { "system.linux.pressure.stall_time", "s",

@@ -10,8 +10,9 @@
 #include "common/base/file.h"
 
 /*
- * One read for each process is what costs here: a scan that took d is not repeated before SCAN_SHARE x d has passed, and the
- * counts of the last one are said again meanwhile. Processes that /proc hides from this user are not counted.
+ * One read for each process is what costs here: a scan that took d is not repeated before
+ * SCAN_SHARE x d has passed, and the counts of the last one are said again meanwhile. Processes
+ * that /proc hides from this user are not counted.
  */
 #define SCAN_SHARE 500
 
@@ -23,7 +24,8 @@ enum { RUNNING, SLEEPING, STOPPED, DEFUNCT };
 
 static const char *const state_names[] = { "running", "sleeping", "stopped", "defunct" };
 
-/* The letters of proc(5); idle kernel threads, parked ones and those in the disk's hands all sleep. */
+/* The letters of proc(5); idle kernel threads, parked ones and those in the disk's hands all sleep.
+ */
 static int state_of(char letter)
 {
     switch (letter) {
@@ -41,7 +43,8 @@ static int state_of(char letter)
     }
 }
 
-/* "pid (comm) state ...": comm may hold anything, but 64 bytes at most. A process that went meanwhile is not counted. */
+/* "pid (comm) state ...": comm may hold anything, but 64 bytes at most. A process that went
+ * meanwhile is not counted. */
 static void count_process(struct collect *c, int proc_fd, const char *pid)
 {
     char path[32], text[256];

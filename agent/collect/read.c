@@ -9,11 +9,11 @@
 #include "common/base/file.h"
 
 #define MAX_FILE_BYTES (4u << 20)
-#define READ_BYTES     16384
+#define READ_BYTES 16384
 
 /*
- * A /proc file is made anew by each read(2) that starts at 0, and has no size: read on until the end. The buffer keeps its
- * memory, so that a round allocates nothing.
+ * A /proc file is made anew by each read(2) that starts at 0, and has no size: read on until the
+ * end. The buffer keeps its memory, so that a round allocates nothing.
  */
 char *collect_read(struct collect *collect, const char *path)
 {

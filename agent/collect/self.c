@@ -24,8 +24,8 @@ static const struct collect_metric samples_produced = { "sentinel.agent.samples.
                                                         "{sample}", SPOOL_COUNTER };
 static const struct collect_metric samples_acknowledged = { "sentinel.agent.samples.acknowledged",
                                                             "{sample}", SPOOL_COUNTER };
-static const struct collect_metric samples_dropped = { "sentinel.agent.samples.dropped",
-                                                       "{sample}", SPOOL_COUNTER };
+static const struct collect_metric samples_dropped = { "sentinel.agent.samples.dropped", "{sample}",
+                                                       SPOOL_COUNTER };
 static const struct collect_metric series_refused = { "sentinel.agent.series.refused", "{series}",
                                                       SPOOL_GAUGE };
 static const struct collect_metric filesystems_stuck = { "sentinel.agent.filesystems.stuck",
@@ -35,7 +35,8 @@ static const struct collect_metric collect_errors = { "sentinel.agent.collect.er
 static const struct collect_metric collect_duration = { "sentinel.agent.collect.duration", "s",
                                                         SPOOL_GAUGE };
 
-/* Places in proc(5)'s list of /proc/PID/stat, counted from the state, which is the first after the name. */
+/* Places in proc(5)'s list of /proc/PID/stat, counted from the state, which is the first after the
+ * name. */
 enum { UTIME = 11, STIME = 12, NUM_THREADS = 17, VSIZE = 20, RSS = 21, N_FIELDS };
 
 static void add_process(struct collect *c)

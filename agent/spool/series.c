@@ -16,10 +16,8 @@ static size_t put_text(const char *text, char *to, size_t size, size_t at)
     return at + bytes;
 }
 
-size_t spool_series_key(const char *name,
-                        const struct spool_attribute *attributes,
-                        char *to,
-                        size_t size)
+size_t
+spool_series_key(const char *name, const struct spool_attribute *attributes, char *to, size_t size)
 {
     size_t at = put_text(name, to, size, 0);
 

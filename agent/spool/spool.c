@@ -13,8 +13,8 @@ struct record {
     struct list node;
     uint64_t sequence; /* of a skip: the last of its numbers */
     uint64_t samples;
-    size_t bytes; /* charged to the queue */
-    size_t capacity_bytes; /* of `values` and what lies behind them */
+    size_t bytes;                /* charged to the queue */
+    size_t capacity_bytes;       /* of `values` and what lies behind them */
     struct spool_layout *layout; /* NULL: a skip */
     enum spool_reason reason;
     uint32_t crc32c;
@@ -26,11 +26,11 @@ struct record {
 
 struct spool {
     uint8_t id[SPOOL_ID_BYTES];
-    struct list records;   /* oldest first */
-    struct record *spare;  /* the last one that was freed: a calm queue does not allocate */
+    struct list records;  /* oldest first */
+    struct record *spare; /* the last one that was freed: a calm queue does not allocate */
     uint64_t limit_bytes;
-    uint64_t last;         /* sequence handed out last */
-    uint64_t sent;         /* highest that was ever given to the transport */
+    uint64_t last; /* sequence handed out last */
+    uint64_t sent; /* highest that was ever given to the transport */
     uint64_t acknowledged;
     uint32_t acknowledged_crc32c;
     struct spool_ledger ledger;
@@ -86,7 +86,8 @@ struct spool *spool_free(struct spool *spool)
 {
     if (!spool)
         return NULL;
-    list_each_safe(node, &spool->records) {
+    list_each_safe(node, &spool->records)
+    {
         record_release(spool, record_of(node));
     }
     free(spool->spare);
@@ -151,7 +152,8 @@ static void record_drop(struct spool *spool, struct record *record, enum spool_r
     uint64_t sequence = record->sequence;
 
     record_skip(spool, record, reason);
-    list_each(node, &spool->records) {
+    list_each(node, &spool->records)
+    {
         struct record *skip = record_of(node);
 
         if (skip->sequence < sequence)
@@ -165,7 +167,8 @@ static void record_drop(struct spool *spool, struct record *record, enum spool_r
 /* Sent ones are at the front and few: the walk is short. */
 static struct record *oldest_unsent_batch(struct spool *spool)
 {
-    list_each(node, &spool->records) {
+    list_each(node, &spool->records)
+    {
         struct record *record = record_of(node);
 
         if (record->layout && record->sequence > spool->sent)
@@ -182,8 +185,8 @@ static size_t charge_of(const struct spool *spool, const struct spool_scrape *sc
     /* A layout is charged to the first batch in a row that has it. */
     if (newest == &spool->records ||
         container_of(newest, const struct record, node)->layout != scrape->layout)
-        charge += sizeof(struct spool_layout) +
-                  scrape->layout->n_series * sizeof(struct spool_series *);
+        charge +=
+            sizeof(struct spool_layout) + scrape->layout->n_series * sizeof(struct spool_series *);
     return charge;
 }
 
@@ -247,8 +250,8 @@ int spool_next(const struct spool *spool, uint64_t after, struct spool_item *ret
                 .time = record->time,
                 .boot_us = record->boot_us,
                 .values = record->values,
-                .absent = (const uint32_t *) (const void *) (record->values +
-                                                             record->layout->n_series),
+                .absent =
+                    (const uint32_t *) (const void *) (record->values + record->layout->n_series),
                 .n_absent = record->n_absent,
             };
         return 0;
@@ -258,7 +261,8 @@ int spool_next(const struct spool *spool, uint64_t after, struct spool_item *ret
 
 static struct record *find(struct spool *spool, uint64_t sequence)
 {
-    list_each(node, &spool->records) {
+    list_each(node, &spool->records)
+    {
         if (record_of(node)->sequence >= sequence)
             return record_of(node)->sequence == sequence ? record_of(node) : NULL;
     }
@@ -280,7 +284,8 @@ int spool_acknowledge(struct spool *spool, uint64_t sequence)
     if (sequence > spool->sent)
         return SPOOL_BEYOND;
 
-    list_each_safe(node, &spool->records) {
+    list_each_safe(node, &spool->records)
+    {
         struct record *record = record_of(node);
 
         if (record->sequence > sequence)
@@ -313,7 +318,8 @@ void spool_restart(struct spool *spool)
     crypto_random(spool->id, sizeof(spool->id));
     spool->last = spool->sent = spool->acknowledged = 0;
     spool->acknowledged_crc32c = 0;
-    list_each(node, &spool->records) {
+    list_each(node, &spool->records)
+    {
         record_of(node)->sequence = ++spool->last;
         record_of(node)->crc32c = 0;
     }

@@ -4,18 +4,21 @@
 /*
  * Spool: what was collected and is not yet acknowledged by the hub.
  *
- * A run of batches numbered 1, 2, 3 ... under a spool id. A batch is one scrape in a neutral form (layout, time, values): it
- * is encoded for the wire by the uplink, each time it is sent, as ids have to be declared again in each stream. Nothing here
- * knows where batches lie: this one keeps them in memory, and one that keeps them on disk fits behind the same calls.
+ * A run of batches numbered 1, 2, 3 ... under a spool id. A batch is one scrape in a neutral form
+ * (layout, time, values): it is encoded for the wire by the uplink, each time it is sent, as ids
+ * have to be declared again in each stream. Nothing here knows where batches lie: this one keeps
+ * them in memory, and one that keeps them on disk fits behind the same calls.
  *
- * The queue has a limit in bytes. When it is full, the oldest batch that was never sent is dropped, and a skip takes the
- * place of its number; runs of drops are one skip. Batches that were sent are never dropped, as the hub may have them
- * already: so no sample is counted twice. The ledger always holds, in samples:
+ * The queue has a limit in bytes. When it is full, the oldest batch that was never sent is dropped,
+ * and a skip takes the place of its number; runs of drops are one skip. Batches that were sent are
+ * never dropped, as the hub may have them already: so no sample is counted twice. The ledger always
+ * holds, in samples:
  *
  *     produced = acknowledged + queued + dropped
  *
- * Glossary:   series   a name with a unit, a kind and attributes       layout   series that are sampled together
- *             scrape   the values of one layout at one instant         skip     numbers without a batch, and why
+ * Glossary:   series   a name with a unit, a kind and attributes       layout   series that are
+ * sampled together scrape   the values of one layout at one instant         skip     numbers
+ * without a batch, and why
  *
  * Series and layouts are counted references: whoever queues a batch need not keep the layout alive.
  * Thread: the loop's, for everything.
@@ -51,13 +54,19 @@ struct spool_series {
 };
 
 /*
- * Writes what tells one series from another: name NUL (key NUL value NUL)*. `attributes` ends with a row without a key; NULL:
- * none. Returns the length that it wants; nothing useful was written when that is more than `size`.
+ * Writes what tells one series from another: name NUL (key NUL value NUL)*. `attributes` ends with
+ * a row without a key; NULL: none. Returns the length that it wants; nothing useful was written
+ * when that is more than `size`.
  */
-size_t spool_series_key(const char *name, const struct spool_attribute *attributes, char *to, size_t size);
+size_t
+spool_series_key(const char *name, const struct spool_attribute *attributes, char *to, size_t size);
 
 /* Copies everything. The caller has the first reference. */
-int spool_series_new(struct spool_series **ret, uint32_t id, enum spool_kind kind, const char *unit, struct span key) MUST_USE;
+int spool_series_new(struct spool_series **ret,
+                     uint32_t id,
+                     enum spool_kind kind,
+                     const char *unit,
+                     struct span key) MUST_USE;
 struct spool_series *spool_series_ref(struct spool_series *series);
 struct spool_series *spool_series_unref(struct spool_series *series);
 DEFINE_CLEANUP(struct spool_series *, spool_series_unref);
@@ -70,7 +79,10 @@ struct spool_layout {
 };
 
 /* References the series. The caller has the first reference of the layout. */
-int spool_layout_new(struct spool_layout **ret, uint32_t id, struct spool_series *const *series, size_t n_series) MUST_USE;
+int spool_layout_new(struct spool_layout **ret,
+                     uint32_t id,
+                     struct spool_series *const *series,
+                     size_t n_series) MUST_USE;
 struct spool_layout *spool_layout_ref(struct spool_layout *layout);
 struct spool_layout *spool_layout_unref(struct spool_layout *layout);
 DEFINE_CLEANUP(struct spool_layout *, spool_layout_unref);
@@ -78,7 +90,8 @@ DEFINE_CLEANUP(struct spool_layout *, spool_layout_unref);
 struct spool_scrape {
     struct spool_layout *layout;
     wall_us time;
-    int64_t boot_us;        /* the same instant in CLOCK_BOOTTIME: tells the time again after the clock was set */
+    int64_t boot_us; /* the same instant in CLOCK_BOOTTIME: tells the time again after the clock was
+                        set */
     const double *values;   /* one for each series of the layout */
     const uint32_t *absent; /* positions without a value, ascending */
     size_t n_absent;
@@ -121,13 +134,16 @@ int spool_put(struct spool *spool, const struct spool_scrape *scrape) MUST_USE;
 /* The first item behind `after`. Outcomes: SPOOL_EMPTY. */
 int spool_next(const struct spool *spool, uint64_t after, struct spool_item *ret) MUST_USE;
 
-/* The item was given to the transport in an encoding with this CRC32C. From now on it is never dropped. */
+/* The item was given to the transport in an encoding with this CRC32C. From now on it is never
+ * dropped. */
 void spool_mark_sent(struct spool *spool, uint64_t sequence, uint32_t crc32c);
 
-/* Everything up to here is on the hub's disk. A sequence that was acknowledged before changes nothing. Outcomes: SPOOL_BEYOND. */
+/* Everything up to here is on the hub's disk. A sequence that was acknowledged before changes
+ * nothing. Outcomes: SPOOL_BEYOND. */
 int spool_acknowledge(struct spool *spool, uint64_t sequence) MUST_USE;
 
-/* A skip takes the place of this batch: the hub refuses it for what it is. Outcomes: SPOOL_EMPTY (no such batch). */
+/* A skip takes the place of this batch: the hub refuses it for what it is. Outcomes: SPOOL_EMPTY
+ * (no such batch). */
 int spool_refuse(struct spool *spool, uint64_t sequence) MUST_USE;
 
 /* A new run under a new id; everything that is not acknowledged is in it, from 1. */

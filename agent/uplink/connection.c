@@ -6,10 +6,10 @@
 #include "common/base/fault.h"
 
 #define KEEPALIVE_TIMEOUT_US INT64_C(10000000)
-#define CONNECT_TIMEOUT_US   INT64_C(20000000)
+#define CONNECT_TIMEOUT_US INT64_C(20000000)
 /* A connection is given up with its channel: core is not to try by itself. */
-#define CORE_BACKOFF_US      INT64_C(3600000000)
-#define MAX_RESPONSE_BYTES   (1u << 20)
+#define CORE_BACKOFF_US INT64_C(3600000000)
+#define MAX_RESPONSE_BYTES (1u << 20)
 
 int connection_open(struct rpc_channel **ret,
                     const struct connection_options *options,

@@ -2,8 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What a stream and test-connection have in common: from an identity directory to a channel, and from a status to an error.
- * Private to agent/uplink.
+ * What a stream and test-connection have in common: from an identity directory to a channel, and
+ * from a status to an error. Private to agent/uplink.
  */
 
 #include "agent/uplink/policy.h"
@@ -27,8 +27,11 @@ enum connection_outcome {
 };
 
 /* The identity is only read: it may be wiped afterwards. Outcomes: CONNECTION_BAD_IDENTITY. */
-int connection_open(struct rpc_channel **ret, const struct connection_options *options,
-                    const struct tls_identity *identity, struct tls_why *ret_why) MUST_USE;
+int connection_open(struct rpc_channel **ret,
+                    const struct connection_options *options,
+                    const struct tls_identity *identity,
+                    struct tls_why *ret_why) MUST_USE;
 
-/* Texts live in the arena, or in `status`. What cannot be read of the details is as if it were not there. */
+/* Texts live in the arena, or in `status`. What cannot be read of the details is as if it were not
+ * there. */
 void connection_error(const struct rpc_status *status, struct arena *arena, struct wire_error *ret);

@@ -107,8 +107,8 @@ static int declare(const struct encoder *encoder,
     Sentinel__Telemetry__V1__Layout *message = arena_alloc(arena, sizeof(*message));
 
     batch->layouts = arena_alloc(arena, sizeof(Sentinel__Telemetry__V1__Layout *));
-    batch->series = arena_alloc_array(arena, layout->n_series + 1,
-                                      sizeof(Sentinel__Telemetry__V1__Series *));
+    batch->series =
+        arena_alloc_array(arena, layout->n_series + 1, sizeof(Sentinel__Telemetry__V1__Series *));
     if (!message || !batch->layouts || !batch->series)
         return fault(-ENOMEM, "a layout of %zu series is too large", layout->n_series);
 

@@ -2,10 +2,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * From what the spool holds to StreamMetricsRequest, and from StreamMetricsResponse to what the stream does with it. Private to
- * agent/uplink.
+ * From what the spool holds to StreamMetricsRequest, and from StreamMetricsResponse to what the
+ * stream does with it. Private to agent/uplink.
  *
- * Ids in a stream are the process' own of series and layouts: an encoder knows which of them this stream has heard of.
+ * Ids in a stream are the process' own of series and layouts: an encoder knows which of them this
+ * stream has heard of.
  */
 
 #include "agent/uplink/policy.h"
@@ -27,7 +28,9 @@ void encoder_deinit(struct encoder *encoder);
 void encoder_reset(struct encoder *encoder);
 
 /* Appends the request for a batch or a skip, with what it has to declare. */
-int encoder_put(struct encoder *encoder, const struct spool_item *item, const struct uplink_clock *clock,
+int encoder_put(struct encoder *encoder,
+                const struct spool_item *item,
+                const struct uplink_clock *clock,
                 struct buf *to) MUST_USE;
 /* It was given to the transport: what it declared is declared. */
 int encoder_commit(struct encoder *encoder, const struct spool_item *item) MUST_USE;
@@ -45,14 +48,16 @@ int encoder_put_hello(const struct encoder_hello *hello, struct buf *to) MUST_US
 enum encoder_message { ENCODER_WELCOME, ENCODER_ACK, ENCODER_THROTTLE, ENCODER_OTHER };
 struct encoder_response {
     enum encoder_message kind;
-    uint64_t sequence; /* ack: up to here; welcome: resume after */
+    uint64_t sequence;               /* ack: up to here; welcome: resume after */
     uint32_t unacknowledged_batches; /* welcome; 0: no limit */
     uint32_t interval_ms, spread_ms;
     int64_t hub_us;
     uint64_t lost_first, lost_last;
     uint32_t retry_after_ms;
-    const char *text;   /* welcome: the hub's version; throttle: the reason; lives in the arena */
+    const char *text; /* welcome: the hub's version; throttle: the reason; lives in the arena */
 };
 /* Outcomes: those of wire_unpack(). */
-int encoder_read(struct span message, struct arena *arena, struct encoder_response *ret,
+int encoder_read(struct span message,
+                 struct arena *arena,
+                 struct encoder_response *ret,
                  struct wire_problem *ret_problem) MUST_USE;

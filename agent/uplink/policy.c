@@ -28,7 +28,8 @@ enum uplink_class uplink_classify(const struct wire_error *error, bool was_welco
             return UPLINK_RETRY;
         return was_welcomed ? UPLINK_POISON : UPLINK_SLOW;
     case RPC_RESOURCE_EXHAUSTED:
-        /* A limit that waiting does not lift. Statuses that gRPC makes itself come without a reason. */
+        /* A limit that waiting does not lift. Statuses that gRPC makes itself come without a
+         * reason. */
         if (was_welcomed && error->retry_after_ms == 0 && (error->reason || error->quota))
             return UPLINK_POISON;
         return UPLINK_RETRY;

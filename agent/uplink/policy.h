@@ -19,16 +19,17 @@ enum uplink_class {
 enum uplink_class uplink_classify(const struct wire_error *error, bool was_welcomed);
 
 /*
- * How long to wait before attempt `n_failed` + 1, where n_failed counts ends since the last acknowledgement, from 1.
- *   unit   uniform in 0 <= x < 1.
+ * How long to wait before attempt `n_failed` + 1, where n_failed counts ends since the last
+ * acknowledgement, from 1. unit   uniform in 0 <= x < 1.
  */
 int64_t uplink_backoff(const struct uplink_pace *pace, unsigned n_failed, double unit);
 /* value +-20 %. */
 int64_t uplink_jitter(int64_t value, double unit);
 
 /*
- * The hub's clock as it was at a welcome. A sample keeps the time that was stamped on it unless that is more than an hour from
- * what the boot clock makes of it: the hub would refuse it, and a host without a clock would lose all.
+ * The hub's clock as it was at a welcome. A sample keeps the time that was stamped on it unless
+ * that is more than an hour from what the boot clock makes of it: the hub would refuse it, and a
+ * host without a clock would lose all.
  */
 struct uplink_clock {
     bool is_known;

@@ -17,12 +17,14 @@
 #include "common/crypto/crypto.h"
 
 /*
- * test-connection: the steps of a connection one by one, each with what to do about it. The last one is a real stream.
+ * test-connection: the steps of a connection one by one, each with what to do about it. The last
+ * one is a real stream.
  */
 
-#define TCP_TIMEOUT_MS   5000
+#define TCP_TIMEOUT_MS 5000
 #define HELLO_TIMEOUT_US INT64_C(15000000)
-#define SOON_US          (7 * INT64_C(86400000000))
+/* The last quarter of a certificate's life is when it is time to worry. */
+#define SOON_SHARE 4
 
 struct probe {
     const struct uplink_options *options;
@@ -62,14 +64,12 @@ static bool check_identity(struct probe *probe)
 {
     struct tls_why why = { "" };
     int r = tls_identity_load(probe->options->identity, &probe->identity, &why);
-    struct uplink_check *check =
-        add_check(probe, "identity", r ? UPLINK_FAILED : UPLINK_PASSED);
+    struct uplink_check *check = add_check(probe, "identity", r ? UPLINK_FAILED : UPLINK_PASSED);
 
     say(&check->detail, "%s", r ? why.text : probe->options->identity);
     if (r)
-        advise(check, r == TLS_ABSENT
-                          ? "enrol this agent, or name its directory with --identity"
-                          : "mend it as said, or enrol this agent again");
+        advise(check, r == TLS_ABSENT ? "enrol this agent, or name its directory with --identity"
+                                      : "mend it as said, or enrol this agent again");
     return r == 0;
 }
 
@@ -94,9 +94,10 @@ static void check_dates(struct probe *probe)
         advise(check, "it is not valid yet: set this machine's clock");
     } else if (now_us >= facts.not_after.us) {
         advise(check, "it has expired: enrol this agent again");
-    } else if (now_us + SOON_US >= facts.not_after.us) {
+    } else if ((facts.not_after.us - now_us) * SOON_SHARE <
+               facts.not_after.us - facts.not_before.us) {
         check->verdict = UPLINK_WARNED;
-        advise(check, "it expires within a week: renew it");
+        advise(check, "little of its time is left: renew it");
     } else {
         check->verdict = UPLINK_PASSED;
     }
@@ -327,7 +328,8 @@ static const char *remedy_of(const struct hello_call *hello)
     return "see the hub's log";
 }
 
-/* What no hub said anything about went wrong below: core reports a failed handshake as UNAVAILABLE. */
+/* What no hub said anything about went wrong below: core reports a failed handshake as UNAVAILABLE.
+ */
 static void report_hello(struct probe *probe, const struct hello_call *hello)
 {
     bool is_below = !hello->has_welcome && !hello->reason[0] &&
@@ -340,8 +342,9 @@ static void report_hello(struct probe *probe, const struct hello_call *hello)
 
     if (is_below) {
         say(&tls->detail, "%s", hello->message);
-        advise(tls, "the hub's certificate must carry the name that is dialled and lead to ca-cert.pem, "
-                    "and ours must lead to the hub's CA");
+        advise(tls,
+               "the hub's certificate must carry the name that is dialled and lead to ca-cert.pem, "
+               "and ours must lead to the hub's CA");
         check->verdict = UPLINK_NOT_TRIED;
         return;
     }

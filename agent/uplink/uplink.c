@@ -16,11 +16,11 @@
 #include "common/crypto/crypto.h"
 #include "common/log/log.h"
 
-#define WELCOME_TIMEOUT_US    INT64_C(30000000)
+#define WELCOME_TIMEOUT_US INT64_C(30000000)
 #define HALF_CLOSE_TIMEOUT_US INT64_C(1000000)
-#define WINDOW_BATCHES        64 /* also when the hub names no limit, or a wider one */
+#define WINDOW_BATCHES 64 /* also when the hub names no limit, or a wider one */
 #define OFFSET_WORTH_SAYING_US INT64_C(5000000)
-#define ERROR_ARENA_BYTES     (64u << 10)
+#define ERROR_ARENA_BYTES (64u << 10)
 
 struct uplink {
     struct uplink_options options;
@@ -36,14 +36,14 @@ struct uplink {
     struct uplink_clock clock;
     bool is_welcomed;
     bool is_half_closed;
-    const char *local_reason;     /* why we ended the call ourselves */
-    uint64_t cursor;              /* sent last in this stream */
+    const char *local_reason; /* why we ended the call ourselves */
+    uint64_t cursor;          /* sent last in this stream */
     uint64_t acknowledged;
     uint32_t window;
     bool is_throttled;
 
-    unsigned n_failed;            /* ends since the last acknowledgement */
-    int64_t hub_spread_us;        /* 0: the settings' */
+    unsigned n_failed;     /* ends since the last acknowledgement */
+    int64_t hub_spread_us; /* 0: the settings' */
     bool is_draining;
     struct buf out;
     struct loop_timer attempt, welcome, throttle, drain, reap;
@@ -65,7 +65,8 @@ const char *uplink_state_name(enum uplink_state state)
 
 static void arm(struct uplink *uplink, struct loop_timer *timer, int64_t delay_us)
 {
-    /* A heap that cannot grow by one is out of memory: the fault is in the log, and nothing would ever happen again. */
+    /* A heap that cannot grow by one is out of memory: the fault is in the log, and nothing would
+     * ever happen again. */
     ensure(loop_timer_arm_in(uplink->options.loop, timer, delay_us) == 0);
 }
 
@@ -127,7 +128,8 @@ static int64_t choose_wait(struct uplink *uplink, enum uplink_class class, uint6
     return wait_us;
 }
 
-/* The batch behind the last acknowledged one is what was refused: acks for all before it came first. */
+/* The batch behind the last acknowledged one is what was refused: acks for all before it came
+ * first. */
 static void set_aside(struct uplink *uplink, const struct wire_error *error)
 {
     struct spool_item item;
@@ -142,7 +144,8 @@ static void set_aside(struct uplink *uplink, const struct wire_error *error)
     ensure(spool_refuse(uplink->options.spool, item.sequence) == 0);
 }
 
-static void end_attempt(struct uplink *uplink, enum uplink_class class, const struct wire_error *error)
+static void
+end_attempt(struct uplink *uplink, enum uplink_class class, const struct wire_error *error)
 {
     char text[TEXT_DURATION_BYTES];
     int64_t wait_us;

@@ -4,19 +4,24 @@
 /*
  * Uplink: one StreamMetrics call to the hub, kept up for as long as the agent runs.
  *
- *     WAITING -> CONNECTING (the call is made, hello on its way) -> STREAMING (welcome came) -> WAITING (it ended) ...
+ *     WAITING -> CONNECTING (the call is made, hello on its way) -> STREAMING (welcome came) ->
+ * WAITING (it ended) ...
  *
- * The very first attempt is at once. Then a stream that ended is tried again after a time uniform in 0 .. spread, as a hub that
- * comes back has all its agents to serve; what fails after that waits backoff x 2^n +-20 % up to a limit. What cannot get
- * better by itself (a certificate that is refused, an agent that another machine runs too) is tried at that limit, and said
- * loudly; collecting goes on. An acknowledgement resets the count. Each attempt has a connection and credentials of its own,
- * read from the identity directory: a new certificate is used from the next connection on.
+ * The very first attempt is at once. Then a stream that ended is tried again after a time uniform
+ * in 0 .. spread, as a hub that comes back has all its agents to serve; what fails after that waits
+ * backoff x 2^n +-20 % up to a limit. What cannot get better by itself (a certificate that is
+ * refused, an agent that another machine runs too) is tried at that limit, and said loudly;
+ * collecting goes on. An acknowledgement resets the count. Each attempt has a connection and
+ * credentials of its own, read from the identity directory: a new certificate is used from the next
+ * connection on.
  *
- * Batches come out of the spool in order, at most a window of them unacknowledged. Series and layouts are declared once in a
- * stream. A batch that the hub refuses for what it is, is set aside: a skip takes its place.
+ * Batches come out of the spool in order, at most a window of them unacknowledged. Series and
+ * layouts are declared once in a stream. A batch that the hub refuses for what it is, is set aside:
+ * a skip takes its place.
  *
  * Thread: the loop's, for everything.
- * Start here: uplink.c for the states, policy.h for what follows from an error, encode.h for the messages.
+ * Start here: uplink.c for the states, policy.h for what follows from an error, encode.h for the
+ * messages.
  */
 
 #include <stdbool.h>
@@ -45,7 +50,7 @@ struct uplink_options {
     const char *server_name; /* what the hub's certificate must carry; NULL: the host of `hub` */
     const char *identity;    /* directory */
     bool is_tls13_only;
-    int64_t interval_us;     /* told to the hub */
+    int64_t interval_us; /* told to the hub */
     struct uplink_pace pace;
     const struct collect_host *host; /* borrowed until uplink_free() */
     /* The hub would like this interval; 0: the agent's own. */
@@ -68,8 +73,8 @@ void uplink_kick(struct uplink *uplink);
 /* New settings from the next use on; the interval from the next hello on. */
 void uplink_set_pace(struct uplink *uplink, const struct uplink_pace *pace, int64_t interval_us);
 /*
- * Sends what is queued, waits for its acknowledgement, ends the stream, and calls on_drained: when all is through, when the
- * time is over, or as soon as the hub cannot be reached.
+ * Sends what is queued, waits for its acknowledgement, ends the stream, and calls on_drained: when
+ * all is through, when the time is over, or as soon as the hub cannot be reached.
  */
 void uplink_drain(struct uplink *uplink, int64_t timeout_us);
 
@@ -81,20 +86,20 @@ const char *uplink_state_name(enum uplink_state state);
 
 struct uplink_status {
     enum uplink_state state;
-    wall_us since;          /* of the state */
-    wall_us next_attempt;   /* WAITING; 0: none is planned */
+    wall_us since;        /* of the state */
+    wall_us next_attempt; /* WAITING; 0: none is planned */
     char peer[128];
     char hub_version[64];
     uint64_t attempts;
-    uint64_t streams;       /* that were welcomed */
+    uint64_t streams;        /* that were welcomed */
     uint64_t unacknowledged; /* batches on their way */
-    wall_us last_ack;       /* 0: none yet */
+    wall_us last_ack;        /* 0: none yet */
     int64_t clock_offset_us; /* the hub's clock minus ours, at the last welcome */
     /* Of the attempt or stream that ended last; code is 0 when none did. */
     int error_code;
     char error_reason[64];
     char error_message[256];
-    bool is_slow;           /* it does not get better by itself */
+    bool is_slow; /* it does not get better by itself */
 };
 void uplink_get_status(const struct uplink *uplink, struct uplink_status *ret);
 
@@ -116,7 +121,8 @@ struct uplink_probe {
     int code;        /* of the call; 0: answered, or never made */
 };
 /*
- * Goes all the way to an answered hello, under a spool id of its own, and stores nothing. Runs a loop of its own; blocks for at
- * most some 20 s. Only the hub, the identity, the TLS version and the host of the options are used.
+ * Goes all the way to an answered hello, under a spool id of its own, and stores nothing. Runs a
+ * loop of its own; blocks for at most some 20 s. Only the hub, the identity, the TLS version and
+ * the host of the options are used.
  */
 int uplink_probe(const struct uplink_options *options, struct uplink_probe *ret) MUST_USE;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/conf/conf.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -20,8 +19,12 @@ void conf_env_name(const char *prefix, const char *row_name, struct buf *to)
     buf_append_text(to, prefix);
     buf_append_text(to, "_");
     for (; *row_name; row_name++) {
-        char c = *row_name == '.' ? '_' : (char) toupper((unsigned char) *row_name);
+        char c = *row_name;
 
+        if (c == '.')
+            c = '_';
+        else if (c >= 'a' && c <= 'z')
+            c = (char) (c - 'a' + 'A');
         buf_append(to, &c, 1);
     }
 }
@@ -30,9 +33,9 @@ void conf_flag_name(const char *row_name, struct buf *to)
 {
     buf_append_text(to, "--");
     for (; *row_name; row_name++) {
-        char c = *row_name == '.' || *row_name == '_' ? '-' : *row_name;
+        bool is_dash = *row_name == '.' || *row_name == '_';
 
-        buf_append(to, &c, 1);
+        buf_append(to, is_dash ? "-" : row_name, 1);
     }
 }
 

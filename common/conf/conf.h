@@ -4,13 +4,15 @@
 /*
  * Conf: settings, one row each in a table, from YAML files, environment and flags.
  *
- * A program describes its settings struct by rows; this module fills it: defaults, then the file, then conf.d/ *.yaml beside
- * it in name order, then the environment, then the flags. Later ones win. The YAML is strict: a mapping of mappings whose
- * joined path is a row's name ("listen.grpc"); an unknown key, a second value for a key in one file, a value of another
- * type or out of range is an error with file:line:column, and for an unknown key the nearest one.
+ * A program describes its settings struct by rows; this module fills it: defaults, then the file,
+ * then conf.d/ *.yaml beside it in name order, then the environment, then the flags. Later ones
+ * win. The YAML is strict: a mapping of mappings whose joined path is a row's name ("listen.grpc");
+ * an unknown key, a second value for a key in one file, a value of another type or out of range is
+ * an error with file:line:column, and for an unknown key the nearest one.
  *
- * Environment: PREFIX_LISTEN_GRPC for listen.grpc. Flags: --listen-grpc VALUE or --listen-grpc=VALUE; booleans also bare.
- * Lists come comma separated there; a list flag given again adds to it. Everywhere booleans are true and false, no other word.
+ * Environment: PREFIX_LISTEN_GRPC for listen.grpc. Flags: --listen-grpc VALUE or
+ * --listen-grpc=VALUE; booleans also bare. Lists come comma separated there; a list flag given
+ * again adds to it. Everywhere booleans are true and false, no other word.
  *
  * Threads: none. A loaded struct is plain data with strings it owns.
  */
@@ -40,27 +42,29 @@ struct conf_list {
 struct conf_row {
     const char *name; /* "section.key", snake_case */
     enum conf_type type;
-    size_t offset;            /* in the settings struct */
-    const char *fallback;     /* the default as text, within bounds; NULL: empty, 0, false, the first choice */
-    int64_t min, max;         /* in the type's unit (text: bytes, list: items); both 0: no bounds; max < min: no upper one */
+    size_t offset; /* in the settings struct */
+    /* The default as text, within bounds; NULL: empty, 0, false, the first choice. */
+    const char *fallback;
+    /* In the type's unit (text: bytes; list: items). Both 0: no bounds; max < min: no upper one. */
+    int64_t min, max;
     const char *const *choices; /* NULL at the end; CONF_CHOICE only */
-    bool is_reloadable;       /* takes effect at a reload */
-    const char *help;         /* one sentence, with the unit */
+    bool is_reloadable;         /* takes effect at a reload */
+    const char *help;           /* one sentence, with the unit */
 };
 
 struct conf_table {
     const struct conf_row *rows; /* ends with a row without a name */
     size_t struct_bytes;
-    const char *env_prefix;      /* such as SENTINEL_HUB */
+    const char *env_prefix; /* such as SENTINEL_HUB */
 };
 
 struct conf_flag {
-    const char *row;   /* a row's name */
+    const char *row; /* a row's name */
     const char *value;
 };
 
 struct conf_sources {
-    const char *file;      /* NULL: none; must exist when file_is_wanted */
+    const char *file; /* NULL: none; must exist when file_is_wanted */
     bool file_is_wanted;
     bool use_environment;
     const struct conf_flag *flags;
@@ -80,35 +84,42 @@ struct conf_error {
  * Fills `settings` (struct_bytes, to be freed with conf_free()) from the sources.
  * Outcomes: CONF_BAD.
  */
-int conf_load(const struct conf_table *table, const struct conf_sources *sources, void *settings,
+int conf_load(const struct conf_table *table,
+              const struct conf_sources *sources,
+              void *settings,
               struct conf_error *ret_error) MUST_USE;
 void conf_free(const struct conf_table *table, void *settings);
 
-/* Appends YAML that conf_load() reads back to the same settings, each row with its help as a comment. */
+/* Appends YAML that conf_load() reads back to the same settings, each row with its help as a
+ * comment. */
 void conf_print(const struct conf_table *table, const void *settings, struct buf *to);
 
 /* Names the rows that differ and are not reloadable, comma separated; empty when none. */
-void conf_diff_fixed(const struct conf_table *table, const void *old, const void *new_settings, struct buf *to);
+void conf_diff_fixed(const struct conf_table *table,
+                     const void *old,
+                     const void *new_settings,
+                     struct buf *to);
 
 /*
- * Command lines. Splits argv into flags that are rows ("--listen-grpc" is listen.grpc; an alias table may rename) and the
- * rest. One grammar for all our programs.
+ * Command lines. Splits argv into flags that are rows ("--listen-grpc" is listen.grpc; an alias
+ * table may rename) and the rest. One grammar for all our programs.
  */
 struct conf_option {
-    const char *flag;  /* "--state-dir" */
-    const char *row;   /* the row it sets, or NULL: it is in `value` / `is_set` */
+    const char *flag;    /* "--state-dir" */
+    const char *row;     /* the row it sets, or NULL: it is in `value` / `is_set` */
     const char *metavar; /* "DIR"; NULL: takes no value */
     const char *help;
-    const char **value;  /* NULL or where the text goes */
-    bool *is_set;        /* NULL or set when it was given */
-    struct conf_list *values; /* NULL or where each use of a repeatable flag goes; items borrow argv, free() the array */
+    const char **value; /* NULL or where the text goes */
+    bool *is_set;       /* NULL or set when it was given */
+    /* NULL or where each use of a repeatable flag goes; items borrow argv, free() the array. */
+    struct conf_list *values;
 };
 
 /*
  * Parses argv[1 ..]. Rows of the table are accepted as flags too when `table` is given.
- *   ret_flags    at most max_flags; borrow argv.
- *   ret_rest     positional words, in order, at most max_rest; everything behind "--" is positional.
- * Outcomes: CONF_BAD.
+ *   ret   its flags and words borrow argv; everything behind "--" is a word.
+ *
+ * Outcomes: CONF_BAD (an unknown flag, a value that is missing or not wanted, too many of them).
  */
 struct conf_args {
     struct conf_flag flags[64];
@@ -116,7 +127,11 @@ struct conf_args {
     const char *rest[256];
     size_t n_rest;
 };
-int conf_parse_args(int argc, char **argv, const struct conf_option *options, const struct conf_table *table,
-                    struct conf_args *ret, struct conf_error *ret_error) MUST_USE;
+int conf_parse_args(int argc,
+                    char **argv,
+                    const struct conf_option *options,
+                    const struct conf_table *table,
+                    struct conf_args *ret,
+                    struct conf_error *ret_error) MUST_USE;
 /* Appends the options as aligned help lines. */
 void conf_print_options(const struct conf_option *options, struct buf *to);

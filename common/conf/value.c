@@ -318,7 +318,7 @@ static int set_list(const struct conf_row *row,
                     struct conf_error *ret_error)
 {
     struct conf_list *field = conf_field(row, settings);
-    CLEANUP(list_free) struct conf_list list = { 0 };
+    struct conf_list list = { 0 };
     int r = 0;
 
     for (size_t i = 0; r == 0 && value->is_more && i < field->n_items; i++)
@@ -331,12 +331,10 @@ static int set_list(const struct conf_row *row,
         r = check_utf8(row, value, list.items[i], ret_error);
     if (r == 0)
         r = check_bounds(row, value, (int64_t) list.n_items, ret_error);
-    if (r != 0)
-        return pass(r);
-    list_free(field);
-    *field = list;
-    list = (struct conf_list){ 0 };
-    return 0;
+    list_free(r == 0 ? field : &list);
+    if (r == 0)
+        *field = list;
+    return pass(r);
 }
 
 int conf_value_set(const struct conf_row *row,

@@ -121,9 +121,8 @@ static bool is_section(const struct conf_table *table, const char *path)
     return false;
 }
 
-/* Rows and their sections, for the nearest one. The array and the sections' names lie in `memory`.
- */
-static int all_names(const struct conf_table *table, char ***ret)
+/* Rows and their sections, NULL at the end; the caller frees all. NULL: no memory. */
+static char **all_names(const struct conf_table *table)
 {
     size_t n_names = 0;
     size_t n_max = 1;
@@ -136,7 +135,7 @@ static int all_names(const struct conf_table *table, char ***ret)
     }
     names = calloc(n_max, sizeof(*names));
     if (!names)
-        return fault(-ENOMEM, "no memory for names");
+        return NULL;
     for (const struct conf_row *row = table->rows; row->name; row++) {
         for (const char *c = row->name; n_names < n_max - 1; c++) {
             if (*c != '.' && *c != '\0')
@@ -146,20 +145,19 @@ static int all_names(const struct conf_table *table, char ***ret)
                 break;
         }
     }
-    *ret = names;
-    return 0;
+    return names;
 }
 
 static int refuse_unknown(struct walk *walk, yaml_mark_t mark)
 {
-    char **names = NULL;
+    char **names = all_names(walk->table);
     const char *nearest;
     char shown[CONF_SHOWN_BYTES];
     char at[WHERE_BYTES];
-    int r = all_names(walk->table, &names);
+    int r;
 
-    if (r != 0)
-        return pass(r);
+    if (!names)
+        return fault(-ENOMEM, "no memory for names");
     nearest = text_nearest(walk->path, (const char *const *) names);
     conf_shown(walk->path, shown);
     if (nearest)
@@ -279,7 +277,7 @@ static int take_sequence(struct walk *walk, const struct conf_row *row, yaml_mar
         value.n_items = n_items;
         r = conf_value_set(row, &value, walk->settings, walk->error);
     }
-    for (size_t i = 0; i < n_items; i++)
+    for (size_t i = 0; items && i < n_items; i++)
         free(items[i]);
     free(items);
     return pass(r);

@@ -14,9 +14,9 @@
 #include "common/base/cleanup.h"
 
 /*
- * Writer: appends to a buffer; commas, quoting and (when `is_pretty`) line breaks are its business. Text that is not UTF-8
- * is written with U+FFFD for each bad byte. Keys are borrowed. NaN and infinities become "NaN", "Infinity", "-Infinity" as
- * protobuf's JSON has them.
+ * Writer: appends to a buffer; commas, quoting and (when `is_pretty`) line breaks are its business.
+ * Text that is not UTF-8 is written with U+FFFD for each bad byte. Keys are borrowed. NaN and
+ * infinities become "NaN", "Infinity", "-Infinity" as protobuf's JSON has them.
  */
 struct json_writer {
     struct buf *to;
@@ -35,7 +35,8 @@ void json_key(struct json_writer *writer, const char *key);
 void json_text(struct json_writer *writer, const char *text);
 void json_u64(struct json_writer *writer, uint64_t value);
 void json_i64(struct json_writer *writer, int64_t value);
-/* The fewest digits that read back to the same double; plain up to 17 places, with an exponent beyond. */
+/* The fewest digits that read back to the same double; plain up to 17 places, with an exponent
+ * beyond. */
 void json_f64(struct json_writer *writer, double value);
 void json_bool(struct json_writer *writer, bool value);
 void json_null(struct json_writer *writer);

@@ -147,7 +147,7 @@ static void append_double(struct buf *to, double value)
     do {
         snprintf(number, sizeof(number), "%.*e", precision, value);
     } while (strtod(number, NULL) != value && ++precision <= 16);
-    exponent = atoi(strchr(number, 'e') + 1);
+    exponent = (int) strtol(strchr(number, 'e') + 1, NULL, 10);
 
     if (exponent < -5 || exponent > 16) {
         append_scientific(to, number);

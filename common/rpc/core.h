@@ -2,7 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What rpc, rpc/server and rpc/client share around core. Private to common/rpc: it shows gRPC's types.
+ * What rpc, rpc/server and rpc/client share around core. Private to common/rpc: it shows gRPC's
+ * types.
  */
 
 #include <stdbool.h>
@@ -22,9 +23,12 @@
 /* ---- credentials.c; NULL is plaintext ---- */
 
 /* Listens; returns the port, or 0 when the address cannot be had. */
-int rpc_credentials_add_port(struct rpc_credentials *credentials, grpc_server *server, const char *address);
+int rpc_credentials_add_port(struct rpc_credentials *credentials,
+                             grpc_server *server,
+                             const char *address);
 /* Never NULL: a channel that cannot work says so in its calls. */
-grpc_channel *rpc_credentials_make_channel(struct rpc_credentials *credentials, const char *target,
+grpc_channel *rpc_credentials_make_channel(struct rpc_credentials *credentials,
+                                           const char *target,
                                            const grpc_channel_args *args);
 
 /* The DER inside the first PEM block; *ret is malloced. Outcomes: RPC_BAD_MATERIAL. */
@@ -52,8 +56,8 @@ grpc_slice rpc_slice_of(struct span bytes);
 struct span rpc_slice_span(const grpc_slice *slice);
 
 /*
- * A received message as one run of bytes. Most lie in one slice and are borrowed from the buffer, the others are joined into
- * `ret_joined`; rpc_message_close() ends both and frees the buffer.
+ * A received message as one run of bytes. Most lie in one slice and are borrowed from the buffer,
+ * the others are joined into `ret_joined`; rpc_message_close() ends both and frees the buffer.
  */
 struct span rpc_message_open(grpc_byte_buffer *buffer, grpc_slice *ret_joined);
 void rpc_message_close(grpc_byte_buffer *buffer, grpc_slice *joined);
@@ -61,17 +65,17 @@ void rpc_message_close(grpc_byte_buffer *buffer, grpc_slice *joined);
 /* ---- outbox.c: messages that wait to be sent ---- */
 
 /*
- * A bounded queue in a ring that grows. A message counts until its write is over, with a small surcharge so that empty ones
- * are bounded too. The zero value with a limit is an empty one.
+ * A bounded queue in a ring that grows. A message counts until its write is over, with a small
+ * surcharge so that empty ones are bounded too. The zero value with a limit is an empty one.
  */
 struct rpc_outbox {
     grpc_slice *slots;
     uint32_t head, n_waiting, capacity;
     uint32_t limit_bytes;
-    size_t n_bytes;        /* waiting and being written */
-    size_t written_bytes;  /* being written */
+    size_t n_bytes;       /* waiting and being written */
+    size_t written_bytes; /* being written */
     bool is_writing;
-    bool wants_room;       /* a push was refused */
+    bool wants_room; /* a push was refused */
 };
 void rpc_outbox_deinit(struct rpc_outbox *outbox);
 /* Copies. Outcomes: RPC_QUEUE_FULL. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The only file that knows how core is given certificates: that interface changes between releases. */
+/* The only file that knows how core is given certificates: that interface changes between releases.
+ */
 
 #include <errno.h>
 #include <pthread.h>
@@ -18,7 +19,8 @@ struct rpc_credentials {
     enum rpc_tls_version min_version;
     struct {
         pthread_mutex_t lock;
-        /* Watched by every server and channel made with it; new material reaches them through it. */
+        /* Watched by every server and channel made with it; new material reaches them through it.
+         */
         grpc_tls_certificate_provider *provider;
         bool has_identity;
         grpc_server_credentials *server;
@@ -85,14 +87,20 @@ static void wipe_free(char *text)
     free(text);
 }
 
+/* NUL-terminated; never NULL but for want of memory. */
+static char *text_of(struct span span)
+{
+    return span.len ? strndup((const char *) span.data, span.len) : strdup("");
+}
+
 static int set_material(grpc_tls_certificate_provider *provider,
                         struct span roots,
                         struct span chain,
                         struct span key)
 {
-    char *roots_text = strndup((const char *) roots.data, roots.len);
-    char *chain_text = strndup((const char *) chain.data, chain.len);
-    char *key_text = strndup((const char *) key.data, key.len);
+    char *roots_text = text_of(roots);
+    char *chain_text = text_of(chain);
+    char *key_text = text_of(key);
     bool is_set = roots_text && chain_text && key_text;
 
     if (is_set && chain.len) {
@@ -196,8 +204,8 @@ int rpc_credentials_replace(struct rpc_credentials *credentials,
     pthread_mutex_lock(&credentials->shared.lock);
     if (credentials->shared.has_identity != (chain_pem.len > 0)) {
         /*
-         * Core waits for an identity once it was promised one, so a client that gains or loses it takes new objects;
-         * channels that exist stay as they are.
+         * Core waits for an identity once it was promised one, so a client that gains or loses it
+         * takes new objects; channels that exist stay as they are.
          */
         release_core(credentials);
         credentials->shared.has_identity = chain_pem.len > 0;

@@ -8,7 +8,8 @@
 
 /* What a queued message costs beside its bytes. */
 #define SLOT_BYTES (sizeof(grpc_slice))
-/* A ring larger than this is given back when it runs empty: most calls are idle most of the time. */
+/* A ring larger than this is given back when it runs empty: most calls are idle most of the time.
+ */
 #define KEPT_SLOTS 8
 
 void rpc_outbox_clear(struct rpc_outbox *outbox)

@@ -50,16 +50,15 @@ const char *rpc_code_name(int code)
 }
 
 /* A peer can cause any of these lines, so all are rate-limited. */
-static void on_core_log(enum rpc_shim_severity severity, const char *file, int line,
-                        const char *text)
+static void
+on_core_log(enum rpc_shim_severity severity, const char *file, int line, const char *text)
 {
     enum log_level level = LOG_DEBUG;
     char where[128];
 
     if (strncmp(text, HANDSHAKE_FAILED, strlen(HANDSHAKE_FAILED)) == 0) {
         atomic_fetch_add_explicit(&handshakes_failed, 1, memory_order_relaxed);
-        log_peer(LOG_INFO, "tls_handshake_failed",
-                 LOG_S("error", text + strlen(HANDSHAKE_FAILED)));
+        log_peer(LOG_INFO, "tls_handshake_failed", LOG_S("error", text + strlen(HANDSHAKE_FAILED)));
         return;
     }
     if (severity == RPC_SHIM_WARNING)

@@ -66,7 +66,7 @@ struct rpc_credentials_options {
     bool is_server;
     enum rpc_tls_version min_version;
     /* Server: a client certificate is asked for and, when one comes, verified; without one the call still arrives. */
-    struct span roots_pem; /* what the other side's certificate must lead to */
+    struct span roots_pem; /* what the other side's certificate must lead to; empty: a server that asks for none */
     struct span chain_pem; /* our own, leaf first; empty for a client without identity */
     struct span key_pem;
 };
@@ -83,7 +83,11 @@ enum rpc_outcome {
 
 /* The PEM bytes are copied. Outcomes: RPC_BAD_MATERIAL. */
 int rpc_credentials_new(struct rpc_credentials **ret, const struct rpc_credentials_options *options) MUST_USE;
-/* Outcomes: RPC_BAD_MATERIAL (the old ones stay in use). Thread: any. */
+/*
+ * Handshakes from now on use these. A client that had no identity and gets one, or the reverse, uses it on channels made from now
+ * on; a server cannot gain or lose its roots.
+ * Outcomes: RPC_BAD_MATERIAL (the old ones stay in use). Thread: any.
+ */
 int rpc_credentials_replace(struct rpc_credentials *credentials, struct span roots_pem, struct span chain_pem,
                             struct span key_pem) MUST_USE;
 /* Servers and channels made with it keep what they need. */

@@ -23,7 +23,7 @@ namespace
 
 class Catcher : public absl::LogSink
 {
-public:
+  public:
     void Send(const absl::LogEntry &entry) override
     {
         rpc_shim_log_fn *fn = fn_.load(std::memory_order_acquire);
@@ -32,7 +32,8 @@ public:
             return;
         const std::string file(entry.source_basename());
         const std::string text(entry.text_message());
-        fn(static_cast<rpc_shim_severity>(entry.log_severity()), file.c_str(), entry.source_line(), text.c_str());
+        fn(static_cast<rpc_shim_severity>(entry.log_severity()), file.c_str(), entry.source_line(),
+           text.c_str());
     }
 
     std::atomic<rpc_shim_log_fn *> fn_{ nullptr };
@@ -48,7 +49,8 @@ void rpc_shim_catch_log(rpc_shim_log_fn *fn)
     if (!catcher) {
         catcher = new Catcher;
         catcher->fn_.store(fn, std::memory_order_release);
-        /* What absl::InitializeLog() does; the build of core leaves that one file out. Before it all lines go to stderr. */
+        /* What absl::InitializeLog() does; the build of core leaves that one file out. Before it
+         * all lines go to stderr. */
         absl::log_internal::SetTimeZone(absl::UTCTimeZone());
         absl::log_internal::SetInitialized();
         absl::AddLogSink(catcher);

@@ -10,6 +10,7 @@
 #include <openssl/nid.h>
 #include <openssl/pem.h>
 #include <openssl/sha2.h>
+#include <openssl/x509.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -176,9 +177,12 @@ static void copy_text(const unsigned char *text, size_t len, char *ret, size_t r
         while (len > 0 && (text[len] & 0xc0) == 0x80)
             len--;
     }
-    for (size_t i = 0; i < len; i++)
-        ret[i] = text[i] ? (char) text[i] : '?';
+    memcpy(ret, text, len);
     ret[len] = '\0';
+    for (size_t i = 0; i < len; i++) {
+        if (ret[i] == '\0')
+            ret[i] = '?';
+    }
 }
 
 static void read_name(const X509_NAME *name, int nid, char *ret, size_t ret_bytes)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/x509.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -275,7 +276,7 @@ int tls_identity_load_files(const char *roots_path,
     if (r != 0)
         return pass(r);
     *ret = identity;
-    identity = (struct tls_identity){ 0 };
+    memset(&identity, 0, sizeof(identity)); /* moved */
     return 0;
 }
 

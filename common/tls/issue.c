@@ -10,6 +10,7 @@
 #include <openssl/obj.h>
 #include <openssl/rand.h>
 #include <openssl/sha2.h>
+#include <openssl/x509.h>
 #include <string.h>
 
 #include "common/base/fault.h"

@@ -7,6 +7,7 @@
 #include <openssl/err.h>
 #include <openssl/nid.h>
 #include <openssl/pem.h>
+#include <openssl/x509.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,21 @@
 #include "common/base/text.h"
 
 #define MIN_RSA_BITS 2048
+
+void tls_x509p(X509 **x509)
+{
+    X509_free(*x509);
+}
+
+void tls_pkeyp(EVP_PKEY **pkey)
+{
+    EVP_PKEY_free(*pkey);
+}
+
+void tls_biop(BIO **bio)
+{
+    BIO_free(*bio);
+}
 
 int tls_clear(int r)
 {

@@ -6,6 +6,7 @@
 #include <openssl/digest.h>
 #include <openssl/mem.h>
 #include <openssl/nid.h>
+#include <openssl/x509.h>
 #include <stdlib.h>
 #include <string.h>
 

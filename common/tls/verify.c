@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/nid.h>
+#include <openssl/x509.h>
 #include <string.h>
 
 #include "common/base/ensure.h"

@@ -194,7 +194,7 @@ int main(int argc, char **argv)
         { .flag = "--ascii", .is_set = &ctl.is_ascii, .help = "plot without braille" },
         { .flag = "--no-color", .is_set = &ctl.no_color, .help = "no colour; also $NO_COLOR" },
         { .flag = "--help", .is_set = &ctl.wants_help, .help = "this text" },
-        { .flag = "-h", .is_set = &ctl.wants_help, .help = NULL },
+        { .flag = "-h", .is_set = &ctl.wants_help, .help = "the same" },
         { .flag = NULL },
     };
     struct conf_error error;

@@ -5,9 +5,9 @@
 #include "common/base/ensure.h"
 #include "server/front/inside.h"
 
-#define SECOND_US     INT64_C(1000000)
-#define MAX_TIME_S    INT64_C(253402300799) /* 9999-12-31T23:59:59Z, as timestamp.proto has it */
-#define MIN_TIME_S    INT64_C(-62135596800)
+#define SECOND_US INT64_C(1000000)
+#define MAX_TIME_S INT64_C(253402300799) /* 9999-12-31T23:59:59Z, as timestamp.proto has it */
+#define MIN_TIME_S INT64_C(-62135596800)
 #define MAX_DURATION_S INT64_C(315576000000)
 
 void *unary_alloc(struct unary *unary, size_t n_items, size_t item_bytes)
@@ -125,7 +125,8 @@ bool front_duration_of(const Google__Protobuf__Duration *from, int64_t *ret_us)
 enum front_failure unary_finish(struct unary *unary, const ProtobufCMessage *answer)
 {
     if (unary->is_short || !answer) {
-        front_describe(&unary->detail, NULL, "the answer takes more than %u MiB; ask for smaller pages or narrow it",
+        front_describe(&unary->detail, NULL,
+                       "the answer takes more than %u MiB; ask for smaller pages or narrow it",
                        FRONT_ANSWER_BYTES >> 20);
         unary->detail.quota = "answer_bytes";
         return FAIL_TOO_MUCH;

@@ -19,61 +19,70 @@ static const struct {
     uint32_t retry_ms;
 } rows[N_FAILURES] = {
     [FAIL_FAULT] = { RPC_INTERNAL, "INTERNAL",
-                      "something broke in the hub; its log has the reason under this correlation id" },
+                     "something broke in the hub; its log has the reason under this correlation "
+                     "id" },
     [FAIL_UNIMPLEMENTED] = { RPC_UNIMPLEMENTED, "NOT_IN_THIS_VERSION",
-                              "this hub (" SENTINEL_VERSION ") does not have this method yet" },
+                             "this hub (" SENTINEL_VERSION ") does not have this method yet" },
 
     [FAIL_NO_CERTIFICATE] = { RPC_UNAUTHENTICATED, "CERTIFICATE_MISSING",
-                               "this method needs a client certificate; enrol, or use an operator's identity" },
+                              "this method needs a client certificate; enrol, or use an operator's "
+                              "identity" },
     [FAIL_CERTIFICATE_UNKNOWN] = { RPC_UNAUTHENTICATED, "CERTIFICATE_UNKNOWN",
-                                    "the registry does not know this certificate; enrol again" },
+                                   "the registry does not know this certificate; enrol again" },
     [FAIL_CERTIFICATE_REVOKED] = { RPC_UNAUTHENTICATED, "CERTIFICATE_REVOKED",
-                                    "this certificate was revoked; ask an operator to readmit" },
+                                   "this certificate was revoked; ask an operator to readmit" },
     [FAIL_CERTIFICATE_SUPERSEDED] = { RPC_UNAUTHENTICATED, "CERTIFICATE_SUPERSEDED",
-                                       "this certificate was replaced by a newer one; use that" },
+                                      "this certificate was replaced by a newer one; use that" },
     [FAIL_CERTIFICATE_EXPIRED] = { RPC_UNAUTHENTICATED, "CERTIFICATE_EXPIRED",
-                                    "this certificate has expired; renew it" },
+                                   "this certificate has expired; renew it" },
     [FAIL_NO_AGENT_NAME] = { RPC_UNAUTHENTICATED, "AGENT_NAME_MISSING",
-                              "in insecure mode an agent names itself in the header sentinel-agent "
-                              "([a-z0-9][a-z0-9.-]{0,62})" },
+                             "in insecure mode an agent names itself in the header sentinel-agent "
+                             "([a-z0-9][a-z0-9.-]{0,62})" },
     [FAIL_ROLE_MISSING] = { RPC_PERMISSION_DENIED, "ROLE_MISSING",
-                             "this identity does not have the role that the method needs" },
+                            "this identity does not have the role that the method needs" },
 
-    [FAIL_NO_REQUEST] = { RPC_INVALID_ARGUMENT, "REQUEST_MISSING", "the call ended without a request message" },
+    [FAIL_NO_REQUEST] = { RPC_INVALID_ARGUMENT, "REQUEST_MISSING",
+                          "the call ended without a request message" },
     [FAIL_MALFORMED] = { RPC_INVALID_ARGUMENT, "MALFORMED", "the message cannot be decoded" },
     [FAIL_TOO_DEEP] = { RPC_INVALID_ARGUMENT, "TOO_DEEP", "the message is nested too deep" },
     [FAIL_TOO_BIG] = { RPC_RESOURCE_EXHAUSTED, "MESSAGE_ARENA",
-                        "the message takes too much memory for its size; send smaller ones" },
+                       "the message takes too much memory for its size; send smaller ones" },
     [FAIL_BAD_TEXT] = { RPC_INVALID_ARGUMENT, "BAD_TEXT", "text must be UTF-8 without NUL" },
     [FAIL_MESSAGE_BYTES] = { RPC_RESOURCE_EXHAUSTED, "MESSAGE_BYTES",
-                              "the message is larger than the hub takes; send smaller ones" },
+                             "the message is larger than the hub takes; send smaller ones" },
     [FAIL_ARENA_BUDGET] = { RPC_RESOURCE_EXHAUSTED, "ARENA_BUDGET",
-                             "the hub decodes too much at once; try again", 1000 },
+                            "the hub decodes too much at once; try again", 1000 },
     [FAIL_READERS_BUSY] = { RPC_RESOURCE_EXHAUSTED, "READERS_BUSY",
-                             "too many questions wait for an answer; try again", 1000 },
+                            "too many questions wait for an answer; try again", 1000 },
 
     [FAIL_HELLO_EXPECTED] = { RPC_INVALID_ARGUMENT, "HELLO_EXPECTED",
-                               "the first message of a stream is a hello" },
+                              "the first message of a stream is a hello" },
     [FAIL_HELLO_TWICE] = { RPC_INVALID_ARGUMENT, "HELLO_TWICE",
-                            "a stream has one hello; open another stream" },
+                           "a stream has one hello; open another stream" },
     [FAIL_MESSAGE_EMPTY] = { RPC_INVALID_ARGUMENT, "MESSAGE_EMPTY",
-                              "the message is neither hello nor batch nor skip" },
+                             "the message is neither hello nor batch nor skip" },
     [FAIL_BAD_HELLO] = { RPC_INVALID_ARGUMENT, "BAD_HELLO", "the hello breaks a rule" },
     [FAIL_FORKED] = { RPC_FAILED_PRECONDITION, "SPOOL_FORKED",
-                       "the agent's run does not continue the hub's" },
+                      "the agent's run does not continue the hub's" },
     [FAIL_TAKEN_OVER] = { RPC_ABORTED, "SPOOL_TAKEN_OVER", "a newer stream has this spool" },
-    [FAIL_GAP] = { RPC_INVALID_ARGUMENT, "SEQUENCE_GAP", "a sequence is missing; nothing of the batch is stored" },
+    [FAIL_GAP] = { RPC_INVALID_ARGUMENT, "SEQUENCE_GAP",
+                   "a sequence is missing; nothing of the batch is stored" },
     [FAIL_BAD_BATCH] = { RPC_INVALID_ARGUMENT, "BAD_BATCH",
-                          "the batch breaks a rule; nothing of it is stored" },
+                         "the batch breaks a rule; nothing of it is stored" },
     [FAIL_TIME_OUT_OF_RANGE] = { RPC_INVALID_ARGUMENT, "TIME_OUT_OF_RANGE",
-                                  "a sample's time is out of range; nothing of the batch is stored" },
-    [FAIL_LIMIT] = { RPC_RESOURCE_EXHAUSTED, "LIMIT", "a limit is reached; nothing of the batch is stored" },
+                                 "a sample's time is out of range; nothing of the batch is "
+                                 "stored" },
+    [FAIL_LIMIT] = { RPC_RESOURCE_EXHAUSTED, "LIMIT",
+                     "a limit is reached; nothing of the batch is stored" },
     [FAIL_FULL] = { RPC_RESOURCE_EXHAUSTED, "DISK_FULL",
-                     "the hub's disk is full; nothing new is taken until space is freed", 10000 },
-    [FAIL_STOPPING] = { RPC_UNAVAILABLE, "HUB_STOPPING", "the hub is stopping; connect again", 1000 },
-    [FAIL_CLONED] = { RPC_ABORTED, "AGENT_ID_CLONED", "another machine is connected with this agent id" },
+                    "the hub's disk is full; nothing new is taken until space is freed", 10000 },
+    [FAIL_STOPPING] = { RPC_UNAVAILABLE, "HUB_STOPPING", "the hub is stopping; connect again",
+                        1000 },
+    [FAIL_CLONED] = { RPC_ABORTED, "AGENT_ID_CLONED",
+                      "another machine is connected with this agent id" },
 
-    [FAIL_BAD_QUESTION] = { RPC_INVALID_ARGUMENT, "BAD_QUESTION", "the request cannot be answered as it is" },
+    [FAIL_BAD_QUESTION] = { RPC_INVALID_ARGUMENT, "BAD_QUESTION",
+                            "the request cannot be answered as it is" },
     [FAIL_NOT_FOUND] = { RPC_NOT_FOUND, "NOT_FOUND", "there is no such thing" },
     [FAIL_TOO_MUCH] = { RPC_RESOURCE_EXHAUSTED, "TOO_MUCH", "too much asked at once" },
 };
@@ -94,7 +103,8 @@ void front_describe(struct front_detail *detail, const char *field, const char *
     va_end(args);
 }
 
-static const char *compose(enum front_failure failure, const struct front_detail *detail, struct buf *to)
+static const char *
+compose(enum front_failure failure, const struct front_detail *detail, struct buf *to)
 {
     buf_append_text(to, rows[failure].message);
     if (detail && detail->field[0])
@@ -107,7 +117,8 @@ static const char *compose(enum front_failure failure, const struct front_detail
 static void log_fault(const struct rpc_call *call, const char *correlation, int r)
 {
     log_event(LOG_ERROR, "call_failed", LOG_S("correlation", correlation),
-              LOG_S("method", rpc_call_path(call)), LOG_S("peer", rpc_call_peer(call)), LOG_I("r", r));
+              LOG_S("method", rpc_call_path(call)), LOG_S("peer", rpc_call_peer(call)),
+              LOG_I("r", r));
 }
 
 /* cleanup for struct buf */

@@ -46,13 +46,16 @@ static const struct {
     { "/grpc.health.v1.Health/List", &unary_handler, svc_health_list, true },
     { "/grpc.health.v1.Health/Watch", &svc_health_watch, NULL, true },
     { "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &svc_reflection, NULL, true },
-    { "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &svc_reflection, NULL, true },
+    { "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &svc_reflection, NULL,
+      true },
     { "/sentinel.admin.v1.AdminService/GetStatus", &unary_handler, svc_admin_get_status, false },
     { "/sentinel.query.v1.QueryService/GetAgent", &unary_handler, svc_query_get_agent, false },
     { "/sentinel.query.v1.QueryService/ListAgents", &unary_handler, svc_query_list_agents, false },
-    { "/sentinel.query.v1.QueryService/ListMetrics", &unary_handler, svc_query_list_metrics, false },
+    { "/sentinel.query.v1.QueryService/ListMetrics", &unary_handler, svc_query_list_metrics,
+      false },
     { "/sentinel.query.v1.QueryService/QueryMetrics", &unary_handler, svc_query_metrics, false },
-    { "/sentinel.telemetry.v1.TelemetryService/StreamMetrics", &svc_telemetry_metrics, NULL, false },
+    { "/sentinel.telemetry.v1.TelemetryService/StreamMetrics", &svc_telemetry_metrics, NULL,
+      false },
 };
 
 /* Who may see the descriptors is a setting. */
@@ -238,7 +241,8 @@ static void caller_of_identity(struct front_caller *caller, const struct pki_ide
 }
 
 /* Plaintext on loopback: everybody is an admin, an agent says who it is. */
-static enum front_failure who_insecure(struct rpc_call *call, enum wire_role need, struct front_caller *ret)
+static enum front_failure
+who_insecure(struct rpc_call *call, enum wire_role need, struct front_caller *ret)
 {
     const struct span name = rpc_call_header(call, "sentinel-agent");
 
@@ -300,9 +304,8 @@ bool front_authorise(struct rpc_call *call, struct front_caller *ret)
     return false;
 }
 
-enum front_failure front_recheck(struct front *front,
-                                 const struct front_method *method,
-                                 struct front_caller *caller)
+enum front_failure
+front_recheck(struct front *front, const struct front_method *method, struct front_caller *caller)
 {
     struct pki_identity identity = { 0 };
     enum front_failure failure;

@@ -4,10 +4,12 @@
 /*
  * Private to server/front: what its files share.
  *
- * A method that is handled has a row in front.c's table: its path and either a handler of its own (streams) or a function that
- * answers (unary.c). To add one: write it in its svc_ file, add the row.
+ * A method that is handled has a row in front.c's table: its path and either a handler of its own
+ * (streams) or a function that answers (unary.c). To add one: write it in its svc_ file, add the
+ * row.
  *
- * Locks: front->watchers.lock and front->streams.lock stand alone; posting to a call is all that is done under them.
+ * Locks: front->watchers.lock and front->streams.lock stand alone; posting to a call is all that is
+ * done under them.
  */
 
 #include <pthread.h>
@@ -18,15 +20,16 @@
 #include "common/wire/wire.h"
 #include "server/front/front.h"
 
-#define FRONT_MAX_WORKERS  64
-#define FRONT_ANSWER_BYTES (64u << 20) /* what one answer may take while it is made; on reader threads only */
+#define FRONT_MAX_WORKERS 64
+#define FRONT_ANSWER_BYTES \
+    (64u << 20) /* what one answer may take while it is made; on reader threads only */
 
 /* ---- errors.c ---- */
 
 /* Every way a call of ours fails; errors.c has the row for each. */
 enum front_failure {
     FAIL_NOT = 0, /* all is well */
-    FAIL_FAULT, /* ours: INTERNAL and a correlation id */
+    FAIL_FAULT,   /* ours: INTERNAL and a correlation id */
     FAIL_UNIMPLEMENTED,
     /* who calls */
     FAIL_NO_CERTIFICATE,
@@ -73,25 +76,34 @@ struct front_detail {
 };
 
 /* Ends the call with the failure's row; `detail` may be NULL. `r` is logged with a FAIL_FAULT. */
-void front_fail(struct rpc_call *call, enum front_failure failure, const struct front_detail *detail, int r);
+void front_fail(struct rpc_call *call,
+                enum front_failure failure,
+                const struct front_detail *detail,
+                int r);
 void front_finish_ok(struct rpc_call *call);
 enum front_failure front_failure_of_ingest(int outcome);
-enum front_failure front_failure_of_wire(int outcome, const struct wire_problem *problem, struct front_detail *ret_detail);
-enum front_failure front_failure_of_query(int outcome, const struct query_problem *problem, struct front_detail *ret_detail);
-void front_describe(struct front_detail *detail, const char *field, const char *fmt, ...) PRINTF_LIKE(3, 4);
+enum front_failure front_failure_of_wire(int outcome,
+                                         const struct wire_problem *problem,
+                                         struct front_detail *ret_detail);
+enum front_failure front_failure_of_query(int outcome,
+                                          const struct query_problem *problem,
+                                          struct front_detail *ret_detail);
+void front_describe(struct front_detail *detail, const char *field, const char *fmt, ...)
+    PRINTF_LIKE(3, 4);
 
 /* ---- front.c ---- */
 
 struct front_caller {
-    char name[64];           /* empty: nobody known */
+    char name[64]; /* empty: nobody known */
     enum pki_role role;
     uint8_t sha256[32];
     bool has_certificate;
-    uint64_t generation;     /* of the registry when the role was read */
+    uint64_t generation; /* of the registry when the role was read */
 };
 
 struct unary;
-/* On a reader (or on the call's thread where the row says so): sets unary->answer, or returns the failure and fills unary->detail. */
+/* On a reader (or on the call's thread where the row says so): sets unary->answer, or returns the
+ * failure and fills unary->detail. */
 typedef enum front_failure front_answer_fn(struct unary *unary);
 
 struct front_method {
@@ -123,7 +135,8 @@ struct front {
 /* Who calls, and whether it may; false: the call is finished. */
 bool front_authorise(struct rpc_call *call, struct front_caller *ret);
 /* Again, in a long stream, when the registry changed. FAIL_NOT or why not. */
-enum front_failure front_recheck(struct front *front, const struct front_method *method, struct front_caller *caller);
+enum front_failure
+front_recheck(struct front *front, const struct front_method *method, struct front_caller *caller);
 void front_log_refused(struct rpc_call *call, enum front_failure failure);
 const char *front_reason(enum front_failure failure);
 bool front_handles_service(const struct front *front, const char *service);
@@ -143,12 +156,13 @@ struct unary {
     struct arena arena;             /* the answer's */
     const ProtobufCMessage *answer; /* in the arena */
     struct front_detail detail;
-    bool is_short;                  /* the arena was: the answer is not whole */
+    bool is_short; /* the arena was: the answer is not whole */
     wall_us now;
 };
 extern const struct rpc_handler unary_handler;
 
-/* ---- convert.c: into messages that lie in the answer's arena; NULL (and is_short) where it has no room ---- */
+/* ---- convert.c: into messages that lie in the answer's arena; NULL (and is_short) where it has no
+ * room ---- */
 
 struct Google__Protobuf__Timestamp;
 struct Google__Protobuf__Duration;
@@ -158,8 +172,12 @@ void *unary_alloc(struct unary *unary, size_t n_items, size_t item_bytes) MUST_U
 struct Google__Protobuf__Timestamp *unary_time(struct unary *unary, wall_us time);
 struct Google__Protobuf__Duration *unary_duration(struct unary *unary, int64_t us);
 /* Entries of a map<string, string> field, whatever message it is in; texts are borrowed. */
-void *unary_entries(struct unary *unary, const ProtobufCMessageDescriptor *type, const struct store_attribute *rows, size_t n_rows);
-struct store_attribute *unary_attributes(struct unary *unary, const void *entries, size_t n_entries);
+void *unary_entries(struct unary *unary,
+                    const ProtobufCMessageDescriptor *type,
+                    const struct store_attribute *rows,
+                    size_t n_rows);
+struct store_attribute *
+unary_attributes(struct unary *unary, const void *entries, size_t n_entries);
 /* Messages do not say const, but packing only reads. NULL becomes "". */
 char *front_borrow(const char *text);
 void front_set_time(struct Google__Protobuf__Timestamp *to, int64_t us);
@@ -176,7 +194,8 @@ extern const struct rpc_handler svc_health_watch;
 extern const struct rpc_handler svc_reflection;
 front_answer_fn svc_health_check, svc_health_list;
 front_answer_fn svc_admin_get_status;
-front_answer_fn svc_query_list_agents, svc_query_get_agent, svc_query_list_metrics, svc_query_metrics;
+front_answer_fn svc_query_list_agents, svc_query_get_agent, svc_query_list_metrics,
+    svc_query_metrics;
 
 void svc_health_state_changed(struct front *front);
 void svc_telemetry_recheck_all(struct front *front);

@@ -51,9 +51,8 @@ static void *rows(struct arena *arena, size_t n, size_t bytes, bool *is_short)
     return p;
 }
 
-static const struct store_attribute *attributes_of(const Sentinel__Telemetry__V1__Series *series,
-                                                   struct arena *arena,
-                                                   bool *is_short)
+static const struct store_attribute *
+attributes_of(const Sentinel__Telemetry__V1__Series *series, struct arena *arena, bool *is_short)
 {
     struct store_attribute *to = rows(arena, series->n_attributes, sizeof(*to), is_short);
 

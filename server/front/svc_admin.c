@@ -91,8 +91,7 @@ enum front_failure svc_admin_get_status(struct unary *unary)
     if (options->get_status)
         options->get_status(options->ctx, own);
     answer->version = front_borrow(SENTINEL_VERSION);
-    answer->state =
-        front_borrow(state_name((enum front_state) atomic_load(&unary->front->state)));
+    answer->state = front_borrow(state_name((enum front_state) atomic_load(&unary->front->state)));
     answer->started = unary_time(unary, own->started);
     answer->now = unary_time(unary, unary->now);
     answer->security = own->security;

@@ -11,8 +11,8 @@
 #include "common/base/fault.h"
 #include "server/front/inside.h"
 
-#define SERVING         GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING
-#define NOT_SERVING     GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING
+#define SERVING GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING
+#define NOT_SERVING GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING
 #define SERVICE_UNKNOWN GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN
 
 typedef Grpc__Health__V1__HealthCheckResponse__ServingStatus serving_status;
@@ -41,16 +41,18 @@ enum front_failure svc_health_check(struct unary *unary)
     grpc__health__v1__health_check_response__init(answer);
     answer->status = status_of(unary->front, request->service);
     if (answer->status == SERVICE_UNKNOWN) {
-        front_describe(&unary->detail, "service", "%.128s is not served here; List has what is", request->service);
+        front_describe(&unary->detail, "service", "%.128s is not served here; List has what is",
+                       request->service);
         return FAIL_NOT_FOUND;
     }
     return unary_finish(unary, &answer->base);
 }
 
 static Grpc__Health__V1__HealthListResponse__StatusesEntry *list_entry(struct unary *unary,
-                                                                        const char *service)
+                                                                       const char *service)
 {
-    Grpc__Health__V1__HealthListResponse__StatusesEntry *entry = unary_alloc(unary, 1, sizeof(*entry));
+    Grpc__Health__V1__HealthListResponse__StatusesEntry *entry =
+        unary_alloc(unary, 1, sizeof(*entry));
     Grpc__Health__V1__HealthCheckResponse *value = unary_alloc(unary, 1, sizeof(*value));
 
     if (!entry || !value)
@@ -96,10 +98,10 @@ struct watch {
     struct rpc_call *call;
     struct list in_watchers;
     struct rpc_post post;
-    char *service;             /* NULL until asked */
-    serving_status told;       /* UNKNOWN: nothing yet */
+    char *service;       /* NULL until asked */
+    serving_status told; /* UNKNOWN: nothing yet */
     bool is_closed;
-    bool is_posted;            /* under watchers.lock */
+    bool is_posted; /* under watchers.lock */
 };
 
 static void watch_free(struct watch *watch)

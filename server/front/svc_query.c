@@ -30,9 +30,8 @@ static char *kind_name(enum store_kind kind)
 
 /* ---- agents ---- */
 
-static Sentinel__Query__V1__Agent *agent_message(struct unary *unary,
-                                                 const struct store_agent *agent,
-                                                 bool is_connected)
+static Sentinel__Query__V1__Agent *
+agent_message(struct unary *unary, const struct store_agent *agent, bool is_connected)
 {
     Sentinel__Query__V1__Agent *to = unary_alloc(unary, 1, sizeof(*to));
 
@@ -47,8 +46,8 @@ static Sentinel__Query__V1__Agent *agent_message(struct unary *unary,
     to->first_seen = unary_time(unary, agent->first_seen);
     to->last_seen = unary_time(unary, agent->last_seen);
     to->agent_version = front_borrow(agent->version);
-    to->host = unary_entries(unary, &sentinel__query__v1__agent__host_entry__descriptor, agent->host,
-                             agent->n_host);
+    to->host = unary_entries(unary, &sentinel__query__v1__agent__host_entry__descriptor,
+                             agent->host, agent->n_host);
     to->n_host = to->host ? agent->n_host : 0;
     to->address = front_borrow(agent->address);
     to->clock_offset = unary_duration(unary, agent->clock_offset_us);
@@ -152,8 +151,8 @@ enum front_failure svc_query_get_agent(struct unary *unary)
     if (r < 0)
         return FAIL_FAULT;
     if (r != STORE_OK) {
-        front_describe(&unary->detail, "agent_id", "no agent %.64s is known; `ListAgents` has the ids",
-                       request->agent_id);
+        front_describe(&unary->detail, "agent_id",
+                       "no agent %.64s is known; `ListAgents` has the ids", request->agent_id);
         return FAIL_NOT_FOUND;
     }
     return answer_agent(unary, number);
@@ -161,7 +160,8 @@ enum front_failure svc_query_get_agent(struct unary *unary)
 
 /* ---- metrics ---- */
 
-static Sentinel__Query__V1__Metric *metric_message(struct unary *unary, const struct query_metric *metric)
+static Sentinel__Query__V1__Metric *metric_message(struct unary *unary,
+                                                   const struct query_metric *metric)
 {
     Sentinel__Query__V1__Metric *to = unary_alloc(unary, 1, sizeof(*to));
     Sentinel__Query__V1__AttributeValues *rows =
@@ -239,13 +239,15 @@ static enum front_failure end_of(struct unary *unary,
     if (time) {
         if (front_time_of(time, to_us))
             return FAIL_NOT;
-        front_describe(&unary->detail, field, "not a valid Timestamp (years 1 to 9999, nanos 0 to 999999999)");
+        front_describe(&unary->detail, field,
+                       "not a valid Timestamp (years 1 to 9999, nanos 0 to 999999999)");
         return FAIL_BAD_QUESTION;
     }
     if (text[0] == '\0')
         return FAIL_NOT;
     if (text_to_time(text, unary->now, &at) != TEXT_OK) {
-        front_describe(&unary->detail, field, "not a time: \"now\", \"-1h\" or RFC 3339 such as 2026-11-23T10:00:00Z");
+        front_describe(&unary->detail, field,
+                       "not a time: \"now\", \"-1h\" or RFC 3339 such as 2026-11-23T10:00:00Z");
         return FAIL_BAD_QUESTION;
     }
     *to_us = at.us;
@@ -264,7 +266,8 @@ static enum front_failure range_of(struct unary *unary,
     if (range) {
         failure = end_of(unary, "range.to", range->to_time, range->to, &question->to_us);
         if (failure == FAIL_NOT)
-            failure = end_of(unary, "range.from", range->from_time, range->from, &question->from_us);
+            failure =
+                end_of(unary, "range.from", range->from_time, range->from, &question->from_us);
         if (failure != FAIL_NOT)
             return failure;
     }
@@ -332,7 +335,8 @@ struct point {
     Google__Protobuf__Timestamp time;
 };
 
-static Sentinel__Query__V1__TimeSeries *series_message(struct unary *unary, const struct query_series *from)
+static Sentinel__Query__V1__TimeSeries *series_message(struct unary *unary,
+                                                       const struct query_series *from)
 {
     Sentinel__Query__V1__TimeSeries *to = unary_alloc(unary, 1, sizeof(*to));
     struct point *points = unary_alloc(unary, from->n_points + 1, sizeof(*points));
@@ -351,6 +355,7 @@ static Sentinel__Query__V1__TimeSeries *series_message(struct unary *unary, cons
         front_set_time(&points[i].time, from->points[i].time_us);
         points[i].message.time = &points[i].time;
         points[i].message.value = from->points[i].value;
+        points[i].message._value_case = SENTINEL__QUERY__V1__POINT___VALUE_VALUE;
         to->points[i] = &points[i].message;
     }
     to->n_points = from->n_points;

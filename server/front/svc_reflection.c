@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * grpc.reflection.v1 and .v1alpha: the descriptors that are built in. Both versions have the same messages, field for field, so
- * the types of v1 serve both. An error is an answer here: the stream stays open.
+ * grpc.reflection.v1 and .v1alpha: the descriptors that are built in. Both versions have the same
+ * messages, field for field, so the types of v1 serve both. An error is an answer here: the stream
+ * stays open.
  */
 
 #include "grpc/reflection/v1/reflection.pb-c.h"
@@ -51,7 +52,8 @@ static void say_file(struct reflection *reflection,
     size_t n = 0;
 
     if (!file) {
-        say_error(arena, to, RPC_NOT_FOUND, "no file, symbol or extension of that name is served here");
+        say_error(arena, to, RPC_NOT_FOUND,
+                  "no file, symbol or extension of that name is served here");
         return;
     }
     if (!files || !queue || !is_queued)
@@ -84,10 +86,12 @@ static void say_file(struct reflection *reflection,
     to->file_descriptor_response = files;
 }
 
-static void say_services(const struct reflection *reflection, struct arena *arena, response_message *to)
+static void
+say_services(const struct reflection *reflection, struct arena *arena, response_message *to)
 {
     Grpc__Reflection__V1__ListServiceResponse *list = arena_alloc(arena, sizeof(*list));
-    Grpc__Reflection__V1__ServiceResponse *rows = arena_alloc_array(arena, wire_n_methods, sizeof(*rows));
+    Grpc__Reflection__V1__ServiceResponse *rows =
+        arena_alloc_array(arena, wire_n_methods, sizeof(*rows));
     const char *last = "";
 
     if (!list || !rows)
@@ -127,7 +131,8 @@ static void say_extensions(struct arena *arena, const char *type, response_messa
     numbers->extension_number = arena_alloc_array(arena, MAX_EXTENSIONS, sizeof(int32_t));
     if (!numbers->extension_number)
         return;
-    numbers->n_extension_number = wire_extension_numbers(type, numbers->extension_number, MAX_EXTENSIONS);
+    numbers->n_extension_number =
+        wire_extension_numbers(type, numbers->extension_number, MAX_EXTENSIONS);
     if (numbers->n_extension_number > MAX_EXTENSIONS)
         numbers->n_extension_number = MAX_EXTENSIONS;
     to->message_response_case =
@@ -143,7 +148,8 @@ static void answer(struct reflection *reflection,
     grpc__reflection__v1__server_reflection_response__init(to);
     to->valid_host = request->host;
     to->original_request = request;
-    switch (request->message_request_case) {
+    /* As an int: the generated enum has a member that only keeps its size. */
+    switch ((int) request->message_request_case) {
     case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_BY_FILENAME:
         say_file(reflection, arena, wire_find_file(request->file_by_filename), to);
         break;
@@ -164,7 +170,8 @@ static void answer(struct reflection *reflection,
         break;
     case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST__NOT_SET:
     default:
-        say_error(arena, to, RPC_INVALID_ARGUMENT, "the request asks for nothing that is known here");
+        say_error(arena, to, RPC_INVALID_ARGUMENT,
+                  "the request asks for nothing that is known here");
         break;
     }
 }
@@ -217,7 +224,8 @@ static void on_message(struct rpc_call *call, struct span message)
     int r;
 
     ensure(reflection->unsent.len == 0);
-    arena_init(&arena, wire_arena_limit(0) + 16 * wire_n_methods * sizeof(void *) + wire_n_files * 64);
+    arena_init(&arena,
+               wire_arena_limit(0) + 16 * wire_n_methods * sizeof(void *) + wire_n_files * 64);
     r = wire_unpack(&grpc__reflection__v1__server_reflection_request__descriptor, message, &arena,
                     &request, &problem);
     if (r != WIRE_OK) {

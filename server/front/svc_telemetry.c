@@ -3,12 +3,13 @@
 /*
  * sentinel.telemetry.v1.TelemetryService, StreamMetrics: ingest's driver on a call.
  *
- * A message is decoded into the arena of the worker, used, forgotten. Only one that has to wait (ingest says so, or a new agent
- * must get its number first) is held: then the call keeps that arena until it goes on, and does not read meanwhile.
+ * A message is decoded into the arena of the worker, used, forgotten. Only one that has to wait
+ * (ingest says so, or a new agent must get its number first) is held: then the call keeps that
+ * arena until it goes on, and does not read meanwhile.
  *
- * Ends: what ingest ends goes through INGEST_END, after the acks. What this file refuses (a bad message) finishes the ingest
- * stream first, so that acks for everything committed still go out before the status. A certificate that no longer counts ends the call at
- * once, with no ack after.
+ * Ends: what ingest ends goes through INGEST_END, after the acks. What this file refuses (a bad
+ * message) finishes the ingest stream first, so that acks for everything committed still go out
+ * before the status. A certificate that no longer counts ends the call at once, with no ack after.
  */
 
 #include "sentinel/telemetry/v1/telemetry.pb-c.h"
@@ -24,18 +25,18 @@
 #include "server/front/inside.h"
 #include "server/front/metrics.h"
 
-#define REQUEST_HELLO   SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_HELLO
-#define REQUEST_BATCH   SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_BATCH
-#define REQUEST_SKIP    SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_SKIP
+#define REQUEST_HELLO SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_HELLO
+#define REQUEST_BATCH SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_BATCH
+#define REQUEST_SKIP SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_SKIP
 #define REQUEST_NOT_SET SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE__NOT_SET
 
 struct telemetry {
     struct front *front;
-    struct rpc_call *call;      /* referenced */
+    struct rpc_call *call; /* referenced */
     struct front_caller caller;
-    struct list in_streams;     /* under streams.lock */
-    bool is_check_posted;       /* too */
-    _Atomic uint32_t n_refs;    /* the open call, each post and task under way */
+    struct list in_streams;  /* under streams.lock */
+    bool is_check_posted;    /* too */
+    _Atomic uint32_t n_refs; /* the open call, each post and task under way */
     struct rpc_post wake_post, check_post, number_post;
     struct query_task number_task;
     uint32_t agent;
@@ -48,17 +49,17 @@ struct telemetry {
     const struct ingest_batch *held_batch;
     const Sentinel__Telemetry__V1__StreamHello *held_hello;
 
-    uint64_t ack;               /* to be sent */
+    uint64_t ack; /* to be sent */
     bool has_ack;
     bool has_hello;
     bool has_half_closed;
-    bool is_failing;            /* nothing more is taken in */
-    bool has_end;               /* ingest has said its last word */
-    bool is_over;               /* a status was given */
+    bool is_failing; /* nothing more is taken in */
+    bool has_end;    /* ingest has said its last word */
+    bool is_over;    /* a status was given */
     bool is_closed;
     enum front_failure failure; /* why, when is_failing or has_end */
     int failure_r;
-    int refusal;                /* ingest's outcome that `detail` belongs to */
+    int refusal; /* ingest's outcome that `detail` belongs to */
     struct front_detail detail;
 };
 
@@ -133,7 +134,8 @@ static bool is_allowed(struct telemetry *t)
 
 /* ---- what goes out ---- */
 
-static int send_message(struct telemetry *t, const Sentinel__Telemetry__V1__StreamMetricsResponse *response)
+static int send_message(struct telemetry *t,
+                        const Sentinel__Telemetry__V1__StreamMetricsResponse *response)
 {
     struct buf packed = { 0 };
     int r;
@@ -334,8 +336,8 @@ static void log_opened(const struct telemetry *t, const struct ingest_welcome *w
              LOG_S("peer", rpc_call_peer(t->call)),
              LOG_U("resume_after", welcome->resume_after_sequence));
     if (welcome->lost_last > 0)
-        log_peer(LOG_WARN, "run_lost", LOG_S("agent", t->caller.name), LOG_U("first", welcome->lost_first),
-                 LOG_U("last", welcome->lost_last));
+        log_peer(LOG_WARN, "run_lost", LOG_S("agent", t->caller.name),
+                 LOG_U("first", welcome->lost_first), LOG_U("last", welcome->lost_last));
 }
 
 /* The agent's number is known. */
@@ -351,7 +353,8 @@ static void open_stream(struct telemetry *t, const Sentinel__Telemetry__V1__Stre
     hello.agent = t->agent;
     hello.address = rpc_call_peer(t->call);
     hello.now = clock_wall();
-    r = ingest_stream_open(&t->stream, t->front->options.ingest, &hello, wake, t, &welcome, &problem);
+    r = ingest_stream_open(&t->stream, t->front->options.ingest, &hello, wake, t, &welcome,
+                           &problem);
     if (r != INGEST_OK) {
         front_describe(&t->detail, problem.field, "%s", problem.description);
         t->detail.quota = problem.quota;
@@ -467,8 +470,8 @@ static void take_message(struct telemetry *t, struct span bytes, uint64_t budget
     int r;
 
     arena_reset(arena, budget);
-    r = wire_unpack(&sentinel__telemetry__v1__stream_metrics_request__descriptor, bytes, arena, &request,
-                    &problem);
+    r = wire_unpack(&sentinel__telemetry__v1__stream_metrics_request__descriptor, bytes, arena,
+                    &request, &problem);
     if (r == WIRE_OK)
         is_held = dispatch(t, (const void *) request, bytes, arena);
     else

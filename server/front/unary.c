@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Calls with one request and one answer: read on the call's thread, decoded there, answered on a reader, sent on the call's
- * thread again.
+ * Calls with one request and one answer: read on the call's thread, decoded there, answered on a
+ * reader, sent on the call's thread again.
  */
 
 #include <errno.h>
@@ -23,9 +23,9 @@ struct unary_call {
     enum front_failure failure;
     int r;
     bool has_request;
-    bool is_away;               /* with the reader, or on its way back */
-    bool is_closed;             /* the call is over; freed when back */
-    _Atomic bool is_cancelled;  /* for the reader: nobody waits for the answer */
+    bool is_away;              /* with the reader, or on its way back */
+    bool is_closed;            /* the call is over; freed when back */
+    _Atomic bool is_cancelled; /* for the reader: nobody waits for the answer */
 };
 
 static void unary_free(struct unary_call *u)
@@ -148,7 +148,8 @@ static enum front_failure decode(struct unary_call *u, struct span message)
     }
     u->charged_bytes = limit;
     arena_init(&u->request_arena, limit);
-    u->r = wire_unpack(u->unary.method->wire->request, message, &u->request_arena, &request, &problem);
+    u->r =
+        wire_unpack(u->unary.method->wire->request, message, &u->request_arena, &request, &problem);
     u->unary.request = request;
     return front_failure_of_wire(u->r, &problem, detail);
 }

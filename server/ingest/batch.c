@@ -25,9 +25,11 @@ static int check_sequence(const struct ingest_stream *stream,
     }
     if (!batch->is_skip && batch->sequence > next) {
         problem_field(problem, "%s", field);
-        problem_say(problem, "%llu came where %llu was due; sequences go up by one, and a Skip is the way past "
-                             "batches that were dropped",
-                    (unsigned long long) batch->sequence, (unsigned long long) next);
+        problem_say(
+            problem,
+            "%llu came where %llu was due; sequences go up by one, and a Skip is the way past "
+            "batches that were dropped",
+            (unsigned long long) batch->sequence, (unsigned long long) next);
         return INGEST_GAP;
     }
     return INGEST_OK;
@@ -50,9 +52,8 @@ static int compare_places(const void *a, const void *b)
 }
 
 /* The absent places in order, in the stream's scratch where they are not. */
-static int sort_absent(struct ingest_stream *stream,
-                       const struct ingest_scrape *scrape,
-                       const uint32_t **ret)
+static int
+sort_absent(struct ingest_stream *stream, const struct ingest_scrape *scrape, const uint32_t **ret)
 {
     uint32_t *scratch = stream->loop.scratch;
 
@@ -91,7 +92,8 @@ static int check_absent(struct ingest_stream *stream,
             return INGEST_OK;
     }
     problem_field(problem, "batch.scrapes[%zu].absent", at);
-    problem_say(problem, "positions in the layout, each at most once, all below %zu", scrape->n_values);
+    problem_say(problem, "positions in the layout, each at most once, all below %zu",
+                scrape->n_values);
     return INGEST_BAD_BATCH;
 }
 
@@ -108,11 +110,13 @@ static int check_time(const struct ingest_limits *limits,
         return INGEST_OK;
     problem_field(problem, "batch.scrapes[%zu].time_unix_us", at);
     problem_say(problem,
-                "%lld us is %s; the hub's time is %s (%lld us). It takes samples of the last %lld h and of the "
+                "%lld us is %s; the hub's time is %s (%lld us). It takes samples of the last %lld "
+                "h and of the "
                 "next %lld min; check the clock",
                 (long long) time_us, time_us < now.us ? "too old" : "in the future",
                 text_of_time(now, hub), (long long) now.us,
-                (long long) (limits->retention_us / 3600000000), (long long) (limits->future_us / 60000000));
+                (long long) (limits->retention_us / 3600000000),
+                (long long) (limits->future_us / 60000000));
     return INGEST_TIME_OUT_OF_RANGE;
 }
 
@@ -133,7 +137,8 @@ static int check_scrape(struct ingest_stream *stream,
     }
     if (scrape->n_values != layout->n_series) {
         problem_field(problem, "batch.scrapes[%zu].values", at);
-        problem_say(problem, "%zu values where layout %u has %u series; one for each, absent ones too",
+        problem_say(problem,
+                    "%zu values where layout %u has %u series; one for each, absent ones too",
                     scrape->n_values, layout->id, layout->n_series);
         return INGEST_BAD_BATCH;
     }
@@ -157,7 +162,8 @@ static int check_scrapes(struct ingest_stream *stream,
         if (n_samples > limit) {
             problem->quota = "batch_samples";
             problem_field(problem, "batch.scrapes");
-            problem_say(problem, "more than %u values in a batch (batch_samples); send smaller batches",
+            problem_say(problem,
+                        "more than %u values in a batch (batch_samples); send smaller batches",
                         limit);
             return INGEST_LIMIT;
         }
@@ -261,7 +267,8 @@ static int submit(struct ingest_stream *stream, struct ingest_problem *problem)
 
     r = try_submit(stream);
     if (r == INGEST_WAIT) {
-        /* Once more after asking to be told, else the last batch of the queue could have come back in between. */
+        /* Once more after asking to be told, else the last batch of the queue could have come back
+         * in between. */
         ingest_wait_for_room(stream->ingest, stream);
         r = try_submit(stream);
     }

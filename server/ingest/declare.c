@@ -70,7 +70,8 @@ static int check_attributes(const struct ingest_limits *limits,
         const struct store_attribute *attribute = &series->attributes[i];
         const size_t key_len = strlen(attribute->key), value_len = strlen(attribute->value);
 
-        if (key_len == 0 || key_len > limits->name_bytes || !text_is_utf8(attribute->key, key_len)) {
+        if (key_len == 0 || key_len > limits->name_bytes ||
+            !text_is_utf8(attribute->key, key_len)) {
             problem_field(problem, "batch.series[%zu].attributes[%zu].key", at, i);
             problem_say(problem, "%zu bytes; a key is 1 to %u bytes of UTF-8 (name_bytes)", key_len,
                         limits->name_bytes);
@@ -78,7 +79,8 @@ static int check_attributes(const struct ingest_limits *limits,
         }
         if (value_len > limits->attribute_bytes || !text_is_utf8(attribute->value, value_len)) {
             problem_field(problem, "batch.series[%zu].attributes[%zu].value", at, i);
-            problem_say(problem, "%zu bytes; a value is at most %u bytes of UTF-8 (attribute_bytes)",
+            problem_say(problem,
+                        "%zu bytes; a value is at most %u bytes of UTF-8 (attribute_bytes)",
                         value_len, limits->attribute_bytes);
             return INGEST_BAD_BATCH;
         }
@@ -126,7 +128,8 @@ static int copy_definition(struct declaring *declaring,
     struct store_attribute *attributes = NULL;
 
     if (series->n_attributes > 0) {
-        attributes = arena_alloc_array(&declaring->arena, series->n_attributes, sizeof(*attributes));
+        attributes =
+            arena_alloc_array(&declaring->arena, series->n_attributes, sizeof(*attributes));
         if (!attributes)
             return no_memory();
     }
@@ -171,7 +174,8 @@ static int declare_one_series(struct ingest_stream *stream,
         return r;
     if (map_get(&stream->loop.series, span_of(&series->id, sizeof(series->id)))) {
         problem_field(problem, "batch.series[%zu].id", at);
-        problem_say(problem, "%u was declared in this stream already; declare a series once", series->id);
+        problem_say(problem, "%u was declared in this stream already; declare a series once",
+                    series->id);
         return INGEST_BAD_BATCH;
     }
     r = copy_definition(declaring, series, &declaring->definitions[at]);
@@ -230,8 +234,9 @@ static int check_layout(struct ingest_stream *stream,
         map_get(&stream->loop.layouts, span_of(&layout->id, sizeof(layout->id)))) {
         problem_field(problem, "batch.layouts[%zu].id", at);
         problem_say(problem,
-                    layout->id == 0 ? "0 is not an id; number layouts from 1 (%u)"
-                                    : "%u was declared in this stream already; declare a layout once",
+                    layout->id == 0
+                        ? "0 is not an id; number layouts from 1 (%u)"
+                        : "%u was declared in this stream already; declare a layout once",
                     layout->id);
         return INGEST_BAD_BATCH;
     }
@@ -245,8 +250,9 @@ static int check_layout(struct ingest_stream *stream,
         (uint64_t) INGEST_MEMBER_FACTOR * limits->agent_series) {
         problem->quota = "agent_series";
         problem_field(problem, "batch.layouts[%zu]", at);
-        problem_say(problem, "the layouts of this stream have more than %d x agent_series (%u) members; use "
-                             "fewer or smaller layouts",
+        problem_say(problem,
+                    "the layouts of this stream have more than %d x agent_series (%u) members; use "
+                    "fewer or smaller layouts",
                     INGEST_MEMBER_FACTOR, limits->agent_series);
         return INGEST_LIMIT;
     }
@@ -302,16 +308,18 @@ static int check_counts(const struct ingest_stream *stream,
         if (rows[i].n_new > limits->batch_new_series) {
             problem->quota = "batch_new_series";
             problem_field(problem, "batch.%s", rows[i].what);
-            problem_say(problem, "%zu new %s in a batch, at most %u (batch_new_series); declare them over "
-                                 "several batches",
+            problem_say(problem,
+                        "%zu new %s in a batch, at most %u (batch_new_series); declare them over "
+                        "several batches",
                         rows[i].n_new, rows[i].what, limits->batch_new_series);
             return INGEST_LIMIT;
         }
         if (rows[i].n_new + rows[i].n_known > limits->agent_series) {
             problem->quota = "agent_series";
             problem_field(problem, "batch.%s", rows[i].what);
-            problem_say(problem, "%zu %s of this agent, at most %u (agent_series); send fewer, or have the "
-                                 "limit raised",
+            problem_say(problem,
+                        "%zu %s of this agent, at most %u (agent_series); send fewer, or have the "
+                        "limit raised",
                         rows[i].n_new + rows[i].n_known, rows[i].what, limits->agent_series);
             return INGEST_LIMIT;
         }
@@ -327,7 +335,8 @@ static int declaring_new(struct ingest_stream *stream, const struct ingest_batch
         return no_memory();
     ensure(stream->loop.declaring == NULL);
     stream->loop.declaring = declaring;
-    arena_init(&declaring->arena, SIZE_MAX); /* bounded by the message's own arena, which it copies from */
+    arena_init(&declaring->arena,
+               SIZE_MAX); /* bounded by the message's own arena, which it copies from */
     declaring->stream = stream;
     declaring->n_series = batch->n_series;
     declaring->n_layouts = batch->n_layouts;
@@ -337,8 +346,8 @@ static int declaring_new(struct ingest_stream *stream, const struct ingest_batch
         arena_alloc_array(&declaring->arena, batch->n_series + 1, sizeof(struct declared_series *));
     declaring->intern.ret_ids =
         arena_alloc_array(&declaring->arena, batch->n_series + 1, sizeof(uint32_t));
-    declaring->layouts =
-        arena_alloc_array(&declaring->arena, batch->n_layouts + 1, sizeof(struct declared_layout *));
+    declaring->layouts = arena_alloc_array(&declaring->arena, batch->n_layouts + 1,
+                                           sizeof(struct declared_layout *));
     declaring->requests =
         arena_alloc_array(&declaring->arena, batch->n_layouts + 1, sizeof(struct layout_request));
     if (!declaring->definitions || !declaring->series || !declaring->intern.ret_ids ||
@@ -425,7 +434,8 @@ static int compare_columns(const void *a, const void *b)
     return (x->definition > y->definition) - (x->definition < y->definition);
 }
 
-/* The store's order of a layout is by definition: finds it, and where each of its columns stands in ours. */
+/* The store's order of a layout is by definition: finds it, and where each of its columns stands in
+ * ours. */
 static int order_layout(struct ingest_stream *stream, size_t at, struct ingest_problem *problem)
 {
     struct declaring *declaring = stream->loop.declaring;
@@ -444,8 +454,9 @@ static int order_layout(struct ingest_stream *stream, size_t at, struct ingest_p
     for (uint32_t i = 0; i < layout->n_series; i++) {
         if (i > 0 && columns[i].definition == columns[i - 1].definition) {
             problem_field(problem, "batch.layouts[%zu].series_ids", at);
-            problem_say(problem, "series %u and %u have the same name, unit, kind and attributes; a layout "
-                                 "has a series at most once",
+            problem_say(problem,
+                        "series %u and %u have the same name, unit, kind and attributes; a layout "
+                        "has a series at most once",
                         layout->series[columns[i - 1].place]->id,
                         layout->series[columns[i].place]->id);
             return INGEST_BAD_BATCH;
@@ -530,8 +541,10 @@ static int explain(int r, struct ingest_problem *problem)
     if (r == INGEST_LIMIT && problem->quota == NULL) {
         problem->quota = "catalogue";
         problem_field(problem, "batch.series");
-        problem_say(problem, "the hub's catalogue of series is full; send fewer distinct series, or have the "
-                             "limit raised");
+        problem_say(
+            problem,
+            "the hub's catalogue of series is full; send fewer distinct series, or have the "
+            "limit raised");
     } else if (r == INGEST_FULL) {
         problem_say(problem, "the hub's disk is full; it takes nothing new until space is freed");
     } else if (r == INGEST_STOPPED) {

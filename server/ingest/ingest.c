@@ -120,7 +120,8 @@ static bool is_same_machine(const struct ingest_machine *a, const struct ingest_
     return true;
 }
 
-static bool has_other_machine(const struct ingest_agent *agent, const struct ingest_machine *machine)
+static bool has_other_machine(const struct ingest_agent *agent,
+                              const struct ingest_machine *machine)
 {
     for (const struct list *pos = agent->streams.next; pos != &agent->streams; pos = pos->next) {
         const struct ingest_stream *live = container_of(pos, struct ingest_stream, in_agent);
@@ -167,8 +168,8 @@ static void unlist(struct ingest *ingest, struct ingest_stream *stream)
     }
 }
 
-static void take_over(struct ingest *ingest, struct ingest_agent *agent,
-                      const struct ingest_stream *newer)
+static void
+take_over(struct ingest *ingest, struct ingest_agent *agent, const struct ingest_stream *newer)
 {
     for (struct list *pos = agent->streams.next, *next = pos->next; pos != &agent->streams;
          pos = next, next = pos->next) {
@@ -225,8 +226,8 @@ void ingest_tell_room(struct ingest *ingest)
     if (atomic_load(&ingest->n_waiting) == 0)
         return;
     pthread_mutex_lock(&ingest->shared.lock);
-    for (struct list *pos = ingest->shared.waiting.next, *next = pos->next; pos != &ingest->shared.waiting;
-         pos = next, next = pos->next) {
+    for (struct list *pos = ingest->shared.waiting.next, *next = pos->next;
+         pos != &ingest->shared.waiting; pos = next, next = pos->next) {
         struct ingest_stream *stream = container_of(pos, struct ingest_stream, in_waiting);
 
         list_remove(pos);

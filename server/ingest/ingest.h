@@ -61,18 +61,18 @@ struct ingest_problem {
 struct ingest_limits {
     uint32_t batch_samples;      /* 65,536 */
     uint32_t batch_new_series;   /* 4,096 */
-    uint32_t agent_series;       /* 100,000 */
-    uint32_t name_bytes;         /* 255 */
+    uint32_t agent_series;       /* 100,000; counted in each stream: what it has declared. Layouts too; members of layouts 16 x */
+    uint32_t name_bytes;         /* of a metric or an attribute's key: 255 */
     uint32_t series_attributes;  /* 32 */
-    uint32_t attribute_bytes;    /* of a key or a value: 255, 1,024 */
-    uint32_t unacknowledged_batches; /* of one stream; above it INGEST_WAIT */
-    int64_t retention_us;        /* older samples are refused */
+    uint32_t attribute_bytes;    /* of a value: 1,024 */
+    uint32_t unacknowledged_batches; /* of one stream; above it INGEST_WAIT. 1,024; 0: no limit */
+    int64_t retention_us;        /* older samples are refused; 30 days */
     int64_t future_us;           /* 1 h */
 };
 void ingest_default_limits(struct ingest_limits *ret);
 
 int ingest_new(struct ingest **ret, struct store *store, const struct ingest_limits *limits) MUST_USE;
-/* Every stream must be closed. */
+/* Every stream must be closed; batches may still be under way. */
 struct ingest *ingest_free(struct ingest *ingest);
 DEFINE_CLEANUP(struct ingest *, ingest_free);
 /* New ones count from now on. */
@@ -153,6 +153,7 @@ struct ingest_batch {
     size_t n_scrapes;
 };
 /*
+ * After INGEST_WAIT the next batch given must be the same, its memory unchanged.
  * Outcomes: INGEST_OK (on its way), INGEST_WAIT, and every refusal; a refusal ends the stream: finish the call after
  * ingest_stream_next() has no more acks (it will hand out INGEST_END with this outcome when all before is settled).
  */
@@ -168,6 +169,7 @@ struct ingest_event {
     uint64_t sequence; /* INGEST_ACK */
     int outcome;       /* INGEST_END */
 };
+/* To be called until INGEST_NOTHING: only then wake() comes again. */
 void ingest_stream_next(struct ingest_stream *stream, struct ingest_event *ret);
 
 /* For queries and status; any thread. */

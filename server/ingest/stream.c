@@ -79,7 +79,8 @@ static struct ingest_stream *stream_new(struct ingest *ingest, const struct inge
     atomic_init(&stream->n_refs, 1);
     list_init(&stream->in_agent);
     list_init(&stream->in_waiting);
-    arena_init(&stream->loop.arena, SIZE_MAX); /* bounded by agent_series and INGEST_MEMBER_FACTOR */
+    arena_init(&stream->loop.arena,
+               SIZE_MAX); /* bounded by agent_series and INGEST_MEMBER_FACTOR */
     pthread_mutex_init(&stream->shared.lock, NULL);
     ingest_get_limits(ingest, &stream->loop.limits);
     stream->loop.limits_version = atomic_load(&ingest->limits_version);
@@ -120,15 +121,17 @@ static int check_hello_sequences(const struct ingest_hello *hello, struct ingest
 {
     if (hello->first_sequence == 0 || hello->first_sequence > INGEST_MAX_SEQUENCE) {
         problem_field(problem, "hello.first_sequence");
-        problem_say(problem, "sequences begin at 1 and end below 2^63; an agent that has no batch says "
-                             "first_sequence = last_sequence + 1");
+        problem_say(problem,
+                    "sequences begin at 1 and end below 2^63; an agent that has no batch says "
+                    "first_sequence = last_sequence + 1");
         return INGEST_BAD_HELLO;
     }
     if (hello->last_sequence < hello->first_sequence - 1 ||
         hello->last_sequence > INGEST_MAX_SEQUENCE) {
         problem_field(problem, "hello.last_sequence");
-        problem_say(problem, "below first_sequence - 1, or not below 2^63; an agent that has no batch "
-                             "says last_sequence = first_sequence - 1");
+        problem_say(problem,
+                    "below first_sequence - 1, or not below 2^63; an agent that has no batch "
+                    "says last_sequence = first_sequence - 1");
         return INGEST_BAD_HELLO;
     }
     return INGEST_OK;
@@ -169,7 +172,8 @@ static int check_hello(const struct ingest_hello *hello, struct ingest_problem *
     return r != INGEST_OK ? r : check_hello_text(hello, problem);
 }
 
-/* What the hub has of the run against what the agent says of it: design/wire.md, the stream protocol. */
+/* What the hub has of the run against what the agent says of it: design/wire.md, the stream
+ * protocol. */
 static int compare_runs(struct ingest *ingest,
                         const struct ingest_hello *hello,
                         struct ingest_welcome *ret,
@@ -188,7 +192,8 @@ static int compare_runs(struct ingest *ingest,
     if (hello->last_sequence < run.last_sequence) {
         problem_field(problem, "hello.last_sequence");
         problem_say(problem,
-                    "the hub has this run up to %llu, the agent only up to %llu: the agent's disk went back "
+                    "the hub has this run up to %llu, the agent only up to %llu: the agent's disk "
+                    "went back "
                     "in time; open a new spool id for what is not acknowledged",
                     (unsigned long long) run.last_sequence,
                     (unsigned long long) hello->last_sequence);
@@ -198,7 +203,8 @@ static int compare_runs(struct ingest *ingest,
         hello->crc32c_before_first != run.last_crc32c) {
         problem_field(problem, "hello.crc32c_before_first");
         problem_say(problem,
-                    "batch %llu of the hub has other bytes than the agent's: the run was forked; open a new "
+                    "batch %llu of the hub has other bytes than the agent's: the run was forked; "
+                    "open a new "
                     "spool id for what is not acknowledged",
                     (unsigned long long) run.last_sequence);
         return INGEST_FORKED;
@@ -215,8 +221,9 @@ static int compare_runs(struct ingest *ingest,
 static int refuse_clone(struct ingest_problem *problem)
 {
     problem_field(problem, "hello.fingerprint");
-    problem_say(problem, "another machine is connected with this agent id; give this one an identity of "
-                         "its own (was the machine cloned with its certificate?)");
+    problem_say(problem,
+                "another machine is connected with this agent id; give this one an identity of "
+                "its own (was the machine cloned with its certificate?)");
     return INGEST_CLONED;
 }
 

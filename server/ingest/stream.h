@@ -9,8 +9,8 @@
  *   batch.c    a batch against the rules, then to the store
  *   declare.c  series and layouts of a stream, and their hub-wide ids
  *
- * Locks, outermost first: ingest->shared.lock, stream->shared.lock. `wake` is called with the stream's lock held, so that
- * it cannot come after ingest_stream_close().
+ * Locks, outermost first: ingest->shared.lock, stream->shared.lock. `wake` is called with the
+ * stream's lock held, so that it cannot come after ingest_stream_close().
  */
 
 #include <pthread.h>
@@ -21,12 +21,13 @@
 #include "common/base/map.h"
 #include "server/ingest/ingest.h"
 
-#define INGEST_MAX_SEQUENCE    (UINT64_MAX >> 1)
+#define INGEST_MAX_SEQUENCE (UINT64_MAX >> 1)
 #define INGEST_FINGERPRINT_MAX 32
-#define INGEST_UNIT_BYTES      63
-#define INGEST_VERSION_BYTES   63
-#define INGEST_HOST_ENTRIES    32
-#define INGEST_MEMBER_FACTOR   16 /* members of all layouts of a stream: at most this x agent_series */
+#define INGEST_UNIT_BYTES 63
+#define INGEST_VERSION_BYTES 63
+#define INGEST_HOST_ENTRIES 32
+#define INGEST_MEMBER_FACTOR \
+    16 /* members of all layouts of a stream: at most this x agent_series */
 
 enum ingest_source { SOURCE_MACHINE_ID, SOURCE_DMI, SOURCE_BOOT_DISK, SOURCE_FIRST_MAC, N_SOURCES };
 
@@ -64,7 +65,7 @@ struct declared_series {
 struct declared_layout {
     uint32_t id;
     uint32_t n_series;
-    uint32_t layout;  /* hub-wide; 0 until interned */
+    uint32_t layout;                 /* hub-wide; 0 until interned */
     struct declared_series **series; /* only until interned */
     uint32_t *order;                 /* NULL: the store's order is ours */
 };
@@ -74,7 +75,8 @@ struct layout_request {
     struct ingest_stream *stream;
 };
 
-/* Declarations of the batch at hand that the store does not know yet. Its memory outlives the call if it must. */
+/* Declarations of the batch at hand that the store does not know yet. Its memory outlives the call
+ * if it must. */
 struct declaring {
     struct arena arena;
     struct ingest_stream *stream;
@@ -112,15 +114,15 @@ struct ingest_stream {
         uint32_t limits_version;
         uint64_t next_sequence;
         struct map series, layouts;
-        struct arena arena;      /* declared series and layouts */
+        struct arena arena; /* declared series and layouts */
         struct declared_layout *last_layout;
         uint32_t n_marks;
-        uint64_t n_members;      /* of all layouts */
+        uint64_t n_members; /* of all layouts */
         struct declaring *declaring;
         struct store_batch *built; /* waits for room in the writer's queue */
-        uint64_t held_sequence;  /* of the batch that waits, when one does */
-        bool is_checked;         /* it was found good already */
-        size_t payload_bytes;    /* then */
+        uint64_t held_sequence;    /* of the batch that waits, when one does */
+        bool is_checked;           /* it was found good already */
+        size_t payload_bytes;      /* then */
         uint32_t *scratch;
         size_t n_scratch;
         int64_t seen_us;
@@ -130,10 +132,10 @@ struct ingest_stream {
         pthread_mutex_t lock;
         uint64_t acked, told;
         uint32_t n_under_way;
-        int end;                 /* why, once has_end */
-        bool must_ack;           /* said already, but asked again */
+        int end;       /* why, once has_end */
+        bool must_ack; /* said already, but asked again */
         bool has_end, is_end_told;
-        uint32_t ready_below;    /* batches under way; 0: nobody waits for fewer */
+        uint32_t ready_below; /* batches under way; 0: nobody waits for fewer */
         bool is_ready;
         bool is_woken, is_closed;
     } shared;
@@ -141,7 +143,8 @@ struct ingest_stream {
 
 /* ---- ingest.c ---- */
 
-/* Takes over an older stream of the same spool. Returns false for another machine's fingerprint while one is live. */
+/* Takes over an older stream of the same spool. Returns false for another machine's fingerprint
+ * while one is live. */
 bool ingest_list_stream(struct ingest *ingest, struct ingest_stream *stream, int *ret_r);
 bool ingest_is_clone(struct ingest *ingest, uint32_t agent, const struct ingest_machine *machine);
 void ingest_unlist_stream(struct ingest *ingest, struct ingest_stream *stream);
@@ -170,10 +173,13 @@ void problem_field(struct ingest_problem *problem, const char *fmt, ...) PRINTF_
 void problem_say(struct ingest_problem *problem, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /*
- * Takes the batch's declarations in. They stay when the batch is refused later, but a refusal ends the stream.
- * Outcomes: INGEST_BAD_BATCH, INGEST_LIMIT. What is new lies in loop.declaring then. Faults: no memory.
+ * Takes the batch's declarations in. They stay when the batch is refused later, but a refusal ends
+ * the stream. Outcomes: INGEST_BAD_BATCH, INGEST_LIMIT. What is new lies in loop.declaring then.
+ * Faults: no memory.
  */
-int declare_check(struct ingest_stream *stream, const struct ingest_batch *batch, struct ingest_problem *problem) MUST_USE;
+int declare_check(struct ingest_stream *stream,
+                  const struct ingest_batch *batch,
+                  struct ingest_problem *problem) MUST_USE;
 /* Outcomes: INGEST_WAIT and refusals. INGEST_OK: every declaration has its hub-wide id. */
 int declare_intern(struct ingest_stream *stream, struct ingest_problem *problem) MUST_USE;
 struct declared_layout *declare_find_layout(struct ingest_stream *stream, uint32_t id);

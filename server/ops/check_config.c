@@ -19,8 +19,11 @@ int ops_check_config(int argc, char **argv)
         { .flag = "--insecure", .is_set = &is_insecure, .help = "as `run` would be given it" },
         { .flag = NULL },
     };
-    const struct ops_usage usage = { .command = "check-config", .text = help, .options = options,
-                                     .table = &settings_table, .max_words = 1 };
+    const struct ops_usage usage = { .command = "check-config",
+                                     .text = help,
+                                     .options = options,
+                                     .table = &settings_table,
+                                     .max_words = 1 };
     struct conf_args args = { 0 };
     struct conf_error error = { "" };
     struct settings settings;

@@ -17,7 +17,8 @@ static const char help[] =
     "  sentinel-hub init --name hub.example.org --name 192.0.2.7\n"
     "\n"
     "Makes, in the state directory: a certificate authority, the hub's certificate for the names\n"
-    "given (besides localhost and 127.0.0.1), the identity of the first operator (`admin`), and an\n"
+    "given (besides localhost and 127.0.0.1), the identity of the first operator (`admin`), and "
+    "an\n"
     "empty database. What is there already is never overwritten.\n";
 
 static void names_freep(struct conf_list *list)
@@ -76,13 +77,21 @@ int ops_init(int argc, char **argv)
     CLEANUP(names_freep) struct conf_list given = { 0 };
     CLEANUP(store_closep) struct store *store = NULL;
     const struct conf_option options[] = {
-        { .flag = "--state-dir", .metavar = "DIR", .value = &state,
+        { .flag = "--state-dir",
+          .metavar = "DIR",
+          .value = &state,
           .help = "where all of it goes; $STATE_DIRECTORY, else /var/lib/sentinel-hub" },
-        { .flag = "--name", .metavar = "HOST_OR_IP", .values = &given,
+        { .flag = "--name",
+          .metavar = "HOST_OR_IP",
+          .values = &given,
           .help = "a name or address of the hub as agents know it; may be repeated" },
-        { .flag = "--organisation", .metavar = "O", .value = &organisation,
+        { .flag = "--organisation",
+          .metavar = "O",
+          .value = &organisation,
           .help = "O of every certificate; Sentinel" },
-        { .flag = "--trust-domain", .metavar = "T", .value = &trust_domain,
+        { .flag = "--trust-domain",
+          .metavar = "T",
+          .value = &trust_domain,
           .help = "of the SPIFFE ids in certificates; sentinel.internal" },
         { .flag = NULL },
     };
@@ -113,10 +122,11 @@ int ops_init(int argc, char **argv)
         return ops_refuse("init", ops_exit_of_pki(r), "%s", why.text);
     if (r < 0)
         return ops_refuse("init", OPS_FAILED, "nothing usable was made in %s", directory);
-    printf("Made in %s:\n"
-           "  certs/            the certificate authority and the hub's certificate, for localhost, "
-           "127.0.0.1, ::1",
-           directory);
+    printf(
+        "Made in %s:\n"
+        "  certs/            the certificate authority and the hub's certificate, for localhost, "
+        "127.0.0.1, ::1",
+        directory);
     for (size_t i = 0; names[i]; i++)
         printf(", %s", names[i]);
     printf("\n"

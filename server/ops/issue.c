@@ -16,8 +16,8 @@ static const char help[] =
     "Makes a key and a certificate, registers it, and writes an identity directory (ca-cert.pem,\n"
     "client-cert.pem, client-key.pem). A running hub knows it within 200 ms.\n";
 
-#define LIFE_US_MIN (60 * INT64_C(1000000))
-#define LIFE_US_MAX (366 * 24 * 3600 * INT64_C(1000000))
+#define LIFE_US_MIN (INT64_C(60) * 1000000)
+#define LIFE_US_MAX (INT64_C(366) * 24 * 3600 * 1000000)
 
 static int read_role(const char *text, enum pki_role *ret)
 {
@@ -33,8 +33,8 @@ static int read_role(const char *text, enum pki_role *ret)
                       text);
 }
 
-static int fill(const struct conf_args *args, const char *role, const char *life,
-                struct pki_issue *issue)
+static int
+fill(const struct conf_args *args, const char *role, const char *life, struct pki_issue *issue)
 {
     if (strcmp(args->rest[0], "agent") == 0)
         issue->kind = PKI_AGENT;
@@ -50,8 +50,8 @@ static int fill(const struct conf_args *args, const char *role, const char *life
         return ops_refuse("issue", OPS_USAGE, "--role is for operators; an agent is an agent");
     if (role && read_role(role, &issue->role) != 0)
         return OPS_USAGE;
-    if (life && (text_to_duration_us(life, &issue->life_us) != 0 ||
-                 issue->life_us < LIFE_US_MIN || issue->life_us > LIFE_US_MAX))
+    if (life && (text_to_duration_us(life, &issue->life_us) != 0 || issue->life_us < LIFE_US_MIN ||
+                 issue->life_us > LIFE_US_MAX))
         return ops_refuse("issue", OPS_USAGE,
                           "--life: `%.40s` is not a time from 1m to 366d, such as 12h or 7d", life);
     return OPS_OK;
@@ -79,18 +79,30 @@ int ops_issue(int argc, char **argv)
     const char *state = NULL, *role = NULL, *life = NULL;
     struct pki_issue issue = { 0 };
     const struct conf_option options[] = {
-        { .flag = "--out", .metavar = "DIR", .value = &issue.directory,
+        { .flag = "--out",
+          .metavar = "DIR",
+          .value = &issue.directory,
           .help = "becomes the identity directory" },
-        { .flag = "--role", .metavar = "ROLE", .value = &role,
+        { .flag = "--role",
+          .metavar = "ROLE",
+          .value = &role,
           .help = "of an operator: viewer, operator or admin; operator" },
-        { .flag = "--life", .metavar = "TIME", .value = &life,
+        { .flag = "--life",
+          .metavar = "TIME",
+          .value = &life,
           .help = "7d for agents, 90d for operators" },
-        { .flag = "--state-dir", .metavar = "DIR", .value = &state,
+        { .flag = "--state-dir",
+          .metavar = "DIR",
+          .value = &state,
           .help = "the hub's; $STATE_DIRECTORY, else /var/lib/sentinel-hub" },
         { .flag = NULL },
     };
-    const struct ops_usage usage = { .command = "issue", .text = help, .options = options,
-                                     .min_words = 2, .max_words = 2 };
+    const struct ops_usage usage = { .command = "issue",
+                                     .words = "agent|operator NAME",
+                                     .text = help,
+                                     .options = options,
+                                     .min_words = 2,
+                                     .max_words = 2 };
     struct conf_args args = { 0 };
 
     int done = ops_parse(argc, argv, &usage, &args);
@@ -105,7 +117,8 @@ int ops_issue(int argc, char **argv)
     fprintf(stderr, "The identity of %s %s is in %s.\n",
             issue.kind == PKI_AGENT ? "agent" : "operator", issue.name, issue.directory);
     if (issue.kind == PKI_AGENT)
-        fprintf(stderr, "Next: sentinel-agent run --hub HOST:PORT --identity %s\n", issue.directory);
+        fprintf(stderr, "Next: sentinel-agent run --hub HOST:PORT --identity %s\n",
+                issue.directory);
     else
         fprintf(stderr, "Next: sentinelctl --hub HOST:PORT --identity %s status\n",
                 issue.directory);

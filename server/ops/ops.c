@@ -52,10 +52,11 @@ static void print_help(FILE *to)
           to);
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(to, "  %-14s %s\n", commands[i].name, commands[i].summary);
-    fputs("\n"
-          "`sentinel-hub COMMAND --help` says more.\n"
-          "Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 denied, 5 unavailable, 6 partial.\n",
-          to);
+    fputs(
+        "\n"
+        "`sentinel-hub COMMAND --help` says more.\n"
+        "Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 denied, 5 unavailable, 6 partial.\n",
+        to);
 }
 
 static bool is_help(const char *word)
@@ -92,7 +93,7 @@ int ops_parse(int argc, char **argv, const struct ops_usage *usage, struct conf_
     if (r < 0)
         return OPS_FAILED;
     if (r == 0 && ret->n_rest < usage->min_words)
-        snprintf(error.text, sizeof(error.text), "something is missing");
+        snprintf(error.text, sizeof(error.text), "it takes: %s", usage->words);
     else if (r == 0 && ret->n_rest > usage->max_words)
         snprintf(error.text, sizeof(error.text), "`%.100s` is one word too many",
                  ret->rest[usage->max_words]);

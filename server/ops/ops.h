@@ -2,7 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Ops: the command line of sentinel-hub. One file for each command; ops.c has the table, help, and what they share.
+ * Ops: the command line of sentinel-hub. One file for each command; ops.c has the table, help, and
+ * what they share.
  *
  * Facts go to stdout, messages to stderr. A command's help begins with an example.
  *
@@ -36,8 +37,9 @@ int ops_version(int argc, char **argv);
 /* ---- for the commands ---- */
 
 struct ops_usage {
-    const char *command;   /* "issue" */
-    const char *text;      /* example first, then what it does; ends with a line break */
+    const char *command; /* "issue" */
+    const char *words;   /* the positional ones: "agent|operator NAME"; NULL: none */
+    const char *text;    /* example first, then what it does; ends with a line break */
     const struct conf_option *options;
     const struct conf_table *table; /* NULL, or: every setting is a flag too */
     size_t min_words, max_words;    /* positional */

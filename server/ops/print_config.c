@@ -4,12 +4,12 @@
 #include "server/ops/ops.h"
 #include "server/settings.h"
 
-static const char help[] =
-    "Example:\n"
-    "  sentinel-hub print-config > config.yaml\n"
-    "\n"
-    "Prints every setting with its value in effect (defaults, file, conf.d/, environment, flags) and\n"
-    "its meaning, as YAML that `run --config` reads.\n";
+static const char help[] = "Example:\n"
+                           "  sentinel-hub print-config > config.yaml\n"
+                           "\n"
+                           "Prints every setting with its value in effect (defaults, file, "
+                           "conf.d/, environment, flags) and\n"
+                           "its meaning, as YAML that `run --config` reads.\n";
 
 int ops_print_config(int argc, char **argv)
 {
@@ -18,8 +18,11 @@ int ops_print_config(int argc, char **argv)
         { .flag = "--insecure", .is_set = &is_insecure, .help = "as `run` would be given it" },
         { .flag = NULL },
     };
-    const struct ops_usage usage = { .command = "print-config", .text = help, .options = options,
-                                     .table = &settings_table, .max_words = 1 };
+    const struct ops_usage usage = { .command = "print-config",
+                                     .text = help,
+                                     .options = options,
+                                     .table = &settings_table,
+                                     .max_words = 1 };
     CLEANUP(buf_deinit) struct buf text = { 0 };
     struct conf_args args = { 0 };
     struct conf_error error = { "" };

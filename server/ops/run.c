@@ -45,20 +45,30 @@ int ops_run(int argc, char **argv)
 {
     struct settings_sources sources = { 0 };
     const struct conf_option options[] = {
-        { .flag = "--config", .metavar = "FILE", .value = &sources.file,
+        { .flag = "--config",
+          .metavar = "FILE",
+          .value = &sources.file,
           .help = "settings; " SETTINGS_DEFAULT_FILE " where it is there" },
-        { .flag = "--insecure", .is_set = &sources.is_insecure,
+        { .flag = "--insecure",
+          .is_set = &sources.is_insecure,
           .help = "plaintext without authentication, on a loopback address only" },
-        { .flag = "--state-dir", .row = "state_dir", .metavar = "DIR",
+        { .flag = "--state-dir",
+          .row = "state_dir",
+          .metavar = "DIR",
           .help = "certificates and database; $STATE_DIRECTORY, else /var/lib/sentinel-hub" },
-        { .flag = "--listen-grpc", .row = "listen.grpc", .metavar = "ADDR:PORT",
+        { .flag = "--listen-grpc",
+          .row = "listen.grpc",
+          .metavar = "ADDR:PORT",
           .help = "for gRPC; 0.0.0.0:8082; port 0 picks one" },
-        { .flag = "--listen-https", .row = "listen.https", .metavar = "ADDR:PORT",
+        { .flag = "--listen-https",
+          .row = "listen.https",
+          .metavar = "ADDR:PORT",
           .help = "for HTTPS; this version serves nothing there" },
         { .flag = NULL },
     };
-    const struct ops_usage usage = { .command = "run", .text = help, .options = options,
-                                     .table = &settings_table };
+    const struct ops_usage usage = {
+        .command = "run", .text = help, .options = options, .table = &settings_table
+    };
     struct conf_args args = { 0 };
 
     int done = ops_parse(argc, argv, &usage, &args);

@@ -5,11 +5,10 @@
 #include "common/json/json.h"
 #include "server/ops/ops.h"
 
-static const char help[] =
-    "Example:\n"
-    "  sentinel-hub version --json\n"
-    "\n"
-    "Prints the version of the program.\n";
+static const char help[] = "Example:\n"
+                           "  sentinel-hub version --json\n"
+                           "\n"
+                           "Prints the version of the program.\n";
 
 int ops_version(int argc, char **argv)
 {

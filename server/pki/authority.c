@@ -11,7 +11,7 @@
 #include "common/base/file.h"
 #include "common/crypto/crypto.h"
 
-#define CERTIFICATE_FILE_LIMIT (256 * 1024)
+#define CERTIFICATE_FILE_LIMIT ((size_t) 256 * 1024)
 #define COMMON_NAME_BYTES 64 /* X.520 ub-common-name */
 #define MAX_HOST_NAMES 64
 
@@ -76,7 +76,8 @@ void pki_issuer_deinit(struct pki_issuer *issuer)
     issuer->cert = tls_cert_free(issuer->cert);
 }
 
-int pki_issuer_make(struct pki_issuer *ret, const struct tls_request *request,
+int pki_issuer_make(struct pki_issuer *ret,
+                    const struct tls_request *request,
                     const struct pki_issuer *parent)
 {
     CLEANUP(tls_key_freep) struct tls_key *key = NULL;
@@ -95,7 +96,9 @@ int pki_issuer_make(struct pki_issuer *ret, const struct tls_request *request,
     return 0;
 }
 
-int pki_issuer_load(struct pki_issuer *ret, const char *directory, const char *name,
+int pki_issuer_load(struct pki_issuer *ret,
+                    const char *directory,
+                    const char *name,
                     struct tls_why *ret_why)
 {
     CLEANUP(pki_issuer_deinit) struct pki_issuer issuer = { 0 };
@@ -120,7 +123,8 @@ int pki_issuer_load(struct pki_issuer *ret, const char *directory, const char *n
     if (r < 0)
         return pass(r);
     if (r != 0) {
-        snprintf(ret_why->text, sizeof(ret_why->text), "%.300s does not hold a PEM certificate", path);
+        snprintf(ret_why->text, sizeof(ret_why->text), "%.300s does not hold a PEM certificate",
+                 path);
         return PKI_BAD;
     }
     snprintf(base, sizeof(base), "%s-key.pem", name);
@@ -195,7 +199,8 @@ void pki_leaf_deinit(struct pki_leaf *leaf)
     buf_deinit(&leaf->chain_pem);
 }
 
-int pki_leaf_make(struct pki_leaf *ret, const struct tls_request *request,
+int pki_leaf_make(struct pki_leaf *ret,
+                  const struct tls_request *request,
                   const struct pki_issuer *issuer)
 {
     CLEANUP(pki_leaf_deinit) struct pki_leaf leaf = { 0 };
@@ -235,8 +240,10 @@ int pki_leaf_make(struct pki_leaf *ret, const struct tls_request *request,
     return 0;
 }
 
-int pki_leaf_make_hub(struct pki_leaf *ret, const struct pki_authority *authority,
-                      const struct pki_issuer *issuer, wall_us now)
+int pki_leaf_make_hub(struct pki_leaf *ret,
+                      const struct pki_authority *authority,
+                      const struct pki_issuer *issuer,
+                      wall_us now)
 {
     const char *names[MAX_HOST_NAMES + 1] = { NULL };
     const char *common_name = "localhost";
@@ -274,8 +281,10 @@ int pki_leaf_make_hub(struct pki_leaf *ret, const struct pki_authority *authorit
     return 0;
 }
 
-int pki_leaf_make_client(struct pki_leaf *ret, const struct pki_authority *authority,
-                         const struct pki_issuer *issuer, const struct pki_issue *issue,
+int pki_leaf_make_client(struct pki_leaf *ret,
+                         const struct pki_authority *authority,
+                         const struct pki_issuer *issuer,
+                         const struct pki_issue *issue,
                          wall_us now)
 {
     const bool is_agent = issue->kind == PKI_AGENT;
@@ -301,9 +310,9 @@ int pki_leaf_make_client(struct pki_leaf *ret, const struct pki_authority *autho
     if (r != 0)
         return pass(r);
     ret->row.identity.kind = issue->kind;
-    ret->row.identity.role = is_agent                         ? PKI_ROLE_AGENT
+    ret->row.identity.role = is_agent                       ? PKI_ROLE_AGENT
                              : issue->role == PKI_ROLE_NONE ? PKI_ROLE_OPERATOR
-                                                              : issue->role;
+                                                            : issue->role;
     snprintf(ret->row.identity.name, sizeof(ret->row.identity.name), "%s", issue->name);
     return 0;
 }

@@ -17,8 +17,8 @@
 #include "server/pki/registry.h"
 
 #define PKI_PATH_BYTES PATH_MAX
-#define PKI_BACKDATE_US (5 * 60 * INT64_C(1000000)) /* clocks of peers may be behind */
-#define PKI_DAY_US (24 * 60 * 60 * INT64_C(1000000))
+#define PKI_BACKDATE_US (INT64_C(5) * 60 * 1000000) /* clocks of peers may be behind */
+#define PKI_DAY_US (INT64_C(24) * 60 * 60 * 1000000)
 
 /* Writes `directory`/`name`; false when it does not fit. */
 bool pki_path(char to[static PKI_PATH_BYTES], const char *directory, const char *name);
@@ -31,12 +31,17 @@ struct pki_issuer {
 };
 void pki_issuer_deinit(struct pki_issuer *issuer);
 /* A new key and certificate; parent NULL: a root. */
-int pki_issuer_make(struct pki_issuer *ret, const struct tls_request *request,
+int pki_issuer_make(struct pki_issuer *ret,
+                    const struct tls_request *request,
                     const struct pki_issuer *parent) MUST_USE;
 /* <directory>/<name>-cert.pem and -key.pem, checked. Outcomes: PKI_ABSENT, PKI_BAD. */
-int pki_issuer_load(struct pki_issuer *ret, const char *directory, const char *name,
+int pki_issuer_load(struct pki_issuer *ret,
+                    const char *directory,
+                    const char *name,
                     struct tls_why *ret_why) MUST_USE;
-int pki_issuer_save(const struct pki_issuer *issuer, const char *directory, const char *name) MUST_USE;
+int pki_issuer_save(const struct pki_issuer *issuer,
+                    const char *directory,
+                    const char *name) MUST_USE;
 
 /* A leaf with its key, ready to be written. The zero value is empty. */
 struct pki_leaf {
@@ -46,15 +51,20 @@ struct pki_leaf {
 };
 void pki_leaf_deinit(struct pki_leaf *leaf);
 /* Cuts not_after to the issuer's. */
-int pki_leaf_make(struct pki_leaf *ret, const struct tls_request *request,
+int pki_leaf_make(struct pki_leaf *ret,
+                  const struct tls_request *request,
                   const struct pki_issuer *issuer) MUST_USE;
 
 /* A hub certificate for the authority's names. */
-int pki_leaf_make_hub(struct pki_leaf *ret, const struct pki_authority *authority,
-                      const struct pki_issuer *issuer, wall_us now) MUST_USE;
+int pki_leaf_make_hub(struct pki_leaf *ret,
+                      const struct pki_authority *authority,
+                      const struct pki_issuer *issuer,
+                      wall_us now) MUST_USE;
 /* An agent's or operator's. */
-int pki_leaf_make_client(struct pki_leaf *ret, const struct pki_authority *authority,
-                         const struct pki_issuer *issuer, const struct pki_issue *issue,
+int pki_leaf_make_client(struct pki_leaf *ret,
+                         const struct pki_authority *authority,
+                         const struct pki_issuer *issuer,
+                         const struct pki_issue *issue,
                          wall_us now) MUST_USE;
 /* server-key.pem and server-cert.pem, in this order. */
 int pki_leaf_save_hub(const struct pki_leaf *leaf, const char *directory) MUST_USE;

@@ -11,8 +11,8 @@
 #include "server/pki/authority.h"
 
 /*
- * Everything is made beside its place and renamed into it, so that a run that was cut leaves either a whole certs directory or
- * none.
+ * Everything is made beside its place and renamed into it, so that a run that was cut leaves either
+ * a whole certs directory or none.
  */
 
 #define ROOT_LIFE_US (3650 * PKI_DAY_US)
@@ -50,8 +50,8 @@ static bool is_taken(const char *path)
     return exists(path) && rmdir(path) < 0;
 }
 
-static int check_init(const struct pki_init *init, struct pki_authority *ret,
-                      struct tls_why *ret_why)
+static int
+check_init(const struct pki_init *init, struct pki_authority *ret, struct tls_why *ret_why)
 {
     static const char *const defaults[] = { "localhost", "127.0.0.1", "::1" };
     const char *organisation = init->organisation ? init->organisation : "Sentinel";
@@ -91,7 +91,8 @@ static int check_init(const struct pki_init *init, struct pki_authority *ret,
 /* Directories, and that nothing is there that would be overwritten. */
 static int prepare(const char *state, struct paths *paths, struct tls_why *ret_why)
 {
-    if (!pki_path(paths->certs, state, "certs") || !pki_path(paths->certs_new, state, "certs.new") ||
+    if (!pki_path(paths->certs, state, "certs") ||
+        !pki_path(paths->certs_new, state, "certs.new") ||
         !pki_path(paths->operators, state, "operators") ||
         !pki_path(paths->admin, state, "operators/admin") ||
         !pki_path(paths->admin_new, state, "operators/admin.new")) {
@@ -151,8 +152,8 @@ static int make_authorities(const struct pki_authority *authority, wall_us now, 
     return 0;
 }
 
-static int save_all(const struct created *created, const struct paths *paths,
-                    struct tls_why *ret_why)
+static int
+save_all(const struct created *created, const struct paths *paths, struct tls_why *ret_why)
 {
     CLEANUP(tls_identity_deinit) struct tls_identity admin = { 0 };
 
@@ -190,7 +191,8 @@ static int put_in_place(const char *state, const struct paths *paths)
 
 int pki_create(struct store *store, const struct pki_init *init, struct tls_why *ret_why)
 {
-    static const struct pki_issue admin = { .kind = PKI_OPERATOR, .name = "admin",
+    static const struct pki_issue admin = { .kind = PKI_OPERATOR,
+                                            .name = "admin",
                                             .role = PKI_ROLE_ADMIN };
     CLEANUP(pki_authority_deinit) struct pki_authority authority = { 0 };
     CLEANUP(created_deinit) struct created created = { 0 };
@@ -212,8 +214,9 @@ int pki_create(struct store *store, const struct pki_init *init, struct tls_why 
     if (r != 0)
         return pass(r);
     const struct pki_row rows[] = { created.server.row, created.admin.row };
-    const struct pki_change change = { .certs_directory = paths.certs_new, .rows = rows,
-                                       .n_rows = 2, .authority = &authority };
+    const struct pki_change change = {
+        .certs_directory = paths.certs_new, .rows = rows, .n_rows = 2, .authority = &authority
+    };
     r = pki_registry_change(store, &change);
     if (r != 0)
         return pass(r);

@@ -16,6 +16,8 @@
 #include "server/pki/inside.h"
 #include "server/pki/registry.h"
 
+#define ROOTS_LIMIT_BYTES ((size_t) 256 * 1024)
+
 /* ---- one reading of the tables ---- */
 
 static struct pki_view *view_free(struct pki_view *view)
@@ -124,7 +126,9 @@ int pki_refresh(struct pki *pki)
 
 /* ---- life ---- */
 
-int pki_open(struct pki **ret, struct store *store, const char *state_directory,
+int pki_open(struct pki **ret,
+             struct store *store,
+             const char *state_directory,
              struct tls_why *ret_why)
 {
     CLEANUP(pki_closep) struct pki *pki = calloc(1, sizeof(*pki));
@@ -196,7 +200,9 @@ static int check_output(const char *directory, struct tls_why *ret_why)
             return PKI_EXISTS;
         }
     }
-    return 0;
+    /* Said now, not when the row is written already. */
+    int r = pki_check_directory(directory, ret_why);
+    return r == PKI_ABSENT ? 0 : pass(r);
 }
 
 static int read_roots(const struct pki *pki, struct buf *ret, struct tls_why *ret_why)
@@ -205,7 +211,7 @@ static int read_roots(const struct pki *pki, struct buf *ret, struct tls_why *re
 
     if (!pki_path(path, pki->certs, "ca-cert.pem"))
         return fault(-ENAMETOOLONG, "%s", pki->certs);
-    int r = file_read(path, 256 * 1024, ret);
+    int r = file_read(path, ROOTS_LIMIT_BYTES, ret);
     if (r <= 0)
         return pass(r);
     snprintf(ret_why->text, sizeof(ret_why->text), "cannot read %.250s", path);
@@ -230,8 +236,10 @@ int pki_issue_identity(struct pki *pki, const struct pki_issue *issue, struct tl
         r = pki_leaf_make_client(&leaf, &pki->authority, &issuer, issue, clock_wall());
     if (r != 0)
         return pass(r);
-    /* Registered first: a row without files harms nobody, files without a row would be refused everywhere. */
-    const struct pki_change change = { .certs_directory = pki->certs, .rows = &leaf.row,
+    /* Registered first: a row without files harms nobody, files without a row would be refused
+     * everywhere. */
+    const struct pki_change change = { .certs_directory = pki->certs,
+                                       .rows = &leaf.row,
                                        .n_rows = 1 };
     r = pki_registry_change(pki->store, &change);
     if (r != 0)
@@ -247,7 +255,7 @@ int pki_issue_identity(struct pki *pki, const struct pki_issue *issue, struct tl
 
 /* ---- who is it ---- */
 
-int pki_recheck(struct pki *pki, const uint8_t sha256[32], wall_us now, struct pki_identity *ret)
+static int look_up(struct pki *pki, const uint8_t sha256[32], wall_us now, struct pki_identity *ret)
 {
     struct pki_identity identity;
 
@@ -270,6 +278,19 @@ int pki_recheck(struct pki *pki, const uint8_t sha256[32], wall_us now, struct p
     default:
         return PKI_NOT_ACTIVE;
     }
+}
+
+/* One that an offline command has just registered is known at once: the database is looked at again. */
+int pki_recheck(struct pki *pki, const uint8_t sha256[32], wall_us now, struct pki_identity *ret)
+{
+    int r = look_up(pki, sha256, now, ret);
+
+    if (r != PKI_UNKNOWN)
+        return pass(r);
+    r = pki_refresh(pki);
+    if (r)
+        return pass(r);
+    return pass(look_up(pki, sha256, now, ret));
 }
 
 int pki_identify(struct pki *pki, struct span leaf_der, wall_us now, struct pki_identity *ret)

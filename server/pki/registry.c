@@ -13,7 +13,8 @@
 #include "common/base/file.h"
 
 /*
- * Table CERTIFICATES: key = SHA-256 of the leaf's DER, value (little-endian, "text" = u16 length, bytes):
+ * Table CERTIFICATES: key = SHA-256 of the leaf's DER, value (little-endian, "text" = u16 length,
+ * bytes):
  *
  *    0 +---------+------+------+-------+
  *      | version | kind | role | state |         u8 each; version 1
@@ -27,8 +28,8 @@
  *      | text name | text serial | text issuer |
  *      +---------------------------------------+
  *
- * Table META: "pki.generation" = u64; "pki.authority" = u8 version 1, text organisation, text trust domain, text CRL URL,
- * text names (each with a NUL behind).
+ * Table META: "pki.generation" = u64; "pki.authority" = u8 version 1, text organisation, text trust
+ * domain, text CRL URL, text names (each with a NUL behind).
  *
  * Readers ignore bytes behind what they know, so a field may be appended within a version.
  */
@@ -114,8 +115,8 @@ int pki_row_decode(struct span key, struct span value, struct pki_row *ret)
     if (key.len != sizeof(identity->sha256) || value.len < ROW_FIXED_BYTES)
         return PKI_BAD;
     const uint8_t *at = value.data;
-    if (at[0] != ROW_VERSION || at[1] < PKI_AGENT || at[1] > PKI_HUB ||
-        at[2] > PKI_ROLE_EXPORTER || at[3] < PKI_ACTIVE || at[3] > PKI_REVOKED)
+    if (at[0] != ROW_VERSION || at[1] < PKI_AGENT || at[1] > PKI_HUB || at[2] > PKI_ROLE_EXPORTER ||
+        at[3] < PKI_ACTIVE || at[3] > PKI_REVOKED)
         return PKI_BAD;
     memcpy(identity->sha256, key.data, key.len);
     identity->kind = (enum pki_kind) at[1];
@@ -161,8 +162,7 @@ int pki_authority_decode(struct span value, struct pki_authority *ret)
     struct span rest = span_of(value.data + 1, value.len - 1);
     if (!get_text(&rest, authority.organisation, sizeof(authority.organisation)) ||
         !get_text(&rest, authority.trust_domain, sizeof(authority.trust_domain)) ||
-        !get_text(&rest, authority.crl_url, sizeof(authority.crl_url)) ||
-        !get_span(&rest, &names))
+        !get_text(&rest, authority.crl_url, sizeof(authority.crl_url)) || !get_span(&rest, &names))
         return PKI_BAD;
     if (names.len > 0 && names.data[names.len - 1] != 0)
         return PKI_BAD;
@@ -179,7 +179,7 @@ int pki_authority_read(struct store *store, struct pki_authority *ret)
     CLEANUP(arena_deinit) struct arena arena;
     struct span value;
 
-    arena_init(&arena, 256 * 1024);
+    arena_init(&arena, (size_t) 256 * 1024);
     int r = store_state_get(store, STORE_TABLE_META, span_of_text(authority_key), &arena, &value);
     if (r == STORE_NOT_FOUND)
         return PKI_ABSENT;

@@ -2,10 +2,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Registry rows: how the registry lies in the store's tables, and the one way they are written. Private to server/pki.
+ * Registry rows: how the registry lies in the store's tables, and the one way they are written.
+ * Private to server/pki.
  *
- * Every change is one transaction that also raises the generation. Processes that change it (a hub, offline commands) take
- * turns by a lock on the certs directory, so that no two changes share a generation.
+ * Every change is one transaction that also raises the generation. Processes that change it (a hub,
+ * offline commands) take turns by a lock on the certs directory, so that no two changes share a
+ * generation.
  *
  * Thread: any.
  */

@@ -10,10 +10,12 @@
 
 /* The hub's own certificate: loaded for the listener, and made anew in time. */
 
-#define FILE_LIMIT (256 * 1024)
+#define FILE_LIMIT ((size_t) 256 * 1024)
 
-static int server_paths(const char *certs, char roots[static PKI_PATH_BYTES],
-                        char chain[static PKI_PATH_BYTES], char key[static PKI_PATH_BYTES])
+static int server_paths(const char *certs,
+                        char roots[static PKI_PATH_BYTES],
+                        char chain[static PKI_PATH_BYTES],
+                        char key[static PKI_PATH_BYTES])
 {
     if (!pki_path(roots, certs, "ca-cert.pem") || !pki_path(chain, certs, "server-cert.pem") ||
         !pki_path(key, certs, "server-key.pem"))
@@ -51,8 +53,11 @@ int pki_load_server(const char *state_directory, struct tls_identity *ret, struc
 }
 
 /* Whether the certificate in the file is by our hubs CA; then its digest and dates are filled. */
-static int read_own(const struct pki *pki, const struct pki_issuer *hubs, const char *path,
-                    struct tls_facts *ret, bool *ret_is_ours)
+static int read_own(const struct pki *pki,
+                    const struct pki_issuer *hubs,
+                    const char *path,
+                    struct tls_facts *ret,
+                    bool *ret_is_ours)
 {
     CLEANUP(buf_deinit) struct buf pem = { 0 }, root = { 0 };
     CLEANUP(tls_cert_freep) struct tls_cert *cert = NULL;
@@ -116,12 +121,13 @@ int pki_renew_server(struct pki *pki, wall_us now, bool *ret_is_renewed, struct 
         r = read_own(pki, &hubs, chain, &facts, &is_ours);
     if (r != 0)
         return pass(r);
-    /* Key and certificate are two files: a power cut between them leaves a pair that does not match. */
+    /* Key and certificate are two files: a power cut between them leaves a pair that does not
+     * match. */
     int pair = tls_identity_load_files(roots, chain, key, &identity, &ignored);
     if (pair < 0)
         return pass(pair);
-    if (!is_ours || (pair != TLS_MISMATCH &&
-                     !pki_is_near_its_end(facts.not_before, facts.not_after, now))) {
+    if (!is_ours ||
+        (pair != TLS_MISMATCH && !pki_is_near_its_end(facts.not_before, facts.not_after, now))) {
         *ret_is_renewed = false;
         return 0;
     }
@@ -129,7 +135,8 @@ int pki_renew_server(struct pki *pki, wall_us now, bool *ret_is_renewed, struct 
     if (r != 0)
         return pass(r);
     memcpy(leaf.row.parent, facts.sha256, sizeof(leaf.row.parent));
-    const struct pki_change change = { .certs_directory = pki->certs, .rows = &leaf.row,
+    const struct pki_change change = { .certs_directory = pki->certs,
+                                       .rows = &leaf.row,
                                        .n_rows = 1 };
     r = pki_registry_change(pki->store, &change);
     if (r == 0)

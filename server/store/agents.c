@@ -23,6 +23,15 @@ static_assert(sizeof(struct agent_record) == 80, "on disk");
 
 /* ---- one agent ---- */
 
+static void copy_bounded(char *to, size_t size, const char *from)
+{
+    size_t len = from ? strnlen(from, size - 1) : 0;
+
+    if (len)
+        memcpy(to, from, len);
+    to[len] = 0;
+}
+
 static struct agent *agent_new(uint32_t number, const char *id)
 {
     struct agent *agent = calloc(1, sizeof(*agent));
@@ -31,7 +40,7 @@ static struct agent *agent_new(uint32_t number, const char *id)
         return NULL;
     ensure(pthread_mutex_init(&agent->lock, NULL) == 0);
     agent->facts.number = number;
-    strcpy(agent->facts.id, id); /* the callers have looked at its length */
+    copy_bounded(agent->facts.id, sizeof(agent->facts.id), id);
     return agent;
 }
 
@@ -42,15 +51,6 @@ static void agent_free(struct agent *agent)
     free(agent->series);
     pthread_mutex_destroy(&agent->lock);
     free(agent);
-}
-
-static void copy_bounded(char *to, size_t size, const char *from)
-{
-    size_t len = from ? strnlen(from, size - 1) : 0;
-
-    if (len)
-        memcpy(to, from, len);
-    to[len] = 0;
 }
 
 /* One piece of memory for the attributes and their texts. */
@@ -369,7 +369,8 @@ static int intern_apply(struct state_job *base, MDB_txn *txn)
     r = map_put(&agents->pending.by_id, span_of_text(agent->facts.id), agent);
     db_key_u32(key, agent->facts.number);
     if (!r)
-        r = state_put(agents->state, txn, STATE_AGENTS, span_of(key, sizeof(key)), buf_span(&record));
+        r = state_put(agents->state, txn, STATE_AGENTS, span_of(key, sizeof(key)),
+                      buf_span(&record));
     return pass(r);
 }
 
@@ -438,7 +439,8 @@ static int flush_apply(struct state_job *base, MDB_txn *txn)
         if (buf_failed(&record))
             r = fault(-ENOMEM, "no memory for the record of an agent");
         else
-            r = state_put(agents->state, txn, STATE_AGENTS, span_of(key, sizeof(key)), buf_span(&record));
+            r = state_put(agents->state, txn, STATE_AGENTS, span_of(key, sizeof(key)),
+                          buf_span(&record));
     }
     return r || has_any ? r : STORE_NOT_FOUND;
 }
@@ -480,8 +482,7 @@ static bool read_label(void *ctx, struct span key, struct span value)
 
     if (reader->n_labels == reader->capacity) {
         size_t capacity = reader->capacity * 2 + 8;
-        struct store_attribute *grown =
-            arena_alloc_array(reader->arena, capacity, sizeof(*grown));
+        struct store_attribute *grown = arena_alloc_array(reader->arena, capacity, sizeof(*grown));
 
         if (!grown)
             return !(reader->has_failed = true);
@@ -491,7 +492,8 @@ static bool read_label(void *ctx, struct span key, struct span value)
         reader->capacity = capacity;
     }
     label = &reader->labels[reader->n_labels++];
-    label->key = arena_copy(reader->arena, span_of(key.data + reader->skip, key.len - reader->skip));
+    label->key =
+        arena_copy(reader->arena, span_of(key.data + reader->skip, key.len - reader->skip));
     label->value = arena_copy(reader->arena, value);
     reader->has_failed = !label->key || !label->value;
     return !reader->has_failed;
@@ -518,7 +520,10 @@ static bool copy_facts(struct agent *agent, struct arena *arena, struct store_ag
     return is_whole;
 }
 
-int agents_tell(struct agents *agents, uint32_t number, struct arena *arena, struct store_agent *ret)
+int agents_tell(struct agents *agents,
+                uint32_t number,
+                struct arena *arena,
+                struct store_agent *ret)
 {
     struct agent *agent = agents_get(agents, number);
     struct label_reader reader = { .arena = arena };
@@ -546,7 +551,10 @@ static int by_id(const void *a, const void *b, void *ctx)
     struct agents *agents = ctx;
     uint32_t x = *(const uint32_t *) a, y = *(const uint32_t *) b;
 
-    return strcmp(agents_get(agents, x)->facts.id, agents_get(agents, y)->facts.id);
+    const struct agent *first = agents_get(agents, x), *second = agents_get(agents, y);
+
+    ensure(first && second);
+    return strcmp(first->facts.id, second->facts.id);
 }
 
 int agents_list(struct agents *agents, struct arena *arena, uint32_t **ret_numbers, size_t *ret_n)

@@ -2,20 +2,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Agents: who sends. All in memory, with the heads of their rows; what a hello says and the counters go to `state` every ten
- * seconds and at the stop.
+ * Agents: who sends. All in memory, with the heads of their rows; what a hello says and the
+ * counters go to `state` every ten seconds and at the stop.
  *
- * The record in `state`, under the agent's number (u32 big-endian), little-endian:
+ * The record in `state`, under the agent's number (u32 big-endian), little-endian, times in us:
  *
  *   +0   u32 version (1)    +4   u32 interval in ms
- *   +8   i64 first seen     +16  i64 last seen      +24 i64 last sample    +32 i64 clock offset (all in microseconds)
+ *   +8   i64 first seen     +16  i64 last seen      +24 i64 last sample    +32 i64 clock offset
  *   +40  u64 samples        +48  u64 skipped        +56 u64 lost
  *   +64  u64 counted: the journal's chunks up to here are in the three counters
  *   +72  u32 host attributes    +76  u32 0
  *   +80  id NUL version NUL address NUL, then key NUL value NUL for each host attribute
  *
- * `counted` makes the counters exact after kill -9: they and it are one record of one commit, and the replay adds what lies
- * behind it.
+ * `counted` makes the counters exact after kill -9: they and it are one record of one commit, and
+ * the replay adds what lies behind it.
  *
  * Thread: any; each agent has its lock, below the list's.
  */
@@ -34,7 +34,7 @@ struct agent {
     struct store_agent facts; /* number and id never change; labels and n_series unused */
     void *host;               /* attributes and their texts, one piece of memory */
     struct heads heads;
-    uint32_t *series;         /* definitions of all its layouts, ascending */
+    uint32_t *series; /* definitions of all its layouts, ascending */
     uint32_t n_series;
     uint64_t counted_chunk, counted_at_start;
     bool is_dirty, is_flushing;
@@ -68,12 +68,20 @@ static inline struct agent *agents_get(struct agents *agents, uint32_t number)
 /* As store_agent_*(). */
 int agents_intern(struct agents *agents, const char *id, uint32_t *ret_number) MUST_USE;
 int agents_find(struct agents *agents, const char *id, uint32_t *ret_number) MUST_USE;
-int agents_tell(struct agents *agents, uint32_t number, struct arena *arena, struct store_agent *ret) MUST_USE;
-int agents_list(struct agents *agents, struct arena *arena, uint32_t **ret_numbers, size_t *ret_n) MUST_USE;
+int agents_tell(struct agents *agents,
+                uint32_t number,
+                struct arena *arena,
+                struct store_agent *ret) MUST_USE;
+int agents_list(struct agents *agents,
+                struct arena *arena,
+                uint32_t **ret_numbers,
+                size_t *ret_n) MUST_USE;
 int agent_hello(struct agent *agent, const struct store_agent_hello *hello) MUST_USE;
 
 /* What a BATCH, SKIP or BEGIN adds to the counters. With the lock held. */
 void agent_count(struct agent *agent, const struct format_batch *record);
-/* A row is on disk: it enters the head. With the lock held. `layout` may be NULL: a new head then adds no series. */
-int agent_add_row(struct agent *agent, const struct store_layout *layout, uint32_t layout_id,
+/* A row is on disk: it enters the head. With the lock held. Without a layout it adds no series. */
+int agent_add_row(struct agent *agent,
+                  const struct store_layout *layout,
+                  uint32_t layout_id,
                   const struct head_row *row) MUST_USE;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Batches: made and filled on the call's thread, in the form the journal keeps, so that the writer only copies. */
+/* Batches: made and filled on the call's thread, in the form the journal keeps, so that the writer
+ * only copies. */
 
 #include "server/store/batch.h"
 
@@ -32,7 +33,8 @@ struct store_batch *store_batch_free(struct store_batch *batch)
 
 size_t store_row_bytes(uint32_t n_values, uint32_t n_absent)
 {
-    return sizeof(struct format_row) + 8 * (size_t) n_values + ((4 * (size_t) n_absent + 7) & ~(size_t) 7);
+    return sizeof(struct format_row) + 8 * (size_t) n_values +
+           ((4 * (size_t) n_absent + 7) & ~(size_t) 7);
 }
 
 static bool is_in(const uint32_t *ascending, uint32_t n, uint32_t what)

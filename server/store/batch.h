@@ -10,5 +10,5 @@ static inline uint8_t *batch_payload(struct store_batch *batch)
     return (uint8_t *) (batch + 1);
 }
 
-/* Writes the agent and the checksum into each row. On the call's thread, once, before it is queued. */
+/* Writes the agent and the checksum into each row. On the call's thread, once, before the queue. */
 void batch_seal(struct store_batch *batch);

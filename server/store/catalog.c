@@ -172,7 +172,8 @@ void catalog_settle(struct catalog *catalog, int r)
     pthread_rwlock_wrlock(&catalog->lock);
     for (; definition; definition = next_definition) {
         next_definition = definition->next;
-        /* Without memory here the table in memory and the one on disk would part: nothing is left but to start again. */
+        /* Without memory here the table in memory and the one on disk would part: nothing is left
+         * but to start again. */
         if (r == 0)
             ensure(add_definition(catalog, definition) == 0);
         else
@@ -286,7 +287,8 @@ static uint32_t known_layout(struct catalog *catalog, struct span ids)
     return layout ? layout->told.id : 0;
 }
 
-static int make_definition(struct catalog *catalog, MDB_txn *txn, struct span text, uint32_t *ret_id)
+static int
+make_definition(struct catalog *catalog, MDB_txn *txn, struct span text, uint32_t *ret_id)
 {
     struct definition *definition = map_get(&catalog->pending.by_text, text);
     uint8_t key[4];

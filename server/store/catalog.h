@@ -9,11 +9,12 @@
  *   +0  u8 kind
  *   +1  name NUL unit NUL, then for each attribute: key NUL value NUL
  *
- * No part can hold a NUL, so two definitions have one text if and only if they are equal. The table in memory finds it by the
- * whole text under a keyed hash: input cannot choose collisions, and no digest is needed on disk, where nothing looks one up.
+ * No part can hold a NUL, so two definitions have one text if and only if they are equal. The table
+ * in memory finds it by the whole text under a keyed hash: input cannot choose collisions, and no
+ * digest is needed on disk, where nothing looks one up.
  *
- * What a transaction of `state` is about to add is known to the state writer alone until the commit: a batch must never name an
- * id that is not on disk.
+ * What a transaction of `state` is about to add is known to the state writer alone until the
+ * commit: a batch must never name an id that is not on disk.
  */
 
 #include <pthread.h>
@@ -53,4 +54,5 @@ int catalog_intern(struct catalog *catalog, struct store_intern *request) MUST_U
 
 const struct store_definition *catalog_definition(struct catalog *catalog, uint32_t id);
 const struct store_layout *catalog_layout(struct catalog *catalog, uint32_t id);
-size_t catalog_definitions_of(struct catalog *catalog, const char *metric, uint32_t *to, size_t max);
+size_t
+catalog_definitions_of(struct catalog *catalog, const char *metric, uint32_t *to, size_t max);

@@ -32,7 +32,8 @@ int db_check_at(int rc, const char *what, struct fault_site site)
     }
 }
 
-/* Whether what a commit may append can be allocated behind the file's end. Nothing stays of the attempt. */
+/* Whether what a commit may append can be allocated behind the file's end. Nothing stays of the
+ * attempt. */
 static bool is_short_of_room(MDB_env *env)
 {
     const char *directory = NULL;

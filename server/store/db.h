@@ -2,7 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Db: the few calls on LMDB that every environment of the store shares, and the one place that reads its error codes.
+ * Db: the few calls on LMDB that every environment of the store shares, and the one place that
+ * reads its error codes.
  *
  * Rules, with their reasons:
  *   MDB_NOTLS always      read transactions belong to a scan, not to a thread
@@ -18,15 +19,15 @@
 #include "common/base/span.h"
 
 /*
- * What an answer of LMDB means: 0, STORE_NOT_FOUND, STORE_FULL (map, disk, quota or file size at its limit: it passes when room is
- * made), else a fault.
+ * What an answer of LMDB means: 0, STORE_NOT_FOUND, STORE_FULL (map, disk, quota or file size at
+ * its limit: it passes when room is made), else a fault.
  */
 #define db_check(rc, what) db_check_at((rc), (what), FAULT_HERE)
 int db_check_at(int rc, const char *what, struct fault_site site) MUST_USE;
 
 /*
- * Commits; the transaction is gone. As db_check(), but LMDB says EIO for a write that came out short, which a full disk does too: then
- * the file system is asked whether there is room.
+ * Commits; the transaction is gone. As db_check(), but LMDB says EIO for a write that came out
+ * short, which a full disk does too: then the file system is asked whether there is room.
  */
 int db_commit(MDB_env *env, MDB_txn *txn, const char *what) MUST_USE;
 
@@ -34,7 +35,10 @@ int db_commit(MDB_env *env, MDB_txn *txn, const char *what) MUST_USE;
 bool db_is_damage(int rc);
 
 /* Opens (and makes, in an existing directory) an environment. The answer is LMDB's own. */
-int db_env_open(MDB_env **ret, const char *directory, uint64_t map_bytes, unsigned n_tables) MUST_USE;
+int db_env_open(MDB_env **ret,
+                const char *directory,
+                uint64_t map_bytes,
+                unsigned n_tables) MUST_USE;
 
 /* Makes entries of a directory durable. */
 int db_sync_directory(const char *path) MUST_USE;

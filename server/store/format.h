@@ -2,9 +2,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Format: what the journal's chunks look like on disk. Little-endian; every record begins at a multiple of 8 from the chunk's
- * begin. Values above a quarter of a page lie in LMDB's overflow pages, 8-byte aligned; smaller ones lie anywhere, so headers
- * are read with memcpy.
+ * Format: what the journal's chunks look like on disk. Little-endian; every record begins at a
+ * multiple of 8 from the chunk's begin. Values above a quarter of a page lie in LMDB's overflow
+ * pages, 8-byte aligned; smaller ones lie anywhere, so headers are read with memcpy.
  *
  *   chunk    key: number, u64 big-endian, growing through all segments
  *   +0       u32 crc32c of all behind it
@@ -26,11 +26,11 @@
  *   +16      spool[16]
  *   +32      u64 sequence    SKIP: through it; BEGIN: the one before the first to come
  *   +40      i64 received    microseconds UTC
- *   +48      u64 count       BATCH: samples present; SKIP: records passed over; BEGIN: batches that this hub lacks
+ *   +48      u64 count       BATCH: samples present; SKIP: records passed over; BEGIN: batches lost
  *   +56      u32 detail      BATCH: rows; SKIP: reason
  *   +60      u32 0
  *
- *   ROW: the rows of a BATCH follow it, in the same chunk or in the next ones of the same transaction
+ *   ROW: the rows of a BATCH follow it, in its chunk or in the next ones of the same transaction
  *   +16      i64 time        microseconds UTC
  *   +24      u32 layout
  *   +28      u32 n_values
@@ -39,11 +39,13 @@
  *   +40      f64 values[n_values]
  *            u32 absent[n_absent], ascending; zeros up to a multiple of 8
  *
- * Why two checksums: the chunk's is for the replay, which reads all of it. A scan wants one row in sixteen of a chunk at most:
- * its own checksum costs a sixteenth of the chunk's, and it is made on the call's thread, not on the writer's.
+ * Why two checksums: the chunk's is for the replay, which reads all of it. A scan wants one row in
+ * sixteen of a chunk at most: its own checksum costs a sixteenth of the chunk's, and it is made on
+ * the call's thread, not on the writer's.
  *
- * A chunk has up to 65,000 bytes: sixteen pages with LMDB's own header, and no more for one write to move. A row is never split; a
- * longer one makes a longer chunk of its own (segments free no pages, so a long run of pages is never looked for).
+ * A chunk has up to 65,000 bytes: sixteen pages with LMDB's own header, and no more for one write
+ * to move. A row is never split; a longer one makes a longer chunk of its own (segments free no
+ * pages, so a long run of pages is never looked for).
  */
 
 #include <assert.h>

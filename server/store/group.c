@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * One group commit. Sequences are judged and rows appended in one transaction by one thread, so exactly once needs no lock; what
- * a failed transaction changed in memory is taken back.
+ * One group commit. Sequences are judged and rows appended in one transaction by one thread, so
+ * exactly once needs no lock; what a failed transaction changed in memory is taken back.
  *
- * Payload is copied once, from the batch into LMDB's page. Nothing is allocated for a row: the lists below grow and stay.
+ * Payload is copied once, from the batch into LMDB's page. Nothing is allocated for a row: the
+ * lists below grow and stay.
  */
 
 #include <errno.h>
@@ -259,8 +260,10 @@ static int write_items(struct group *group, struct store *store)
 
 /* ---- after the commit ---- */
 
-/* A row that cannot be shown for lack of memory is on disk: the next start shows it. The store fails, so that there is one. */
-static int show_item(struct group *group, struct store *store, const struct item *item, uint64_t last_chunk)
+/* A row that cannot be shown for lack of memory is on disk: the next start shows it. The store
+ * fails, so that there is one. */
+static int
+show_item(struct group *group, struct store *store, const struct item *item, uint64_t last_chunk)
 {
     struct agent *agent = agents_get(&store->agents, item->batch->agent);
     int r = 0;
@@ -272,7 +275,8 @@ static int show_item(struct group *group, struct store *store, const struct item
     for (size_t i = 0; i < item->n_rows && !r; i++) {
         const struct group_row *row = &group->rows[item->first_row + i];
 
-        r = agent_add_row(agent, catalog_layout(&store->catalog, row->layout), row->layout, &row->at);
+        r = agent_add_row(agent, catalog_layout(&store->catalog, row->layout), row->layout,
+                          &row->at);
     }
     pthread_mutex_unlock(&agent->lock);
     return pass(r);
@@ -290,7 +294,9 @@ static void count_group(struct group *group, struct writer *writer, int64_t late
     }
     if (group->has_begun) {
         writer->stats.latencies_us[writer->stats.n_commits++ % WRITER_LATENCIES] =
-            latency_us < 0 ? 0 : latency_us > UINT32_MAX ? UINT32_MAX : (uint32_t) latency_us;
+            latency_us < 0            ? 0
+            : latency_us > UINT32_MAX ? UINT32_MAX
+                                      : (uint32_t) latency_us;
     }
     pthread_mutex_unlock(&writer->stats.lock);
 }

@@ -63,12 +63,14 @@ static struct head *head_make(struct heads *heads, uint32_t layout)
 int heads_add(struct heads *heads, uint32_t layout, const struct head_row *row)
 {
     struct head *head = heads_find(heads, layout);
+    bool is_late;
     size_t at;
 
     if (!head)
         head = head_make(heads, layout);
     if (!head)
         return fault(-ENOMEM, "no memory for a head");
+    is_late = head->n_rows > 0 && !is_before(&head->rows[head->n_rows - 1], row);
     if (head->n_rows == head->capacity) {
         size_t capacity = head->capacity + head->capacity / 4 + 16;
         struct head_row *rows = realloc(head->rows, capacity * sizeof(*rows));
@@ -79,7 +81,7 @@ int heads_add(struct heads *heads, uint32_t layout, const struct head_row *row)
         head->capacity = capacity;
     }
     at = head->n_rows;
-    if (at > 0 && !is_before(&head->rows[at - 1], row)) {
+    if (is_late) {
         at = head_seek(head, row, false);
         memmove(&head->rows[at + 1], &head->rows[at], (head->n_rows - at) * sizeof(*row));
     }

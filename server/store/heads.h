@@ -2,11 +2,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Heads: where the rows of one agent stand in the journal, in time order, by layout. Not the values: a scan reads those from the
- * journal's mapped pages. 24 bytes for each row, whatever its width.
+ * Heads: where the rows of one agent stand in the journal, in time order, by layout. Not the
+ * values: a scan reads those from the journal's mapped pages. 24 bytes for each row, whatever its
+ * width.
  *
- * Order is (time, chunk, offset): rows of one time stand as they were committed, and the order is total, so that a scan that lets
- * go of the lock finds its place again.
+ * Order is (time, chunk, offset): rows of one time stand as they were committed, and the order is
+ * total, so that a scan that lets go of the lock finds its place again.
  *
  * Thread: the owner's lock (struct agent).
  */
@@ -46,5 +47,5 @@ struct head *heads_find(struct heads *heads, uint32_t layout);
 /* Fast behind the last row; a late one is moved into its place. Faults: no memory. */
 int heads_add(struct heads *heads, uint32_t layout, const struct head_row *row) MUST_USE;
 
-/* Index of the first row behind `row`, or at `row` itself when is_inclusive; n_rows when there is none. */
+/* The first row behind `row`, or `row` itself when is_inclusive; n_rows when there is none. */
 size_t head_seek(const struct head *head, const struct head_row *row, bool is_inclusive);

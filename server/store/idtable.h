@@ -2,7 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Idtable: id (1 ..) -> pointer, growing. Pages never move, so readers need no lock; one thread at a time puts.
+ * Idtable: id (1 ..) -> pointer, growing. Pages never move, so readers need no lock; one thread at
+ * a time puts.
  */
 
 #include <stdatomic.h>
@@ -31,8 +32,7 @@ static inline void *idtable_get(struct idtable *table, uint32_t id)
     if (id == 0 || id > atomic_load_explicit(&table->highest, memory_order_acquire))
         return NULL;
     page = atomic_load_explicit(&table->pages[(id - 1) / IDTABLE_PAGE], memory_order_acquire);
-    return page ? atomic_load_explicit(&page->slots[(id - 1) % IDTABLE_PAGE],
-                                       memory_order_acquire)
+    return page ? atomic_load_explicit(&page->slots[(id - 1) % IDTABLE_PAGE], memory_order_acquire)
                 : NULL;
 }
 

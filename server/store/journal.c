@@ -294,13 +294,13 @@ int journal_load_runs(struct segment *segment, struct runs *runs, bool *ret_is_t
 
         if (key.mv_size != sizeof(run_key) || value.mv_size != sizeof(record))
             return fault(-EIO, "a run in the journal's snapshot cannot be read");
-        run_key = run_key_of(db_u32_of(db_val(at, 4)), (enum store_signal) db_u32_of(db_val(at + 4, 4)),
-                             at + 8);
+        run_key = run_key_of(db_u32_of(db_val(at, 4)),
+                             (enum store_signal) db_u32_of(db_val(at + 4, 4)), at + 8);
         memcpy(&record, value.mv_data, sizeof(record));
-        r = runs_set(runs, &run_key,
-                     &(struct run_value){ record.last_sequence, record.last_use_us,
-                                          record.last_crc32c },
-                     &run);
+        r = runs_set(
+            runs, &run_key,
+            &(struct run_value){ record.last_sequence, record.last_use_us, record.last_crc32c },
+            &run);
         if (!r)
             rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
     }
@@ -321,7 +321,8 @@ int journal_begin(struct journal *journal)
     int r;
 
     ensure(segment && !journal->txn);
-    r = db_check(mdb_txn_begin(segment->env, NULL, 0, &journal->txn), "cannot begin to write the journal");
+    r = db_check(mdb_txn_begin(segment->env, NULL, 0, &journal->txn),
+                 "cannot begin to write the journal");
     if (r) {
         journal->txn = NULL;
         return pass(r);

@@ -4,18 +4,22 @@
 /*
  * Journal: admitted batches in commit order, in segments that only grow. format.h draws the chunks.
  *
- *   <db>/default/journal/00000001/   one LMDB environment for each segment, as LMDB makes it (data.mdb, lock.mdb)
+ *   <db>/default/journal/00000001/   an LMDB environment for each segment (data.mdb, lock.mdb)
  *     chunks   u64 number (big-endian) -> chunk; numbers go on from segment to segment
- *     runs     agent u32, signal u32 (big-endian), spool[16] -> last sequence u64, last use i64 us, crc32c u32, u32 0
+ *     runs     agent u32, signal u32 (big-endian), spool[16]
+ *              -> last sequence u64, last use i64 us, crc32c u32, u32 0
  *              as they stood when the segment was made; written once
  *     meta     "format" -> u32, "first_chunk" -> u64 (little-endian)
  *
- * A segment counts from the commit of its meta and snapshot on, which is one transaction: an environment without them is a
- * rotation that did not come to its end, and is begun anew. Old segments stay until sealed blocks take them over.
+ * A segment counts from the commit of its meta and snapshot on, which is one transaction: an
+ * environment without them is a rotation that did not come to its end, and is begun anew. Old
+ * segments stay until sealed blocks take them over.
  *
- * A damaged segment (LMDB's own pages) is served as far as it can be read and never written to: the next one is made at once.
+ * A damaged segment (LMDB's own pages) is served as far as it can be read and never written to: the
+ * next one is made at once.
  *
- * Thread: begin, append, commit, abort and rotate belong to the writer; readers come with their own transactions.
+ * Thread: begin, append, commit, abort and rotate belong to the writer; readers come with their own
+ * transactions.
  */
 
 #include <stdatomic.h>
@@ -26,7 +30,7 @@
 #include "server/store/runs.h"
 
 #define JOURNAL_SEGMENTS 16384u
-#define JOURNAL_SLACK_BYTES (UINT64_C(256) << 20) /* of the map, above segment_bytes: the last group always fits */
+#define JOURNAL_SLACK_BYTES (UINT64_C(256) << 20) /* of the map above a segment */
 #define JOURNAL_RUN_KEPT_US (INT64_C(90) * 86400 * 1000000)
 
 struct segment {
@@ -49,7 +53,7 @@ struct journal {
     MDB_cursor *cursor;
 };
 
-/* Opens what is there. The newest may lack its snapshot: journal_start() makes it good. Outcomes: STORE_FULL. */
+/* Opens what is there; journal_start() makes it good. Outcomes: STORE_FULL. */
 int journal_open(struct journal *journal, const char *directory, uint64_t segment_bytes) MUST_USE;
 void journal_close(struct journal *journal);
 
@@ -69,13 +73,16 @@ static inline uint32_t journal_current(struct journal *journal)
 }
 
 bool journal_wants_rotation(struct journal *journal);
-/* Drops runs that nobody used for 90 days, writes the others into a new segment and goes on there. Outcomes: STORE_FULL. */
+/* Goes on in a new segment, without runs unused for 90 days. Outcomes: STORE_FULL. */
 int journal_rotate(struct journal *journal, struct runs *runs, int64_t now_us) MUST_USE;
 
 /* Outcomes: STORE_FULL, all four; then, as after a fault, journal_abort(). */
 int journal_begin(struct journal *journal) MUST_USE;
 /* The records of one chunk (pending_chunk), n_bytes with the header's. */
-int journal_append(struct journal *journal, const struct iovec *parts, size_t n_parts, uint32_t n_records,
+int journal_append(struct journal *journal,
+                   const struct iovec *parts,
+                   size_t n_parts,
+                   uint32_t n_records,
                    size_t n_bytes) MUST_USE;
 int journal_commit(struct journal *journal) MUST_USE;
 void journal_abort(struct journal *journal);

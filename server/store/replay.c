@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The start: every segment's chunks, in order, become runs, heads and counters. A chunk with a bad checksum is passed over and
- * counted; its rows are gone, and so are its last sequences: an agent that is ahead of them says so in its hello, and
- * store_run_begin() puts the gap on record.
+ * The start: every segment's chunks, in order, become runs, heads and counters. A chunk with a bad
+ * checksum is passed over and counted; its rows are gone, and so are its last sequences: an agent
+ * that is ahead of them says so in its hello, and store_run_begin() puts the gap on record.
  */
 
 #include <errno.h>
@@ -35,7 +35,8 @@ static int on_batch(struct replay *replay, uint64_t chunk, const struct format_b
     return pass(runs_set(&replay->store->runs, &key, &value, &run));
 }
 
-static int on_row(struct replay *replay, uint64_t chunk, uint32_t offset, const struct format_row *row)
+static int
+on_row(struct replay *replay, uint64_t chunk, uint32_t offset, const struct format_row *row)
 {
     struct agent *agent = agents_get(&replay->store->agents, row->head.agent);
     const struct store_layout *layout = catalog_layout(&replay->store->catalog, row->layout);

@@ -96,6 +96,13 @@ void runs_commit(struct runs *runs)
     pthread_mutex_unlock(&runs->lock);
 }
 
+/* With the lock held. */
+static void remove_run(struct runs *runs, struct run *run)
+{
+    ensure(map_remove(&runs->map, span_of(&run->key, sizeof(run->key))) == run);
+    free(run);
+}
+
 void runs_rollback(struct runs *runs)
 {
     pthread_mutex_lock(&runs->lock);
@@ -105,10 +112,8 @@ void runs_rollback(struct runs *runs)
         runs->touched = run->next_touched;
         run->is_touched = false;
         run->pending = run->committed;
-        if (!run->is_committed) {
-            ensure(map_remove(&runs->map, span_of(&run->key, sizeof(run->key))) == run);
-            free(run);
-        }
+        if (!run->is_committed)
+            remove_run(runs, run);
     }
     pthread_mutex_unlock(&runs->lock);
 }
@@ -128,8 +133,7 @@ void runs_drop_unused(struct runs *runs, int64_t before_us)
     }
     while ((run = dropped)) {
         dropped = run->next_touched;
-        ensure(map_remove(&runs->map, span_of(&run->key, sizeof(run->key))) == run);
-        free(run);
+        remove_run(runs, run);
     }
     pthread_mutex_unlock(&runs->lock);
 }

@@ -4,11 +4,13 @@
 /*
  * Runs: (agent, signal, spool) -> last sequence, in memory.
  *
- * The BATCH records of the journal say all that is needed, so a commit appends only: the table is loaded at the start from the
- * newest segment's snapshot and the records behind it, and it is written once, as the next segment's snapshot, at rotation.
+ * The BATCH records of the journal say all that is needed, so a commit appends only: the table is
+ * loaded at the start from the newest segment's snapshot and the records behind it, and it is
+ * written once, as the next segment's snapshot, at rotation.
  *
- * The writer owns the table. While it puts a group together it changes `pending`; a commit makes that `committed`, which is what
- * others see, and a failed one takes it back: nobody ever sees a sequence that is not on disk.
+ * The writer owns the table. While it puts a group together it changes `pending`; a commit makes
+ * that `committed`, which is what others see, and a failed one takes it back: nobody ever sees a
+ * sequence that is not on disk.
  *
  * Thread: the writer (or the start, before it); runs_get() and runs_list() any.
  */
@@ -53,7 +55,10 @@ struct run_key run_key_of(uint32_t agent, enum store_signal signal, const uint8_
 struct run *runs_find(struct runs *runs, const struct run_key *key);
 
 /* Sets the pending value; makes the run when there is none. Faults: no memory. */
-int runs_set(struct runs *runs, const struct run_key *key, const struct run_value *value, struct run **ret) MUST_USE;
+int runs_set(struct runs *runs,
+             const struct run_key *key,
+             const struct run_value *value,
+             struct run **ret) MUST_USE;
 
 void runs_commit(struct runs *runs);
 /* Runs that were new are gone: pointers to them are void. */
@@ -65,4 +70,8 @@ void runs_drop_unused(struct runs *runs, int64_t before_us);
 
 /* Outcomes: STORE_NOT_FOUND. */
 int runs_get(struct runs *runs, const struct run_key *key, struct store_run *ret) MUST_USE;
-int runs_list(struct runs *runs, uint32_t agent, struct arena *arena, struct store_run **ret, size_t *ret_n) MUST_USE;
+int runs_list(struct runs *runs,
+              uint32_t agent,
+              struct arena *arena,
+              struct store_run **ret,
+              size_t *ret_n) MUST_USE;

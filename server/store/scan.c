@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Reading rows. A scan takes some hundred places out of a head under its lock, then reads them from the journal in one short read
- * transaction for each segment among them: a transaction that stays open would keep LMDB from using pages again.
+ * Reading rows. A scan takes some hundred places out of a head under its lock, then reads them from
+ * the journal in one short read transaction for each segment among them: a transaction that stays
+ * open would keep LMDB from using pages again.
  *
- * Each row is checked by its own checksum before it is believed (format.h says why not by the chunk's).
+ * Each row is checked by its own checksum before it is believed (format.h says why not by the
+ * chunk's).
  */
 
 #include <errno.h>
@@ -37,32 +39,42 @@ static void reader_close(struct reader *reader)
     reader->chunk = 0;
 }
 
+static int reader_open(struct reader *reader, struct segment *segment)
+{
+    int rc;
+
+    ensure(segment && segment->env);
+    if (segment == reader->segment)
+        return 0;
+    reader_close(reader);
+    rc = mdb_txn_begin(segment->env, NULL, MDB_RDONLY, &reader->txn);
+    if (rc) {
+        reader->txn = NULL;
+        return fold(db_check(rc, "cannot begin to read the journal"));
+    }
+    reader->segment = segment;
+    return 0;
+}
+
 /* Goes to the row's chunk. Outcomes: STORE_NOT_FOUND (damage). */
 static int reader_go(struct reader *reader, const struct head_row *at)
 {
-    struct segment *segment = journal_segment(reader->journal, at->segment);
     struct format_chunk header;
     uint8_t name[8];
     MDB_val key = db_val(name, sizeof(name));
-    int rc = 0;
+    int rc, r = reader_open(reader, journal_segment(reader->journal, at->segment));
 
-    ensure(segment && segment->env);
-    if (segment != reader->segment) {
-        reader_close(reader);
-        rc = mdb_txn_begin(segment->env, NULL, MDB_RDONLY, &reader->txn);
-        if (rc) {
-            reader->txn = NULL;
-            return fold(db_check(rc, "cannot begin to read the journal"));
-        }
-        reader->segment = segment;
-    }
+    if (r)
+        return pass(r);
     if (reader->chunk == at->chunk)
         return 0;
     reader->chunk = 0;
     db_key_u64(name, at->chunk);
-    rc = mdb_get(reader->txn, segment->chunks, &key, &reader->data);
-    if (rc == MDB_NOTFOUND || db_is_damage(rc))
+    rc = mdb_get(reader->txn, reader->segment->chunks, &key, &reader->data);
+    if (rc == MDB_NOTFOUND || db_is_damage(rc)) {
+        reader_close(reader); /* the transaction may be of no more use */
         return STORE_NOT_FOUND;
+    }
     if (rc)
         return fold(db_check(rc, "cannot read the journal"));
     if (reader->data.mv_size < sizeof(header))
@@ -75,7 +87,8 @@ static int reader_go(struct reader *reader, const struct head_row *at)
 }
 
 /* The row's record when it is whole and the one that is meant, else NULL. */
-static const uint8_t *whole_row(const struct reader *reader, const struct head_row *at, struct format_row *row)
+static const uint8_t *
+whole_row(const struct reader *reader, const struct head_row *at, struct format_row *row)
 {
     const uint8_t *record = (const uint8_t *) reader->data.mv_data + at->offset;
     size_t len = reader->data.mv_size;
@@ -87,7 +100,8 @@ static const uint8_t *whole_row(const struct reader *reader, const struct head_r
         !format_row_fits(row) || row->head.agent != reader->scan->agent ||
         row->layout != reader->scan->layout || row->time_us != at->time_us)
         return NULL;
-    if (crc32c(0, record + FORMAT_CRC_FROM, row->head.n_bytes - FORMAT_CRC_FROM) != row->head.crc32c)
+    if (crc32c(0, record + FORMAT_CRC_FROM, row->head.n_bytes - FORMAT_CRC_FROM) !=
+        row->head.crc32c)
         return NULL;
     return record;
 }
@@ -133,7 +147,8 @@ static int read_row(struct reader *reader, const struct head_row *at, bool *ret_
         record = whole_row(reader, at, &row);
     if (!record) {
         scan->ret_damaged++;
-        log_peer(LOG_ERROR, "journal_row_damaged", LOG_U("chunk", at->chunk), LOG_U("offset", at->offset));
+        log_peer(LOG_ERROR, "journal_row_damaged", LOG_U("chunk", at->chunk),
+                 LOG_U("offset", at->offset));
         return 0;
     }
     copy_columns(reader, record, &row);
@@ -155,7 +170,8 @@ static size_t take_places(struct agent *agent,
     pthread_mutex_lock(&agent->lock);
     head = heads_find(&agent->heads, scan->layout);
     if (head) {
-        for (size_t i = head_seek(head, cursor, is_first); i < head->n_rows && n < SCAN_STRIDE; i++) {
+        for (size_t i = head_seek(head, cursor, is_first); i < head->n_rows && n < SCAN_STRIDE;
+             i++) {
             if (head->rows[i].time_us >= scan->to_us)
                 break;
             to[n++] = head->rows[i];

@@ -12,12 +12,9 @@
 #include "common/log/log.h"
 
 static const char *const table_names[STATE_N_TABLES] = {
-    [STATE_META] = "meta",
-    [STATE_CERTIFICATES] = "certificates",
-    [STATE_OPERATORS] = "operators",
-    [STATE_LABELS] = "labels",
-    [STATE_AGENTS] = "agents",
-    [STATE_DEFINITIONS] = "definitions",
+    [STATE_META] = "meta",           [STATE_CERTIFICATES] = "certificates",
+    [STATE_OPERATORS] = "operators", [STATE_LABELS] = "labels",
+    [STATE_AGENTS] = "agents",       [STATE_DEFINITIONS] = "definitions",
     [STATE_LAYOUTS] = "layouts",
 };
 
@@ -95,7 +92,8 @@ static int open_tables(struct state *state, struct store_why *ret_why)
     min_reader = get_u32(txn, state->tables[STATE_META], "min_reader");
     if (min_reader > STATE_FORMAT) {
         snprintf(ret_why->text, sizeof(ret_why->text),
-                 "the database has format %u, which asks for a program that knows format %u; this one knows %u: "
+                 "the database has format %u, which asks for a program that knows format %u; this "
+                 "one knows %u: "
                  "start the newer version again, or restore the backup that the upgrade made",
                  format, min_reader, STATE_FORMAT);
         return STORE_NEWER;

@@ -2,14 +2,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * State: the small, precious environment: format, agents, definitions, layouts, the registry's rows. Its writer commits all that
- * waits in one transaction.
+ * State: the small, precious environment: format, agents, definitions, layouts, the registry's
+ * rows. Its writer commits all that waits in one transaction.
  *
- * Who changes something hands in a job: apply() puts it into the transaction, finish() hears how the commit ended. An apply() that
- * says STORE_FULL or a fault gives up the whole transaction; another outcome is that job's own, and it has written nothing.
+ * Who changes something hands in a job: apply() puts it into the transaction, finish() hears how
+ * the commit ended. An apply() that says STORE_FULL or a fault gives up the whole transaction;
+ * another outcome is that job's own, and it has written nothing.
  *
- * Two ways in: state_queue() to the thread; state_run() waits for it, and where there is no thread (offline commands, before the
- * start, after the stop) does the work itself. LMDB's writer lock serialises both with other processes.
+ * Two ways in: state_queue() to the thread; state_run() waits for it, and where there is no thread
+ * (offline commands, before the start, after the stop) does the work itself. LMDB's writer lock
+ * serialises both with other processes.
  */
 
 #include <pthread.h>
@@ -18,8 +20,8 @@
 #include "server/store/store.h"
 
 #define STATE_MAP_BYTES (UINT64_C(4) << 30) /* sparse */
-#define STATE_FORMAT 1u                     /* what this version writes, and the newest min_reader it may read */
-#define STATE_TICK_US 10000000              /* agents are flushed this often */
+#define STATE_FORMAT 1u        /* written; also the newest min_reader that may be read */
+#define STATE_TICK_US 10000000 /* agents are flushed this often */
 
 enum state_table {
     STATE_META = STORE_TABLE_META,
@@ -35,7 +37,7 @@ enum state_table {
 struct state_job {
     struct state_job *next;
     int (*apply)(struct state_job *job, MDB_txn *txn);
-    void (*finish)(struct state_job *job, int r); /* may free the job; for state_run(): may be NULL */
+    void (*finish)(struct state_job *job, int r); /* may free the job; may be NULL */
     int r;
     bool is_waited_for, is_done; /* the state's */
 };
@@ -75,10 +77,18 @@ int state_run(struct state *state, struct state_job *job) MUST_USE;
 /* On the state thread itself, from on_tick. */
 int state_run_here(struct state *state, struct state_job *job) MUST_USE;
 
-int state_put(struct state *state, MDB_txn *txn, enum state_table table, struct span key, struct span value) MUST_USE;
+int state_put(struct state *state,
+              MDB_txn *txn,
+              enum state_table table,
+              struct span key,
+              struct span value) MUST_USE;
 
 /*
- * Rows from `prefix` on, while they begin with it, in key order; the spans live during the call. Returns false to stop.
+ * Rows from `prefix` on, while they begin with it, in key order; the spans live during the call.
+ * Returns false to stop.
  */
-int state_each(struct state *state, enum state_table table, struct span prefix,
-               bool (*fn)(void *ctx, struct span key, struct span value), void *ctx) MUST_USE;
+int state_each(struct state *state,
+               enum state_table table,
+               struct span prefix,
+               bool (*fn)(void *ctx, struct span key, struct span value),
+               void *ctx) MUST_USE;

@@ -27,8 +27,8 @@ static const struct {
     uint32_t magic;
     const char *name;
 } unfit_file_systems[] = {
-    { 0x00006969u, "NFS" },  { 0x0000517bu, "SMB" },    { 0xff534d42u, "CIFS" },
-    { 0xfe534d42u, "SMB2" }, { 0x01021997u, "9p" },     { 0x65735546u, "FUSE" },
+    { 0x00006969u, "NFS" },  { 0x0000517bu, "SMB" }, { 0xff534d42u, "CIFS" },
+    { 0xfe534d42u, "SMB2" }, { 0x01021997u, "9p" },  { 0x65735546u, "FUSE" },
 };
 
 static int look_at_file_system(const char *directory, struct store_why *ret_why)
@@ -39,14 +39,16 @@ static int look_at_file_system(const char *directory, struct store_why *ret_why)
         if (errno != ENOENT && errno != ENOTDIR)
             return fault(-errno, "cannot look at %s", directory);
         snprintf(ret_why->text, sizeof(ret_why->text),
-                 "there is no directory %.200s: make a database with 'sentinel-hub init'", directory);
+                 "there is no directory %.200s: make a database with 'sentinel-hub init'",
+                 directory);
         return STORE_NOT_FOUND;
     }
     for (size_t i = 0; i < sizeof(unfit_file_systems) / sizeof(unfit_file_systems[0]); i++) {
         if ((uint32_t) st.f_type == unfit_file_systems[i].magic) {
-            snprintf(ret_why->text, sizeof(ret_why->text),
-                     "%.200s lies on %s, which does not keep what it acknowledged: use a local disk",
-                     directory, unfit_file_systems[i].name);
+            snprintf(
+                ret_why->text, sizeof(ret_why->text),
+                "%.200s lies on %s, which does not keep what it acknowledged: use a local disk",
+                directory, unfit_file_systems[i].name);
             return STORE_UNFIT;
         }
     }
@@ -60,12 +62,12 @@ static int path_of(char to[static PATH_BYTES], const char *directory, const char
     return 0;
 }
 
-/* Held until the descriptor is closed, so also when the process is killed. Outcomes: STORE_LOCKED. */
+/* Held until the descriptor is closed, so also when the process is killed. Outcomes: STORE_LOCKED.
+ */
 static int take_lock(const char *directory, int *ret_fd)
 {
     char path[PATH_BYTES];
-    CLEANUP(fd_closep) int fd = -1;
-    int r = path_of(path, directory, "lock");
+    int fd, r = path_of(path, directory, "lock");
 
     if (r)
         return pass(r);
@@ -73,12 +75,11 @@ static int take_lock(const char *directory, int *ret_fd)
     if (fd < 0)
         return fault(-errno, "cannot open %s", path);
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        if (errno == EWOULDBLOCK)
-            return STORE_LOCKED;
-        return fault(-errno, "cannot lock %s", path);
+        r = errno == EWOULDBLOCK ? STORE_LOCKED : fault(-errno, "cannot lock %s", path);
+        close(fd);
+        return r;
     }
     *ret_fd = fd;
-    fd = -1;
     return 0;
 }
 
@@ -292,12 +293,18 @@ int store_agent_find(struct store *store, const char *id, uint32_t *ret_number)
     return agents_find(&store->agents, id, ret_number);
 }
 
-int store_agent_get(struct store *store, uint32_t number, struct arena *arena, struct store_agent *ret)
+int store_agent_get(struct store *store,
+                    uint32_t number,
+                    struct arena *arena,
+                    struct store_agent *ret)
 {
     return agents_tell(&store->agents, number, arena, ret);
 }
 
-int store_agent_list(struct store *store, struct arena *arena, uint32_t **ret_numbers, size_t *ret_n)
+int store_agent_list(struct store *store,
+                     struct arena *arena,
+                     uint32_t **ret_numbers,
+                     size_t *ret_n)
 {
     return pass(agents_list(&store->agents, arena, ret_numbers, ret_n));
 }
@@ -373,7 +380,8 @@ int store_submit(struct store *store, struct store_batch *batch)
 
 static void on_begun(struct store_batch *batch, int r, uint64_t run_last)
 {
-    /* What came to nothing needs no word: the batch that follows meets the gap, and the agent says hello again. */
+    /* What came to nothing needs no word: the batch that follows meets the gap, and the agent says
+     * hello again. */
     (void) r;
     (void) run_last;
     store_batch_free(batch);

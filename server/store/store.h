@@ -4,24 +4,30 @@
 /*
  * Store: what the hub holds, on disk, in LMDB. The only module that knows LMDB.
  *
- * The promise: once a batch's done() says STORE_OK it survives kill -9 of the hub and of the machine, once and only once.
+ * The promise: once a batch's done() says STORE_OK it survives kill -9 of the hub and of the
+ * machine, exactly once.
  *
  * Glossary:
- *   definition  (metric name, unit, kind, sorted attributes) without the agent; interned, hub-wide id
- *   layout      a set of definitions sampled together: their ids, ascending; interned, hub-wide id
+ *   definition  (metric name, unit, kind, sorted attributes), without the agent; hub-wide id
+ *   layout      a set of definitions sampled together: their ids, ascending; hub-wide id
  *   run         one spool id of one agent and signal: batches numbered 1, 2, 3 ... without gaps
  *   journal     admitted batches in commit order; segments, append-only
- *   head        where the rows of one agent and layout stand in the journal, in time order; in memory
- *   position    of a row in the journal: chunk number, then offset in the chunk; grows with commit order
+ *   head        where the rows of one agent and layout stand in the journal, in time order
+ *   position    of a row in the journal: chunk number, offset; grows with commit order
  *
- * The way of a batch: store_submit() queues it; the journal's writer takes all that is queued, checks sequences, appends them
- * in one transaction, commits with fdatasync, puts the rows into the heads and calls each done(). Readers scan heads and read
- * journal pages in short transactions. Seam for sealed blocks: store_scan() is the only way rows are read; positions are there
- * for "sealed up to".
+ * The way of a batch: store_submit() queues it; the journal's writer takes all that is queued,
+ * checks sequences, appends them in one transaction, commits with fdatasync, puts the rows into the
+ * heads and calls each done(). Readers scan heads and read journal pages in short transactions.
+ * Seam for sealed blocks: store_scan() is the only way rows are read; positions are there for
+ * "sealed up to".
  *
- * On disk: <directory>/lock, /state, /default/journal/<8 digits>; format.h, journal.h and agents.h draw what is inside.
- * Files:   whole.h, store.c the whole; see whole.h for the rest and for the order of the locks.
- * Thread:  any, unless a function says otherwise.
+ * On disk (all LMDB environments are directories, so that its files keep the names people know):
+ *   lock                        held with flock while a hub runs
+ *   state/                      small and precious; state.h, agents.h, catalog.h
+ *   default/journal/00000001/   a segment; journal.h, format.h
+ *
+ * Files:  whole.h names them all, and the order of the locks.
+ * Thread: any, unless a function says otherwise.
  * Start here: store_submit() is called from server/ingest.
  */
 
@@ -33,34 +39,35 @@
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
 #include "common/base/span.h"
+#include "server/store/store_catalog.h" /* agents, definitions, layouts */
 
 struct store;
 
 enum store_outcome {
     STORE_OK = 0,
     STORE_NOT_FOUND,
-    STORE_FULL,       /* disk or map at its limit; nothing was written; reads go on */
-    STORE_BUSY,       /* the writer's queue is at its limit; try again */
-    STORE_DUPLICATE,  /* at or below the run's last sequence: it is on disk already */
-    STORE_GAP,        /* above the run's next sequence; nothing was written */
-    STORE_STOPPED,    /* the store is closing or has failed; nothing was written */
-    STORE_LOCKED,     /* another process has this state directory */
-    STORE_NEWER,      /* the database was written by a newer version; ret_why names it */
-    STORE_UNFIT,      /* a file system that cannot keep the promise (NFS, CIFS, 9p, FUSE) */
-    STORE_TOO_MUCH,   /* a catalogue limit; nothing was interned */
+    STORE_FULL,      /* disk or map at its limit; nothing was written; reads go on */
+    STORE_BUSY,      /* the writer's queue is at its limit; try again */
+    STORE_DUPLICATE, /* at or below the run's last sequence: it is on disk already */
+    STORE_GAP,       /* above the run's next sequence; nothing was written */
+    STORE_STOPPED,   /* the store is closing or has failed; nothing was written */
+    STORE_LOCKED,    /* another process has this state directory */
+    STORE_NEWER,     /* the database was written by a newer version; ret_why names it */
+    STORE_UNFIT,     /* a file system that cannot keep the promise (NFS, CIFS, 9p, FUSE) */
+    STORE_TOO_MUCH,  /* a catalogue limit; nothing was interned */
 };
 
 struct store_options {
-    const char *directory;           /* <state>/db */
-    uint64_t segment_bytes;          /* a journal segment is rotated at this size; 1 GiB */
-    uint64_t queue_bytes;            /* what may wait for the writer */
-    uint32_t full_percent;           /* of the disk: above it nothing is written */
-    bool is_shared;                  /* an offline command beside a running hub: no flock, no writer threads, state only */
-    bool allow_any_filesystem;       /* tests */
-    /* Called once, on a writer thread, when the disk gives an error that is not "full": stop acknowledging. */
+    const char *directory;  /* <state>/db */
+    uint64_t segment_bytes; /* a journal segment is rotated at this size; 1 GiB */
+    uint64_t queue_bytes;   /* what may wait for the writer */
+    uint32_t full_percent;  /* of the disk: above it nothing is written */
+    bool is_shared;         /* an offline command beside a hub: no flock, no threads, state only */
+    bool allow_any_filesystem; /* tests */
+    /* On a writer thread. on_fatal: once, for a disk error that is not "full": acknowledge no more.
+     */
     void (*on_fatal)(void *ctx);
-    /* Called on a writer thread when "full" begins and ends. */
-    void (*on_full)(void *ctx, bool is_full);
+    void (*on_full)(void *ctx, bool is_full); /* "full" begins, ends */
     void *ctx;
 };
 
@@ -68,105 +75,21 @@ struct store_why {
     char text[384];
 };
 
-/* Makes an empty database in an existing directory. Outcomes: STORE_LOCKED. Faults: there is one already (-EEXIST). */
+/* Makes an empty database in a directory. Outcomes: STORE_LOCKED. Faults: there is one (-EEXIST).
+ */
 int store_create(const char *directory) MUST_USE;
 
 /*
  * Opens, replays the journal, starts the writers. Blocks.
  * Outcomes: STORE_NOT_FOUND, STORE_LOCKED, STORE_NEWER, STORE_UNFIT; ret_why has the remedy.
  */
-int store_open(struct store **ret, const struct store_options *options, struct store_why *ret_why) MUST_USE;
+int store_open(struct store **ret,
+               const struct store_options *options,
+               struct store_why *ret_why) MUST_USE;
 /* Takes nothing new, writes what is queued, calls every done(). Blocks. */
 void store_stop(struct store *store);
 struct store *store_close(struct store *store);
 DEFINE_CLEANUP(struct store *, store_close);
-
-/* ---- catalogue: agents ---- */
-
-struct store_agent {
-    uint32_t number;        /* hub-wide, never reused; 1 .. */
-    char id[64];
-    wall_us first_seen, last_seen, last_sample;
-    char version[64];
-    char address[64];
-    int64_t clock_offset_us;
-    uint32_t interval_ms;
-    uint32_t n_series;
-    uint64_t n_samples, n_skipped, n_lost;
-    const struct store_attribute *labels, *host; /* in the arena of the call that filled it */
-    size_t n_labels, n_host;
-};
-
-struct store_attribute {
-    const char *key;
-    const char *value;
-};
-
-/* Finds the agent's number or makes one (then a state commit is waited for: blocks). */
-int store_agent_intern(struct store *store, const char *id, uint32_t *ret_number) MUST_USE;
-/* Outcomes: STORE_NOT_FOUND. */
-int store_agent_find(struct store *store, const char *id, uint32_t *ret_number) MUST_USE;
-/* Outcomes: STORE_NOT_FOUND. Faults: arena exhausted. */
-int store_agent_get(struct store *store, uint32_t number, struct arena *arena, struct store_agent *ret) MUST_USE;
-/* Numbers of all agents in order of id; in the arena. */
-int store_agent_list(struct store *store, struct arena *arena, uint32_t **ret_numbers, size_t *ret_n) MUST_USE;
-
-/* What a hello says of the agent. Kept in memory at once and written to `state` soon (10 s, and at stop). */
-struct store_agent_hello {
-    const char *version, *address;
-    int64_t clock_offset_us;
-    uint32_t interval_ms;
-    const struct store_attribute *host;
-    size_t n_host;
-    wall_us now;
-};
-int store_agent_hello(struct store *store, uint32_t number, const struct store_agent_hello *hello) MUST_USE;
-void store_agent_seen(struct store *store, uint32_t number, wall_us now);
-/* Batches known to be lost by other means than store_run_begin(), which counts its own. */
-void store_agent_add_lost(struct store *store, uint32_t number, uint64_t n_batches);
-
-/* ---- catalogue: definitions and layouts ---- */
-
-enum store_kind { STORE_GAUGE = 1, STORE_COUNTER = 2 };
-
-struct store_definition {
-    uint32_t id;
-    const char *name, *unit;
-    enum store_kind kind;
-    const struct store_attribute *attributes; /* ascending by key */
-    size_t n_attributes;
-};
-
-struct store_layout {
-    uint32_t id;
-    uint32_t n_columns;
-    const uint32_t *definitions; /* ascending ids */
-};
-
-/* Lookups by id; the answer lives as long as the store. NULL when there is none. */
-const struct store_definition *store_definition_get(struct store *store, uint32_t id);
-const struct store_layout *store_layout_get(struct store *store, uint32_t id);
-/* Every definition of a metric; n written to `to` is at most max, the answer is how many there are. */
-size_t store_definitions_of(struct store *store, const char *metric, uint32_t *to, size_t max);
-
-/*
- * Interns definitions and layouts, new ones with one commit of `state` for all that wait. Answers at once (0, done() is not
- * called) when everything is known; else STORE_QUEUED, and done() comes on the state writer's thread.
- */
-#define STORE_QUEUED 100
-
-struct store_intern {
-    const struct store_definition *definitions; /* id ignored; attributes ascending by key, unique */
-    size_t n_definitions;
-    uint32_t *ret_ids;                          /* n_definitions of them, in the order asked */
-    void (*done)(struct store_intern *request, int r); /* 0, STORE_FULL, STORE_TOO_MUCH, STORE_STOPPED or a fault */
-    bool is_layout;         /* one layout instead of definitions */
-    const uint32_t *layout; /* ids of definitions, ascending, unique */
-    size_t n_layout;
-    uint32_t ret_layout;
-};
-/* Outcomes: STORE_QUEUED, STORE_STOPPED. The request, and what it points to, belongs to the store until done(). */
-int store_intern(struct store *store, struct store_intern *request) MUST_USE;
 
 /* ---- writing ---- */
 
@@ -179,36 +102,36 @@ struct store_row {
     int64_t time_us;
     uint32_t layout;
     uint32_t n_values;
-    const double *values;     /* n_values; any bits where absent */
-    const uint32_t *absent;   /* positions, ascending; NULL when n_absent is 0 */
+    const double *values;   /* any bits where absent */
+    const uint32_t *absent; /* positions, ascending; NULL when n_absent is 0 */
     uint32_t n_absent;
 };
 
 /*
- * A batch on its way. Made with store_batch_new(), filled with store_batch_add(), then given to store_submit(), which
- * owns it until done().
+ * A batch on its way. Made with store_batch_new(), filled with store_batch_add(), then given to
+ * store_submit(), which owns it until done().
  */
 struct store_batch {
     uint32_t agent;
     enum store_signal signal;
     uint8_t spool[STORE_SPOOL_BYTES];
-    uint64_t sequence;         /* of the batch; for a skip: the through_sequence */
-    uint32_t crc32c;           /* of the request as it came */
-    bool is_skip;              /* legal from any sequence at or above the next; no rows */
-    bool is_begin;             /* the store's: store_run_begin() */
+    uint64_t sequence; /* of the batch; for a skip: the through_sequence */
+    uint32_t crc32c;   /* of the request as it came */
+    bool is_skip;      /* legal from any sequence at or above the next; no rows */
+    bool is_begin;     /* the store's: store_run_begin() */
     uint32_t skip_reason;
     uint64_t skip_records;
-    uint64_t n_samples;        /* present values, counted by store_batch_add() */
+    uint64_t n_samples; /* present values, counted by store_batch_add() */
     wall_us received;
     /*
-     * On the writer's thread, after the commit: STORE_OK, STORE_DUPLICATE, STORE_GAP, STORE_FULL, STORE_STOPPED or a fault.
+     * On the writer's thread, after the commit: STORE_OK, _DUPLICATE, _GAP, _FULL or _STOPPED.
      * run_last is the run's last sequence on disk. The batch is the caller's again. Must not block.
      */
     void (*done)(struct store_batch *batch, int r, uint64_t run_last);
     void *ctx;
-    struct store_batch *next;  /* the store's */
-    size_t n_rows;             /* the store's */
-    size_t n_bytes, capacity;  /* of the payload behind; the store's */
+    struct store_batch *next; /* the store's */
+    size_t n_rows;            /* the store's */
+    size_t n_bytes, capacity; /* of the payload behind; the store's */
 };
 
 /* `payload_bytes`: the sum of store_row_bytes() of what will be added. Faults: no memory. */
@@ -217,20 +140,25 @@ struct store_batch *store_batch_free(struct store_batch *batch);
 DEFINE_CLEANUP(struct store_batch *, store_batch_free);
 size_t store_row_bytes(uint32_t n_values, uint32_t n_absent);
 /*
- * Appends a row; `order` (NULL: as it is) gives for each column of the layout the place in row->values, and absent places are
- * in row->values' order too.
+ * Appends a row; `order` (NULL: as it is) gives for each column of the layout the place in
+ * row->values, and absent places are in row->values' order too.
  */
 void store_batch_add(struct store_batch *batch, const struct store_row *row, const uint32_t *order);
 
-/* Outcomes: STORE_BUSY (the queue is at its limit), STORE_FULL, STORE_STOPPED; the batch stays the caller's then. */
+/* Outcomes: STORE_BUSY (the queue is full), STORE_FULL, STORE_STOPPED: it stays the caller's. */
 int store_submit(struct store *store, struct store_batch *batch) MUST_USE;
 /*
- * A hello whose run starts above what this store has of it (the hub was restored from a backup): what is submitted after this
- * may start at first_sequence. The gap goes on record in the journal and is counted as lost. Nothing happens where there is no
- * gap. crc32c_before: of the batch before the first, as the hello says. Outcomes: as store_submit().
+ * A hello whose run starts above what this store has of it (the hub was restored from a backup):
+ * what is submitted after this may start at first_sequence. The gap goes on record in the journal
+ * and is counted as lost. Nothing happens where there is no gap. crc32c_before: of the batch before
+ * the first, as the hello says. Outcomes: as store_submit().
  */
-int store_run_begin(struct store *store, uint32_t agent, enum store_signal signal,
-                    const uint8_t spool[STORE_SPOOL_BYTES], uint64_t first_sequence, uint32_t crc32c_before) MUST_USE;
+int store_run_begin(struct store *store,
+                    uint32_t agent,
+                    enum store_signal signal,
+                    const uint8_t spool[STORE_SPOOL_BYTES],
+                    uint64_t first_sequence,
+                    uint32_t crc32c_before) MUST_USE;
 
 struct store_run {
     uint32_t agent;
@@ -241,10 +169,17 @@ struct store_run {
     wall_us last_use;
 };
 /* As of the last commit. Outcomes: STORE_NOT_FOUND. */
-int store_run_get(struct store *store, uint32_t agent, enum store_signal signal, const uint8_t spool[STORE_SPOOL_BYTES],
+int store_run_get(struct store *store,
+                  uint32_t agent,
+                  enum store_signal signal,
+                  const uint8_t spool[STORE_SPOOL_BYTES],
                   struct store_run *ret) MUST_USE;
 /* In the arena, newest first. */
-int store_run_list(struct store *store, uint32_t agent, struct arena *arena, struct store_run **ret, size_t *ret_n) MUST_USE;
+int store_run_list(struct store *store,
+                   uint32_t agent,
+                   struct arena *arena,
+                   struct store_run **ret,
+                   size_t *ret_n) MUST_USE;
 
 /* ---- reading ---- */
 
@@ -254,19 +189,24 @@ struct store_span { /* of one agent and layout */
     uint64_t n_rows;
 };
 /* The layouts that an agent has rows of; in the arena. */
-int store_spans(struct store *store, uint32_t agent, struct arena *arena, struct store_span **ret, size_t *ret_n) MUST_USE;
+int store_spans(struct store *store,
+                uint32_t agent,
+                struct arena *arena,
+                struct store_span **ret,
+                size_t *ret_n) MUST_USE;
 
 struct store_scan {
     uint32_t agent;
     uint32_t layout;
-    int64_t from_us, to_us;   /* from inclusive, to exclusive */
-    const uint32_t *columns;  /* ascending positions in the layout */
+    int64_t from_us, to_us;  /* from inclusive, to exclusive */
+    const uint32_t *columns; /* ascending positions in the layout */
     size_t n_columns;
-    /* In time order; values[i] belongs to columns[i] where is_present[i]. Returns false to stop. */
+    /* In time order; values[i] is of columns[i] where is_present[i]. False: stop. Must not block.
+     */
     bool (*on_row)(void *ctx, int64_t time_us, const double *values, const bool *is_present);
     void *ctx;
-    uint64_t ret_rows;        /* rows read */
-    uint64_t ret_damaged;     /* rows passed over for a bad checksum */
+    uint64_t ret_rows;    /* rows read */
+    uint64_t ret_damaged; /* rows passed over for a bad checksum */
 };
 /* Blocks on page faults: on a reader thread only. */
 int store_scan(struct store *store, struct store_scan *scan) MUST_USE;
@@ -277,7 +217,12 @@ int store_scan(struct store *store, struct store_scan *scan) MUST_USE;
  * META: the store itself keeps `format` and `min_reader` there.
  * LABELS: key = agent id, NUL, label; value = text without NUL. store_agent_get() reads them.
  */
-enum store_table { STORE_TABLE_META = 1, STORE_TABLE_CERTIFICATES, STORE_TABLE_OPERATORS, STORE_TABLE_LABELS };
+enum store_table {
+    STORE_TABLE_META = 1,
+    STORE_TABLE_CERTIFICATES,
+    STORE_TABLE_OPERATORS,
+    STORE_TABLE_LABELS
+};
 
 struct store_write {
     enum store_table table;
@@ -287,11 +232,17 @@ struct store_write {
 /* One transaction, committed durably. Blocks. Outcomes: STORE_FULL. */
 int store_state_write(struct store *store, const struct store_write *writes, size_t n) MUST_USE;
 /* Copied into the arena. Outcomes: STORE_NOT_FOUND. */
-int store_state_get(struct store *store, enum store_table table, struct span key, struct arena *arena, struct span *ret) MUST_USE;
+int store_state_get(struct store *store,
+                    enum store_table table,
+                    struct span key,
+                    struct arena *arena,
+                    struct span *ret) MUST_USE;
 /* In key order, from one snapshot; spans are borrowed during the call. Returns false to stop. */
-int store_state_each(struct store *store, enum store_table table, bool (*fn)(void *ctx, struct span key, struct span value),
+int store_state_each(struct store *store,
+                     enum store_table table,
+                     bool (*fn)(void *ctx, struct span key, struct span value),
                      void *ctx) MUST_USE;
-/* Grows with every commit of `state`, also of another process. Cheap: reads no page that is not hot. */
+/* Grows with every commit of `state`, also of another process. Cheap: reads hot pages only. */
 uint64_t store_state_version(struct store *store);
 
 /* ---- status ---- */

@@ -36,7 +36,8 @@ static int write_apply(struct state_job *base, MDB_txn *txn)
         } else {
             MDB_val key = db_val_of(write->key);
 
-            r = db_check(mdb_del(txn, job->state->tables[table], &key, NULL), "cannot delete in the state");
+            r = db_check(mdb_del(txn, job->state->tables[table], &key, NULL),
+                         "cannot delete in the state");
             if (r == STORE_NOT_FOUND)
                 r = 0;
         }

@@ -4,16 +4,22 @@
 /*
  * The store as a whole: its parts, and the order of their locks.
  *
- *   db.[ch]       LMDB's environments and error codes          state.[ch]    the state environment and its writer
- *   format.h      chunks and records of the journal            agents.[ch]   who sends; counters; heads
- *   journal.[ch]  segments, appending                          catalog.[ch]  definitions and layouts
- *   replay.c      the start: journal -> runs, heads, counters  runs.[ch]     last sequences
- *   writer.[ch]   the queue; group.c one group commit          heads.[ch]    where rows stand
- *   batch.[ch]    batches on the calls' threads                scan.c        reading rows
  *   store.c       open, stop, close, status
+ *   db.[ch]       LMDB's environments and error codes
+ *   state.[ch]    the environment `state` and its writer; table.c: the registry's rows in it
+ *   agents.[ch]   who sends; counters and heads
+ *   catalog.[ch]  definitions and layouts
+ *   batch.[ch]    batches on the calls' threads
+ *   writer.[ch]   the queue to the journal; group.c: one group commit
+ *   journal.[ch]  segments, appending; format.h: chunks and records
+ *   runs.[ch]     last sequences
+ *   heads.[ch]    where rows stand
+ *   replay.c      the start: journal -> runs, heads, counters
+ *   scan.c        reading rows
  *
- * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's lock, runs.lock, writer.queue.lock,
- * state.queue.lock, disk.lock, writer.stats.lock. No callback to the caller is made with one of them held, but LMDB's own.
+ * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
+ * lock, runs.lock, writer.queue.lock, state.queue.lock, disk.lock, writer.stats.lock. No callback
+ * to the caller is made with one of them held, but LMDB's own.
  */
 
 #include <stdatomic.h>

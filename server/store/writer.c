@@ -17,7 +17,8 @@ int writer_submit(struct writer *writer, struct store_batch *batch)
     int r = 0;
 
     pthread_mutex_lock(&writer->queue.lock);
-    if (writer->queue.is_stopping || !writer->has_thread || atomic_load(&writer->store->has_failed)) {
+    if (writer->queue.is_stopping || !writer->has_thread ||
+        atomic_load(&writer->store->has_failed)) {
         r = STORE_STOPPED;
     } else if (writer->queue.n_bytes > 0 &&
                writer->queue.n_bytes + batch->n_bytes > writer->store->options.queue_bytes) {
@@ -87,7 +88,8 @@ static void set_full(struct writer *writer, bool is_full)
         options->on_full(options->ctx, is_full);
 }
 
-/* The mode changes before the answers go out: who hears "full" and tries again at once is refused at once. */
+/* The mode changes before the answers go out: who hears "full" and tries again at once is refused
+ * at once. */
 static void refuse_failed(struct writer *writer, struct store_batch *batches, int r)
 {
     if (r == STORE_FULL)

@@ -2,11 +2,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Writer: the queue to the journal and its one thread. It takes all that is queued, up to WRITER_GROUP_BYTES, for one commit, and
- * does not linger: while one fdatasync runs the next group gathers by itself.
+ * Writer: the queue to the journal and its one thread. It takes all that is queued, up to
+ * WRITER_GROUP_BYTES, for one commit, and does not linger: while one fdatasync runs the next group
+ * gathers by itself.
  *
- * Full: a commit that found no room, or a disk above full_percent, begins it. Then submissions are refused at once, except one
- * each second, which probes; the first that comes through ends it.
+ * Full: a commit that found no room, or a disk above full_percent, begins it. Then submissions are
+ * refused at once, except one each second, which probes; the first that comes through ends it.
  */
 
 #include <pthread.h>
@@ -52,9 +53,9 @@ int writer_submit(struct writer *writer, struct store_batch *batch) MUST_USE;
 
 struct group *group_new(void);
 struct group *group_free(struct group *group);
-/* Judges, appends, commits and shows a list of batches. STORE_FULL or a fault: nothing of it happened. */
+/* Judges, appends, commits, shows. STORE_FULL or a fault: nothing of it happened. */
 int group_commit(struct group *group, struct store *store, struct store_batch *batches) MUST_USE;
-/* Then calls each done(), in order. False: rows could not be shown for lack of memory; the store must fail. */
+/* Then calls each done(), in order. False: no memory to show all rows; the store must fail. */
 bool group_answer(struct group *group, struct store *store) MUST_USE;
 /* Answers all with one result; nothing is written. */
 void group_refuse(struct store *store, struct store_batch *batches, int r);

@@ -53,7 +53,7 @@ class RealAgent(unittest.TestCase):
         with fixture.Agent(hub, "outage", flags=("--config", str(config))) as agent:
             fixture.wait_until(lambda: json.loads(hub.ctl("agents", "list", "--json").stdout)["agents"], "the agent")
             hub.kill()
-            fixture.wait_until(lambda: "connection_lost" in agent.log or "stream_closed" in agent.log, "the agent to notice")
+            fixture.wait_until(lambda: "hub_stream_ended" in agent.log, "the agent to notice")
             hub.start()
             fixture.wait_until(lambda: json.loads(hub.ctl("agents", "show", "outage", "--json").stdout)["connected"], "the agent to come back")
             self.assertEqual(agent.stop(), 0)
@@ -108,7 +108,7 @@ class RealAgent(unittest.TestCase):
         agent = fixture.Agent(self.hub, "wrong-kind")
         agent.identity = self.hub.issue("operator", "not-an-agent")
         with agent:
-            fixture.wait_until(lambda: "ROLE_NOT_ALLOWED" in agent.log, "the reason")
+            fixture.wait_until(lambda: "ROLE_MISSING" in agent.log, "the reason")
 
     def test_the_agent_stays_small(self):
         with fixture.Agent(self.hub, "small") as agent:

@@ -109,17 +109,9 @@ class DrainReload(unittest.TestCase):
     def reissue(self, hub, certs):
         """Puts another certificate of the hub's own CA in place, as an operator with openssl would."""
         work = fixture.scratch()
-        extensions = work / "ext"
-        extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n"
-                              "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n")
-        fixture.run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", work / "raw.pem")
-        fixture.run("openssl", "pkcs8", "-topk8", "-nocrypt", "-in", work / "raw.pem", "-out", work / "key.pem")
-        fixture.run("openssl", "req", "-new", "-key", work / "key.pem", "-subj", "/CN=renewed", "-out", work / "csr.pem")
-        fixture.run("openssl", "x509", "-req", "-in", work / "csr.pem", "-CA", certs / "hubs-ca-cert.pem", "-CAkey",
-                    certs / "hubs-ca-key.pem", "-CAcreateserial", "-CAserial", work / "serial", "-days", "30", "-extfile", extensions,
-                    "-out", work / "cert.pem")
-        (certs / "server-key.pem").write_bytes((work / "key.pem").read_bytes())
-        (certs / "server-cert.pem").write_bytes((work / "cert.pem").read_bytes() + (certs / "hubs-ca-cert.pem").read_bytes())
+        fixture.sign(hub, "hubs", work, "renewed", days=30, usage="serverAuth,clientAuth")
+        for name in ("key", "cert"):
+            (certs / f"server-{name}.pem").write_bytes((work / f"client-{name}.pem").read_bytes())
 
 
 if __name__ == "__main__":

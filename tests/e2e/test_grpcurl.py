@@ -46,9 +46,10 @@ class Grpcurl(unittest.TestCase):
         self.assertIn("Symbol not found", self.hub.grpcurl("describe", "sentinel.Nothing", check=None).stderr)
 
     def test_list_agents(self):
-        answer = self.hub.ask("sentinel.query.v1.QueryService/ListAgents")
+        answer = self.hub.ask("sentinel.query.v1.QueryService/ListAgents", {"agents": {"pattern": "web-*"}})
         self.assertEqual([a["agentId"] for a in answer["agents"]], ["web-1"])
         self.assertEqual(answer["total"], 1)
+        self.assertNotIn("nextPageToken", answer)
 
     def test_get_agent_has_its_runs(self):
         answer = self.hub.ask("sentinel.query.v1.QueryService/GetAgent", {"agent_id": "web-1"})

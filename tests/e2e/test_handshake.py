@@ -49,12 +49,13 @@ class Handshake(unittest.TestCase):
         return directory
 
     def test_an_expired_certificate_fails_in_the_handshake(self):
-        expired = self.hub.issue("operator", "late", "--life", "-1h")
+        expired = self.mixed(self.hub.admin)
+        fixture.sign(self.hub, "agents", expired, "late", days=-1, usage="clientAuth")
         self.assertEqual(self.call(expired)["code"], "UNAVAILABLE")
 
     def test_no_certificate_is_unauthenticated_with_the_remedy(self):
         error = self.call(None)
-        self.assertEqual((error["code"], error["reason"]), ("UNAUTHENTICATED", "CERTIFICATE_REQUIRED"))
+        self.assertEqual((error["code"], error["reason"]), ("UNAUTHENTICATED", "CERTIFICATE_MISSING"))
         self.assertIn("certificate", error["message"])
 
     def test_no_certificate_is_enough_for_health(self):
@@ -65,7 +66,7 @@ class Handshake(unittest.TestCase):
     def test_an_agent_may_not_ask_and_an_operator_may_not_push(self):
         agent = self.hub.issue("agent", "curious")
         error = self.call(agent)
-        self.assertEqual((error["code"], error["reason"]), ("PERMISSION_DENIED", "ROLE_NOT_ALLOWED"))
+        self.assertEqual((error["code"], error["reason"]), ("PERMISSION_DENIED", "ROLE_MISSING"))
         stream = fixture.Stream(self.hub, self.hub.admin).hello(os.urandom(16))
         self.addCleanup(stream.close)
         self.assertEqual(stream.error()["code"], "PERMISSION_DENIED")

@@ -22,6 +22,11 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
+def crc_of(sent) -> int:
+    """The checksum of a batch as it was sent."""
+    return crc32c(fixture.stubs().telemetry.StreamMetricsRequest(batch=sent).SerializeToString())
+
+
 class StreamProtocol(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -81,9 +86,10 @@ class StreamProtocol(unittest.TestCase):
         identity, spool = self.agent("twin"), os.urandom(16)
         older = self.open(identity, spool)
         older.welcome()
-        older.send(batch=self.one(1, 1.0, True))
+        first = self.one(1, 1.0, True)
+        older.send(batch=first)
         older.ack(1)
-        newer = self.open(identity, spool, first=2)
+        newer = self.open(identity, spool, first=2, crc=crc_of(first))
         self.assertEqual(newer.welcome().resume_after_sequence, 1)
         error = older.error()
         self.assertEqual((error["code"], error["reason"]), ("ABORTED", "SPOOL_TAKEN_OVER"))
@@ -141,7 +147,6 @@ class StreamProtocol(unittest.TestCase):
         self.assertEqual((error["code"], error["reason"]), ("FAILED_PRECONDITION", "SPOOL_FORKED"))
 
     def test_another_checksum_of_the_last_batch_is_a_fork(self):
-        t = fixture.stubs().telemetry
         identity, spool = self.agent("checksum"), os.urandom(16)
         stream = self.open(identity, spool)
         stream.welcome()
@@ -149,7 +154,7 @@ class StreamProtocol(unittest.TestCase):
         stream.send(batch=first)
         stream.ack(1)
         stream.end()
-        good = crc32c(t.StreamMetricsRequest(batch=first).SerializeToString())
+        good = crc_of(first)
         stream = self.open(identity, spool, first=2, crc=good)
         self.assertEqual(stream.welcome().resume_after_sequence, 1)
         stream.end()
@@ -188,13 +193,14 @@ class StreamProtocol(unittest.TestCase):
             identity, spool = hub.issue("agent", "restored"), os.urandom(16)
             stream = fixture.Stream(hub, identity).hello(spool)
             stream.welcome()
-            stream.send(batch=self.one(1, 1.0, True))
+            first = self.one(1, 1.0, True)
+            stream.send(batch=first)
             stream.ack(1)
             stream.end()
         copy = hub.home / "copy"
         shutil.copytree(hub.state, copy)
         with hub:
-            stream = fixture.Stream(hub, identity).hello(spool, first=2, last=3)
+            stream = fixture.Stream(hub, identity).hello(spool, first=2, last=3, crc=crc_of(first))
             stream.welcome()
             stream.send(batch=self.one(2, 2.0, True))
             last = self.one(3, 3.0, False)
@@ -204,9 +210,7 @@ class StreamProtocol(unittest.TestCase):
         shutil.rmtree(hub.state)
         shutil.copytree(copy, hub.state)
         with hub:
-            t = fixture.stubs().telemetry
-            stream = fixture.Stream(hub, identity).hello(
-                spool, first=4, crc=crc32c(t.StreamMetricsRequest(batch=last).SerializeToString()))
+            stream = fixture.Stream(hub, identity).hello(spool, first=4, crc=crc_of(last))
             welcome = stream.welcome()
             self.assertEqual(welcome.resume_after_sequence, 3)
             self.assertEqual((welcome.lost_first_sequence, welcome.lost_last_sequence), (2, 3))
@@ -223,7 +227,7 @@ class StreamProtocol(unittest.TestCase):
         first = self.open(identity, os.urandom(16), fingerprint=t.Fingerprint(machine_id=b"a" * 32, dmi=b"b" * 32))
         first.welcome()
         error = self.open(identity, os.urandom(16), fingerprint=t.Fingerprint(machine_id=b"x" * 32, dmi=b"b" * 32)).error()
-        self.assertEqual((error["code"], error["reason"]), ("PERMISSION_DENIED", "AGENT_ID_CLONED"))
+        self.assertEqual((error["code"], error["reason"]), ("ABORTED", "AGENT_ID_CLONED"))
         first.send(batch=self.one(1, 1.0, True))
         first.ack(1)
 

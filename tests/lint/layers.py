@@ -90,7 +90,7 @@ def check(rel: str, text: str) -> list[str]:
             continue
         if to not in MAY_USE[here]:
             bad.append(f"{rel}: {here} may not use {to}")
-        elif not is_public(target, to):
+        elif not is_public(target, to) and not here.startswith(to + "/"):
             bad.append(f"{rel}: {target} is private to {to}")
     for target in re.findall(r"^#include <([^>]+)>", text, re.M):
         for pattern, allowed in FOREIGN.items():

@@ -60,7 +60,7 @@ def start(argv: list[str], **options) -> subprocess.Popen:
 
 def run(*argv, check: int | None = 0, stdin: str = "", env: dict | None = None, timeout: float = PATIENCE) -> subprocess.CompletedProcess:
     """Runs to the end; fails the story when the exit code is not `check` (None: any)."""
-    done = subprocess.run([str(a) for a in argv], input=stdin, capture_output=True, text=True, timeout=timeout,
+    done = subprocess.run([str(a) for a in argv], input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout,
                           env={**os.environ, **(env or {})})
     if check is not None and done.returncode != check:
         raise AssertionError(f"{' '.join(map(str, argv))}\nexit {done.returncode}, expected {check}\n{done.stdout}\n{done.stderr}")
@@ -189,7 +189,8 @@ class Hub:
 
     def ask(self, method: str, question: dict | None = None, **options) -> dict:
         """One unary call through grpcurl, as JSON."""
-        return json.loads(self.grpcurl(method, data=json.dumps(question or {}), **options).stdout)
+        return json.loads(self.grpcurl(method, data=json.dumps(question or {}), **options).stdout,
+                          parse_int=lambda text: -0.0 if text == "-0" else int(text))
 
     def ctl(self, *words, check: int | None = 0, identity: pathlib.Path | None = None):
         return run(program("sentinelctl"), "--hub", f"127.0.0.1:{self.port}", "--identity", identity or self.admin, *words,
@@ -206,6 +207,20 @@ class Hub:
         return grpc.secure_channel(f"127.0.0.1:{self.port}", grpc.ssl_channel_credentials(roots_pem, **pair),
                                    options=[("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1),
                                             ("grpc.max_metadata_size", 65536)])
+
+
+def sign(hub: Hub, ca: str, directory: pathlib.Path, name: str, days: int, usage: str):
+    """A key and certificate of the hub's own CA (agents or hubs) that the hub did not make, by openssl: client-*.pem in `directory`."""
+    work, certs = scratch(), hub.state / "certs"
+    (work / "ext").write_text(f"subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage={usage}\n"
+                              "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n")
+    run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", work / "raw.pem")
+    run("openssl", "pkcs8", "-topk8", "-nocrypt", "-in", work / "raw.pem", "-out", work / "key.pem")
+    run("openssl", "req", "-new", "-key", work / "key.pem", "-subj", f"/CN={name}", "-out", work / "csr.pem")
+    run("openssl", "x509", "-req", "-in", work / "csr.pem", "-CA", certs / f"{ca}-ca-cert.pem", "-CAkey", certs / f"{ca}-ca-key.pem",
+        "-CAcreateserial", "-CAserial", work / "serial", "-days", days, "-extfile", work / "ext", "-out", work / "cert.pem")
+    (directory / "client-key.pem").write_bytes((work / "key.pem").read_bytes())
+    (directory / "client-cert.pem").write_bytes((work / "cert.pem").read_bytes() + (certs / f"{ca}-ca-cert.pem").read_bytes())
 
 
 class Agent:

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * One call. Tags: `start` brings the server's initial metadata, `status` the end, `read` and `write` one message each.
- * The status is handed on when no read is outstanding: core's threads may overtake each other, and the last message comes
- * before the end.
+ * One call. Tags: `start` brings the server's initial metadata, `status` the end, `read` and
+ * `write` one message each. The status is handed on when no read is outstanding: core's threads may
+ * overtake each other, and the last message comes before the end.
  */
 
 #include <errno.h>
@@ -60,10 +60,8 @@ static void release(struct rpc_client_call *call)
     free(call);
 }
 
-static void start(struct rpc_client_call *call,
-                  const grpc_op *ops,
-                  size_t n_ops,
-                  struct client_tag *tag)
+static void
+start(struct rpc_client_call *call, const grpc_op *ops, size_t n_ops, struct client_tag *tag)
 {
     call->refs++;
     client_start(call->core, ops, n_ops, tag);

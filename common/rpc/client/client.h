@@ -8,7 +8,8 @@
  * on the loop's thread. A channel is one connection (its own, never shared with another channel).
  *
  * Reading is pulled and writing is a bounded queue, as in rpc/server. Life of a call: [on_message | on_writable]* ->
- * on_closed, which is the last one; the call is freed by rpc_client_call_unref() at any time, before or after.
+ * on_closed, which is the last one; the call is freed by rpc_client_call_unref() at any time, before or after. What the server
+ * sent is read before on_closed comes: who does not want it cancels.
  *
  * Thread: the loop's, for everything.
  */
@@ -62,13 +63,14 @@ struct rpc_client_call_options {
 int rpc_client_call_new(struct rpc_client_call **ret, struct rpc_channel *channel,
                         const struct rpc_client_call_options *options) MUST_USE;
 void *rpc_client_call_ctx(const struct rpc_client_call *call);
-/* The peer's address once connected, else empty. */
+/* The peer's address once it has answered (its headers came), else empty. */
 const char *rpc_client_call_peer(const struct rpc_client_call *call);
 
 /* Asks for one message; fine while one is asked for already. */
 void rpc_client_call_read(struct rpc_client_call *call);
 /* Queues a copy. Outcomes: RPC_QUEUE_FULL (nothing was queued; on_writable comes), RPC_CLOSED. */
 int rpc_client_call_send(struct rpc_client_call *call, struct span message) MUST_USE;
+/* Bytes that wait in the send queue, with those being written. */
 size_t rpc_client_call_queued(const struct rpc_client_call *call);
 /* No more messages from us, after what is queued. */
 void rpc_client_call_half_close(struct rpc_client_call *call);
@@ -80,7 +82,7 @@ DEFINE_CLEANUP(struct rpc_client_call *, rpc_client_call_unref);
 
 /*
  * One unary call, running the loop until it is answered. Response, message and details are copied into the arena.
- * Returns 0 with ret_status filled (its code tells), or a fault.
+ * Returns 0 with ret_status filled (its code tells), or a fault. Fine inside a callback of the loop.
  */
 int rpc_client_unary(struct rpc_channel *channel, const char *path, struct span request, int64_t timeout_us,
                      struct arena *arena, struct span *ret_response, struct rpc_status *ret_status) MUST_USE;

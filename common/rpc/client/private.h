@@ -2,7 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The parts of rpc/client: queue.c brings core's events to the loop, call.c is one call. Private to this directory.
+ * The parts of rpc/client: queue.c brings core's events to the loop, call.c is one call. Private to
+ * this directory.
  */
 
 #include <pthread.h>
@@ -45,6 +46,8 @@ struct rpc_channel {
 };
 
 /* Makes a tag ready; `queue` is where it comes back. */
-void client_tag_init(struct client_tag *tag, struct rpc_queue *queue, void (*fn)(struct client_tag *tag, bool ok));
+void client_tag_init(struct client_tag *tag,
+                     struct rpc_queue *queue,
+                     void (*fn)(struct client_tag *tag, bool ok));
 /* Starts operations; the tag comes back exactly once. */
 void client_start(grpc_call *call, const grpc_op *ops, size_t n_ops, struct client_tag *tag);

@@ -8,8 +8,8 @@
 #include "common/rpc/client/private.h"
 
 #define DEFAULT_CONNECT_TIMEOUT_US (20 * INT64_C(1000000))
-#define DEFAULT_MAX_MESSAGE_BYTES  (64u << 20)
-#define DEFAULT_SEND_QUEUE_BYTES   (1u << 20)
+#define DEFAULT_MAX_MESSAGE_BYTES (64u << 20)
+#define DEFAULT_SEND_QUEUE_BYTES (1u << 20)
 
 /* ---- tags ---- */
 
@@ -22,7 +22,8 @@ static void on_done(grpc_completion_queue_functor *functor, int ok)
     tag->ok = ok != 0;
     tag->next = NULL;
     /*
-     * All under the lock: once the loop sees the tag it may free it, and the queue with the last one.
+     * All under the lock: once the loop sees the tag it may free it, and the queue with the last
+     * one.
      */
     pthread_mutex_lock(&queue->shared.lock);
     *queue->shared.end = tag;

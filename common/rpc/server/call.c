@@ -119,10 +119,13 @@ struct rpc_call *rpc_call_unref(struct rpc_call *call)
 /* Last step of each event: gives core's call back when nothing is left. */
 static void settle(struct rpc_call *call)
 {
+    struct worker *worker = call->worker;
+
     if (!call->is_closed || call->n_outstanding)
         return;
     grpc_call_unref(take(call->core));
     list_remove(&call->node);
+    worker_check_end(worker);
     (void) rpc_call_unref(call);
 }
 
@@ -185,8 +188,8 @@ static void write_next(struct rpc_call *call)
         ops[n_ops++] = (grpc_op){
             .op = GRPC_OP_SEND_MESSAGE,
             /*
-             * With the hint core waits for more before it writes, so only when there is more. It would also hold back the
-             * metadata, and this batch with it, for ever.
+             * With the hint core waits for more before it writes, so only when there is more. It
+             * would also hold back the metadata, and this batch with it, for ever.
              */
             .flags = call->outbox.n_waiting && call->is_started ? GRPC_WRITE_BUFFER_HINT : 0,
             .data.send_message.send_message = carrier,
@@ -258,7 +261,8 @@ static void on_read(struct tag *tag, bool ok)
         rpc_message_close(buffer, &joined);
     } else {
         call->is_read_over = true;
-        /* A cancelled call ends its messages too, and that must not look like the peer's own end. */
+        /* A cancelled call ends its messages too, and that must not look like the peer's own end.
+         */
         if (ok && is_open(call) && call->handler->on_half_close &&
             !grpc_call_failed_before_recv_message(call->core))
             call->handler->on_half_close(call);
@@ -405,7 +409,11 @@ static void on_request(struct tag *tag, bool ok)
     struct rpc_call *call;
 
     if (!ok) { /* the server is shutting down */
+        struct worker *worker = slot->worker;
+
         slot_free(slot);
+        worker->thread.n_slots--;
+        worker_check_end(worker);
         return;
     }
     call = call_new(slot);
@@ -431,6 +439,7 @@ int call_arm(struct worker *worker, unsigned n)
         slot->worker = worker;
         grpc_call_details_init(&slot->details);
         grpc_metadata_array_init(&slot->headers);
+        worker->thread.n_slots++;
         slot_arm(slot);
     }
     return 0;

@@ -2,10 +2,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The parts of rpc/server: server.c starts and stops, worker.c is the thread around a completion queue, call.c is one call.
- * Private to this directory.
+ * The parts of rpc/server: server.c starts and stops, worker.c is the thread around a completion
+ * queue, call.c is one call. Private to this directory.
  *
- * Memory: a worker outlives its thread as long as a call of it is referenced, so a late rpc_call_post() finds it.
+ * Memory: a worker outlives its thread as long as a call of it is referenced, so a late
+ * rpc_call_post() finds it.
  */
 
 #include <pthread.h>
@@ -21,7 +22,14 @@ struct tag {
 };
 
 enum { N_COUNTERS = 6 };
-enum counter { CALLS_OPENED, CALLS_CLOSED, MESSAGES_RECEIVED, MESSAGES_SENT, BYTES_RECEIVED, BYTES_SENT };
+enum counter {
+    CALLS_OPENED,
+    CALLS_CLOSED,
+    MESSAGES_RECEIVED,
+    MESSAGES_SENT,
+    BYTES_RECEIVED,
+    BYTES_SENT
+};
 
 struct worker {
     atomic_uint refs; /* the server, each call, each post while it is being handed over */
@@ -29,18 +37,21 @@ struct worker {
     void *ctx;
     struct {
         pthread_t id;
-        bool is_running; /* set by worker_start() */
+        bool is_running;           /* set by worker_start() */
         struct rpc_server *server; /* outlives the thread */
         struct list calls;         /* not yet closed, or with operations outstanding */
+        unsigned n_slots;          /* armed: core will hand each back, with a call or without */
+        bool is_finishing;         /* core's server has shut down */
         struct rpc_call *unflushed;
         grpc_byte_buffer *outgoing; /* carries one message at a time into core */
     } thread;
     grpc_completion_queue *queue;
-    /* An empty batch on a call that never leaves this machine is the way to put an event on a queue. */
+    /* An empty batch on a call that never leaves this machine is the way to put an event on a
+     * queue. */
     grpc_channel *lame_channel;
     grpc_call *waker;
     struct tag wake_tag;
-    struct rpc_post drain_post;
+    struct rpc_post drain_post, finish_post;
     struct {
         _Atomic(struct rpc_post *) posts; /* newest first; POSTS_CLOSED once the thread is gone */
         pthread_mutex_t lock;             /* recursive: a post that runs late may post again */
@@ -71,9 +82,13 @@ struct worker *worker_unref(struct worker *worker);
 int worker_start(struct worker *worker) MUST_USE;
 /* Works off the queue until it is shut down and empty, on the calling thread. */
 void worker_run(struct worker *worker);
-/* When core's server has shut down: the thread works off what is queued and ends. */
-void worker_shut(struct worker *worker);
-/* After the thread: what was posted meanwhile runs here, and late posts where they are posted. Gives core's objects back. */
+/* When core's server has shut down: the thread ends once its calls and slots came back. Thread:
+ * any. */
+void worker_finish(struct worker *worker);
+/* On the thread, after a call or a slot was given back. */
+void worker_check_end(struct worker *worker);
+/* After the thread: what was posted meanwhile runs here, and late posts where they are posted.
+ * Gives core's objects back. */
 void worker_close(struct worker *worker);
 void worker_post(struct worker *worker, struct rpc_post *post);
 bool worker_is_mine(const struct worker *worker);

@@ -9,7 +9,8 @@
 #include "common/base/fault.h"
 #include "common/rpc/server/private.h"
 
-/* Slots that wait for calls, on each queue: as many may arrive in one breath without waiting for a thread. */
+/* Slots that wait for calls, on each queue: as many may arrive in one breath without waiting for a
+ * thread. */
 #define SLOTS_PER_WORKER 128
 
 /* ---- start ---- */
@@ -65,9 +66,8 @@ static void on_shutdown(struct tag *tag, bool ok)
     struct rpc_server *server = container_of(tag, struct rpc_server, shutdown_tag);
 
     (void) ok;
-    /* Every call was given back, so nothing is outstanding but wake-ups. */
     for (unsigned i = 0; i < server->options.n_threads; i++)
-        worker_shut(server->workers[i]);
+        worker_finish(server->workers[i]);
     pthread_mutex_lock(&server->shared.lock);
     server->shared.is_shut_down = true;
     pthread_cond_broadcast(&server->shared.has_shut_down);
@@ -132,8 +132,7 @@ void rpc_server_stop(struct rpc_server *server)
     /* Core shuts down only what runs. */
     if (!server->is_started)
         grpc_server_start(server->core);
-    grpc_server_shutdown_and_notify(server->core, server->workers[0]->queue,
-                                    &server->shutdown_tag);
+    grpc_server_shutdown_and_notify(server->core, server->workers[0]->queue, &server->shutdown_tag);
     for (unsigned i = 0; i < server->options.n_threads; i++) {
         server->workers[i]->drain_post.fn = drain_worker;
         worker_post(server->workers[i], &server->workers[i]->drain_post);
@@ -179,7 +178,7 @@ void rpc_server_join(struct rpc_server *server, int64_t patience_us)
     rpc_server_stop(server);
     if (!server->workers[0]->thread.is_running || !await_shutdown(server, patience_us))
         grpc_server_cancel_all_calls(server->core);
-    /* on_shutdown() shuts the queues, so each thread ends by itself. */
+    /* Each thread ends by itself, see worker_check_end(). */
     for (unsigned i = 0; i < n; i++) {
         if (server->workers[i]->thread.is_running)
             pthread_join(server->workers[i]->thread.id, NULL);
@@ -224,8 +223,8 @@ struct rpc_server_stats rpc_server_stats(const struct rpc_server *server)
 
     for (unsigned i = 0; i < server->options.n_threads; i++)
         for (int k = 0; k < N_COUNTERS; k++)
-            sums[k] += atomic_load_explicit(&server->workers[i]->shared.counters[k],
-                                            memory_order_relaxed);
+            sums[k] +=
+                atomic_load_explicit(&server->workers[i]->shared.counters[k], memory_order_relaxed);
     return (struct rpc_server_stats){
         .calls_opened = sums[CALLS_OPENED],
         .calls_closed = sums[CALLS_CLOSED],

@@ -59,14 +59,14 @@ struct rpc_server_options {
     void *ctx;
 };
 
-/* Listens at once; calls arrive after rpc_server_start(). Outcomes: RPC_IN_USE. */
+/* Listens at once; calls arrive after rpc_server_start(). `address` is copied. Outcomes: RPC_IN_USE. */
 int rpc_server_new(struct rpc_server **ret, const struct rpc_server_options *options) MUST_USE;
 int rpc_server_start(struct rpc_server *server) MUST_USE;
 uint16_t rpc_server_port(const struct rpc_server *server);
 
 /*
  * Stop: no new connections or calls (GOAWAY), on_drain on every open call. Does not block. Thread: any, once.
- * Join: waits for the calls; after `patience_us` cancels what is left. Blocks. Then the threads are gone.
+ * Join: waits for the calls and connections; after `patience_us` cancels what is left. Blocks. Then the threads are gone.
  */
 void rpc_server_stop(struct rpc_server *server);
 void rpc_server_join(struct rpc_server *server, int64_t patience_us);
@@ -93,6 +93,7 @@ struct span rpc_call_peer_certificate(const struct rpc_call *call);
 /* The first value of a request header (lower-case key), or an empty span. Lives as long as the call. */
 struct span rpc_call_header(const struct rpc_call *call, const char *key);
 mono_us rpc_call_deadline(const struct rpc_call *call); /* INT64_MAX: none */
+/* Whether sends can still be queued: not over, not finished, not broken. */
 bool rpc_call_is_open(const struct rpc_call *call);
 unsigned rpc_call_worker(const struct rpc_call *call);  /* 0 .. n_threads - 1 */
 
@@ -101,16 +102,22 @@ void rpc_call_read(struct rpc_call *call);
 
 /* Queues a copy. Outcomes: RPC_QUEUE_FULL (nothing was queued; on_writable comes), RPC_CLOSED. */
 int rpc_call_send(struct rpc_call *call, struct span message) MUST_USE;
-/* Bytes that wait in the send queue. */
+/* Bytes that wait in the send queue, with those being written. */
 size_t rpc_call_queued(const struct rpc_call *call);
 
-/* Ends the call after what is queued. Everything in `status` is copied. Later sends and finishes do nothing. */
+/*
+ * Ends the call after what is queued. Everything in `status` is copied. Later sends and finishes do nothing, and no callback
+ * but on_closed comes.
+ */
 void rpc_call_finish(struct rpc_call *call, const struct rpc_status *status);
 
 /*
  * From any thread: runs fn on the call's thread, once, in the order of posts from one thread. Runs even when the call is closed
  * by then: fn asks rpc_call_is_open(). The poster holds a reference until fn has run. `post` lies in the caller's
  * object and must not be posted again before fn runs. Does not block.
+ *
+ * Once the server's threads are gone (rpc_server_join() has returned) fn runs in the poster's thread, one at a time, with the
+ * call closed.
  */
 struct rpc_post {
     struct rpc_post *next; /* the server's */

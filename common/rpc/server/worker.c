@@ -95,8 +95,7 @@ void worker_close(struct worker *worker)
 {
     ensure(list_is_empty(&worker->thread.calls) && !worker->thread.unflushed);
     pthread_mutex_lock(&worker->shared.lock);
-    run_posts(
-        atomic_exchange_explicit(&worker->shared.posts, POSTS_CLOSED, memory_order_acq_rel));
+    run_posts(atomic_exchange_explicit(&worker->shared.posts, POSTS_CLOSED, memory_order_acq_rel));
     pthread_mutex_unlock(&worker->shared.lock);
     release_core(worker);
 }
@@ -115,8 +114,8 @@ void worker_run(struct worker *worker)
 
     current_worker = worker;
     for (;;) {
-        grpc_event event = grpc_completion_queue_next(
-            worker->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        grpc_event event =
+            grpc_completion_queue_next(worker->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
         struct tag *tag = event.tag;
 
         if (event.type == GRPC_QUEUE_SHUTDOWN)
@@ -149,12 +148,33 @@ int worker_start(struct worker *worker)
     return r ? fault(-r, "no thread for calls") : 0;
 }
 
-void worker_shut(struct worker *worker)
+void worker_check_end(struct worker *worker)
 {
+    /*
+     * Core's server has shut down when the connections are gone, and that can be before their calls
+     * came back. A queue that is shut takes no operation, and while a call is open its handler may
+     * start one.
+     */
+    if (!worker->thread.is_finishing || worker->thread.n_slots ||
+        !list_is_empty(&worker->thread.calls) || worker->shared.is_queue_shut)
+        return;
     pthread_mutex_lock(&worker->shared.lock);
     worker->shared.is_queue_shut = true;
     grpc_completion_queue_shutdown(worker->queue);
     pthread_mutex_unlock(&worker->shared.lock);
+}
+
+static void on_finish(struct rpc_post *post)
+{
+    struct worker *worker = container_of(post, struct worker, finish_post);
+
+    worker->thread.is_finishing = true;
+    worker_check_end(worker);
+}
+
+void worker_finish(struct worker *worker)
+{
+    worker_post(worker, &worker->finish_post);
 }
 
 /* ---- life ---- */
@@ -173,6 +193,7 @@ struct worker *worker_new(struct rpc_server *server, unsigned index)
     list_init(&worker->thread.calls);
     worker->thread.outgoing = grpc_raw_byte_buffer_create(NULL, 0);
     worker->wake_tag.fn = on_wake;
+    worker->finish_post.fn = on_finish;
     pthread_mutexattr_init(&recursive);
     pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&worker->shared.lock, &recursive);

@@ -419,7 +419,7 @@ END_TEST
 
 /* ---- posts ---- */
 
-#define N_POSTS   100000
+#define N_POSTS 100000
 #define N_POSTERS 2
 
 struct numbered {

@@ -198,8 +198,7 @@ static const struct {
         .on_half_close = hang_half_close,
         .on_drain = on_drain,
         .on_closed = on_closed } },
-    { "/t/Keep",
-      { .on_open = keep_open, .on_message = ignore_message, .on_closed = on_closed } },
+    { "/t/Keep", { .on_open = keep_open, .on_message = ignore_message, .on_closed = on_closed } },
 };
 
 static const struct rpc_handler *route(void *ctx, const char *path, const void **ret_method)
@@ -233,9 +232,8 @@ struct rpc_server_options rig_server_options(struct rig *rig, const struct rig_o
     };
 }
 
-struct rpc_channel *rig_channel(struct rig *rig,
-                                struct rpc_credentials *credentials,
-                                const char *server_name)
+struct rpc_channel *
+rig_channel(struct rig *rig, struct rpc_credentials *credentials, const char *server_name)
 {
     struct rpc_channel *channel;
 
@@ -397,9 +395,8 @@ void identity_deinit(struct identity *identity)
     buf_deinit(&identity->key_pem);
 }
 
-struct rpc_credentials *make_credentials(bool is_server,
-                                         const struct authority *trusted,
-                                         const struct identity *identity)
+struct rpc_credentials *
+make_credentials(bool is_server, const struct authority *trusted, const struct identity *identity)
 {
     struct rpc_credentials_options options = {
         .is_server = is_server,

@@ -137,7 +137,8 @@ START_TEST(plaintext_client_gets_nothing_from_a_tls_server)
 }
 END_TEST
 
-/* The server moves to another authority: who trusts only the old one cannot come any more, who is connected stays. */
+/* The server moves to another authority: who trusts only the old one cannot come any more, who is
+ * connected stays. */
 START_TEST(replaced_credentials_serve_new_connections_only)
 {
     struct rpc_credentials *credentials = make_credentials(false, &ours, &agent);
@@ -225,8 +226,7 @@ START_TEST(bad_material_is_refused_and_changes_nothing)
     ck_assert_int_eq(rpc_credentials_new(&credentials, &options), RPC_BAD_MATERIAL);
     ck_assert_ptr_null(credentials);
     ck_assert_int_eq(rpc_credentials_replace(hub_credentials, buf_span(&foreign.pem),
-                                             buf_span(&hub.chain_pem),
-                                             buf_span(&next_hub.key_pem)),
+                                             buf_span(&hub.chain_pem), buf_span(&next_hub.key_pem)),
                      RPC_BAD_MATERIAL);
 
     credentials = make_credentials(false, &ours, &agent);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -54,9 +55,12 @@ static struct store *open_store(void)
 {
     struct store *opened = NULL;
     struct store_why store_why;
-    const struct store_options options = { .directory = at("db"), .segment_bytes = 1 << 20,
-                                           .queue_bytes = 1 << 20, .full_percent = 100,
-                                           .is_shared = true, .allow_any_filesystem = true };
+    const struct store_options options = { .directory = at("db"),
+                                           .segment_bytes = 1 << 20,
+                                           .queue_bytes = 1 << 20,
+                                           .full_percent = 100,
+                                           .is_shared = true,
+                                           .allow_any_filesystem = true };
 
     ck_assert_int_eq(store_open(&opened, &options, &store_why), 0);
     return opened;
@@ -82,8 +86,10 @@ static void teardown(void)
 static void create(void)
 {
     static const char *const names[] = { "hub.example.org", "192.0.2.7", NULL };
-    const struct pki_init init = { .state_directory = state, .names = names,
-                                   .organisation = "Example", .trust_domain = "example.org" };
+    const struct pki_init init = { .state_directory = state,
+                                   .names = names,
+                                   .organisation = "Example",
+                                   .trust_domain = "example.org" };
 
     why.text[0] = 0;
     int r = pki_create(store, &init, &why);
@@ -286,6 +292,23 @@ START_TEST(issue_refuses_a_directory_that_holds_an_identity)
 }
 END_TEST
 
+START_TEST(issue_registers_nothing_for_a_directory_that_others_may_read)
+{
+    create();
+    struct pki *pki = open_pki();
+    const struct pki_issue issue = agent("web-1", "out");
+    uint64_t before = pki_generation(pki);
+
+    ck_assert_int_eq(mkdir(at("out"), 0755), 0);
+    ck_assert_int_eq(chmod(at("out"), 0755), 0);
+    ck_assert_int_eq(pki_issue_identity(pki, &issue, &why), PKI_BAD);
+    ck_assert_ptr_nonnull(strstr(why.text, "chmod 700"));
+    ck_assert_int_eq(pki_refresh(pki), 0);
+    ck_assert_uint_eq(pki_generation(pki), before);
+    pki_close(pki);
+}
+END_TEST
+
 START_TEST(names_follow_the_rule)
 {
     static const char *const good[] = { "a", "web-1", "0.example.org", "a-" };
@@ -336,28 +359,59 @@ START_TEST(an_expired_one_is_known_as_expired)
 }
 END_TEST
 
-START_TEST(another_process_issues_and_refresh_sees_it)
+/* LMDB forbids a database opened twice in one process, so the offline command is another one. */
+static void issue_in_another_process(const struct pki_issue *issue)
+{
+    int status = -1;
+    pid_t child = fork();
+
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        struct store *other_store = open_store();
+        struct pki *offline = NULL;
+        int r = pki_open(&offline, other_store, state, &why);
+
+        if (r == 0)
+            r = pki_issue_identity(offline, issue, &why);
+        pki_close(offline);
+        store_close(other_store);
+        _exit(r ? 1 : 0);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+}
+
+START_TEST(what_another_process_issues_is_known_at_once)
 {
     create();
     struct pki *running = open_pki();
-    struct store *other_store = open_store();
-    struct pki *offline = NULL;
     struct tls_identity files = { 0 };
     struct pki_identity identity;
     const struct pki_issue issue = agent("web-2", "out/web-2");
-
-    ck_assert_int_eq(pki_open(&offline, other_store, state, &why), 0);
     uint64_t before = pki_generation(running);
-    ck_assert_int_eq(pki_issue_identity(offline, &issue, &why), 0);
+
+    issue_in_another_process(&issue);
     load(at("out/web-2"), &files);
     struct tls_facts facts = facts_of(buf_span(&files.chain_pem));
-    ck_assert_int_eq(pki_recheck(running, facts.sha256, clock_wall(), &identity), PKI_UNKNOWN);
+    ck_assert_uint_eq(pki_generation(running), before);
+    ck_assert_int_eq(pki_recheck(running, facts.sha256, clock_wall(), &identity), 0);
+    ck_assert_uint_eq(pki_generation(running), before + 1);
+    ck_assert_str_eq(identity.name, "web-2");
+    tls_identity_deinit(&files);
+    pki_close(running);
+}
+END_TEST
+
+START_TEST(refresh_sees_what_another_process_changed)
+{
+    create();
+    struct pki *running = open_pki();
+    const struct pki_issue issue = agent("web-9", "out/web-9");
+    uint64_t before = pki_generation(running);
+
+    issue_in_another_process(&issue);
     ck_assert_int_eq(pki_refresh(running), 0);
     ck_assert_uint_eq(pki_generation(running), before + 1);
-    ck_assert_int_eq(pki_recheck(running, facts.sha256, clock_wall(), &identity), 0);
-    tls_identity_deinit(&files);
-    pki_close(offline);
-    store_close(other_store);
     pki_close(running);
 }
 END_TEST
@@ -387,10 +441,16 @@ END_TEST
 
 START_TEST(a_row_reads_back_as_it_was_written)
 {
-    struct pki_row row = { .identity = { .kind = PKI_HUB, .role = PKI_ROLE_VIEWER,
-                                         .state = PKI_UNCONFIRMED, .name = "n", .serial = "0af1",
-                                         .not_before = { -5 }, .not_after = { INT64_MAX } },
-                           .issuer = "Some CA", .registered = { 7 }, .parent = { 1, 2, 3 } };
+    struct pki_row row = { .identity = { .kind = PKI_HUB,
+                                         .role = PKI_ROLE_VIEWER,
+                                         .state = PKI_UNCONFIRMED,
+                                         .name = "n",
+                                         .serial = "0af1",
+                                         .not_before = { -5 },
+                                         .not_after = { INT64_MAX } },
+                           .issuer = "Some CA",
+                           .registered = { 7 },
+                           .parent = { 1, 2, 3 } };
     struct pki_row back;
     struct buf value = { 0 };
     const uint8_t key[32] = { 9 };
@@ -537,11 +597,13 @@ Suite *suite(void)
     tcase_add_test(registry, an_issued_agent_is_known_and_leads_to_the_root);
     tcase_add_test(registry, identify_knows_the_der_and_nothing_else);
     tcase_add_test(registry, issue_refuses_a_directory_that_holds_an_identity);
+    tcase_add_test(registry, issue_registers_nothing_for_a_directory_that_others_may_read);
     tcase_add_test(registry, names_follow_the_rule);
     tcase_add_test(registry, issue_says_the_rule_for_a_bad_name);
     tcase_add_test(registry, issue_refuses_a_ca_key_that_others_may_read);
     tcase_add_test(registry, an_expired_one_is_known_as_expired);
-    tcase_add_test(registry, another_process_issues_and_refresh_sees_it);
+    tcase_add_test(registry, what_another_process_issues_is_known_at_once);
+    tcase_add_test(registry, refresh_sees_what_another_process_changed);
     tcase_add_test(registry, a_revoked_row_is_not_active_any_more);
     tcase_add_test(registry, a_row_reads_back_as_it_was_written);
     suite_add_tcase(s, registry);

@@ -146,8 +146,8 @@ END_TEST
 
 START_TEST(an_address_must_have_a_port)
 {
-    static const char *const bad[] = { "0.0.0.0", ":8082", "::1:8082", "0.0.0.0:65536", "0.0.0.0:",
-                                       "0.0.0.0:x", "[]:1" };
+    static const char *const bad[] = { "0.0.0.0",  ":8082",     "::1:8082", "0.0.0.0:65536",
+                                       "0.0.0.0:", "0.0.0.0:x", "[]:1" };
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         char yaml[128];

@@ -57,7 +57,10 @@ struct waiter {
     uint64_t last;
 };
 
-#define WAITER { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER }
+#define WAITER                                                              \
+    {                                                                       \
+        .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER \
+    }
 
 static void wake(struct waiter *waiter, int r, uint64_t last)
 {
@@ -240,7 +243,8 @@ static bool on_scanned(void *ctx, int64_t time_us, const double *values, const b
     return true;
 }
 
-const struct scanned *scan_column(struct store *store, uint32_t agent, uint32_t layout, uint32_t column)
+const struct scanned *
+scan_column(struct store *store, uint32_t agent, uint32_t layout, uint32_t column)
 {
     static struct scanned scanned;
     struct store_scan scan = {
@@ -297,13 +301,14 @@ int in_child(void (*fn)(void *ctx), void *ctx)
 
 #ifdef HAS_TSAN
 /*
- * LMDB's readers publish and read transaction ids through plain volatile words in shared memory, by design. Only the functions
- * that do so are left out.
+ * LMDB's readers publish and read transaction ids through plain volatile words in shared memory, by
+ * design. Only the functions that do so are left out.
  */
 const char *__tsan_default_suppressions(void);
 __attribute__((visibility("default"))) const char *__tsan_default_suppressions(void)
 {
-    return "race:mdb_txn_end\nrace:mdb_txn_renew0\nrace:mdb_env_write_meta\nrace:mdb_env_pick_meta\n"
+    return "race:mdb_txn_end\nrace:mdb_txn_renew0\nrace:mdb_env_write_meta\nrace:mdb_env_pick_"
+           "meta\n"
            "race:mdb_find_oldest\nrace:mdb_env_info\nrace:mdb_reader_check0\n";
 }
 #endif

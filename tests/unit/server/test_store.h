@@ -1,7 +1,7 @@
 #pragma once
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What the suites of the store share: a database in a directory of its own, and calls that wait for their answer. */
+/* What the suites of the store share: a database of its own for each test, and calls that wait. */
 
 #include <check.h>
 #include <stdio.h>
@@ -49,7 +49,8 @@ struct scanned {
     } rows[SCAN_MAX];
 };
 /* All rows of one column; static memory. */
-const struct scanned *scan_column(struct store *store, uint32_t agent, uint32_t layout, uint32_t column);
+const struct scanned *
+scan_column(struct store *store, uint32_t agent, uint32_t layout, uint32_t column);
 
 struct store_agent facts_of(struct store *store, uint32_t agent);
 

@@ -16,10 +16,14 @@ static void on_done(struct store_intern *request, int r)
     atomic_store(&((struct asked *) (void *) request)->r, r);
 }
 
-static int intern_all(struct store *store, const struct store_definition *definitions, size_t n, uint32_t *ids)
+static int
+intern_all(struct store *store, const struct store_definition *definitions, size_t n, uint32_t *ids)
 {
     struct asked asked = {
-        .request = { .definitions = definitions, .n_definitions = n, .ret_ids = ids, .done = on_done },
+        .request = { .definitions = definitions,
+                     .n_definitions = n,
+                     .ret_ids = ids,
+                     .done = on_done },
         .r = -1,
     };
     int r = store_intern(store, &asked.request);
@@ -43,10 +47,26 @@ static const struct store_definition definitions[] = {
     { .name = "cpu", .unit = "s", .kind = STORE_COUNTER },
     { .name = "cpu", .unit = "s", .kind = STORE_GAUGE },
     { .name = "cpus", .unit = "", .kind = STORE_COUNTER },
-    { .name = "cpu", .unit = "s", .kind = STORE_COUNTER, .attributes = attributes[0], .n_attributes = 2 },
-    { .name = "cpu", .unit = "s", .kind = STORE_COUNTER, .attributes = attributes[1], .n_attributes = 2 },
-    { .name = "cpu", .unit = "s", .kind = STORE_COUNTER, .attributes = attributes[2], .n_attributes = 2 },
-    { .name = "cpu", .unit = "s", .kind = STORE_COUNTER, .attributes = attributes[0], .n_attributes = 1 },
+    { .name = "cpu",
+      .unit = "s",
+      .kind = STORE_COUNTER,
+      .attributes = attributes[0],
+      .n_attributes = 2 },
+    { .name = "cpu",
+      .unit = "s",
+      .kind = STORE_COUNTER,
+      .attributes = attributes[1],
+      .n_attributes = 2 },
+    { .name = "cpu",
+      .unit = "s",
+      .kind = STORE_COUNTER,
+      .attributes = attributes[2],
+      .n_attributes = 2 },
+    { .name = "cpu",
+      .unit = "s",
+      .kind = STORE_COUNTER,
+      .attributes = attributes[0],
+      .n_attributes = 1 },
 };
 #define N_DEFINITIONS (sizeof(definitions) / sizeof(definitions[0]))
 
@@ -161,7 +181,8 @@ START_TEST(interning_in_a_store_that_stopped_says_so)
 
     store_stop(store);
     ck_assert_int_eq(intern_all(store, definitions, 1, &id), STORE_STOPPED);
-    ck_assert_int_eq(put_rows(store, (struct put){ agent_of(store, "a"), 1, 1, 1, 0, 0, 0 }, NULL), STORE_STOPPED);
+    ck_assert_int_eq(put_rows(store, (struct put){ agent_of(store, "a"), 1, 1, 1, 0, 0, 0 }, NULL),
+                     STORE_STOPPED);
     store_close(store);
 }
 END_TEST

@@ -106,7 +106,8 @@ START_TEST(a_batch_spreads_over_chunks)
     struct store *store = open_store(0);
     uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, 100);
 
-    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 1, 0, 100, 500 }, NULL), STORE_OK);
+    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 1, 0, 100, 500 }, NULL),
+                     STORE_OK);
     for (int again = 0; again < 2; again++) {
         const struct scanned *got = scan_column(store, agent, layout, 99);
 
@@ -148,7 +149,8 @@ START_TEST(late_rows_come_in_order_and_equal_times_as_they_were_committed)
 }
 END_TEST
 
-static bool stop_after_three(void *ctx, int64_t time_us, const double *values, const bool *is_present)
+static bool
+stop_after_three(void *ctx, int64_t time_us, const double *values, const bool *is_present)
 {
     int64_t *times = ctx;
 
@@ -175,7 +177,8 @@ START_TEST(a_scan_keeps_to_its_range_and_stops_when_told)
         .ctx = times,
     };
 
-    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 1, 0, 4, 1000 }, NULL), STORE_OK);
+    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 1, 0, 4, 1000 }, NULL),
+                     STORE_OK);
     ck_assert_int_eq(store_scan(store, &scan), 0);
     ck_assert_uint_eq(scan.ret_rows, 2);
     ck_assert_int_eq(times[1], 2000000);
@@ -236,8 +239,13 @@ START_TEST(heads_after_the_replay_equal_those_before_over_many_segments)
     layouts[1] = layout_of(store, 50);
     for (int i = 0; i < 400; i++) {
         uint64_t a = rand_below(&rand, 4), l = rand_below(&rand, 2);
-        struct put put = { agents[a], layouts[l], 1, ++sequences[a], (int64_t) rand_below(&rand, 1u << 30),
-                           l ? 50 : 40, 1 + (uint32_t) rand_below(&rand, 30) };
+        struct put put = { agents[a],
+                           layouts[l],
+                           1,
+                           ++sequences[a],
+                           (int64_t) rand_below(&rand, 1u << 30),
+                           l ? 50 : 40,
+                           1 + (uint32_t) rand_below(&rand, 30) };
 
         ck_assert_int_eq(put_rows(store, put, NULL), STORE_OK);
     }

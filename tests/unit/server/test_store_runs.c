@@ -23,9 +23,11 @@ START_TEST(a_duplicate_is_said_and_not_stored_again)
     uint64_t last = 0;
 
     ck_assert_uint_eq(run_of(store, agent, 1).last_sequence, UINT64_MAX);
-    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 1, 0, 2, 1 }, &last), STORE_OK);
+    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 1, 0, 2, 1 }, &last),
+                     STORE_OK);
     ck_assert_uint_eq(last, 1);
-    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 2, 1, 2, 1 }, &last), STORE_OK);
+    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 2, 1, 2, 1 }, &last),
+                     STORE_OK);
     for (int again = 0; again < 2; again++) {
         for (uint64_t sequence = 1; sequence <= 2; sequence++) {
             struct put put = { agent, layout, 1, sequence, 0, 2, 1 };
@@ -49,11 +51,13 @@ START_TEST(a_gap_is_refused_and_nothing_is_written)
     uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, 2);
     uint64_t last = 99;
 
-    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 2, 0, 2, 1 }, &last), STORE_GAP);
+    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 2, 0, 2, 1 }, &last),
+                     STORE_GAP);
     ck_assert_uint_eq(last, 0);
     ck_assert_uint_eq(run_of(store, agent, 1).last_sequence, UINT64_MAX);
     ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 1, 0, 2, 1 }, NULL), STORE_OK);
-    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 3, 0, 2, 1 }, &last), STORE_GAP);
+    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 3, 0, 2, 1 }, &last),
+                     STORE_GAP);
     ck_assert_uint_eq(last, 1);
     ck_assert_uint_eq(scan_column(store, agent, layout, 0)->n, 1);
     store_close(store);
@@ -68,13 +72,16 @@ START_TEST(a_skip_passes_over_what_the_agent_dropped_and_is_counted)
 
     ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 1, 0, 2, 1 }, NULL), STORE_OK);
     ck_assert_int_eq(put_skip(store, (struct put){ agent, layout, 1, 9, 0, 0, 0 }, 40), STORE_OK);
-    ck_assert_int_eq(put_skip(store, (struct put){ agent, layout, 1, 9, 0, 0, 0 }, 40), STORE_DUPLICATE);
+    ck_assert_int_eq(put_skip(store, (struct put){ agent, layout, 1, 9, 0, 0, 0 }, 40),
+                     STORE_DUPLICATE);
     store_close(store);
     store = open_store(0);
     ck_assert_uint_eq(facts_of(store, agent).n_skipped, 40);
-    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 11, 0, 2, 1 }, &last), STORE_GAP);
+    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 11, 0, 2, 1 }, &last),
+                     STORE_GAP);
     ck_assert_uint_eq(last, 9);
-    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 10, 0, 2, 1 }, NULL), STORE_OK);
+    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 10, 0, 2, 1 }, NULL),
+                     STORE_OK);
     store_close(store);
 }
 END_TEST
@@ -86,12 +93,14 @@ START_TEST(a_run_that_begins_above_is_put_on_record_and_counted_lost)
     uint8_t spool[STORE_SPOOL_BYTES] = { 1 };
 
     ck_assert_int_eq(store_run_begin(store, agent, STORE_METRICS, spool, 101, 77), 0);
-    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 101, 0, 2, 1 }, NULL), STORE_OK);
+    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 101, 0, 2, 1 }, NULL),
+                     STORE_OK);
     ck_assert_uint_eq(facts_of(store, agent).n_lost, 100);
     /* Without a gap it does nothing. */
     ck_assert_int_eq(store_run_begin(store, agent, STORE_METRICS, spool, 102, 77), 0);
     ck_assert_int_eq(store_run_begin(store, agent, STORE_METRICS, spool, 50, 77), 0);
-    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 102, 0, 2, 1 }, NULL), STORE_OK);
+    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 102, 0, 2, 1 }, NULL),
+                     STORE_OK);
     ck_assert_int_eq(store_run_begin(store, agent, STORE_METRICS, spool, 113, 78), 0);
     store_close(store);
     store = open_store(0);
@@ -111,9 +120,11 @@ START_TEST(runs_survive_rotation_and_reopen)
     uint64_t sequence = 0;
 
     /* A run that is only in the first segment. */
-    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 9, 1, 0, 100, 1 }, NULL), STORE_OK);
+    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 9, 1, 0, 100, 1 }, NULL),
+                     STORE_OK);
     while (stats.n_segments < 4) {
-        struct put put = { agent, layout, 1, ++sequence, (int64_t) sequence, 100, 20 };
+        int64_t time_us = (int64_t) ++sequence;
+        struct put put = { agent, layout, 1, sequence, time_us, 100, 20 };
 
         ck_assert_int_eq(put_rows(store, put, NULL), STORE_OK);
         store_get_stats(store, &stats);

@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "test_store.h"
 
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/base/buf.h"
 #include "common/base/fault.h"
 
 static bool collect(void *ctx, struct span key, struct span value)
 {
-    char *to = ctx;
+    struct buf *to = ctx;
 
-    to += strlen(to);
-    sprintf(to, "%.*s=%.*s;", (int) key.len, (const char *) key.data, (int) value.len, (const char *) value.data);
-    return strlen(ctx) < 20;
+    buf_append_span(to, key);
+    buf_append_text(to, "=");
+    buf_append_span(to, value);
+    buf_append_text(to, ";");
+    return true;
 }
 
 static int write_one(struct store *store, const char *key, const char *value)
@@ -30,7 +32,7 @@ START_TEST(rows_are_written_read_listed_in_order_and_deleted)
     struct store *store = open_store(0);
     struct arena arena;
     struct span got;
-    char all[200] = "";
+    CLEANUP(buf_deinit) struct buf all = { 0 };
 
     arena_init(&arena, 4096);
     ck_assert_int_eq(write_one(store, "b", "2"), 0);
@@ -38,20 +40,25 @@ START_TEST(rows_are_written_read_listed_in_order_and_deleted)
     ck_assert_int_eq(write_one(store, "c", ""), 0);
     store_close(store);
     store = open_store(0);
-    ck_assert_int_eq(store_state_each(store, STORE_TABLE_OPERATORS, collect, all), 0);
-    ck_assert_str_eq(all, "a=1;b=2;c=;");
-    ck_assert_int_eq(store_state_get(store, STORE_TABLE_OPERATORS, span_of_text("b"), &arena, &got), 0);
+    ck_assert_int_eq(store_state_each(store, STORE_TABLE_OPERATORS, collect, &all), 0);
+    ck_assert_str_eq(buf_text(&all), "a=1;b=2;c=;");
+    ck_assert_int_eq(store_state_get(store, STORE_TABLE_OPERATORS, span_of_text("b"), &arena, &got),
+                     0);
     ck_assert(span_equal(got, span_of_text("2")));
-    ck_assert_int_eq(store_state_get(store, STORE_TABLE_OPERATORS, span_of_text("c"), &arena, &got), 0);
+    ck_assert_int_eq(store_state_get(store, STORE_TABLE_OPERATORS, span_of_text("c"), &arena, &got),
+                     0);
     ck_assert_uint_eq(got.len, 0);
-    ck_assert_int_eq(store_state_get(store, STORE_TABLE_OPERATORS, span_of_text("bb"), &arena, &got), STORE_NOT_FOUND);
-    ck_assert_int_eq(store_state_get(store, STORE_TABLE_CERTIFICATES, span_of_text("b"), &arena, &got),
-                     STORE_NOT_FOUND);
+    ck_assert_int_eq(
+        store_state_get(store, STORE_TABLE_OPERATORS, span_of_text("bb"), &arena, &got),
+        STORE_NOT_FOUND);
+    ck_assert_int_eq(
+        store_state_get(store, STORE_TABLE_CERTIFICATES, span_of_text("b"), &arena, &got),
+        STORE_NOT_FOUND);
     ck_assert_int_eq(write_one(store, "b", NULL), 0);
     ck_assert_int_eq(write_one(store, "b", NULL), 0);
-    all[0] = 0;
-    ck_assert_int_eq(store_state_each(store, STORE_TABLE_OPERATORS, collect, all), 0);
-    ck_assert_str_eq(all, "a=1;c=;");
+    buf_clear(&all);
+    ck_assert_int_eq(store_state_each(store, STORE_TABLE_OPERATORS, collect, &all), 0);
+    ck_assert_str_eq(buf_text(&all), "a=1;c=;");
     arena_deinit(&arena);
     store_close(store);
 }
@@ -150,7 +157,8 @@ START_TEST(a_second_process_shares_the_state)
     pass_turn(turn.to_child);
     await_turn(turn.to_parent);
     ck_assert_uint_gt(store_state_version(store), version);
-    ck_assert_int_eq(store_state_get(store, STORE_TABLE_OPERATORS, span_of_text("offline"), &arena, &got), 0);
+    ck_assert_int_eq(
+        store_state_get(store, STORE_TABLE_OPERATORS, span_of_text("offline"), &arena, &got), 0);
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     ck_assert_int_eq(status, 0);
     arena_deinit(&arena);

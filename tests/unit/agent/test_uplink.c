@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "suite.h"
+
+#include <math.h>
+
+#include "agent/uplink/encode.h"
+#include "agent/uplink/policy.h"
+#include "common/rpc/rpc.h"
+#include "sentinel/telemetry/v1/telemetry.pb-c.h"
+#include "test_uplink_hub.h"
+
+/* ---- policy ---- */
+
+static const struct uplink_pace pace = {
+    .spread_us = 30000000,
+    .backoff_us = 30000000,
+    .max_backoff_us = 900000000,
+};
+
+START_TEST(the_first_retry_is_uniform_in_the_spread)
+{
+    ck_assert_int_eq(uplink_backoff(&pace, 1, 0), 0);
+    ck_assert_int_eq(uplink_backoff(&pace, 1, 0.5), 15000000);
+    ck_assert_int_lt(uplink_backoff(&pace, 1, 0.999), 30000000);
+}
+END_TEST
+
+START_TEST(later_retries_double_with_jitter_up_to_the_limit)
+{
+    ck_assert_int_eq(uplink_backoff(&pace, 2, 0.5), 30000000);
+    ck_assert_int_eq(uplink_backoff(&pace, 2, 0), 24000000);
+    ck_assert_int_lt(uplink_backoff(&pace, 2, 0.999), 36000000);
+    ck_assert_int_eq(uplink_backoff(&pace, 3, 0.5), 60000000);
+    ck_assert_int_eq(uplink_backoff(&pace, 6, 0.5), 480000000);
+    ck_assert_int_eq(uplink_backoff(&pace, 7, 0.5), 900000000);
+    ck_assert_int_eq(uplink_backoff(&pace, 4000000000u, 0.5), 900000000);
+}
+END_TEST
+
+START_TEST(errors_fall_into_classes)
+{
+    static const struct {
+        struct wire_error error;
+        bool was_welcomed;
+        enum uplink_class class;
+    } rows[] = {
+        { { .code = RPC_UNAVAILABLE }, false, UPLINK_RETRY },
+        { { .code = RPC_UNAVAILABLE, .reason = "HUB_STOPPING" }, true, UPLINK_RETRY },
+        { { .code = RPC_OK }, true, UPLINK_RETRY },
+        { { .code = RPC_INTERNAL }, true, UPLINK_RETRY },
+        { { .code = RPC_DEADLINE_EXCEEDED }, false, UPLINK_RETRY },
+        { { .code = RPC_UNAUTHENTICATED, .reason = "CERTIFICATE_REVOKED" }, false, UPLINK_SLOW },
+        { { .code = RPC_UNAUTHENTICATED, .reason = "CERTIFICATE_REVOKED" }, true, UPLINK_SLOW },
+        { { .code = RPC_PERMISSION_DENIED }, false, UPLINK_SLOW },
+        { { .code = RPC_INVALID_ARGUMENT, .reason = "BAD_HELLO" }, false, UPLINK_SLOW },
+        { { .code = RPC_INVALID_ARGUMENT, .reason = "BAD_BATCH" }, true, UPLINK_POISON },
+        { { .code = RPC_INVALID_ARGUMENT, .reason = "SEQUENCE_GAP" }, true, UPLINK_RETRY },
+        { { .code = RPC_RESOURCE_EXHAUSTED, .quota = "batch_samples" }, true, UPLINK_POISON },
+        { { .code = RPC_RESOURCE_EXHAUSTED, .reason = "DISK_FULL", .retry_after_ms = 9 },
+          true,
+          UPLINK_RETRY },
+        { { .code = RPC_RESOURCE_EXHAUSTED }, true, UPLINK_RETRY },
+        { { .code = RPC_FAILED_PRECONDITION, .reason = "SPOOL_FORKED" }, false, UPLINK_FORKED },
+        { { .code = RPC_ABORTED, .reason = "SPOOL_TAKEN_OVER" }, true, UPLINK_SLOW },
+        { { .code = RPC_ABORTED, .reason = "AGENT_ID_CLONED" }, false, UPLINK_SLOW },
+        { { .code = RPC_ABORTED }, true, UPLINK_RETRY },
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        ck_assert_msg(uplink_classify(&rows[i].error, rows[i].was_welcomed) == rows[i].class,
+                      "row %zu", i);
+}
+END_TEST
+
+#define HOUR_US INT64_C(3600000000)
+
+START_TEST(a_stamp_is_kept_unless_the_clock_was_far_off)
+{
+    struct uplink_clock clock = { .is_known = true, .hub_us = 1000 * HOUR_US, .boot_us = HOUR_US };
+    struct uplink_clock unknown = { 0 };
+
+    /* Two hours queued, and the clock was right. */
+    ck_assert_int_eq(uplink_stamp(&clock, (wall_us){ 998 * HOUR_US + 5 }, -HOUR_US),
+                     998 * HOUR_US + 5);
+    /* In 1970, half an hour before the welcome. */
+    ck_assert_int_eq(uplink_stamp(&clock, (wall_us){ 77 }, HOUR_US / 2),
+                     999 * HOUR_US + HOUR_US / 2);
+    ck_assert_int_eq(uplink_stamp(&unknown, (wall_us){ 77 }, HOUR_US / 2), 77);
+}
+END_TEST
+
+/* ---- encoding ---- */
+
+static const Sentinel__Telemetry__V1__StreamMetricsRequest *decode(struct arena *arena,
+                                                                   const struct buf *bytes)
+{
+    struct wire_problem problem;
+    ProtobufCMessage *message;
+
+    ck_assert_int_eq(wire_unpack(&sentinel__telemetry__v1__stream_metrics_request__descriptor,
+                                 buf_span(bytes), arena, &message, &problem),
+                     0);
+    return (const Sentinel__Telemetry__V1__StreamMetricsRequest *) (void *) message;
+}
+
+START_TEST(series_and_layouts_are_declared_once_in_a_stream)
+{
+    const struct uplink_clock clock = { 0 };
+    CLEANUP(buf_deinit) struct buf bytes = { 0 };
+    struct spool_layout *layout = hub_layout(3);
+    double values[] = { 1.5, NAN, -2 };
+    uint32_t absent[] = { 1 };
+    struct spool_item item = {
+        .sequence = 7,
+        .scrape = { .layout = layout,
+                    .time = { 123 },
+                    .values = values,
+                    .absent = absent,
+                    .n_absent = 1 },
+        .samples = 2,
+    };
+    const Sentinel__Telemetry__V1__StreamMetricsRequest *request;
+    struct encoder encoder = { { 0 } };
+    struct arena arena;
+
+    arena_init(&arena, 1u << 20);
+    /* Not committed: not declared. */
+    for (int i = 0; i < 2; i++) {
+        buf_clear(&bytes);
+        ck_assert_int_eq(encoder_put(&encoder, &item, &clock, &bytes), 0);
+        request = decode(&arena, &bytes);
+        ck_assert_uint_eq(request->batch->sequence, 7);
+        ck_assert_uint_eq(request->batch->n_series, 3);
+        ck_assert_str_eq(request->batch->series[2]->name, "test.series");
+        ck_assert_str_eq(request->batch->series[2]->unit, "By");
+        ck_assert_str_eq(request->batch->series[2]->attributes[0]->key, "number");
+        ck_assert_str_eq(request->batch->series[2]->attributes[0]->value, "2");
+        ck_assert_int_eq(request->batch->series[2]->kind,
+                         SENTINEL__TELEMETRY__V1__KIND__KIND_COUNTER);
+        ck_assert_uint_eq(request->batch->n_layouts, 1);
+        ck_assert_uint_eq(request->batch->layouts[0]->n_series_ids, 3);
+        ck_assert_uint_eq(request->batch->layouts[0]->series_ids[1], request->batch->series[1]->id);
+    }
+    ck_assert_int_eq(encoder_commit(&encoder, &item), 0);
+
+    buf_clear(&bytes);
+    ck_assert_int_eq(encoder_put(&encoder, &item, &clock, &bytes), 0);
+    request = decode(&arena, &bytes);
+    ck_assert_uint_eq(request->batch->n_series, 0);
+    ck_assert_uint_eq(request->batch->n_layouts, 0);
+    ck_assert_uint_eq(request->batch->n_scrapes, 1);
+    ck_assert_uint_eq(request->batch->scrapes[0]->layout_id, layout->id);
+    ck_assert_int_eq(request->batch->scrapes[0]->time_unix_us, 123);
+    ck_assert_uint_eq(request->batch->scrapes[0]->n_values, 3);
+    ck_assert_double_eq(request->batch->scrapes[0]->values[2], -2);
+    ck_assert_uint_eq(request->batch->scrapes[0]->absent[0], 1);
+
+    encoder_reset(&encoder);
+    buf_clear(&bytes);
+    ck_assert_int_eq(encoder_put(&encoder, &item, &clock, &bytes), 0);
+    ck_assert_uint_eq(decode(&arena, &bytes)->batch->n_series, 3);
+    encoder_deinit(&encoder);
+    arena_deinit(&arena);
+    (void) spool_layout_unref(layout);
+}
+END_TEST
+
+START_TEST(a_skip_carries_its_reason_and_count)
+{
+    const struct uplink_clock clock = { 0 };
+    CLEANUP(buf_deinit) struct buf bytes = { 0 };
+    struct spool_item item = {
+        .sequence = 9, .is_skip = true, .reason = SPOOL_REFUSED, .samples = 12
+    };
+    const Sentinel__Telemetry__V1__StreamMetricsRequest *request;
+    struct encoder encoder = { { 0 } };
+    struct arena arena;
+
+    arena_init(&arena, 1u << 20);
+    ck_assert_int_eq(encoder_put(&encoder, &item, &clock, &bytes), 0);
+    request = decode(&arena, &bytes);
+    ck_assert_uint_eq(request->skip->through_sequence, 9);
+    ck_assert_int_eq(request->skip->reason,
+                     SENTINEL__TELEMETRY__V1__SKIP_REASON__SKIP_REASON_REFUSED);
+    ck_assert_uint_eq(request->skip->records, 12);
+    arena_deinit(&arena);
+}
+END_TEST
+
+/* ---- the stream, against a hub of ours ---- */
+
+static struct hub hub;
+static struct spool *spool;
+static struct uplink *uplink;
+
+static void set_up(void)
+{
+    hub_start(&hub);
+    ck_assert_int_eq(spool_new(&spool, 1u << 20), 0);
+    uplink = hub_uplink(&hub, spool);
+    ck_assert_int_eq(uplink_start(uplink), 0);
+}
+
+static void tear_down(void)
+{
+    uplink = uplink_free(uplink);
+    spool = spool_free(spool);
+    hub_stop(&hub);
+}
+
+static void put(double value)
+{
+    struct spool_layout *layout = hub.layout;
+
+    ck_assert_int_eq(spool_put(spool, &(struct spool_scrape){ .layout = layout,
+                                                              .time = clock_wall(),
+                                                              .boot_us = uplink_boot_us(),
+                                                              .values = &value }),
+                     0);
+    uplink_kick(uplink);
+}
+
+static uint64_t acknowledged(void)
+{
+    struct spool_run run;
+
+    spool_get_run(spool, &run);
+    return run.first_sequence - 1;
+}
+
+static struct uplink_status status(void)
+{
+    struct uplink_status ret;
+
+    uplink_get_status(uplink, &ret);
+    return ret;
+}
+
+START_TEST(batches_reach_the_hub_and_are_acknowledged)
+{
+    struct spool_ledger ledger;
+
+    put(1);
+    put(2);
+    hub_until(&hub, acknowledged() == 2);
+    put(3);
+    hub_until(&hub, acknowledged() == 3);
+    ck_assert_int_eq(status().state, UPLINK_STREAMING);
+    ck_assert_str_eq(status().hub_version, "hub-test");
+    ck_assert_uint_eq(hub.n_stored, 3);
+    ck_assert_uint_eq(hub.n_declared, 1);
+    spool_get_ledger(spool, &ledger);
+    ck_assert_uint_eq(ledger.acknowledged_samples, 3);
+    ck_assert_uint_eq(ledger.queued_bytes, 0);
+}
+END_TEST
+
+START_TEST(a_hub_that_restarts_gets_each_batch_once)
+{
+    put(1);
+    hub_until(&hub, acknowledged() == 1);
+    hub_set_silent(&hub, true); /* stores, does not say so */
+    put(2);
+    put(3);
+    hub_until(&hub, hub.last == 3);
+    hub_restart(&hub);
+    put(4);
+    hub_until(&hub, acknowledged() == 4);
+    ck_assert_uint_eq(hub.n_stored, 4);
+    ck_assert_uint_eq(hub.n_doubles, 0);
+    ck_assert_uint_ge(status().streams, 2);
+    /* The next hello proves by its CRC that the run is the same. */
+    hub_restart(&hub);
+    put(5);
+    hub_until(&hub, acknowledged() == 5);
+    ck_assert_uint_eq(hub.n_forked, 0);
+}
+END_TEST
+
+START_TEST(a_window_bounds_what_is_on_its_way)
+{
+    hub_set_silent(&hub, true);
+    for (int i = 0; i < 20; i++)
+        put(i);
+    hub_until(&hub, hub.last == HUB_WINDOW);
+    for (int i = 0; i < 20; i++)
+        ck_assert_int_ge(loop_run_once(hub.loop, 5), 0);
+    ck_assert_uint_eq(hub.last, HUB_WINDOW);
+    ck_assert_uint_eq(status().unacknowledged, HUB_WINDOW);
+    hub_set_silent(&hub, false);
+    hub_until(&hub, acknowledged() == 20);
+}
+END_TEST
+
+START_TEST(a_refused_batch_is_set_aside_and_the_rest_goes_on)
+{
+    struct spool_ledger ledger;
+
+    hub.refused_value = 2;
+    put(1);
+    put(2);
+    put(3);
+    hub_until(&hub, acknowledged() == 3);
+    ck_assert_uint_eq(hub.n_stored, 2);
+    ck_assert_uint_eq(hub.n_skipped, 1);
+    spool_get_ledger(spool, &ledger);
+    ck_assert_uint_eq(ledger.refused_samples, 1);
+    ck_assert_uint_eq(ledger.acknowledged_samples, 2);
+}
+END_TEST
+
+START_TEST(a_forked_run_goes_on_under_a_new_id)
+{
+    put(1);
+    hub_until(&hub, acknowledged() == 1);
+    hub_forge(&hub); /* it remembers another batch 1 */
+    hub_restart(&hub);
+    put(2);
+    hub_until(&hub, hub.n_forked == 1 && acknowledged() == 1 && hub.n_stored == 2);
+}
+END_TEST
+
+START_TEST(a_hub_that_refuses_the_agent_is_tried_slowly_and_its_reason_shown)
+{
+    hub.is_refusing = true;
+    put(1);
+    hub_until(&hub, status().attempts > 0 && status().state == UPLINK_WAITING);
+    ck_assert_str_eq(status().error_reason, "CERTIFICATE_REVOKED");
+    ck_assert(status().is_slow);
+    ck_assert_int_gt(status().next_attempt.us, clock_wall().us + 600000000);
+    put(2); /* collecting goes on */
+    ck_assert_uint_eq(status().attempts, 1);
+}
+END_TEST
+
+START_TEST(a_drain_waits_for_acknowledgements)
+{
+    hub_until(&hub, status().state == UPLINK_STREAMING);
+    put(1);
+    put(2);
+    uplink_drain(uplink, 5000000);
+    hub_until(&hub, hub.is_drained);
+    ck_assert_uint_eq(acknowledged(), 2);
+    ck_assert_int_eq(status().state, UPLINK_ENDED);
+}
+END_TEST
+
+START_TEST(a_drain_ends_in_time_when_no_acknowledgement_comes)
+{
+    hub_set_silent(&hub, true);
+    hub_until(&hub, status().state == UPLINK_STREAMING);
+    put(1);
+    uplink_drain(uplink, 50000);
+    hub_until(&hub, hub.is_drained);
+    ck_assert_uint_eq(acknowledged(), 0);
+}
+END_TEST
+
+START_TEST(a_throttle_holds_batches_back_for_a_while)
+{
+    hub_until(&hub, status().state == UPLINK_STREAMING);
+    hub_throttle(&hub, 100);
+    hub_until(&hub, hub.has_throttled);
+    put(1);
+    hub_until(&hub, acknowledged() == 1);
+}
+END_TEST
+
+START_TEST(a_probe_goes_all_the_way_and_stores_nothing)
+{
+    struct uplink_probe probe;
+
+    ck_assert_int_eq(uplink_probe(&hub.options, &probe), 0);
+    for (size_t i = 0; i < probe.n_checks; i++)
+        ck_assert_msg(probe.checks[i].verdict == UPLINK_PASSED, "%s: %s", probe.checks[i].name,
+                      probe.checks[i].detail);
+    ck_assert_str_eq(probe.checks[probe.n_checks - 1].name, "hello");
+    ck_assert_uint_eq(hub.n_stored, 0);
+}
+END_TEST
+
+START_TEST(a_probe_names_what_is_wrong)
+{
+    struct uplink_options options = hub.options;
+    struct uplink_probe probe;
+
+    options.hub = "127.0.0.1:1";
+    ck_assert_int_eq(uplink_probe(&options, &probe), 0);
+    ck_assert_str_eq(probe.checks[3].name, "tcp");
+    ck_assert_int_eq(probe.checks[3].verdict, UPLINK_FAILED);
+    ck_assert(probe.checks[3].remedy[0]);
+
+    options = hub.options;
+    options.server_name = "other.example";
+    ck_assert_int_eq(uplink_probe(&options, &probe), 0);
+    ck_assert_str_eq(probe.checks[4].name, "tls");
+    ck_assert_int_eq(probe.checks[4].verdict, UPLINK_FAILED);
+
+    options = hub.options;
+    options.identity = "/no/such/identity";
+    ck_assert_int_eq(uplink_probe(&options, &probe), 0);
+    ck_assert_int_eq(probe.checks[0].verdict, UPLINK_FAILED);
+}
+END_TEST
+
+static void start_rpc(void)
+{
+    ck_assert_int_eq(rpc_init(), 0);
+}
+
+Suite *suite(void)
+{
+    Suite *s = suite_create("agent/uplink");
+    TCase *policy = tcase_create("policy");
+    TCase *encoding = tcase_create("encoding");
+    TCase *stream = tcase_create("stream");
+
+    tcase_add_test(policy, the_first_retry_is_uniform_in_the_spread);
+    tcase_add_test(policy, later_retries_double_with_jitter_up_to_the_limit);
+    tcase_add_test(policy, errors_fall_into_classes);
+    tcase_add_test(policy, a_stamp_is_kept_unless_the_clock_was_far_off);
+    suite_add_tcase(s, policy);
+    tcase_add_test(encoding, series_and_layouts_are_declared_once_in_a_stream);
+    tcase_add_test(encoding, a_skip_carries_its_reason_and_count);
+    suite_add_tcase(s, encoding);
+    tcase_set_timeout(stream, 60);
+    tcase_add_checked_fixture(stream, start_rpc, rpc_deinit);
+    tcase_add_checked_fixture(stream, set_up, tear_down);
+    tcase_add_test(stream, batches_reach_the_hub_and_are_acknowledged);
+    tcase_add_test(stream, a_hub_that_restarts_gets_each_batch_once);
+    tcase_add_test(stream, a_window_bounds_what_is_on_its_way);
+    tcase_add_test(stream, a_refused_batch_is_set_aside_and_the_rest_goes_on);
+    tcase_add_test(stream, a_forked_run_goes_on_under_a_new_id);
+    tcase_add_test(stream, a_hub_that_refuses_the_agent_is_tried_slowly_and_its_reason_shown);
+    tcase_add_test(stream, a_drain_waits_for_acknowledgements);
+    tcase_add_test(stream, a_drain_ends_in_time_when_no_acknowledgement_comes);
+    tcase_add_test(stream, a_throttle_holds_batches_back_for_a_while);
+    tcase_add_test(stream, a_probe_goes_all_the_way_and_stores_nothing);
+    tcase_add_test(stream, a_probe_names_what_is_wrong);
+    suite_add_tcase(s, stream);
+    return s;
+}

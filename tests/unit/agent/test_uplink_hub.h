@@ -1,0 +1,63 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A hub for the uplink's tests: StreamMetrics over mutual TLS on 127.0.0.1, with the sequence and
+ * CRC rules of the real one, for one run at a time, in memory. What it counts may be read while the
+ * loop of the test runs.
+ */
+
+#include <check.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "agent/spool/spool.h"
+#include "agent/uplink/uplink.h"
+#include "common/base/clock.h"
+#include "common/loop/loop.h"
+#include "common/rpc/server/server.h"
+
+#define HUB_WINDOW 8
+
+struct hub {
+    struct rpc_server *server;
+    struct rpc_credentials *credentials;
+    uint16_t port;
+    char directory[64], target[32];
+    struct loop *loop;
+    struct collect_host host;
+    struct uplink_options options;
+    struct spool_layout *layout; /* of one series */
+
+    pthread_mutex_t lock; /* of `spool_id` and `call` */
+    uint8_t spool_id[16];
+    struct rpc_call *call; /* the open stream; referenced */
+    atomic_uint_least64_t last;
+    atomic_uint crc32c;
+    atomic_bool is_silent, is_refusing, is_drained, has_throttled;
+    _Atomic double refused_value; /* a batch with it is answered with BAD_BATCH; 0: none */
+    atomic_uint n_stored, n_doubles, n_skipped, n_forked, n_declared;
+};
+
+void hub_start(struct hub *hub);
+void hub_stop(struct hub *hub);
+/* On the same port, with what it had. */
+void hub_restart(struct hub *hub);
+/* Stores without acknowledging; the last one is acknowledged when that ends. */
+void hub_set_silent(struct hub *hub, bool is_silent);
+void hub_throttle(struct hub *hub, uint32_t retry_after_ms);
+/* Its last batch becomes another one. */
+void hub_forge(struct hub *hub);
+
+struct uplink *hub_uplink(struct hub *hub, struct spool *spool);
+struct spool_layout *hub_layout(uint32_t n_series);
+
+/* Runs the loop until the condition holds; the test fails after 30 s. */
+#define hub_until(hub, cond)                                           \
+    do {                                                               \
+        int64_t until_ = clock_mono().us + 30000000;                   \
+        while (!(cond)) {                                              \
+            ck_assert_msg(clock_mono().us < until_, "waited: " #cond); \
+            ck_assert_int_ge(loop_run_once((hub)->loop, 5), 0);        \
+        }                                                              \
+    } while (0)
