@@ -420,7 +420,7 @@ static int make_channel(struct bench_agent *agent)
                                                                    .key_pem = buf_span(&identity.key_pem) });
     if (r > 0) {
         fleet_fail(fleet_of(agent), BENCH_FAILED, "no usable identity in %s: %s", directory, why.text);
-        return fault(-EINVAL, "no usable identity in %s", directory);
+        return AGENT_NO_IDENTITY;
     }
     if (r < 0)
         return pass(r);

@@ -5,9 +5,9 @@
  * Sentinel-bench: a load as many agents make it, and an oracle for what the hub keeps of it. A gRPC client like any other; it
  * knows nothing of the server's insides and drives sentinel-hub as a program.
  *
- * Files: main.c commands; bench_metrics.c the command `metrics`: phases and report; load.c what is sent (pure); stats.c
- * histogram and /proc; hub.c a hub of our own and identities; fleet.c threads; agent.c one agent's stream; ask.c questions
- * of an operator; verify.c the oracle.
+ * Files: main.c commands; bench_metrics.c the phases of `metrics`, options.c its command line, report.c what it prints;
+ * bench_identities.c; load.c what is sent (pure); stats.c histogram and /proc; hub.c a hub of our own and identities; fleet.c
+ * threads; agent.c one agent's stream; ask.c questions of an operator; verify.c the oracle.
  *
  * Threads: main, which measures; and one loop for each part of the fleet. What they share is atomic and named so below.
  *

@@ -5,20 +5,15 @@
  * and every stream is half-closed), the oracle, the report.
  */
 
-#include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "bench/bench.h"
-#include "common/base/fault.h"
+#include "bench/metrics.h"
 #include "common/base/rand.h"
-#include "common/base/text.h"
-#include "common/conf/conf.h"
 #include "common/rpc/rpc.h"
 
 #define CONNECT_PATIENCE_US INT64_C(120000000)
@@ -28,164 +23,9 @@
 #define BACK_US             (14 * INT64_C(86400000000))
 #define AHEAD_US            (30 * INT64_C(60000000))
 
-/* The command line, and what it means. */
-struct options {
-    const char *hub, *identities, *operator_identity, *server_name, *state_dir, *hub_pid;
-    const char *agents, *series, *duration, *warmup, *rate, *batch_scrapes, *window, *threads, *interval;
-    bool reconnects, verifies, is_json, is_verbose, wants_help;
-    uint64_t n_agents, n_series, n_batch_scrapes, n_window, n_threads, samples_per_s;
-    int64_t duration_us, warmup_us, interval_us;
-    pid_t pid;
-};
-
-/* What is known at a moment. */
-struct moment {
-    mono_us at;
-    uint64_t acknowledged; /* batches */
-    int64_t cpu_us;        /* -1: not known */
-};
-
-struct metrics {
-    struct options options;
-    struct bench_hub hub;
-    char identities[600], operator_identity[600]; /* of that hub */
-    struct load load;
-    struct fleet *fleet;
-    struct ask *ask;
-    bool has_rpc;
-    struct moment begin, end;
-    int64_t disk_before, disk_after; /* -1: not known */
-    uint64_t resident_bytes;         /* 0: not known */
-    struct verify_result verified;
-    bool was_verified;
-    mono_us progress_due;
-    uint64_t progress_acknowledged;
-    int64_t progress_cpu_us;
-};
-
-/* ---- options ---- */
-
-static int read_count(const char *flag, const char *text, uint64_t min, uint64_t max, uint64_t *ret)
-{
-    if (!text)
-        return BENCH_OK;
-    if (text_to_u64(text, ret) || *ret < min || *ret > max)
-        return bench_say(BENCH_USAGE, "%s: `%s` is not a number from %" PRIu64 " to %" PRIu64, flag, text, min, max);
-    return BENCH_OK;
-}
-
-static int read_duration(const char *flag, const char *text, int64_t min_us, int64_t *ret_us)
-{
-    if (!text)
-        return BENCH_OK;
-    if (text_to_duration_us(text, ret_us) || *ret_us < min_us)
-        return bench_say(BENCH_USAGE, "%s: `%s` is not a duration such as 10s, or too short", flag, text);
-    return BENCH_OK;
-}
-
-static int read_numbers(struct options *options)
-{
-    const struct {
-        const char *flag, *text;
-        uint64_t min, max;
-        uint64_t *to;
-    } counts[] = {
-        { "--agents", options->agents, 1, 100000, &options->n_agents },
-        { "--series", options->series, 1, LOAD_MAX_SERIES, &options->n_series },
-        { "--batch-scrapes", options->batch_scrapes, 1, LOAD_MAX_SAMPLES, &options->n_batch_scrapes },
-        { "--window", options->window, 1, 65536, &options->n_window },
-        { "--threads", options->threads, 1, 256, &options->n_threads },
-        { "--rate", options->rate, 0, UINT64_C(1000000000000), &options->samples_per_s },
-    };
-    uint64_t pid = 0;
-    int exit_code = BENCH_OK;
-
-    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]) && exit_code == BENCH_OK; i++)
-        exit_code = read_count(counts[i].flag, counts[i].text, counts[i].min, counts[i].max, counts[i].to);
-    if (exit_code == BENCH_OK)
-        exit_code = read_count("--hub-pid", options->hub_pid, 1, INT32_MAX, &pid);
-    options->pid = (pid_t) pid;
-    if (exit_code == BENCH_OK)
-        exit_code = read_duration("--duration", options->duration, 1000, &options->duration_us);
-    if (exit_code == BENCH_OK)
-        exit_code = read_duration("--warmup", options->warmup, 0, &options->warmup_us);
-    if (exit_code == BENCH_OK)
-        exit_code = read_duration("--interval", options->interval, 1000, &options->interval_us);
-    return exit_code;
-}
-
-static int check_options(struct options *options)
-{
-    int exit_code = read_numbers(options);
-
-    if (exit_code != BENCH_OK)
-        return exit_code;
-    if (options->n_series * options->n_batch_scrapes > LOAD_MAX_SAMPLES)
-        return bench_say(BENCH_USAGE, "--series times --batch-scrapes is more than %u, what a hub takes in a batch",
-                         LOAD_MAX_SAMPLES);
-    if (options->n_threads > options->n_agents)
-        options->n_threads = options->n_agents;
-    if (!options->hub)
-        return BENCH_OK;
-    if (!options->identities)
-        return bench_say(BENCH_USAGE, "--hub needs --identities DIR; `sentinel-bench identities` makes them");
-    if (options->verifies && !options->operator_identity)
-        return bench_say(BENCH_USAGE, "--verify with --hub needs --operator DIR, the identity of a viewer or more");
-    return BENCH_OK;
-}
-
-/* Returns -1 to go on, else an exit code. */
-static int parse(int argc, char **argv, struct options *options)
-{
-    const struct conf_option rows[] = {
-        { .flag = "--agents", .metavar = "N", .value = &options->agents, .help = "connections, each an agent's; 200" },
-        { .flag = "--series", .metavar = "N", .value = &options->series, .help = "of each agent; 500" },
-        { .flag = "--duration", .metavar = "TIME", .value = &options->duration, .help = "that is measured; 20s" },
-        { .flag = "--warmup", .metavar = "TIME", .value = &options->warmup, .help = "load before it; 3s" },
-        { .flag = "--rate", .metavar = "N", .value = &options->rate, .help = "samples per second of all agents; 0: as fast as acknowledgements allow" },
-        { .flag = "--batch-scrapes", .metavar = "N", .value = &options->batch_scrapes, .help = "scrapes in a message; 1" },
-        { .flag = "--window", .metavar = "N", .value = &options->window, .help = "messages of an agent without an acknowledgement; 64" },
-        { .flag = "--threads", .metavar = "N", .value = &options->threads, .help = "of this program; 1" },
-        { .flag = "--interval", .metavar = "TIME", .value = &options->interval, .help = "between the times of an agent's scrapes; 10s" },
-        { .flag = "--reconnect", .is_set = &options->reconnects, .help = "go on when a stream breaks" },
-        { .flag = "--verify", .is_set = &options->verifies, .help = "ask the hub for everything afterwards, and compare" },
-        { .flag = "--json", .is_set = &options->is_json, .help = "one JSON object on stdout" },
-        { .flag = "-v", .is_set = &options->is_verbose, .help = "progress, also when stderr is no terminal" },
-        { .flag = "--state-dir", .metavar = "DIR", .value = &options->state_dir, .help = "the hub's files go below it; $TMPDIR, else /tmp" },
-        { .flag = "--hub", .metavar = "HOST:PORT", .value = &options->hub, .help = "a hub that runs already" },
-        { .flag = "--identities", .metavar = "DIR", .value = &options->identities, .help = "with bench-0, bench-1, ... of that hub" },
-        { .flag = "--operator", .metavar = "DIR", .value = &options->operator_identity, .help = "identity to ask that hub with: --verify, its CPU time and size" },
-        { .flag = "--server-name", .metavar = "NAME", .value = &options->server_name, .help = "that its certificate must carry; the host of --hub" },
-        { .flag = "--hub-pid", .metavar = "PID", .value = &options->hub_pid, .help = "of that hub, when it runs here: CPU time and memory" },
-        { .flag = "--help", .is_set = &options->wants_help, .help = "this text" },
-        { .flag = "-h", .is_set = &options->wants_help },
-        { .flag = NULL },
-    };
-    struct conf_args args = { 0 };
-    struct conf_error error = { "" };
-    int exit_code;
-
-    if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
-        return bench_say(BENCH_USAGE, "%s", error.text);
-    if (options->wants_help) {
-        struct buf text = { 0 };
-
-        conf_print_options(rows, &text);
-        printf("Streams metrics of many agents over mutual TLS.\n\nExample:\n"
-               "  sentinel-bench metrics --agents 200 --series 500 --duration 20s --verify\n\nOptions:\n%s",
-               buf_text(&text));
-        buf_deinit(&text);
-        return BENCH_OK;
-    }
-    if (args.n_rest > 0)
-        return bench_say(BENCH_USAGE, "`%s` is too much; --help has the options", args.rest[0]);
-    exit_code = check_options(options);
-    return exit_code == BENCH_OK ? -1 : exit_code;
-}
-
 /* ---- looking ---- */
 
-static uint64_t sum_acknowledged(const struct metrics *metrics)
+uint64_t metrics_acknowledged(const struct metrics *metrics)
 {
     uint64_t n = 0;
 
@@ -207,7 +47,7 @@ static uint32_t sum_agents(const struct metrics *metrics, size_t offset)
     return n;
 }
 
-static uint64_t samples_of(const struct metrics *metrics, uint64_t n_batches)
+uint64_t metrics_samples(const struct metrics *metrics, uint64_t n_batches)
 {
     return n_batches * metrics->load.n_series * metrics->load.batch_scrapes;
 }
@@ -221,8 +61,9 @@ static void take_moment(struct metrics *metrics, struct moment *ret)
     else if (metrics->ask && ask_status(metrics->ask, &status) != BENCH_OK)
         status.cpu_us = -1;
     ret->at = clock_mono();
-    ret->acknowledged = sum_acknowledged(metrics);
+    ret->acknowledged = metrics_acknowledged(metrics);
     ret->cpu_us = status.cpu_us;
+    ret->own_cpu_us = stats_cpu_us(getpid());
 }
 
 static void look_at_size(struct metrics *metrics, int64_t *ret_disk)
@@ -242,7 +83,7 @@ static void look_at_size(struct metrics *metrics, int64_t *ret_disk)
         metrics->resident_bytes = stats_resident_bytes(metrics->options.pid);
 }
 
-static struct histogram *merge_acks(const struct metrics *metrics)
+struct histogram *metrics_merge_acks(const struct metrics *metrics)
 {
     struct histogram *all = calloc(1, sizeof(*all));
 
@@ -261,12 +102,12 @@ static void show_progress(struct metrics *metrics)
 
     if ((!is_terminal && !metrics->options.is_verbose) || now.us < metrics->progress_due.us)
         return;
-    acknowledged = sum_acknowledged(metrics);
+    acknowledged = metrics_acknowledged(metrics);
     cpu_us = metrics->options.pid > 0 ? stats_cpu_us(metrics->options.pid) : -1;
-    acks = merge_acks(metrics);
+    acks = metrics_merge_acks(metrics);
     if (metrics->progress_due.us > 0 && acks) {
         fprintf(stderr, "%s%" PRIu64 " samples/s   ack p99 %.1f ms", is_terminal ? "\r" : "",
-                samples_of(metrics, acknowledged - metrics->progress_acknowledged),
+                metrics_samples(metrics, acknowledged - metrics->progress_acknowledged),
                 (double) histogram_quantile(acks, 0.99) / 1e3);
         if (cpu_us >= 0 && metrics->progress_cpu_us >= 0)
             fprintf(stderr, "   hub %.0f %% of a core", (double) (cpu_us - metrics->progress_cpu_us) / 1e4);
@@ -372,128 +213,6 @@ static int run_verify(struct metrics *metrics)
                      result->missing, result->doubled, result->wrong, result->unsent);
 }
 
-/* ---- report ---- */
-
-/* NaN: not known. */
-struct report {
-    double duration_s, samples_per_s, hub_cpu_s, per_core_s, wire_bytes, disk_bytes, resident_bytes;
-    uint64_t ack_p50_us, ack_p99_us, ack_max_us;
-    uint64_t acknowledged, refused, reconnects, throttles;
-};
-
-static void make_report(const struct metrics *metrics, struct report *ret)
-{
-    const uint64_t measured = samples_of(metrics, metrics->end.acknowledged - metrics->begin.acknowledged);
-    struct histogram *acks = merge_acks(metrics);
-    uint64_t sent = 0, sent_bytes = 0;
-
-    *ret = (struct report){ .duration_s = (double) (metrics->end.at.us - metrics->begin.at.us) / 1e6 };
-    for (size_t i = 0; i < fleet_n_parts(metrics->fleet); i++) {
-        const struct fleet_counters *counters = fleet_counters(metrics->fleet, i);
-
-        sent += atomic_load(&counters->sent);
-        sent_bytes += atomic_load(&counters->sent_bytes);
-        ret->refused += atomic_load(&counters->refused);
-        ret->reconnects += atomic_load(&counters->reconnects);
-        ret->throttles += atomic_load(&counters->throttles);
-    }
-    ret->acknowledged = samples_of(metrics, sum_acknowledged(metrics));
-    ret->samples_per_s = ret->duration_s > 0 ? (double) measured / ret->duration_s : NAN;
-    ret->hub_cpu_s = (double) (metrics->end.cpu_us - metrics->begin.cpu_us) / 1e6;
-    if (metrics->begin.cpu_us < 0 || metrics->end.cpu_us < metrics->begin.cpu_us)
-        ret->hub_cpu_s = NAN; /* or another process by now */
-    ret->per_core_s = ret->hub_cpu_s > 0 ? (double) measured / ret->hub_cpu_s : NAN;
-    ret->wire_bytes = sent > 0 ? (double) sent_bytes / (double) samples_of(metrics, sent) : NAN;
-    ret->disk_bytes = NAN;
-    if (metrics->disk_before >= 0 && metrics->disk_after >= 0 && ret->acknowledged > 0)
-        ret->disk_bytes = (double) (metrics->disk_after - metrics->disk_before) / (double) ret->acknowledged;
-    ret->resident_bytes = metrics->resident_bytes > 0 ? (double) metrics->resident_bytes : NAN;
-    if (acks) {
-        ret->ack_p50_us = histogram_quantile(acks, 0.50);
-        ret->ack_p99_us = histogram_quantile(acks, 0.99);
-        ret->ack_max_us = histogram_max(acks);
-    }
-    free(acks);
-}
-
-static void put_number(struct json_writer *json, const char *key, double value, double unit)
-{
-    json_key(json, key);
-    if (isnan(value))
-        json_null(json);
-    else
-        json_f64(json, round(value / unit) * unit);
-}
-
-static void print_json(const struct metrics *metrics, const struct report *report)
-{
-    CLEANUP(buf_deinit) struct buf text = { 0 };
-    const struct options *options = &metrics->options;
-    struct json_writer json;
-
-    json_begin(&json, &text, true);
-    json_open_object(&json);
-    json_put_u64(&json, "agents", options->n_agents);
-    json_put_u64(&json, "series", options->n_series);
-    json_put_u64(&json, "batch_scrapes", options->n_batch_scrapes);
-    json_put_u64(&json, "window", options->n_window);
-    json_put_u64(&json, "rate", options->samples_per_s);
-    put_number(&json, "duration_s", report->duration_s, 0.001);
-    put_number(&json, "samples_per_second", report->samples_per_s, 1);
-    put_number(&json, "samples_per_hub_core_second", report->per_core_s, 1);
-    put_number(&json, "hub_cpu_s", report->hub_cpu_s, 0.01);
-    json_put_u64(&json, "ack_p50_us", report->ack_p50_us);
-    json_put_u64(&json, "ack_p99_us", report->ack_p99_us);
-    json_put_u64(&json, "ack_max_us", report->ack_max_us);
-    put_number(&json, "wire_bytes_per_sample", report->wire_bytes, 0.001);
-    put_number(&json, "disk_bytes_per_sample", report->disk_bytes, 0.001);
-    put_number(&json, "hub_rss_bytes", report->resident_bytes, 1);
-    json_put_u64(&json, "acknowledged", report->acknowledged);
-    json_put_u64(&json, "refused", report->refused);
-    json_put_u64(&json, "reconnects", report->reconnects);
-    json_put_u64(&json, "throttles", report->throttles);
-    json_put_bool(&json, "verified", metrics->was_verified);
-    json_put_u64(&json, "verify_missing", metrics->verified.missing);
-    json_put_u64(&json, "verify_double", metrics->verified.doubled);
-    json_put_u64(&json, "verify_wrong", metrics->verified.wrong);
-    json_put_u64(&json, "verify_unsent", metrics->verified.unsent);
-    json_close_object(&json);
-    printf("%s\n", buf_text(&text));
-}
-
-static void print_line(const char *name, double value, int decimals, const char *unit)
-{
-    if (isnan(value))
-        printf("%-28s %14s\n", name, "not known");
-    else
-        printf("%-28s %14.*f %s\n", name, decimals, value, unit);
-}
-
-static void print_text(const struct metrics *metrics, const struct report *report)
-{
-    const struct verify_result *verified = &metrics->verified;
-
-    printf("%" PRIu64 " agents x %" PRIu64 " series, %.1f s measured\n\n", metrics->options.n_agents,
-           metrics->options.n_series, report->duration_s);
-    print_line("samples", report->samples_per_s, 0, "/s, acknowledged: on disk");
-    print_line("samples per hub core", report->per_core_s, 0, "/s");
-    print_line("hub CPU", report->hub_cpu_s, 2, "s");
-    print_line("acknowledgement p50", (double) report->ack_p50_us / 1e3, 2, "ms, from send to the ack that covers it");
-    print_line("acknowledgement p99", (double) report->ack_p99_us / 1e3, 2, "ms");
-    print_line("acknowledgement max", (double) report->ack_max_us / 1e3, 2, "ms");
-    print_line("on the wire", report->wire_bytes, 2, "bytes per sample, messages as sent, before TLS");
-    print_line("on the disk", report->disk_bytes, 2, "bytes per sample, growth of db/");
-    print_line("hub memory", report->resident_bytes / 1048576, 1, "MiB resident");
-    print_line("acknowledged", (double) report->acknowledged, 0, "samples in all");
-    print_line("refused", (double) report->refused, 0, "batches");
-    print_line("reconnects", (double) report->reconnects, 0, "");
-    if (metrics->was_verified)
-        printf("%-28s %14s all that was acknowledged is there, once, and nothing else\n", "verified", "yes");
-    else if (metrics->options.verifies)
-        printf("%-28s %14s %" PRIu64 " missing, %" PRIu64 " double, %" PRIu64 " wrong, %" PRIu64 " never sent\n",
-               "verified", "NO", verified->missing, verified->doubled, verified->wrong, verified->unsent);
-}
-
 /* ---- the whole ---- */
 
 static int prepare_load(struct metrics *metrics)
@@ -552,7 +271,6 @@ static int start(struct metrics *metrics)
 static int measure(struct metrics *metrics)
 {
     char text[512];
-    struct report report;
     int exit_code, failed;
 
     exit_code = start(metrics);
@@ -573,11 +291,7 @@ static int measure(struct metrics *metrics)
 
         exit_code = exit_code == BENCH_OK ? verified : exit_code;
     }
-    make_report(metrics, &report);
-    if (metrics->options.is_json)
-        print_json(metrics, &report);
-    else
-        print_text(metrics, &report);
+    report_print(metrics);
     return exit_code;
 }
 
@@ -605,7 +319,7 @@ int cmd_metrics(int argc, char **argv)
         .disk_before = -1,
         .disk_after = -1,
     };
-    int exit_code = parse(argc, argv, &metrics.options);
+    int exit_code = options_parse(argc, argv, &metrics.options);
 
     if (exit_code >= 0)
         return exit_code;
@@ -626,40 +340,3 @@ int cmd_metrics(int argc, char **argv)
     return fflush(stdout) ? BENCH_FAILED : exit_code;
 }
 
-int cmd_identities(int argc, char **argv)
-{
-    const char *state = NULL, *out = NULL, *agents = NULL;
-    bool wants_help = false;
-    const struct conf_option rows[] = {
-        { .flag = "--state-dir", .metavar = "DIR", .value = &state, .help = "the hub's" },
-        { .flag = "--out", .metavar = "DIR", .value = &out, .help = "becomes the directory for --identities" },
-        { .flag = "--agents", .metavar = "N", .value = &agents, .help = "how many; 200" },
-        { .flag = "--help", .is_set = &wants_help, .help = "this text" },
-        { .flag = "-h", .is_set = &wants_help },
-        { .flag = NULL },
-    };
-    struct conf_args args = { 0 };
-    struct conf_error error = { "" };
-    char program[512];
-    uint64_t n_agents = 200;
-    int exit_code;
-
-    if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
-        return bench_say(BENCH_USAGE, "%s", error.text);
-    if (wants_help) {
-        struct buf text = { 0 };
-
-        conf_print_options(rows, &text);
-        printf("Example:\n  sentinel-bench identities --state-dir /var/lib/sentinel-hub --out ./agents --agents 200\n\n"
-               "Options:\n%s",
-               buf_text(&text));
-        buf_deinit(&text);
-        return BENCH_OK;
-    }
-    if (!state || !out || args.n_rest > 0)
-        return bench_say(BENCH_USAGE, "--state-dir DIR and --out DIR are needed, and nothing else");
-    exit_code = read_count("--agents", agents, 1, 100000, &n_agents);
-    if (exit_code == BENCH_OK)
-        exit_code = hub_find_program(program, sizeof(program));
-    return exit_code == BENCH_OK ? hub_issue_identities(program, state, out, (uint32_t) n_agents) : exit_code;
-}

@@ -91,6 +91,11 @@ static inline void count(_Atomic(uint64_t) *to, uint64_t n)
 }
 
 /* ---- agent.c ---- */
+enum agent_outcome {
+    AGENT_OK = 0,
+    AGENT_NO_IDENTITY, /* fleet_fail() was told why */
+};
+/* Outcomes: AGENT_NO_IDENTITY. */
 int agent_init(struct bench_agent *agent, struct part *part, uint32_t index) MUST_USE;
 void agent_deinit(struct bench_agent *agent);
 void agent_connect(struct bench_agent *agent);

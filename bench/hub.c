@@ -140,7 +140,7 @@ static int run(const char *const argv[], const char *output_path)
     int status;
 
     if (bench_is_interrupted())
-        return BENCH_FAILED;
+        return bench_say(BENCH_FAILED, "interrupted");
     pid = spawn(argv, output_path);
     if (pid < 0)
         return BENCH_FAILED;
@@ -236,7 +236,7 @@ static int run_hub(struct bench_hub *hub, const char *state)
     }
     while (!find_ready(hub, log_path)) {
         if (bench_is_interrupted())
-            return BENCH_FAILED;
+            return bench_say(BENCH_FAILED, "interrupted");
         if (waitpid(hub->pid, &status, WNOHANG) == hub->pid) {
             hub->pid = 0;
             print_tail(log_path);

@@ -1,0 +1,63 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The parts of the command `metrics`: options.c reads the command line, bench_metrics.c goes through the phases, report.c prints
+ * what came out. Private to bench.
+ */
+
+#include "bench/bench.h"
+
+/* The command line, and what it means. */
+struct options {
+    const char *hub, *identities, *operator_identity, *server_name, *state_dir, *hub_pid;
+    const char *agents, *series, *duration, *warmup, *rate, *batch_scrapes, *window, *threads, *interval;
+    bool reconnects, verifies, is_json, is_verbose, wants_help;
+    uint64_t n_agents, n_series, n_batch_scrapes, n_window, n_threads, samples_per_s;
+    int64_t duration_us, warmup_us, interval_us;
+    pid_t pid;
+};
+
+/* What is known at a moment. */
+struct moment {
+    mono_us at;
+    uint64_t acknowledged; /* batches */
+    int64_t cpu_us;        /* the hub's; -1: not known */
+    int64_t own_cpu_us;
+};
+
+struct metrics {
+    struct options options;
+    struct bench_hub hub;
+    char identities[600], operator_identity[600]; /* of that hub */
+    struct load load;
+    struct fleet *fleet;
+    struct ask *ask;
+    bool has_rpc;
+    struct moment begin, end;
+    int64_t disk_before, disk_after; /* -1: not known */
+    uint64_t resident_bytes;         /* 0: not known */
+    struct verify_result verified;
+    bool was_verified;
+    mono_us progress_due;
+    uint64_t progress_acknowledged;
+    int64_t progress_cpu_us;
+};
+
+/* ---- options.c ---- */
+
+/* The number in `text`, when it is given. Returns an exit code. */
+int options_read_count(const char *flag, const char *text, uint64_t min, uint64_t max, uint64_t *ret);
+/* Returns -1 to go on, else an exit code. */
+int options_parse(int argc, char **argv, struct options *options);
+
+/* ---- bench_metrics.c ---- */
+
+/* What is behind a number of batches. */
+uint64_t metrics_samples(const struct metrics *metrics, uint64_t n_batches);
+uint64_t metrics_acknowledged(const struct metrics *metrics);
+/* All threads' latencies; to be freed; NULL: no memory. */
+struct histogram *metrics_merge_acks(const struct metrics *metrics);
+
+/* ---- report.c ---- */
+void report_print(const struct metrics *metrics);
