@@ -15,9 +15,9 @@
 #include "sentinel/telemetry/v1/telemetry.pb-c.h"
 
 #define PATH "/sentinel.telemetry.v1.TelemetryService/StreamMetrics"
-#define MIN_WAIT_US  INT64_C(100000)
-#define MAX_WAIT_US  INT64_C(1000000)
-#define ARENA_BYTES  (256u << 10)
+#define MIN_WAIT_US INT64_C(100000)
+#define MAX_WAIT_US INT64_C(1000000)
+#define ARENA_BYTES (256u << 10)
 
 typedef Sentinel__Telemetry__V1__StreamMetricsRequest request_message;
 typedef Sentinel__Telemetry__V1__StreamMetricsResponse response_message;
@@ -85,7 +85,8 @@ static bool has_room(const struct bench_agent *agent)
 }
 
 /* The batch as it goes out in this stream: its first has the declarations. */
-static int make_batch(struct bench_agent *agent, uint64_t sequence, bool is_declared, struct span *ret)
+static int
+make_batch(struct bench_agent *agent, uint64_t sequence, bool is_declared, struct span *ret)
 {
     const struct load *load = fleet_of(agent)->load;
     int r;
@@ -189,7 +190,8 @@ static void on_welcome(struct bench_agent *agent, const Sentinel__Telemetry__V1_
     }
     if (welcome->lost_last_sequence != 0 || resume_after < agent->acknowledged) {
         count(&counters->lost, agent->acknowledged - resume_after + welcome->lost_last_sequence -
-                                   welcome->lost_first_sequence + (welcome->lost_last_sequence != 0));
+                                   welcome->lost_first_sequence +
+                                   (welcome->lost_last_sequence != 0));
         fail(agent, BENCH_FAILED, "the hub lost batches that it had acknowledged");
         return;
     }
@@ -206,7 +208,8 @@ static void on_welcome(struct bench_agent *agent, const Sentinel__Telemetry__V1_
     agent_advance(agent);
 }
 
-static void on_throttle(struct bench_agent *agent, const Sentinel__Telemetry__V1__Throttle *throttle)
+static void on_throttle(struct bench_agent *agent,
+                        const Sentinel__Telemetry__V1__Throttle *throttle)
 {
     count(&agent->part->counters.throttles, 1);
     agent->is_throttled = true;
@@ -230,9 +233,11 @@ static void on_message(struct rpc_client_call *call, struct span message)
     response = (const void *) unpacked;
     if (response->message_case == SENTINEL__TELEMETRY__V1__STREAM_METRICS_RESPONSE__MESSAGE_ACK)
         on_ack(agent, response->ack);
-    else if (response->message_case == SENTINEL__TELEMETRY__V1__STREAM_METRICS_RESPONSE__MESSAGE_WELCOME)
+    else if (response->message_case ==
+             SENTINEL__TELEMETRY__V1__STREAM_METRICS_RESPONSE__MESSAGE_WELCOME)
         on_welcome(agent, response->welcome);
-    else if (response->message_case == SENTINEL__TELEMETRY__V1__STREAM_METRICS_RESPONSE__MESSAGE_THROTTLE)
+    else if (response->message_case ==
+             SENTINEL__TELEMETRY__V1__STREAM_METRICS_RESPONSE__MESSAGE_THROTTLE)
         on_throttle(agent, response->throttle);
     if (agent->call)
         rpc_client_call_read(agent->call);
@@ -251,9 +256,10 @@ static void on_writable(struct rpc_client_call *call)
 /* Connecting again would bring the same. */
 static bool is_refusal(int code)
 {
-    return code == RPC_INVALID_ARGUMENT || code == RPC_FAILED_PRECONDITION || code == RPC_NOT_FOUND ||
-           code == RPC_PERMISSION_DENIED || code == RPC_UNAUTHENTICATED || code == RPC_OUT_OF_RANGE ||
-           code == RPC_UNIMPLEMENTED || code == RPC_RESOURCE_EXHAUSTED || code == RPC_DATA_LOSS;
+    return code == RPC_INVALID_ARGUMENT || code == RPC_FAILED_PRECONDITION ||
+           code == RPC_NOT_FOUND || code == RPC_PERMISSION_DENIED || code == RPC_UNAUTHENTICATED ||
+           code == RPC_OUT_OF_RANGE || code == RPC_UNIMPLEMENTED ||
+           code == RPC_RESOURCE_EXHAUSTED || code == RPC_DATA_LOSS;
 }
 
 static void wait_for_retry(struct bench_agent *agent, uint64_t asked_ms)
@@ -270,7 +276,9 @@ static void wait_for_retry(struct bench_agent *agent, uint64_t asked_ms)
     arm(agent, wait_us / 2 + (int64_t) (rand_unit(agent->part->rand) * (double) wait_us / 2));
 }
 
-static void say_broken(struct bench_agent *agent, const struct rpc_status *status, const struct wire_error *error)
+static void say_broken(struct bench_agent *agent,
+                       const struct rpc_status *status,
+                       const struct wire_error *error)
 {
     const bool was_welcomed = agent->n_streams > 0;
     char text[400];
@@ -284,7 +292,8 @@ static void say_broken(struct bench_agent *agent, const struct rpc_status *statu
 
         snprintf(text + len, sizeof(text) - len, "%s", error->field_description);
     }
-    fail(agent, !was_welcomed && status->code == RPC_UNAVAILABLE ? BENCH_UNAVAILABLE : BENCH_FAILED, text);
+    fail(agent, !was_welcomed && status->code == RPC_UNAVAILABLE ? BENCH_UNAVAILABLE : BENCH_FAILED,
+         text);
 }
 
 static void on_closed(struct rpc_client_call *call, const struct rpc_status *status)
@@ -312,7 +321,8 @@ static void on_closed(struct rpc_client_call *call, const struct rpc_status *sta
         count(&agent->part->counters.refused, 1);
     if (fleet_stage(fleet_of(agent)) == FLEET_ABORT)
         agent_finish(agent);
-    else if ((fleet_of(agent)->options.reconnects && !is_refusal(status->code)) || error.retry_after_ms > 0)
+    else if ((fleet_of(agent)->options.reconnects && !is_refusal(status->code)) ||
+             error.retry_after_ms > 0)
         wait_for_retry(agent, error.retry_after_ms);
     else
         say_broken(agent, status, &error);
@@ -337,6 +347,21 @@ static void on_timer(struct loop_timer *timer)
 
 /* ---- opening ---- */
 
+/* wire_checksum() of an encoded request; at most once per connection, so it may take its time. */
+static uint32_t checksum_of(struct span encoded)
+{
+    ProtobufCMessage *request;
+    struct arena arena;
+    uint32_t checksum = 0;
+
+    arena_init(&arena, wire_arena_limit(encoded.len));
+    if (wire_unpack(&sentinel__telemetry__v1__stream_metrics_request__descriptor, encoded, &arena,
+                    &request, NULL) == 0)
+        checksum = wire_checksum(request);
+    arena_deinit(&arena);
+    return checksum;
+}
+
 static int make_hello(struct bench_agent *agent, struct buf *to)
 {
     const struct load *load = fleet_of(agent)->load;
@@ -351,7 +376,7 @@ static int make_hello(struct bench_agent *agent, struct buf *to)
     sentinel__telemetry__v1__stream_metrics_request__init(&request);
     if (agent->acknowledged > 0) {
         r = make_batch(agent, agent->acknowledged, agent->is_acknowledged_declared, &before);
-        crc = crc32c(0, before.data, before.len);
+        crc = checksum_of(before);
     }
     if (r < 0)
         return pass(r);
@@ -414,12 +439,13 @@ static int make_channel(struct bench_agent *agent)
     snprintf(directory, sizeof(directory), "%s/bench-%" PRIu32, options->identities, agent->index);
     r = tls_identity_load(directory, &identity, &why);
     if (r == 0)
-        r = rpc_credentials_new(&credentials,
-                                &(struct rpc_credentials_options){ .roots_pem = buf_span(&identity.roots_pem),
-                                                                   .chain_pem = buf_span(&identity.chain_pem),
-                                                                   .key_pem = buf_span(&identity.key_pem) });
+        r = rpc_credentials_new(&credentials, &(struct rpc_credentials_options){
+                                                  .roots_pem = buf_span(&identity.roots_pem),
+                                                  .chain_pem = buf_span(&identity.chain_pem),
+                                                  .key_pem = buf_span(&identity.key_pem) });
     if (r > 0) {
-        fleet_fail(fleet_of(agent), BENCH_FAILED, "no usable identity in %s: %s", directory, why.text);
+        fleet_fail(fleet_of(agent), BENCH_FAILED, "no usable identity in %s: %s", directory,
+                   why.text);
         return AGENT_NO_IDENTITY;
     }
     if (r < 0)

@@ -13,11 +13,11 @@
 #include "sentinel/admin/v1/admin.pb-c.h"
 #include "sentinel/query/v1/query.pb-c.h"
 
-#define TIMEOUT_US  INT64_C(60000000)
+#define TIMEOUT_US INT64_C(60000000)
 #define ARENA_BYTES (UINT64_C(512) << 20)
 /* A hub that is just coming up again is asked once more. */
-#define N_ATTEMPTS  50
-#define NAP_MS      200
+#define N_ATTEMPTS 50
+#define NAP_MS 200
 
 struct ask {
     struct loop *loop;
@@ -45,9 +45,10 @@ static int load_credentials(const char *directory, struct rpc_credentials **ret)
     int r = tls_identity_load(directory, &identity, &why);
 
     if (r == 0)
-        r = rpc_credentials_new(ret, &(struct rpc_credentials_options){ .roots_pem = buf_span(&identity.roots_pem),
-                                                                        .chain_pem = buf_span(&identity.chain_pem),
-                                                                        .key_pem = buf_span(&identity.key_pem) });
+        r = rpc_credentials_new(
+            ret, &(struct rpc_credentials_options){ .roots_pem = buf_span(&identity.roots_pem),
+                                                    .chain_pem = buf_span(&identity.chain_pem),
+                                                    .key_pem = buf_span(&identity.key_pem) });
     if (r > 0)
         return fault(-EINVAL, "no usable operator's identity in %s: %s", directory, why.text);
     return pass(r);
@@ -97,13 +98,15 @@ static int say_status(struct ask *ask, const char *path, const struct rpc_status
 
     if (status->details.len > 0 && wire_error_unpack(status->details, &ask->arena, &error))
         error = (struct wire_error){ 0 };
-    return bench_say(status->code == RPC_UNAVAILABLE ? BENCH_UNAVAILABLE : BENCH_FAILED, "%s: %s %s%s%s", path,
-                     rpc_code_name(status->code), status->message, error.field_description ? ": " : "",
+    return bench_say(status->code == RPC_UNAVAILABLE ? BENCH_UNAVAILABLE : BENCH_FAILED,
+                     "%s: %s %s%s%s", path, rpc_code_name(status->code), status->message,
+                     error.field_description ? ": " : "",
                      error.field_description ? error.field_description : "");
 }
 
 /* *ret is NULL when the hub answered NOT_FOUND. */
-static int call(struct ask *ask, const char *path, const ProtobufCMessage *request, ProtobufCMessage **ret)
+static int
+call(struct ask *ask, const char *path, const ProtobufCMessage *request, ProtobufCMessage **ret)
 {
     CLEANUP(buf_deinit) struct buf packed = { 0 };
     const struct wire_method *method = wire_find_method(path);
@@ -120,7 +123,8 @@ static int call(struct ask *ask, const char *path, const ProtobufCMessage *reque
         if (bench_is_interrupted())
             return BENCH_FAILED;
         arena_reset(&ask->arena, ARENA_BYTES);
-        if (rpc_client_unary(ask->channel, path, buf_span(&packed), TIMEOUT_US, &ask->arena, &response, &status))
+        if (rpc_client_unary(ask->channel, path, buf_span(&packed), TIMEOUT_US, &ask->arena,
+                             &response, &status))
             return bench_say(BENCH_FAILED, "%s: the call could not be made", path);
     }
     if (status.code == RPC_NOT_FOUND)
@@ -128,7 +132,8 @@ static int call(struct ask *ask, const char *path, const ProtobufCMessage *reque
     if (status.code != RPC_OK)
         return say_status(ask, path, &status);
     if (wire_unpack(method->response, response, &ask->arena, ret, &problem))
-        return bench_say(BENCH_FAILED, "%s: the hub's answer is unreadable: %s", path, problem.description);
+        return bench_say(BENCH_FAILED, "%s: the hub's answer is unreadable: %s", path,
+                         problem.description);
     return BENCH_OK;
 }
 
@@ -229,7 +234,8 @@ int ask_points(struct ask *ask, const struct ask_points *question)
     int exit_code;
 
     query_init(&query, question);
-    exit_code = call(ask, "/sentinel.query.v1.QueryService/QueryMetrics", &query.message.base, &answer);
+    exit_code =
+        call(ask, "/sentinel.query.v1.QueryService/QueryMetrics", &query.message.base, &answer);
     if (exit_code != BENCH_OK || !answer)
         return exit_code;
     response = (const void *) answer;

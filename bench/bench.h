@@ -2,16 +2,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Sentinel-bench: a load as many agents make it, and an oracle for what the hub keeps of it. A gRPC client like any other; it
- * knows nothing of the server's insides and drives sentinel-hub as a program.
+ * Sentinel-bench: a load as many agents make it, and an oracle for what the hub keeps of it. A gRPC
+ * client like any other; it knows nothing of the server's insides and drives sentinel-hub as a
+ * program.
  *
- * Files: main.c commands; bench_metrics.c the phases of `metrics`, options.c its command line, report.c what it prints;
- * bench_identities.c; load.c what is sent (pure); stats.c histogram and /proc; hub.c a hub of our own and identities; fleet.c
- * threads; agent.c one agent's stream; ask.c questions of an operator; verify.c the oracle.
+ * Files: main.c commands; bench_metrics.c the phases of `metrics`, options.c its command line,
+ * report.c what it prints; bench_identities.c; load.c what is sent (pure); stats.c histogram and
+ * /proc; hub.c a hub of our own and identities; fleet.c threads; agent.c one agent's stream; ask.c
+ * questions of an operator; verify.c the oracle.
  *
- * Threads: main, which measures; and one loop for each part of the fleet. What they share is atomic and named so below.
+ * Threads: main, which measures; and one loop for each part of the fleet. What they share is atomic
+ * and named so below.
  *
- * Exit codes: 0 ok, 1 failure (also a hub that did not keep what it acknowledged), 2 usage, 5 the hub is not there.
+ * Exit codes: 0 ok, 1 failure (also a hub that did not keep what it acknowledged), 2 usage, 5 the
+ * hub is not there.
  */
 
 #include <stdatomic.h>
@@ -38,9 +42,9 @@ int cmd_identities(int argc, char **argv);
 
 /* ---- load.c: what agents send. Pure ---- */
 
-#define LOAD_MAX_SERIES  4096u  /* one batch declares them all */
+#define LOAD_MAX_SERIES 4096u   /* one batch declares them all */
 #define LOAD_MAX_SAMPLES 65536u /* of a batch */
-#define LOAD_RUN_BYTES   17
+#define LOAD_RUN_BYTES 17
 
 enum load_kind { LOAD_CONSTANT, LOAD_COUNTER, LOAD_GAUGE, LOAD_N_KINDS };
 
@@ -48,8 +52,10 @@ enum load_kind { LOAD_CONSTANT, LOAD_COUNTER, LOAD_GAUGE, LOAD_N_KINDS };
 struct load {
     uint32_t n_agents, n_series, batch_scrapes;
     int64_t first_us;    /* a multiple of interval_us: where the step of the first scrape begins */
-    int64_t interval_us; /* between an agent's scrapes; synthetic time, it passes as fast as the load runs */
-    char run[LOAD_RUN_BYTES]; /* an attribute of every series: runs on one hub are told apart by it */
+    int64_t interval_us; /* between an agent's scrapes; synthetic time, it passes as fast as the
+                            load runs */
+    char run[LOAD_RUN_BYTES]; /* an attribute of every series: runs on one hub are told apart by it
+                               */
     struct buf declarations;  /* the series and layouts of a MetricBatch, encoded */
 };
 
@@ -57,41 +63,51 @@ struct load {
 int load_init(struct load *load) MUST_USE; /* the fields above `declarations` are set */
 void load_deinit(struct load *load);
 
-/* "bench.constant", "bench.counter", "bench.gauge": series are those by turns, told apart by the attribute `item`. */
+/* "bench.constant", "bench.counter", "bench.gauge": series are those by turns, told apart by the
+ * attribute `item`. */
 const char *load_kind_name(enum load_kind kind);
 static inline enum load_kind load_kind_of(uint32_t series)
 {
-    return (enum load_kind) (series % LOAD_N_KINDS);
+    return (enum load_kind)(series % LOAD_N_KINDS);
 }
 uint32_t load_n_of_kind(const struct load *load, enum load_kind kind);
 
 /*
- * The value of a series in an agent's n-th scrape (from 0): of nothing but these three. Constants and counters are integers, and
- * counters never fall; gauges have one or two decimals. Never negative.
+ * The value of a series in an agent's n-th scrape (from 0): of nothing but these three. Constants
+ * and counters are integers, and counters never fall; gauges have one or two decimals. Never
+ * negative.
  */
 double load_value(uint32_t agent, uint32_t series, uint64_t scrape);
 /* Agents lie apart within a step, as real ones do. */
 int64_t load_time_us(const struct load *load, uint32_t agent, uint64_t scrape);
 
-/* One agent's StreamMetricsRequest with a batch, made once and patched in place for each sequence. */
+/* One agent's StreamMetricsRequest with a batch, made once and patched in place for each sequence.
+ */
 struct load_message {
     uint8_t *bytes; /* room for the changing front, then the scrapes */
     size_t scrapes_bytes;
     uint32_t agent;
 };
 
-int load_message_init(struct load_message *message, const struct load *load, uint32_t agent) MUST_USE;
+int load_message_init(struct load_message *message,
+                      const struct load *load,
+                      uint32_t agent) MUST_USE;
 void load_message_deinit(struct load_message *message);
-/* Batch `sequence` (from 1), without declarations. Borrowed until the next change of the message. */
-struct span load_message_patch(struct load_message *message, const struct load *load, uint64_t sequence);
+/* Batch `sequence` (from 1), without declarations. Borrowed until the next change of the message.
+ */
+struct span
+load_message_patch(struct load_message *message, const struct load *load, uint64_t sequence);
 /* The same with all declarations: the first of a stream. Replaces what is in `to`. */
-int load_message_declare(struct load_message *message, const struct load *load, uint64_t sequence, struct buf *to) MUST_USE;
+int load_message_declare(struct load_message *message,
+                         const struct load *load,
+                         uint64_t sequence,
+                         struct buf *to) MUST_USE;
 
 /* ---- stats.c ---- */
 
 /*
- * Durations in microseconds, log-linear: 64 buckets for each power of two, so a value is known to 1.6 %. One thread adds; any
- * other may read meanwhile.
+ * Durations in microseconds, log-linear: 64 buckets for each power of two, so a value is known
+ * to 1.6 %. One thread adds; any other may read meanwhile.
  */
 #define HISTOGRAM_BUCKETS 2304u
 struct histogram {
@@ -115,27 +131,32 @@ uint64_t stats_disk_bytes(const char *directory);
 /* ---- hub.c: programs that we start ---- */
 
 struct bench_hub {
-    pid_t pid;          /* 0: none runs */
-    char home[512];     /* the temporary directory, or empty */
+    pid_t pid;      /* 0: none runs */
+    char home[512]; /* the temporary directory, or empty */
     char program[512];
-    char address[300];  /* HOST:PORT */
+    char address[300]; /* HOST:PORT */
 };
 
-/* $SENTINEL_HUB_PROGRAM, else beside this program in the build tree or its directory, else on PATH. Returns an exit code. */
+/* $SENTINEL_HUB_PROGRAM, else beside this program in the build tree or its directory, else on PATH.
+ * Returns an exit code. */
 int hub_find_program(char *to, size_t size);
-/* Makes the directory, the database, `n_agents` identities, and runs it. Returns an exit code; hub_stop() in any case. */
+/* Makes the directory, the database, `n_agents` identities, and runs it. Returns an exit code;
+ * hub_stop() in any case. */
 int hub_start(struct bench_hub *hub, const char *parent_directory, uint32_t n_agents);
 /* Stops it and removes everything. */
 void hub_stop(struct bench_hub *hub);
 /* OUT/bench-0 .. bench-(N-1); those that are there stay. Returns an exit code. */
-int hub_issue_identities(const char *program, const char *state, const char *out, uint32_t n_agents);
+int hub_issue_identities(const char *program,
+                         const char *state,
+                         const char *out,
+                         uint32_t n_agents);
 
 /* ---- fleet.c and agent.c ---- */
 
 enum fleet_stage {
     FLEET_CONNECT, /* every agent connects; nothing is sent yet */
     FLEET_LOAD,
-    FLEET_FINISH,  /* nothing new; what is under way is acknowledged, then each stream ends */
+    FLEET_FINISH, /* nothing new; what is under way is acknowledged, then each stream ends */
     FLEET_ABORT,
 };
 
@@ -144,15 +165,16 @@ struct fleet_options {
     const char *server_name; /* NULL: the target's host */
     const char *identities;  /* a directory with bench-0 .. */
     uint32_t n_threads, window;
-    uint64_t rate;           /* samples per second of all; 0: as fast as acks allow */
-    int64_t last_time_us;    /* no scrape beyond */
+    uint64_t rate;        /* samples per second of all; 0: as fast as acks allow */
+    int64_t last_time_us; /* no scrape beyond */
     bool reconnects;
 };
 
 /* What one thread's agents did. Written by it, read by any. */
 struct fleet_counters {
     _Atomic(uint64_t) acknowledged; /* batches */
-    _Atomic(uint64_t) sent, sent_bytes; /* messages with batches, again counted when they are sent again */
+    _Atomic(uint64_t) sent,
+        sent_bytes; /* messages with batches, again counted when they are sent again */
     _Atomic(uint64_t) refused, reconnects, throttles, lost;
     _Atomic(uint32_t) n_streaming, n_done, n_used_up;
     struct histogram ack_us; /* while measuring */
@@ -164,12 +186,15 @@ struct fleet_agent_result {
 };
 
 struct fleet;
-int fleet_start(struct fleet **ret, const struct fleet_options *options, const struct load *load) MUST_USE;
+int fleet_start(struct fleet **ret,
+                const struct fleet_options *options,
+                const struct load *load) MUST_USE;
 void fleet_set_stage(struct fleet *fleet, enum fleet_stage stage);
 void fleet_set_measuring(struct fleet *fleet, bool is_measuring);
 size_t fleet_n_parts(const struct fleet *fleet);
 const struct fleet_counters *fleet_counters(const struct fleet *fleet, size_t part);
-/* The first failure that agents cannot get over, or an empty text; *ret_exit is what to exit with. Thread: any. */
+/* The first failure that agents cannot get over, or an empty text; *ret_exit is what to exit with.
+ * Thread: any. */
 void fleet_failure(struct fleet *fleet, char *to, size_t size, int *ret_exit);
 /* Waits for the threads; after FLEET_FINISH or FLEET_ABORT. */
 void fleet_join(struct fleet *fleet);
@@ -180,7 +205,10 @@ DEFINE_CLEANUP(struct fleet *, fleet_free);
 /* ---- ask.c: an operator's questions. Thread: main ---- */
 
 struct ask;
-int ask_open(struct ask **ret, const char *target, const char *server_name, const char *identity) MUST_USE;
+int ask_open(struct ask **ret,
+             const char *target,
+             const char *server_name,
+             const char *identity) MUST_USE;
 struct ask *ask_close(struct ask *ask);
 DEFINE_CLEANUP(struct ask *, ask_close);
 
@@ -197,10 +225,12 @@ struct ask_points {
     const struct load *load;
     uint32_t agent;
     enum load_kind kind;
-    int64_t item;          /* this series alone; -1: the sum over all of the kind */
+    int64_t item; /* this series alone; -1: the sum over all of the kind */
     int64_t from_us, to_us, step_us;
     enum ask_how how;
-    void (*on_point)(void *ctx, int64_t time_us, double value); /* for each step that has something */
+    void (*on_point)(void *ctx,
+                     int64_t time_us,
+                     double value); /* for each step that has something */
     void *ctx;
 };
 /* Returns an exit code. */
@@ -214,5 +244,9 @@ struct verify_result {
     uint64_t wrong;   /* there with another value */
     uint64_t unsent;  /* there and never sent */
 };
-/* Compares what the hub has of every agent with what was acknowledged. Returns an exit code: of asking, not of the result. */
-int verify_run(struct ask *ask, const struct load *load, const struct fleet *fleet, struct verify_result *ret);
+/* Compares what the hub has of every agent with what was acknowledged. Returns an exit code: of
+ * asking, not of the result. */
+int verify_run(struct ask *ask,
+               const struct load *load,
+               const struct fleet *fleet,
+               struct verify_result *ret);

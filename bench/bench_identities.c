@@ -8,7 +8,10 @@ int cmd_identities(int argc, char **argv)
     bool wants_help = false;
     const struct conf_option rows[] = {
         { .flag = "--state-dir", .metavar = "DIR", .value = &state, .help = "the hub's" },
-        { .flag = "--out", .metavar = "DIR", .value = &out, .help = "becomes the directory for --identities" },
+        { .flag = "--out",
+          .metavar = "DIR",
+          .value = &out,
+          .help = "becomes the directory for --identities" },
         { .flag = "--agents", .metavar = "N", .value = &agents, .help = "how many; 200" },
         { .flag = "--help", .is_set = &wants_help, .help = "this text" },
         { .flag = "-h", .is_set = &wants_help },
@@ -26,7 +29,8 @@ int cmd_identities(int argc, char **argv)
         struct buf text = { 0 };
 
         conf_print_options(rows, &text);
-        printf("Example:\n  sentinel-bench identities --state-dir /var/lib/sentinel-hub --out ./agents --agents 200\n\n"
+        printf("Example:\n  sentinel-bench identities --state-dir /var/lib/sentinel-hub --out "
+               "./agents --agents 200\n\n"
                "Options:\n%s",
                buf_text(&text));
         buf_deinit(&text);
@@ -37,5 +41,6 @@ int cmd_identities(int argc, char **argv)
     exit_code = options_read_count("--agents", agents, 1, 100000, &n_agents);
     if (exit_code == BENCH_OK)
         exit_code = hub_find_program(program, sizeof(program));
-    return exit_code == BENCH_OK ? hub_issue_identities(program, state, out, (uint32_t) n_agents) : exit_code;
+    return exit_code == BENCH_OK ? hub_issue_identities(program, state, out, (uint32_t) n_agents)
+                                 : exit_code;
 }

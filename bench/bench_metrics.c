@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The command `metrics`. Phases: a hub, connections, warm-up, the measured window, the end (what is under way is acknowledged
- * and every stream is half-closed), the oracle, the report.
+ * The command `metrics`. Phases: a hub, connections, warm-up, the measured window, the end (what is
+ * under way is acknowledged and every stream is half-closed), the oracle, the report.
  */
 
 #include <inttypes.h>
@@ -17,11 +17,11 @@
 #include "common/rpc/rpc.h"
 
 #define CONNECT_PATIENCE_US INT64_C(120000000)
-#define FINISH_PATIENCE_US  INT64_C(60000000)
-#define NAP_US              10000
+#define FINISH_PATIENCE_US INT64_C(60000000)
+#define NAP_US 10000
 /* Within [now - retention, now + 1 h] of a hub with its own settings, with room for a slow run. */
-#define BACK_US             (14 * INT64_C(86400000000))
-#define AHEAD_US            (30 * INT64_C(60000000))
+#define BACK_US (14 * INT64_C(86400000000))
+#define AHEAD_US (30 * INT64_C(60000000))
 
 /* ---- looking ---- */
 
@@ -110,8 +110,10 @@ static void show_progress(struct metrics *metrics)
                 metrics_samples(metrics, acknowledged - metrics->progress_acknowledged),
                 (double) histogram_quantile(acks, 0.99) / 1e3);
         if (cpu_us >= 0 && metrics->progress_cpu_us >= 0)
-            fprintf(stderr, "   hub %.0f %% of a core", (double) (cpu_us - metrics->progress_cpu_us) / 1e4);
-        fprintf(stderr, "   %u streams%s", sum_agents(metrics, offsetof(struct fleet_counters, n_streaming)),
+            fprintf(stderr, "   hub %.0f %% of a core",
+                    (double) (cpu_us - metrics->progress_cpu_us) / 1e4);
+        fprintf(stderr, "   %u streams%s",
+                sum_agents(metrics, offsetof(struct fleet_counters, n_streaming)),
                 is_terminal ? "\033[K" : "\n");
     }
     free(acks);
@@ -131,8 +133,11 @@ static int failure(const struct metrics *metrics)
     return exit_code;
 }
 
-/* Until the claim holds, time is over, an agent failed for good, or we are told to stop. Returns whether it holds. */
-static bool wait_until(struct metrics *metrics, bool (*is_true)(const struct metrics *metrics), int64_t patience_us)
+/* Until the claim holds, time is over, an agent failed for good, or we are told to stop. Returns
+ * whether it holds. */
+static bool wait_until(struct metrics *metrics,
+                       bool (*is_true)(const struct metrics *metrics),
+                       int64_t patience_us)
 {
     const int64_t due_us = clock_mono().us + patience_us;
 
@@ -150,14 +155,16 @@ static bool wait_until(struct metrics *metrics, bool (*is_true)(const struct met
 
 static bool is_connected(const struct metrics *metrics)
 {
-    return sum_agents(metrics, offsetof(struct fleet_counters, n_streaming)) == metrics->load.n_agents ||
+    return sum_agents(metrics, offsetof(struct fleet_counters, n_streaming)) ==
+               metrics->load.n_agents ||
            failure(metrics) != BENCH_OK;
 }
 
 static bool has_failed(const struct metrics *metrics)
 {
     return failure(metrics) != BENCH_OK ||
-           sum_agents(metrics, offsetof(struct fleet_counters, n_used_up)) == metrics->load.n_agents;
+           sum_agents(metrics, offsetof(struct fleet_counters, n_used_up)) ==
+               metrics->load.n_agents;
 }
 
 static bool is_done(const struct metrics *metrics)
@@ -172,7 +179,9 @@ static int run_load(struct metrics *metrics)
     int exit_code = BENCH_OK;
 
     if (!wait_until(metrics, is_connected, CONNECT_PATIENCE_US))
-        exit_code = bench_say(BENCH_UNAVAILABLE, bench_is_interrupted() ? "interrupted" : "not all agents could connect in time");
+        exit_code = bench_say(BENCH_UNAVAILABLE, bench_is_interrupted()
+                                                     ? "interrupted"
+                                                     : "not all agents could connect in time");
     if (exit_code == BENCH_OK && failure(metrics) == BENCH_OK) {
         look_at_size(metrics, &metrics->disk_before);
         fleet_set_stage(metrics->fleet, FLEET_LOAD);
@@ -180,12 +189,15 @@ static int run_load(struct metrics *metrics)
         take_moment(metrics, &metrics->begin);
         fleet_set_measuring(metrics->fleet, true);
         if (wait_until(metrics, has_failed, options->duration_us) && failure(metrics) == BENCH_OK)
-            bench_say(BENCH_OK, "the times that the hub takes are used up: the window is shorter; --interval makes them last");
+            bench_say(BENCH_OK, "the times that the hub takes are used up: the window is shorter; "
+                                "--interval makes them last");
         take_moment(metrics, &metrics->end);
         fleet_set_measuring(metrics->fleet, false);
         fleet_set_stage(metrics->fleet, FLEET_FINISH);
         if (!bench_is_interrupted() && !wait_until(metrics, is_done, FINISH_PATIENCE_US))
-            exit_code = bench_say(BENCH_FAILED, bench_is_interrupted() ? "interrupted" : "not everything was acknowledged in time");
+            exit_code = bench_say(BENCH_FAILED, bench_is_interrupted()
+                                                    ? "interrupted"
+                                                    : "not everything was acknowledged in time");
     }
     fleet_set_stage(metrics->fleet, FLEET_ABORT);
     fleet_join(metrics->fleet);
@@ -208,8 +220,9 @@ static int run_verify(struct metrics *metrics)
     if (metrics->was_verified)
         return BENCH_OK;
     return bench_say(BENCH_FAILED,
-                     "NOT KEPT: %" PRIu64 " acknowledged samples are missing, %" PRIu64 " are there twice, %" PRIu64
-                     " have another value, %" PRIu64 " were never sent",
+                     "NOT KEPT: %" PRIu64 " acknowledged samples are missing, %" PRIu64
+                     " are there twice, %" PRIu64 " have another value, %" PRIu64
+                     " were never sent",
                      result->missing, result->doubled, result->wrong, result->unsent);
 }
 
@@ -250,9 +263,10 @@ static int start(struct metrics *metrics)
     int r;
 
     if (!options->hub) {
-        snprintf(metrics->identities, sizeof(metrics->identities), "%s/identities", metrics->hub.home);
-        snprintf(metrics->operator_identity, sizeof(metrics->operator_identity), "%s/hub/operators/admin",
+        snprintf(metrics->identities, sizeof(metrics->identities), "%s/identities",
                  metrics->hub.home);
+        snprintf(metrics->operator_identity, sizeof(metrics->operator_identity),
+                 "%s/hub/operators/admin", metrics->hub.home);
         fleet.identities = metrics->identities;
         asks_as = options->verifies ? metrics->operator_identity : NULL;
     }
@@ -326,7 +340,8 @@ int cmd_metrics(int argc, char **argv)
     raise_descriptors();
     exit_code = BENCH_OK;
     if (!metrics.options.hub) {
-        exit_code = hub_start(&metrics.hub, metrics.options.state_dir, (uint32_t) metrics.options.n_agents);
+        exit_code =
+            hub_start(&metrics.hub, metrics.options.state_dir, (uint32_t) metrics.options.n_agents);
         metrics.options.pid = metrics.hub.pid;
     }
     if (exit_code == BENCH_OK)
@@ -339,4 +354,3 @@ int cmd_metrics(int argc, char **argv)
     hub_stop(&metrics.hub);
     return fflush(stdout) ? BENCH_FAILED : exit_code;
 }
-

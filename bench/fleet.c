@@ -10,12 +10,12 @@
 #include "common/base/fault.h"
 #include "common/base/rand.h"
 
-#define TICK_US       INT64_C(10000)
+#define TICK_US INT64_C(10000)
 #define PACED_TICK_US INT64_C(1000)
 /* Handshakes at once: a thousand agents that begin together would time out together. */
-#define MAX_OPENING   64u
+#define MAX_OPENING 64u
 /* What could not be sent for longer than this is not made up for. */
-#define MAX_DEBT_US   INT64_C(100000)
+#define MAX_DEBT_US INT64_C(100000)
 
 /* ---- shared ---- */
 
@@ -70,7 +70,8 @@ const struct fleet_counters *fleet_counters(const struct fleet *fleet, size_t pa
 /* Agent i is in part i % n_parts. */
 struct fleet_agent_result fleet_result(const struct fleet *fleet, uint32_t agent)
 {
-    const struct bench_agent *at = &fleet->parts[agent % fleet->n_parts].agents[agent / fleet->n_parts];
+    const struct bench_agent *at =
+        &fleet->parts[agent % fleet->n_parts].agents[agent / fleet->n_parts];
 
     ensure(!fleet->parts[agent % fleet->n_parts].is_running);
     return (struct fleet_agent_result){ .acknowledged = at->acknowledged, .sent = at->sent };
@@ -82,8 +83,9 @@ struct fleet_agent_result fleet_result(const struct fleet *fleet, uint32_t agent
 static void send_paced(struct part *part)
 {
     const struct fleet *fleet = part->fleet;
-    const double per_s = (double) fleet->options.rate * part->n_agents /
-                         ((double) fleet->load->n_agents * fleet->load->n_series * fleet->load->batch_scrapes);
+    const double per_s =
+        (double) fleet->options.rate * part->n_agents /
+        ((double) fleet->load->n_agents * fleet->load->n_series * fleet->load->batch_scrapes);
     const int64_t now_us = clock_mono().us;
     uint64_t n_due, n_debt;
     uint32_t n_refused = 0;
@@ -108,7 +110,8 @@ static void send_paced(struct part *part)
 static void end_waits(struct bench_agent *agent)
 {
     /* Nothing of it is under way: no need to come back. */
-    if ((agent->state == AGENT_WAITING || agent->state == AGENT_IDLE) && agent->acknowledged == agent->sent)
+    if ((agent->state == AGENT_WAITING || agent->state == AGENT_IDLE) &&
+        agent->acknowledged == agent->sent)
         agent_finish(agent);
 }
 

@@ -4,8 +4,9 @@
 /*
  * The parts of the fleet: fleet.c has the threads, agent.c one agent's stream. Private to bench.
  *
- * An agent keeps no batch: each is made again from its sequence when it has to be sent again. What it must remember is how the
- * batch before the first unacknowledged one was encoded, with or without declarations, as the hub compares its CRC.
+ * An agent keeps no batch: each is made again from its sequence when it has to be sent again. What
+ * it must remember is how the batch before the first unacknowledged one was encoded, with or
+ * without declarations, as the hub compares its CRC.
  */
 
 #include <pthread.h>
@@ -17,10 +18,10 @@
 struct part;
 
 enum agent_state {
-    AGENT_IDLE,      /* wants to connect */
-    AGENT_OPENING,   /* hello is on its way */
+    AGENT_IDLE,    /* wants to connect */
+    AGENT_OPENING, /* hello is on its way */
     AGENT_STREAMING,
-    AGENT_WAITING,   /* for the next attempt */
+    AGENT_WAITING, /* for the next attempt */
     AGENT_DONE,
 };
 
@@ -34,18 +35,19 @@ struct bench_agent {
     uint8_t spool[16];
     uint64_t acknowledged, sent; /* sequences, over all streams */
     uint64_t cursor;             /* sent last in this stream */
-    uint64_t declared;           /* the sequence that had the declarations, in the last stream that sent any */
+    uint64_t
+        declared; /* the sequence that had the declarations, in the last stream that sent any */
     uint64_t n_streams;
-    int64_t *sent_us;            /* ring by sequence: when it was sent first */
-    uint32_t window;             /* ours and the hub's */
-    unsigned n_failed;           /* attempts since the last welcome */
-    struct loop_timer timer;     /* ends a wait or a throttle */
+    int64_t *sent_us;        /* ring by sequence: when it was sent first */
+    uint32_t window;         /* ours and the hub's */
+    unsigned n_failed;       /* attempts since the last welcome */
+    struct loop_timer timer; /* ends a wait or a throttle */
     bool is_acknowledged_declared;
     bool has_declared; /* in this stream */
     bool is_full;      /* the call's queue: on_writable comes */
     bool is_throttled;
     bool is_half_closed;
-    bool is_used_up;   /* no synthetic time is left */
+    bool is_used_up; /* no synthetic time is left */
 };
 
 /* One thread. */
@@ -58,13 +60,13 @@ struct part {
     struct loop *loop;
     struct rpc_queue *queue;
     struct loop_timer tick;
-    struct arena arena;       /* of the message at hand */
-    struct buf out;           /* a hello, or a batch with declarations */
+    struct arena arena; /* of the message at hand */
+    struct buf out;     /* a hello, or a batch with declarations */
     struct rand *rand;
     uint32_t n_opening;
-    uint32_t next;            /* whose turn it is to send, when paced */
-    int64_t paced_from_us;    /* 0: not yet */
-    uint64_t n_paced;         /* batches since then */
+    uint32_t next;         /* whose turn it is to send, when paced */
+    int64_t paced_from_us; /* 0: not yet */
+    uint64_t n_paced;      /* batches since then */
     struct fleet_counters counters;
 };
 
@@ -77,8 +79,8 @@ struct fleet {
         _Atomic(int) stage;
         atomic_bool is_measuring;
         pthread_mutex_t lock;
-        int exit_code;      /* by lock */
-        char failure[512];  /* by lock */
+        int exit_code;     /* by lock */
+        char failure[512]; /* by lock */
     } shared;
 };
 
@@ -87,7 +89,8 @@ enum fleet_stage fleet_stage(const struct fleet *fleet);
 
 static inline void count(_Atomic(uint64_t) *to, uint64_t n)
 {
-    atomic_store_explicit(to, atomic_load_explicit(to, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(to, atomic_load_explicit(to, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 
 /* ---- agent.c ---- */
@@ -99,7 +102,8 @@ enum agent_outcome {
 int agent_init(struct bench_agent *agent, struct part *part, uint32_t index) MUST_USE;
 void agent_deinit(struct bench_agent *agent);
 void agent_connect(struct bench_agent *agent);
-/* Sends what it may: again what is unacknowledged, new batches when the load is not paced, the end when it is time. */
+/* Sends what it may: again what is unacknowledged, new batches when the load is not paced, the end
+ * when it is time. */
 void agent_advance(struct bench_agent *agent);
 /* One new batch, when there is room. */
 bool agent_send_new(struct bench_agent *agent);

@@ -17,9 +17,9 @@
 
 #define PROGRAM_NAME "sentinel-hub"
 #define START_PATIENCE_US INT64_C(60000000)
-#define STOP_PATIENCE_US  INT64_C(30000000)
-#define TAIL_BYTES        2000u
-#define LOG_BYTES         (64u << 20)
+#define STOP_PATIENCE_US INT64_C(30000000)
+#define TAIL_BYTES 2000u
+#define LOG_BYTES (64u << 20)
 
 /* ---- which program ---- */
 
@@ -102,7 +102,8 @@ static void become(const char *const argv[], int output, pid_t parent)
 /* Output of both kinds is appended to the file. */
 static pid_t spawn(const char *const argv[], const char *output_path)
 {
-    CLEANUP(fd_closep) int output = open(output_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    CLEANUP(fd_closep)
+    int output = open(output_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     pid_t parent = getpid(), pid;
 
     if (output < 0) {
@@ -174,7 +175,8 @@ int hub_issue_identities(const char *program, const char *state, const char *out
         if (access(key, F_OK) != 0)
             exit_code = run(argv, log_path);
         if (isatty(STDERR_FILENO))
-            fprintf(stderr, "\r%u of %u identities\033[K%s", i + 1, n_agents, i + 1 == n_agents ? "\r\033[K" : "");
+            fprintf(stderr, "\r%u of %u identities\033[K%s", i + 1, n_agents,
+                    i + 1 == n_agents ? "\r\033[K" : "");
     }
     unlink(log_path);
     return exit_code;
@@ -224,7 +226,8 @@ static bool find_ready(struct bench_hub *hub, const char *log_path)
 static int run_hub(struct bench_hub *hub, const char *state)
 {
     char log_path[600];
-    const char *argv[] = { hub->program, "run", "--state-dir", state, "--listen-grpc", "127.0.0.1:0", NULL };
+    const char *argv[] = { hub->program,    "run",         "--state-dir", state,
+                           "--listen-grpc", "127.0.0.1:0", NULL };
     const int64_t due_us = clock_mono().us + START_PATIENCE_US;
     int status;
 

@@ -6,8 +6,8 @@
  *   12 <len>  08 <sequence>  [declarations]  scrape ...           StreamMetricsRequest.batch
  *   scrape:   22 <len>  09 <time:8>  10 01  1a <len> <8 bytes each>
  *
- * Only sequence and the two lengths before it change their size. So the scrapes lie at a fixed place behind FRONT_BYTES, and the
- * front is written backwards from there.
+ * Only sequence and the two lengths before it change their size. So the scrapes lie at a fixed
+ * place behind FRONT_BYTES, and the front is written backwards from there.
  */
 
 #include <errno.h>
@@ -23,15 +23,15 @@
 #include "sentinel/telemetry/v1/telemetry.pb-c.h"
 
 #define FRONT_BYTES 32
-#define LAYOUT_ID   1u
+#define LAYOUT_ID 1u
 #define ARENA_BYTES (64u << 20) /* for the declarations of LOAD_MAX_SERIES */
 
-#define TAG_BATCH    0x12
+#define TAG_BATCH 0x12
 #define TAG_SEQUENCE 0x08
-#define TAG_SCRAPE   0x22
-#define TAG_TIME     0x09
-#define TAG_LAYOUT   0x10
-#define TAG_VALUES   0x1a
+#define TAG_SCRAPE 0x22
+#define TAG_TIME 0x09
+#define TAG_LAYOUT 0x10
+#define TAG_VALUES 0x1a
 
 /* The finaliser of splitmix64: every bit of the input moves every bit of the output. */
 static uint64_t mix(uint64_t x)
@@ -68,8 +68,7 @@ static double gauge_value(uint64_t id, uint64_t scrape, bool has_two_decimals)
 
 double load_value(uint32_t agent, uint32_t series, uint64_t scrape)
 {
-    const uint64_t id =
-        mix((((uint64_t) agent << 32) | series) + UINT64_C(0x9e3779b97f4a7c15));
+    const uint64_t id = mix((((uint64_t) agent << 32) | series) + UINT64_C(0x9e3779b97f4a7c15));
 
     if (load_kind_of(series) == LOAD_CONSTANT)
         return (double) below(id, 1000000);
@@ -127,8 +126,9 @@ static void declare(struct declared *to, struct load *load, uint32_t series)
     to->message.id = series + 1;
     to->message.name = (char *) (uintptr_t) load_kind_name(load_kind_of(series));
     to->message.unit = unit;
-    to->message.kind = load_kind_of(series) == LOAD_COUNTER ? SENTINEL__TELEMETRY__V1__KIND__KIND_COUNTER
-                                                            : SENTINEL__TELEMETRY__V1__KIND__KIND_GAUGE;
+    to->message.kind = load_kind_of(series) == LOAD_COUNTER
+                           ? SENTINEL__TELEMETRY__V1__KIND__KIND_COUNTER
+                           : SENTINEL__TELEMETRY__V1__KIND__KIND_GAUGE;
     to->message.attributes = to->attributes;
     to->message.n_attributes = 2;
 }
@@ -230,8 +230,8 @@ static struct scrape_shape shape_of(const struct load *load)
     return shape;
 }
 
-static void put_scrape(const struct load *load, uint32_t agent, const struct scrape_shape *shape,
-                       uint8_t *to)
+static void
+put_scrape(const struct load *load, uint32_t agent, const struct scrape_shape *shape, uint8_t *to)
 {
     uint8_t *at = to;
 
@@ -298,7 +298,8 @@ static size_t put_front(uint8_t to[static FRONT_BYTES], uint64_t sequence, size_
     return (size_t) (at - to);
 }
 
-struct span load_message_patch(struct load_message *message, const struct load *load, uint64_t sequence)
+struct span
+load_message_patch(struct load_message *message, const struct load *load, uint64_t sequence)
 {
     uint8_t front[FRONT_BYTES];
     size_t front_bytes;
@@ -307,10 +308,13 @@ struct span load_message_patch(struct load_message *message, const struct load *
     patch_scrapes(message, load, sequence);
     front_bytes = put_front(front, sequence, message->scrapes_bytes);
     memcpy(message->bytes + FRONT_BYTES - front_bytes, front, front_bytes);
-    return span_of(message->bytes + FRONT_BYTES - front_bytes, front_bytes + message->scrapes_bytes);
+    return span_of(message->bytes + FRONT_BYTES - front_bytes,
+                   front_bytes + message->scrapes_bytes);
 }
 
-int load_message_declare(struct load_message *message, const struct load *load, uint64_t sequence,
+int load_message_declare(struct load_message *message,
+                         const struct load *load,
+                         uint64_t sequence,
                          struct buf *to)
 {
     uint8_t front[FRONT_BYTES];

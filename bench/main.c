@@ -22,7 +22,9 @@ static int cmd_version(int argc, char **argv)
 }
 
 static const struct command commands[] = {
-    { "metrics", "many agents stream metrics; what the hub takes, how fast, and whether it keeps it", cmd_metrics },
+    { "metrics",
+      "many agents stream metrics; what the hub takes, how fast, and whether it keeps it",
+      cmd_metrics },
     { "identities", "makes the agents' identities for a hub that you run", cmd_identities },
     { "version", "the version of this program", cmd_version },
 };
@@ -68,12 +70,14 @@ static void hold_interrupts(void)
 
 static int print_help(FILE *to)
 {
-    fprintf(to, "Measures a hub: throughput, time to acknowledge, bytes per sample; and checks that it keeps what it\n"
-                "acknowledges. Without --hub it starts one of its own and removes it.\n\n"
-                "Examples:\n"
-                "  sentinel-bench metrics\n"
-                "  sentinel-bench metrics --agents 1000 --rate 50000 --duration 1m --verify --json\n\n"
-                "Commands:\n");
+    fprintf(to,
+            "Measures a hub: throughput, time to acknowledge, bytes per sample; and checks that it "
+            "keeps what it\n"
+            "acknowledges. Without --hub it starts one of its own and removes it.\n\n"
+            "Examples:\n"
+            "  sentinel-bench metrics\n"
+            "  sentinel-bench metrics --agents 1000 --rate 50000 --duration 1m --verify --json\n\n"
+            "Commands:\n");
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].help);
     fprintf(to, "\nsentinel-bench COMMAND --help has the options.\n"
@@ -89,7 +93,8 @@ int main(int argc, char **argv)
     log_init(&(struct log_options){ .level = LOG_ERROR, .fd = 2 });
     if (argc < 2)
         return print_help(stderr);
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0)
         return print_help(stdout);
     for (size_t i = 0; i < N_COMMANDS; i++) {
         names[i] = commands[i].name;
@@ -99,6 +104,7 @@ int main(int argc, char **argv)
         }
     }
     nearest = text_nearest(argv[1], names);
-    return bench_say(BENCH_USAGE, "no command `%s`%s%s%s; sentinel-bench --help lists them", argv[1],
-                     nearest ? "; did you mean `" : "", nearest ? nearest : "", nearest ? "`?" : "");
+    return bench_say(BENCH_USAGE, "no command `%s`%s%s%s; sentinel-bench --help lists them",
+                     argv[1], nearest ? "; did you mean `" : "", nearest ? nearest : "",
+                     nearest ? "`?" : "");
 }

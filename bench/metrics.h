@@ -2,8 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The parts of the command `metrics`: options.c reads the command line, bench_metrics.c goes through the phases, report.c prints
- * what came out. Private to bench.
+ * The parts of the command `metrics`: options.c reads the command line, bench_metrics.c goes
+ * through the phases, report.c prints what came out. Private to bench.
  */
 
 #include "bench/bench.h"
@@ -11,7 +11,8 @@
 /* The command line, and what it means. */
 struct options {
     const char *hub, *identities, *operator_identity, *server_name, *state_dir, *hub_pid;
-    const char *agents, *series, *duration, *warmup, *rate, *batch_scrapes, *window, *threads, *interval;
+    const char *agents, *series, *duration, *warmup, *rate, *batch_scrapes, *window, *threads,
+        *interval;
     bool reconnects, verifies, is_json, is_verbose, wants_help;
     uint64_t n_agents, n_series, n_batch_scrapes, n_window, n_threads, samples_per_s;
     int64_t duration_us, warmup_us, interval_us;
@@ -47,7 +48,11 @@ struct metrics {
 /* ---- options.c ---- */
 
 /* The number in `text`, when it is given. Returns an exit code. */
-int options_read_count(const char *flag, const char *text, uint64_t min, uint64_t max, uint64_t *ret);
+int options_read_count(const char *flag,
+                       const char *text,
+                       uint64_t min,
+                       uint64_t max,
+                       uint64_t *ret);
 /* Returns -1 to go on, else an exit code. */
 int options_parse(int argc, char **argv, struct options *options);
 

@@ -5,12 +5,17 @@
 #include "common/base/text.h"
 #include "common/conf/conf.h"
 
-int options_read_count(const char *flag, const char *text, uint64_t min, uint64_t max, uint64_t *ret)
+int options_read_count(const char *flag,
+                       const char *text,
+                       uint64_t min,
+                       uint64_t max,
+                       uint64_t *ret)
 {
     if (!text)
         return BENCH_OK;
     if (text_to_u64(text, ret) || *ret < min || *ret > max)
-        return bench_say(BENCH_USAGE, "%s: `%s` is not a number from %" PRIu64 " to %" PRIu64, flag, text, min, max);
+        return bench_say(BENCH_USAGE, "%s: `%s` is not a number from %" PRIu64 " to %" PRIu64, flag,
+                         text, min, max);
     return BENCH_OK;
 }
 
@@ -19,7 +24,8 @@ static int read_duration(const char *flag, const char *text, int64_t min_us, int
     if (!text)
         return BENCH_OK;
     if (text_to_duration_us(text, ret_us) || *ret_us < min_us)
-        return bench_say(BENCH_USAGE, "%s: `%s` is not a duration such as 10s, or too short", flag, text);
+        return bench_say(BENCH_USAGE, "%s: `%s` is not a duration such as 10s, or too short", flag,
+                         text);
     return BENCH_OK;
 }
 
@@ -32,7 +38,8 @@ static int read_numbers(struct options *options)
     } counts[] = {
         { "--agents", options->agents, 1, 100000, &options->n_agents },
         { "--series", options->series, 1, LOAD_MAX_SERIES, &options->n_series },
-        { "--batch-scrapes", options->batch_scrapes, 1, LOAD_MAX_SAMPLES, &options->n_batch_scrapes },
+        { "--batch-scrapes", options->batch_scrapes, 1, LOAD_MAX_SAMPLES,
+          &options->n_batch_scrapes },
         { "--window", options->window, 1, 65536, &options->n_window },
         { "--threads", options->threads, 1, 256, &options->n_threads },
         { "--rate", options->rate, 0, UINT64_C(1000000000000), &options->samples_per_s },
@@ -41,7 +48,8 @@ static int read_numbers(struct options *options)
     int exit_code = BENCH_OK;
 
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]) && exit_code == BENCH_OK; i++)
-        exit_code = options_read_count(counts[i].flag, counts[i].text, counts[i].min, counts[i].max, counts[i].to);
+        exit_code = options_read_count(counts[i].flag, counts[i].text, counts[i].min, counts[i].max,
+                                       counts[i].to);
     if (exit_code == BENCH_OK)
         exit_code = options_read_count("--hub-pid", options->hub_pid, 1, INT32_MAX, &pid);
     options->pid = (pid_t) pid;
@@ -61,57 +69,109 @@ static int check_options(struct options *options)
     if (exit_code != BENCH_OK)
         return exit_code;
     if (options->n_series * options->n_batch_scrapes > LOAD_MAX_SAMPLES)
-        return bench_say(BENCH_USAGE, "--series times --batch-scrapes is more than %u, what a hub takes in a batch",
-                         LOAD_MAX_SAMPLES);
+        return bench_say(
+            BENCH_USAGE,
+            "--series times --batch-scrapes is more than %u, what a hub takes in a batch",
+            LOAD_MAX_SAMPLES);
     if (options->n_threads > options->n_agents)
         options->n_threads = options->n_agents;
     if (!options->hub)
         return BENCH_OK;
     if (!options->identities)
-        return bench_say(BENCH_USAGE, "--hub needs --identities DIR; `sentinel-bench identities` makes them");
+        return bench_say(BENCH_USAGE,
+                         "--hub needs --identities DIR; `sentinel-bench identities` makes them");
     if (options->verifies && !options->operator_identity)
-        return bench_say(BENCH_USAGE, "--verify with --hub needs --operator DIR, the identity of a viewer or more");
+        return bench_say(
+            BENCH_USAGE,
+            "--verify with --hub needs --operator DIR, the identity of a viewer or more");
     return BENCH_OK;
 }
 
+/* Where the flags of the table below put what they are given. */
+static struct options given;
+
+static const struct conf_option rows[] = {
+    { .flag = "--agents",
+      .metavar = "N",
+      .value = &given.agents,
+      .help = "connections, each an agent's; 200" },
+    { .flag = "--series", .metavar = "N", .value = &given.series, .help = "of each agent; 500" },
+    { .flag = "--duration",
+      .metavar = "TIME",
+      .value = &given.duration,
+      .help = "that is measured; 20s" },
+    { .flag = "--warmup", .metavar = "TIME", .value = &given.warmup, .help = "load before it; 3s" },
+    { .flag = "--rate",
+      .metavar = "N",
+      .value = &given.rate,
+      .help = "samples per second of all agents; 0: as fast as acknowledgements allow" },
+    { .flag = "--batch-scrapes",
+      .metavar = "N",
+      .value = &given.batch_scrapes,
+      .help = "scrapes in a message; 1" },
+    { .flag = "--window",
+      .metavar = "N",
+      .value = &given.window,
+      .help = "messages of an agent without an acknowledgement; 64" },
+    { .flag = "--threads", .metavar = "N", .value = &given.threads, .help = "of this program; 1" },
+    { .flag = "--interval",
+      .metavar = "TIME",
+      .value = &given.interval,
+      .help = "between the times of an agent's scrapes; 10s" },
+    { .flag = "--reconnect", .is_set = &given.reconnects, .help = "go on when a stream breaks" },
+    { .flag = "--verify",
+      .is_set = &given.verifies,
+      .help = "ask the hub for everything afterwards, and compare" },
+    { .flag = "--json", .is_set = &given.is_json, .help = "one JSON object on stdout" },
+    { .flag = "-v",
+      .is_set = &given.is_verbose,
+      .help = "progress, also when stderr is no terminal" },
+    { .flag = "--state-dir",
+      .metavar = "DIR",
+      .value = &given.state_dir,
+      .help = "the hub's files go below it; $TMPDIR, else /tmp" },
+    { .flag = "--hub",
+      .metavar = "HOST:PORT",
+      .value = &given.hub,
+      .help = "a hub that runs already" },
+    { .flag = "--identities",
+      .metavar = "DIR",
+      .value = &given.identities,
+      .help = "with bench-0, bench-1, ... of that hub" },
+    { .flag = "--operator",
+      .metavar = "DIR",
+      .value = &given.operator_identity,
+      .help = "identity to ask that hub with: --verify, its CPU time and size" },
+    { .flag = "--server-name",
+      .metavar = "NAME",
+      .value = &given.server_name,
+      .help = "that its certificate must carry; the host of --hub" },
+    { .flag = "--hub-pid",
+      .metavar = "PID",
+      .value = &given.hub_pid,
+      .help = "of that hub, when it runs here: CPU time and memory" },
+    { .flag = "--help", .is_set = &given.wants_help, .help = "this text" },
+    { .flag = "-h", .is_set = &given.wants_help },
+    { .flag = NULL },
+};
+
 int options_parse(int argc, char **argv, struct options *options)
 {
-    const struct conf_option rows[] = {
-        { .flag = "--agents", .metavar = "N", .value = &options->agents, .help = "connections, each an agent's; 200" },
-        { .flag = "--series", .metavar = "N", .value = &options->series, .help = "of each agent; 500" },
-        { .flag = "--duration", .metavar = "TIME", .value = &options->duration, .help = "that is measured; 20s" },
-        { .flag = "--warmup", .metavar = "TIME", .value = &options->warmup, .help = "load before it; 3s" },
-        { .flag = "--rate", .metavar = "N", .value = &options->rate, .help = "samples per second of all agents; 0: as fast as acknowledgements allow" },
-        { .flag = "--batch-scrapes", .metavar = "N", .value = &options->batch_scrapes, .help = "scrapes in a message; 1" },
-        { .flag = "--window", .metavar = "N", .value = &options->window, .help = "messages of an agent without an acknowledgement; 64" },
-        { .flag = "--threads", .metavar = "N", .value = &options->threads, .help = "of this program; 1" },
-        { .flag = "--interval", .metavar = "TIME", .value = &options->interval, .help = "between the times of an agent's scrapes; 10s" },
-        { .flag = "--reconnect", .is_set = &options->reconnects, .help = "go on when a stream breaks" },
-        { .flag = "--verify", .is_set = &options->verifies, .help = "ask the hub for everything afterwards, and compare" },
-        { .flag = "--json", .is_set = &options->is_json, .help = "one JSON object on stdout" },
-        { .flag = "-v", .is_set = &options->is_verbose, .help = "progress, also when stderr is no terminal" },
-        { .flag = "--state-dir", .metavar = "DIR", .value = &options->state_dir, .help = "the hub's files go below it; $TMPDIR, else /tmp" },
-        { .flag = "--hub", .metavar = "HOST:PORT", .value = &options->hub, .help = "a hub that runs already" },
-        { .flag = "--identities", .metavar = "DIR", .value = &options->identities, .help = "with bench-0, bench-1, ... of that hub" },
-        { .flag = "--operator", .metavar = "DIR", .value = &options->operator_identity, .help = "identity to ask that hub with: --verify, its CPU time and size" },
-        { .flag = "--server-name", .metavar = "NAME", .value = &options->server_name, .help = "that its certificate must carry; the host of --hub" },
-        { .flag = "--hub-pid", .metavar = "PID", .value = &options->hub_pid, .help = "of that hub, when it runs here: CPU time and memory" },
-        { .flag = "--help", .is_set = &options->wants_help, .help = "this text" },
-        { .flag = "-h", .is_set = &options->wants_help },
-        { .flag = NULL },
-    };
     struct conf_args args = { 0 };
     struct conf_error error = { "" };
     int exit_code;
 
+    given = *options;
     if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
         return bench_say(BENCH_USAGE, "%s", error.text);
+    *options = given;
     if (options->wants_help) {
         struct buf text = { 0 };
 
         conf_print_options(rows, &text);
         printf("Streams metrics of many agents over mutual TLS.\n\nExample:\n"
-               "  sentinel-bench metrics --agents 200 --series 500 --duration 20s --verify\n\nOptions:\n%s",
+               "  sentinel-bench metrics --agents 200 --series 500 --duration 20s "
+               "--verify\n\nOptions:\n%s",
                buf_text(&text));
         buf_deinit(&text);
         return BENCH_OK;

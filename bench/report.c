@@ -9,18 +9,21 @@
 
 /* NaN: not known. */
 struct report {
-    double duration_s, samples_per_s, hub_cpu_s, own_cpu_s, per_core_s, wire_bytes, disk_bytes, resident_bytes;
+    double duration_s, samples_per_s, hub_cpu_s, own_cpu_s, per_core_s, wire_bytes, disk_bytes,
+        resident_bytes;
     uint64_t ack_p50_us, ack_p99_us, ack_max_us;
     uint64_t acknowledged, refused, reconnects, throttles;
 };
 
 static void make_report(const struct metrics *metrics, struct report *ret)
 {
-    const uint64_t measured = metrics_samples(metrics, metrics->end.acknowledged - metrics->begin.acknowledged);
+    const uint64_t measured =
+        metrics_samples(metrics, metrics->end.acknowledged - metrics->begin.acknowledged);
     struct histogram *acks = metrics_merge_acks(metrics);
     uint64_t sent = 0, sent_bytes = 0;
 
-    *ret = (struct report){ .duration_s = (double) (metrics->end.at.us - metrics->begin.at.us) / 1e6 };
+    *ret =
+        (struct report){ .duration_s = (double) (metrics->end.at.us - metrics->begin.at.us) / 1e6 };
     for (size_t i = 0; i < fleet_n_parts(metrics->fleet); i++) {
         const struct fleet_counters *counters = fleet_counters(metrics->fleet, i);
 
@@ -37,10 +40,12 @@ static void make_report(const struct metrics *metrics, struct report *ret)
     if (metrics->begin.cpu_us < 0 || metrics->end.cpu_us < metrics->begin.cpu_us)
         ret->hub_cpu_s = NAN; /* or another process by now */
     ret->per_core_s = ret->hub_cpu_s > 0 ? (double) measured / ret->hub_cpu_s : NAN;
-    ret->wire_bytes = sent > 0 ? (double) sent_bytes / (double) metrics_samples(metrics, sent) : NAN;
+    ret->wire_bytes =
+        sent > 0 ? (double) sent_bytes / (double) metrics_samples(metrics, sent) : NAN;
     ret->disk_bytes = NAN;
     if (metrics->disk_before >= 0 && metrics->disk_after >= 0 && ret->acknowledged > 0)
-        ret->disk_bytes = (double) (metrics->disk_after - metrics->disk_before) / (double) ret->acknowledged;
+        ret->disk_bytes =
+            (double) (metrics->disk_after - metrics->disk_before) / (double) ret->acknowledged;
     ret->resident_bytes = metrics->resident_bytes > 0 ? (double) metrics->resident_bytes : NAN;
     if (acks) {
         ret->ack_p50_us = histogram_quantile(acks, 0.50);
@@ -108,26 +113,31 @@ static void print_text(const struct metrics *metrics, const struct report *repor
 {
     const struct verify_result *verified = &metrics->verified;
 
-    printf("%" PRIu64 " agents x %" PRIu64 " series, %.1f s measured\n\n", metrics->options.n_agents,
-           metrics->options.n_series, report->duration_s);
+    printf("%" PRIu64 " agents x %" PRIu64 " series, %.1f s measured\n\n",
+           metrics->options.n_agents, metrics->options.n_series, report->duration_s);
     print_line("samples", report->samples_per_s, 0, "/s, acknowledged: on disk");
     print_line("samples per hub core", report->per_core_s, 0, "/s");
     print_line("hub CPU", report->hub_cpu_s, 2, "s");
     print_line("this program's CPU", report->own_cpu_s, 2, "s");
-    print_line("acknowledgement p50", (double) report->ack_p50_us / 1e3, 2, "ms, from send to the ack that covers it");
+    print_line("acknowledgement p50", (double) report->ack_p50_us / 1e3, 2,
+               "ms, from send to the ack that covers it");
     print_line("acknowledgement p99", (double) report->ack_p99_us / 1e3, 2, "ms");
     print_line("acknowledgement max", (double) report->ack_max_us / 1e3, 2, "ms");
-    print_line("on the wire", report->wire_bytes, 2, "bytes per sample, messages as sent, before TLS");
+    print_line("on the wire", report->wire_bytes, 2,
+               "bytes per sample, messages as sent, before TLS");
     print_line("on the disk", report->disk_bytes, 2, "bytes per sample, growth of db/");
     print_line("hub memory", report->resident_bytes / 1048576, 1, "MiB resident");
     print_line("acknowledged", (double) report->acknowledged, 0, "samples in all");
     print_line("refused", (double) report->refused, 0, "batches");
     print_line("reconnects", (double) report->reconnects, 0, "");
     if (metrics->was_verified)
-        printf("%-28s %14s all that was acknowledged is there, once, and nothing else\n", "verified", "yes");
+        printf("%-28s %14s all that was acknowledged is there, once, and nothing else\n",
+               "verified", "yes");
     else if (metrics->options.verifies)
-        printf("%-28s %14s %" PRIu64 " missing, %" PRIu64 " double, %" PRIu64 " wrong, %" PRIu64 " never sent\n",
-               "verified", "NO", verified->missing, verified->doubled, verified->wrong, verified->unsent);
+        printf("%-28s %14s %" PRIu64 " missing, %" PRIu64 " double, %" PRIu64 " wrong, %" PRIu64
+               " never sent\n",
+               "verified", "NO", verified->missing, verified->doubled, verified->wrong,
+               verified->unsent);
 }
 
 void report_print(const struct metrics *metrics)

@@ -11,8 +11,8 @@
 #include "common/base/file.h"
 
 /* Buckets below 128 are a value each; from there on 64 for each power of two. */
-#define LINEAR     128u
-#define PER_POWER  64u
+#define LINEAR 128u
+#define PER_POWER 64u
 #define POWER_BITS 6
 
 static uint32_t bucket_of(uint64_t us)
@@ -40,7 +40,8 @@ static uint64_t bucket_last(uint32_t bucket)
 
 static void add_relaxed(_Atomic(uint64_t) *to, uint64_t n)
 {
-    atomic_store_explicit(to, atomic_load_explicit(to, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(to, atomic_load_explicit(to, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 
 void histogram_add(struct histogram *histogram, int64_t us, uint64_t n)
@@ -116,9 +117,11 @@ int64_t stats_cpu_us(pid_t pid)
     snprintf(path, sizeof(path), "/proc/%ld/stat", (long) pid);
     if (!read_text(path, text, sizeof(text)))
         return -1;
-    /* The name is in parentheses and may hold anything: fields 14 and 15 are counted behind the last one. */
+    /* The name is in parentheses and may hold anything: fields 14 and 15 are counted behind the
+     * last one. */
     at = strrchr(text, ')');
-    if (!at || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) != 2)
+    if (!at || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
+                      &system) != 2)
         return -1;
     return (int64_t) ((user + system) * 1000000 / (unsigned long long) sysconf(_SC_CLK_TCK));
 }
@@ -152,7 +155,8 @@ static uint64_t disk_bytes(int fd)
             continue;
         n_bytes += (uint64_t) st.st_blocks * 512;
         if (S_ISDIR(st.st_mode)) {
-            int below = openat(dirfd(directory), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+            int below = openat(dirfd(directory), entry->d_name,
+                               O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
             n_bytes += below < 0 ? 0 : disk_bytes(below);
         }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The oracle. Every sample counts: for each agent and kind the number and the sum of all series in each step of one interval,
- * where each series has exactly one sample. Some series are also compared bit by bit, value by value, and one question without
- * an end makes sure that nothing lies outside of what was sent.
+ * The oracle. Every sample counts: for each agent and kind the number and the sum of all series in
+ * each step of one interval, where each series has exactly one sample. Some series are also
+ * compared bit by bit, value by value, and one question without an end makes sure that nothing lies
+ * outside of what was sent.
  *
  * What was sent and not acknowledged may be there or not, whole.
  */
@@ -21,7 +22,7 @@
 #define MAX_CELLS UINT64_C(4000000)
 /* Single series of each agent. */
 #define N_SINGLES 6u
-#define DAY_US    INT64_C(86400000000)
+#define DAY_US INT64_C(86400000000)
 
 struct verify {
     struct ask *ask;
@@ -29,7 +30,7 @@ struct verify {
     struct verify_result *result;
     uint32_t agent;
     enum load_kind kind;
-    int64_t item;            /* -1: all of the kind */
+    int64_t item;                    /* -1: all of the kind */
     uint64_t n_sent, n_acknowledged; /* scrapes */
     /* the chunk at hand */
     uint64_t first, n_steps; /* scrapes */
@@ -98,7 +99,8 @@ static bool is_right(const struct verify *verify, uint64_t scrape, double value)
         return memcmp(&wanted, &value, sizeof(value)) == 0;
     }
     wanted = sum_of(verify, scrape);
-    return verify->kind == LOAD_GAUGE ? fabs(value - wanted) <= 1e-9 * fabs(wanted) : value == wanted;
+    return verify->kind == LOAD_GAUGE ? fabs(value - wanted) <= 1e-9 * fabs(wanted)
+                                      : value == wanted;
 }
 
 static void say_first(const struct verify *verify, uint64_t scrape, const char *what, double value)
@@ -111,9 +113,10 @@ static void say_first(const struct verify *verify, uint64_t scrape, const char *
     if (verify->item >= 0)
         snprintf(item, sizeof(item), " item %" PRId64, verify->item);
     bench_say(BENCH_FAILED,
-              "agent bench-%" PRIu32 " %s%s, scrape %" PRIu64 " (sent %" PRIu64 ", acknowledged %" PRIu64 "): %s %.17g",
-              verify->agent, load_kind_name(verify->kind), item, scrape, verify->n_sent, verify->n_acknowledged,
-              what, value);
+              "agent bench-%" PRIu32 " %s%s, scrape %" PRIu64 " (sent %" PRIu64
+              ", acknowledged %" PRIu64 "): %s %.17g",
+              verify->agent, load_kind_name(verify->kind), item, scrape, verify->n_sent,
+              verify->n_acknowledged, what, value);
 }
 
 static void compare_step(struct verify *verify, uint64_t step)
@@ -171,7 +174,8 @@ static int compare(struct verify *verify)
     int exit_code = BENCH_OK;
 
     chunk = chunk < MAX_STEPS ? chunk : MAX_STEPS;
-    for (verify->first = 0; verify->first < verify->n_sent && exit_code == BENCH_OK; verify->first += chunk) {
+    for (verify->first = 0; verify->first < verify->n_sent && exit_code == BENCH_OK;
+         verify->first += chunk) {
         verify->n_steps = verify->n_sent - verify->first;
         verify->n_steps = verify->n_steps < chunk ? verify->n_steps : chunk;
         exit_code = compare_chunk(verify);
@@ -216,7 +220,8 @@ static int verify_agent(struct verify *verify, struct fleet_agent_result result)
 
     verify->n_sent = result.sent * load->batch_scrapes;
     verify->n_acknowledged = result.acknowledged * load->batch_scrapes;
-    for (uint32_t kind = 0; kind < LOAD_N_KINDS && kind < load->n_series && exit_code == BENCH_OK; kind++) {
+    for (uint32_t kind = 0; kind < LOAD_N_KINDS && kind < load->n_series && exit_code == BENCH_OK;
+         kind++) {
         const uint64_t before = verify->result->doubled;
 
         verify->kind = (enum load_kind) kind;
@@ -234,7 +239,10 @@ static int verify_agent(struct verify *verify, struct fleet_agent_result result)
     return exit_code;
 }
 
-int verify_run(struct ask *ask, const struct load *load, const struct fleet *fleet, struct verify_result *ret)
+int verify_run(struct ask *ask,
+               const struct load *load,
+               const struct fleet *fleet,
+               struct verify_result *ret)
 {
     struct verify verify = { .ask = ask, .load = load, .result = ret };
     int exit_code = BENCH_OK;

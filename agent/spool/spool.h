@@ -134,7 +134,7 @@ int spool_put(struct spool *spool, const struct spool_scrape *scrape) MUST_USE;
 /* The first item behind `after`. Outcomes: SPOOL_EMPTY. */
 int spool_next(const struct spool *spool, uint64_t after, struct spool_item *ret) MUST_USE;
 
-/* The item was given to the transport in an encoding with this CRC32C. From now on it is never
+/* The item was given to the transport with this checksum (wire_checksum()). From now on it is never
  * dropped. */
 void spool_mark_sent(struct spool *spool, uint64_t sequence, uint32_t crc32c);
 

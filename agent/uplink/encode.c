@@ -136,7 +136,8 @@ static int put_batch(const struct encoder *encoder,
                      const struct spool_item *item,
                      const struct uplink_clock *clock,
                      struct arena *arena,
-                     struct buf *to)
+                     struct buf *to,
+                     uint32_t *ret_checksum)
 {
     const struct spool_scrape *from = &item->scrape;
     Sentinel__Telemetry__V1__StreamMetricsRequest request;
@@ -164,10 +165,11 @@ static int put_batch(const struct encoder *encoder,
     scrape.values = (double *) (uintptr_t) from->values;
     scrape.n_absent = from->n_absent;
     scrape.absent = (uint32_t *) (uintptr_t) from->absent;
+    *ret_checksum = wire_checksum(&request.base);
     return pass(wire_pack(&request.base, to));
 }
 
-static int put_skip(const struct spool_item *item, struct buf *to)
+static int put_skip(const struct spool_item *item, struct buf *to, uint32_t *ret_checksum)
 {
     Sentinel__Telemetry__V1__StreamMetricsRequest request;
     Sentinel__Telemetry__V1__Skip skip;
@@ -179,21 +181,23 @@ static int put_skip(const struct spool_item *item, struct buf *to)
     skip.through_sequence = item->sequence;
     skip.reason = (Sentinel__Telemetry__V1__SkipReason) item->reason;
     skip.records = item->samples;
+    *ret_checksum = wire_checksum(&request.base);
     return pass(wire_pack(&request.base, to));
 }
 
 int encoder_put(struct encoder *encoder,
                 const struct spool_item *item,
                 const struct uplink_clock *clock,
-                struct buf *to)
+                struct buf *to,
+                uint32_t *ret_checksum)
 {
     struct arena arena;
     int r;
 
     if (item->is_skip)
-        return pass(put_skip(item, to));
+        return pass(put_skip(item, to, ret_checksum));
     arena_init(&arena, ARENA_BYTES);
-    r = put_batch(encoder, item, clock, &arena, to);
+    r = put_batch(encoder, item, clock, &arena, to, ret_checksum);
     arena_deinit(&arena);
     return pass(r);
 }

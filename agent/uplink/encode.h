@@ -27,11 +27,12 @@ void encoder_deinit(struct encoder *encoder);
 /* A new stream: it has heard of nothing. */
 void encoder_reset(struct encoder *encoder);
 
-/* Appends the request for a batch or a skip, with what it has to declare. */
+/* Appends the request for a batch or a skip, with what it has to declare; wire_checksum() of it. */
 int encoder_put(struct encoder *encoder,
                 const struct spool_item *item,
                 const struct uplink_clock *clock,
-                struct buf *to) MUST_USE;
+                struct buf *to,
+                uint32_t *ret_checksum) MUST_USE;
 /* It was given to the transport: what it declared is declared. */
 int encoder_commit(struct encoder *encoder, const struct spool_item *item) MUST_USE;
 

@@ -217,17 +217,17 @@ static bool has_room(const struct uplink *uplink)
 /* Returns 0, an outcome of the call, or a fault. */
 static int send_item(struct uplink *uplink, const struct spool_item *item)
 {
+    uint32_t checksum;
     int r;
 
     buf_clear(&uplink->out);
-    r = encoder_put(&uplink->encoder, item, &uplink->clock, &uplink->out);
+    r = encoder_put(&uplink->encoder, item, &uplink->clock, &uplink->out, &checksum);
     if (r)
         return pass(r);
     r = rpc_client_call_send(uplink->call, buf_span(&uplink->out));
     if (r)
         return r < 0 ? pass(r) : r;
-    spool_mark_sent(uplink->options.spool, item->sequence,
-                    crc32c(0, uplink->out.data, uplink->out.len));
+    spool_mark_sent(uplink->options.spool, item->sequence, checksum);
     uplink->cursor = item->sequence;
     return pass(encoder_commit(&uplink->encoder, item));
 }

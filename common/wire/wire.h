@@ -63,6 +63,15 @@ int wire_unpack(const ProtobufCMessageDescriptor *type,
 /* Appends the packed message. Faults: no memory. */
 int wire_pack(const ProtobufCMessage *message, struct buf *to) MUST_USE;
 
+/*
+ * What a run's last batch is known by (StreamHello.crc32c_before_first) of a StreamMetricsRequest.
+ * CRC32C over, little-endian: for a batch its sequence (8 bytes), then of each scrape the values (8
+ * bytes each) and the absent places (4 bytes each); for a skip through_sequence and records (8
+ * bytes each). Declarations and ids are left out, as they differ from stream to stream, and times,
+ * as an agent restamps when its clock was off: a batch sent again has the same checksum.
+ */
+uint32_t wire_checksum(const ProtobufCMessage *request);
+
 /* ---- errors with details (google.rpc.Status in grpc-status-details-bin) ---- */
 
 #define WIRE_ERROR_DOMAIN "sentinel" /* of ErrorInfo */

@@ -456,7 +456,7 @@ static bool dispatch(struct telemetry *t,
         fail(t, FAIL_TOO_BIG, 0);
         return false;
     }
-    batch->crc32c = crc32c(0, bytes.data, bytes.len);
+    batch->crc32c = wire_checksum(&request->base);
     t->held_batch = batch;
     return give_batch(t, batch);
 }

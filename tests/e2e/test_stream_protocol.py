@@ -23,8 +23,11 @@ def crc32c(data: bytes) -> int:
 
 
 def crc_of(sent) -> int:
-    """The checksum of a batch as it was sent."""
-    return crc32c(fixture.stubs().telemetry.StreamMetricsRequest(batch=sent).SerializeToString())
+    """What a batch is known by (StreamHello.crc32c_before_first)."""
+    summed = struct.pack("<Q", sent.sequence)
+    for scrape in sent.scrapes:
+        summed += b"".join(struct.pack("<d", v) for v in scrape.values) + b"".join(struct.pack("<I", a) for a in scrape.absent)
+    return crc32c(summed)
 
 
 class StreamProtocol(unittest.TestCase):

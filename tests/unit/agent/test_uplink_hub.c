@@ -107,8 +107,7 @@ static bool check_sequence(struct hub *hub, struct rpc_call *call, uint64_t sequ
 
 static void on_batch(struct hub *hub,
                      struct rpc_call *call,
-                     const Sentinel__Telemetry__V1__StreamMetricsRequest *request,
-                     struct span bytes)
+                     const Sentinel__Telemetry__V1__StreamMetricsRequest *request)
 {
     bool is_skip =
         request->message_case == SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_SKIP;
@@ -127,7 +126,7 @@ static void on_batch(struct hub *hub,
         hub->n_stored++;
         hub->n_declared += (unsigned) request->batch->n_series;
     }
-    hub->crc32c = crc32c(0, bytes.data, bytes.len);
+    hub->crc32c = wire_checksum(&request->base);
     hub->last = sequence;
     if (!hub->is_silent)
         acknowledge(hub, call);
@@ -149,7 +148,7 @@ static void on_message(struct rpc_call *call, struct span message)
     if (request->message_case == SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_HELLO)
         on_hello(hub, call, request->hello);
     else
-        on_batch(hub, call, request, message);
+        on_batch(hub, call, request);
     arena_deinit(&arena);
     rpc_call_read(call);
 }

@@ -45,7 +45,8 @@ START_TEST(any_value_is_known_to_two_percent_and_never_too_low)
 
         begin();
         histogram_add(&histogram, (int64_t) us, 1);
-        histogram_add(&histogram, INT64_C(1) << 40, 1); /* the maximum does not hide the bucket's bound */
+        histogram_add(&histogram, INT64_C(1) << 40,
+                      1); /* the maximum does not hide the bucket's bound */
         told = histogram_quantile(&histogram, 0.5);
         ck_assert_uint_ge(told, us);
         ck_assert_uint_le(told, us + us / 50);
@@ -106,11 +107,13 @@ START_TEST(constants_stay_and_counters_grow_by_integers)
             double before = load_value(agent, LOAD_COUNTER, scrape - 1);
             double now = load_value(agent, LOAD_COUNTER, scrape);
 
-            ck_assert_double_eq(load_value(agent, LOAD_CONSTANT, scrape), load_value(agent, LOAD_CONSTANT, 0));
+            ck_assert_double_eq(load_value(agent, LOAD_CONSTANT, scrape),
+                                load_value(agent, LOAD_CONSTANT, 0));
             ck_assert_double_ge(now, before);
             ck_assert_double_eq(now, floor(now));
         }
-        ck_assert_double_gt(load_value(agent, LOAD_COUNTER, 500), load_value(agent, LOAD_COUNTER, 0));
+        ck_assert_double_gt(load_value(agent, LOAD_COUNTER, 500),
+                            load_value(agent, LOAD_COUNTER, 0));
     }
 }
 END_TEST
@@ -118,7 +121,8 @@ END_TEST
 START_TEST(gauges_are_decimals_with_at_most_two_places)
 {
     for (uint64_t scrape = 0; scrape < 1000; scrape++) {
-        double one = load_value(1, LOAD_GAUGE, scrape), two = load_value(1, LOAD_GAUGE + LOAD_N_KINDS, scrape);
+        double one = load_value(1, LOAD_GAUGE, scrape),
+               two = load_value(1, LOAD_GAUGE + LOAD_N_KINDS, scrape);
 
         ck_assert_double_eq(round(one * 10) / 10.0, one);
         ck_assert_double_eq(round(two * 100) / 100.0, two);
@@ -162,9 +166,10 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
-    { 1, 1, 1 },     { 2, 1, 127 },    { 3, 1, 128 },       { 15, 1, 129 },          { 16, 3, 16383 },
-    { 500, 1, 1 },   { 500, 1, 300 },  { 500, 4, 16384 },   { 4096, 16, 2097151 },   { 2045, 1, 2097152 },
-    { 2046, 2, 5 },  { 2047, 1, 77 },  { 40, 1, 268435456 },
+    { 1, 1, 1 },           { 2, 1, 127 },        { 3, 1, 128 },   { 15, 1, 129 },
+    { 16, 3, 16383 },      { 500, 1, 1 },        { 500, 1, 300 }, { 500, 4, 16384 },
+    { 4096, 16, 2097151 }, { 2045, 1, 2097152 }, { 2046, 2, 5 },  { 2047, 1, 77 },
+    { 40, 1, 268435456 },
 };
 
 static void init(struct load *load, const struct shape *shape)
@@ -181,8 +186,11 @@ static void init(struct load *load, const struct shape *shape)
 }
 
 /* The batch by the book; `declarations` NULL: without. */
-static void pack_by_the_book(const struct load *load, uint32_t agent, uint64_t sequence,
-                             Sentinel__Telemetry__V1__MetricBatch *declarations, struct buf *to)
+static void pack_by_the_book(const struct load *load,
+                             uint32_t agent,
+                             uint64_t sequence,
+                             Sentinel__Telemetry__V1__MetricBatch *declarations,
+                             struct buf *to)
 {
     Sentinel__Telemetry__V1__StreamMetricsRequest request;
     Sentinel__Telemetry__V1__MetricBatch batch;
@@ -237,7 +245,8 @@ START_TEST(a_patched_message_is_what_protobuf_packs)
 
     init(&load, shape);
     ck_assert_int_eq(load_message_init(&message, &load, 4), 0);
-    (void) load_message_patch(&message, &load, UINT32_MAX / 2); /* what was there before does not matter */
+    (void) load_message_patch(&message, &load,
+                              UINT32_MAX / 2); /* what was there before does not matter */
     pack_by_the_book(&load, 4, shape->sequence, NULL, &wanted);
     assert_same(load_message_patch(&message, &load, shape->sequence), &wanted);
     buf_deinit(&wanted);
@@ -257,8 +266,8 @@ START_TEST(a_declaring_message_is_what_protobuf_packs)
 
     init(&load, shape);
     arena_init(&arena, wire_arena_limit(load.declarations.len));
-    ck_assert_int_eq(wire_unpack(&sentinel__telemetry__v1__metric_batch__descriptor, buf_span(&load.declarations),
-                                 &arena, &unpacked, NULL),
+    ck_assert_int_eq(wire_unpack(&sentinel__telemetry__v1__metric_batch__descriptor,
+                                 buf_span(&load.declarations), &arena, &unpacked, NULL),
                      0);
     ck_assert_int_eq(load_message_init(&message, &load, 9), 0);
     pack_by_the_book(&load, 9, shape->sequence, (void *) unpacked, &wanted);
@@ -281,8 +290,8 @@ START_TEST(declarations_name_every_series_once_and_one_layout_of_them)
 
     init(&load, &shapes[5]);
     arena_init(&arena, wire_arena_limit(load.declarations.len));
-    ck_assert_int_eq(wire_unpack(&sentinel__telemetry__v1__metric_batch__descriptor, buf_span(&load.declarations),
-                                 &arena, &unpacked, NULL),
+    ck_assert_int_eq(wire_unpack(&sentinel__telemetry__v1__metric_batch__descriptor,
+                                 buf_span(&load.declarations), &arena, &unpacked, NULL),
                      0);
     batch = (const void *) unpacked;
     ck_assert_uint_eq(batch->n_series, 500);
