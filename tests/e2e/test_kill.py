@@ -58,7 +58,7 @@ class Kill(unittest.TestCase):
         if "faultpoint:" not in open(fixture.program("sentinel-hub", fixture.FAULTS), "rb").read().decode("latin1"):
             self.skipTest("SENTINEL_FAULTS names no build with fault points")
         hub = fixture.Hub(build=fixture.FAULTS)
-        (hub.home / "config.yaml").write_text("journal:\n  segment_size: 4MiB\n")
+        (hub.home / "config.yaml").write_text("journal:\n  segment_size: 1MiB\n")
         hub.flags = ["--config", str(hub.home / "config.yaml")]
         hub.start()
         for point in FAULT_POINTS:
