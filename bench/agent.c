@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "bench/fleet.h"
-#include "common/base/crc32c.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/base/rand.h"
@@ -85,13 +84,12 @@ static bool has_room(const struct bench_agent *agent)
 }
 
 /* The batch as it goes out in this stream: its first has the declarations. */
-static int
-make_batch(struct bench_agent *agent, uint64_t sequence, bool is_declared, struct span *ret)
+static int make_batch(struct bench_agent *agent, uint64_t sequence, struct span *ret)
 {
     const struct load *load = fleet_of(agent)->load;
     int r;
 
-    if (!is_declared) {
+    if (agent->has_declared) {
         *ret = load_message_patch(&agent->message, load, sequence);
         return 0;
     }
@@ -107,7 +105,7 @@ static bool send_batch(struct bench_agent *agent, uint64_t sequence)
     struct span message;
     int r;
 
-    r = make_batch(agent, sequence, !agent->has_declared, &message);
+    r = make_batch(agent, sequence, &message);
     if (r == 0)
         r = rpc_client_call_send(agent->call, message);
     if (r < 0)
@@ -115,8 +113,6 @@ static bool send_batch(struct bench_agent *agent, uint64_t sequence)
     agent->is_full = r == RPC_QUEUE_FULL;
     if (r != 0) /* RPC_CLOSED: on_closed is on its way */
         return false;
-    if (!agent->has_declared)
-        agent->declared = sequence;
     agent->has_declared = true;
     agent->cursor = sequence;
     if (sequence > agent->sent) {
@@ -163,7 +159,6 @@ static void acknowledge(struct bench_agent *agent, uint64_t sequence)
             histogram_add(&counters->ack_us, now_us - agent->sent_us[i % fleet->options.window], 1);
     }
     count(&counters->acknowledged, sequence - agent->acknowledged);
-    agent->is_acknowledged_declared = sequence == agent->declared;
     agent->acknowledged = sequence;
 }
 
@@ -368,18 +363,12 @@ static int make_hello(struct bench_agent *agent, struct buf *to)
     Sentinel__Telemetry__V1__StreamHello hello;
     request_message request;
     static char version[] = "bench " SENTINEL_VERSION;
-    struct span before = { NULL, 0 };
     uint32_t crc = 0;
-    int r = 0;
 
     sentinel__telemetry__v1__stream_hello__init(&hello);
     sentinel__telemetry__v1__stream_metrics_request__init(&request);
-    if (agent->acknowledged > 0) {
-        r = make_batch(agent, agent->acknowledged, agent->is_acknowledged_declared, &before);
-        crc = checksum_of(before);
-    }
-    if (r < 0)
-        return pass(r);
+    if (agent->acknowledged > 0)
+        crc = checksum_of(load_message_patch(&agent->message, load, agent->acknowledged));
     hello.spool_id = (ProtobufCBinaryData){ sizeof(agent->spool), agent->spool };
     hello.instance = hello.spool_id; /* one process, one run */
     hello.first_sequence = agent->acknowledged + 1;

@@ -4,9 +4,7 @@
 /*
  * The parts of the fleet: fleet.c has the threads, agent.c one agent's stream. Private to bench.
  *
- * An agent keeps no batch: each is made again from its sequence when it has to be sent again. What
- * it must remember is how the batch before the first unacknowledged one was encoded, with or
- * without declarations, as the hub compares its CRC.
+ * An agent keeps no batch: each is made again from its sequence when it has to be sent again.
  */
 
 #include <pthread.h>
@@ -35,16 +33,13 @@ struct bench_agent {
     uint8_t spool[16];
     uint64_t acknowledged, sent; /* sequences, over all streams */
     uint64_t cursor;             /* sent last in this stream */
-    uint64_t
-        declared; /* the sequence that had the declarations, in the last stream that sent any */
     uint64_t n_streams;
     int64_t *sent_us;        /* ring by sequence: when it was sent first */
     uint32_t window;         /* ours and the hub's */
     unsigned n_failed;       /* attempts since the last welcome */
     struct loop_timer timer; /* ends a wait or a throttle */
-    bool is_acknowledged_declared;
-    bool has_declared; /* in this stream */
-    bool is_full;      /* the call's queue: on_writable comes */
+    bool has_declared;       /* in this stream */
+    bool is_full;            /* the call's queue: on_writable comes */
     bool is_throttled;
     bool is_half_closed;
     bool is_used_up; /* no synthetic time is left */
