@@ -85,7 +85,7 @@ int ask_open(struct ask **ret, const char *target, const char *server_name, cons
 
 static void nap(struct ask *ask)
 {
-    const int64_t due_us = clock_mono().us + NAP_MS * 1000;
+    const int64_t due_us = clock_mono().us + NAP_MS * INT64_C(1000);
 
     while (clock_mono().us < due_us && loop_run_once(ask->loop, NAP_MS) == 0)
         continue;

@@ -148,7 +148,7 @@ static bool wait_until(struct metrics *metrics,
             return false;
         if (isatty(STDERR_FILENO) || metrics->options.is_verbose)
             show_progress(metrics);
-        nanosleep(&(struct timespec){ .tv_nsec = NAP_US * 1000 }, NULL);
+        nanosleep(&(struct timespec){ .tv_nsec = NAP_US * 1000L }, NULL);
     }
     return is_true(metrics);
 }

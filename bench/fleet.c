@@ -135,9 +135,8 @@ static void on_tick(struct loop_timer *timer)
     }
     if (is_paced)
         send_paced(part);
-    if (atomic_load(&part->counters.n_done) == part->n_agents)
-        loop_stop(part->loop);
-    else if (loop_timer_arm_in(part->loop, &part->tick, is_paced ? PACED_TICK_US : TICK_US) < 0)
+    if (atomic_load(&part->counters.n_done) == part->n_agents ||
+        loop_timer_arm_in(part->loop, &part->tick, is_paced ? PACED_TICK_US : TICK_US) < 0)
         loop_stop(part->loop);
 }
 

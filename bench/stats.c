@@ -112,7 +112,8 @@ int64_t stats_cpu_us(pid_t pid)
 {
     char path[64], text[1024];
     const char *at;
-    unsigned long long user, system;
+    char *end;
+    uint64_t ticks;
 
     snprintf(path, sizeof(path), "/proc/%ld/stat", (long) pid);
     if (!read_text(path, text, sizeof(text)))
@@ -120,21 +121,25 @@ int64_t stats_cpu_us(pid_t pid)
     /* The name is in parentheses and may hold anything: fields 14 and 15 are counted behind the
      * last one. */
     at = strrchr(text, ')');
-    if (!at || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
-                      &system) != 2)
+    for (int field = 2; field < 14 && at; field++)
+        at = strchr(at + 1, ' ');
+    if (!at)
         return -1;
-    return (int64_t) ((user + system) * 1000000 / (unsigned long long) sysconf(_SC_CLK_TCK));
+    ticks = strtoull(at, &end, 10);
+    ticks += strtoull(end, NULL, 10);
+    return (int64_t) (ticks * 1000000 / (uint64_t) sysconf(_SC_CLK_TCK));
 }
 
 uint64_t stats_resident_bytes(pid_t pid)
 {
     char path[64], text[256];
-    unsigned long long pages;
+    const char *resident;
 
     snprintf(path, sizeof(path), "/proc/%ld/statm", (long) pid);
-    if (!read_text(path, text, sizeof(text)) || sscanf(text, "%*u %llu", &pages) != 1)
+    if (!read_text(path, text, sizeof(text)))
         return 0;
-    return pages * (uint64_t) sysconf(_SC_PAGESIZE);
+    resident = strchr(text, ' ');
+    return resident ? strtoull(resident, NULL, 10) * (uint64_t) sysconf(_SC_PAGESIZE) : 0;
 }
 
 /* Takes the descriptor. */

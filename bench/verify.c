@@ -89,6 +89,14 @@ static double sum_of(const struct verify *verify, uint64_t scrape)
     return sum;
 }
 
+static uint64_t bits_of(double value)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &value, sizeof(bits));
+    return bits;
+}
+
 /* Integers add up exactly in any order; a sum of decimals depends on the order in its last bits. */
 static bool is_right(const struct verify *verify, uint64_t scrape, double value)
 {
@@ -96,7 +104,7 @@ static bool is_right(const struct verify *verify, uint64_t scrape, double value)
 
     if (verify->item >= 0) {
         wanted = load_value(verify->agent, (uint32_t) verify->item, scrape);
-        return memcmp(&wanted, &value, sizeof(value)) == 0;
+        return bits_of(wanted) == bits_of(value);
     }
     wanted = sum_of(verify, scrape);
     return verify->kind == LOAD_GAUGE ? fabs(value - wanted) <= 1e-9 * fabs(wanted)
@@ -154,6 +162,7 @@ static int compare_chunk(struct verify *verify)
     };
     int exit_code;
 
+    ensure(verify->counts && verify->values);
     question.to_us = question.from_us + (int64_t) verify->n_steps * verify->load->interval_us;
     memset(verify->counts, 0, verify->n_steps * sizeof(*verify->counts));
     memset(verify->values, 0, verify->n_steps * sizeof(*verify->values));
