@@ -4,6 +4,7 @@
 import json
 import pathlib
 import signal
+import socket
 import unittest
 
 import fixture
@@ -117,10 +118,42 @@ class RealAgent(unittest.TestCase):
             resident_kb = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
             self.assertLessEqual(resident_kb, 16 * 1024)
 
+    def test_sighup_takes_new_settings_and_refuses_bad_ones(self):
+        config = self.hub.home / "reload.yaml"
+        config.write_text("collect:\n  disable: []\n")
+        with fixture.Agent(self.hub, "reload", flags=("--config", str(config)), interval="100ms") as agent:
+            n_series = fixture.wait_until(lambda: series_of(agent), "the first round")
+            config.write_text("collect:\n  disable: [network, filesystem]\n")
+            agent.process.send_signal(signal.SIGHUP)
+            fixture.wait_until(lambda: series_of(agent) < n_series, "the collectors to be off")
+            config.write_text("collect:\n  disable: [netwrok]\n")
+            agent.process.send_signal(signal.SIGHUP)
+            fixture.wait_until(lambda: "reload_refused" in agent.log, "the refusal")
+            self.assertIn("did you mean `network`", agent.log)
+            self.assertEqual(agent.stop(), 0)
+            self.assertNotIn("hub_stream_ended", agent.log)
+
+    def test_a_stop_ends_when_the_hub_never_answers(self):
+        agent = fixture.Agent(self.hub, "unheard")
+        with socket.create_server(("127.0.0.1", 0)) as nobody:
+            agent.flags += ["--hub", "127.0.0.1:%d" % nobody.getsockname()[1], "--uplink-drain", "200ms"]
+            agent.start()
+            fixture.wait_until(lambda: series_of(agent), "the first round")
+            self.assertEqual(agent.stop(), 0)
+        self.assertIn("lost=", agent.log)
+
     def test_sigterm_sends_what_is_queued(self):
         agent = fixture.Agent(self.hub, "leaving").start()
         fixture.wait_until(lambda: self.has_samples("leaving", 2), "two samples")
         self.assertEqual(agent.stop(), 0)
+
+
+def series_of(agent: fixture.Agent) -> int:
+    """How many series the agent samples; 0 before its first round."""
+    try:
+        return json.loads((agent.state / "status.json").read_text())["collect"]["series"]
+    except FileNotFoundError:
+        return 0
 
 
 def flatten(value, prefix=""):

@@ -58,6 +58,61 @@ class Ctl(unittest.TestCase):
         self.assertIn("--json", done.stderr)
         self.hub.ctl("metrics", "query", "test.wave", "--step", "soon", check=2)
 
+    def test_what_an_agent_says_of_itself_does_not_reach_the_terminal_or_the_log_as_it_is(self):
+        sly = "\x1b[2J\x07\u009b31m\u202e\nts=now level=info event=forged"
+        stream = fixture.Stream(self.hub, self.hub.issue("agent", "sly"))
+        s = fixture.stubs()
+        stream.send(hello=s.telemetry.StreamHello(
+            spool_id=os.urandom(16), first_sequence=1, instance=os.urandom(16), time_unix_us=now_us(), agent_version=sly[:20],
+            host=[s.telemetry.Attribute(key=key, value=sly) for key in ("os.description", "host.name")]))
+        try:
+            stream.welcome()
+        except Exception:  # refused is as good as shown harmlessly; the log must not be hurt by it either
+            stream = fixture.Stream(self.hub, self.hub.issue("agent", "sly")).hello(os.urandom(16))
+            stream.welcome()
+        stream.send(batch=batch(1, [gauge(1, "test.sly", part=sly)], [(1, [1])], [(now_us(), 1, [1.0])]))
+        try:
+            stream.ack(1)
+        except Exception:
+            pass
+        stream.close()
+
+        def harmless(text: str):
+            self.assertFalse([c for c in text if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 or c == "\u202e"], text)
+            self.assertFalse([line for line in text.splitlines() if line.startswith("ts=now")], text)
+        for words in (["agents", "list"], ["agents", "show", "sly"], ["metrics", "list"], ["metrics", "query", "test.sly"],
+                      ["metrics", "plot", "test.sly"], ["metrics", "plot", "test.sly", "--json"], ["agents", "show", "sly", "--json"],
+                      ["agents", "show", sly], ["metrics", "query", sly], ["metrics", "list", "--agent", sly], [sly], ["--" + sly]):
+            done = self.hub.ctl(*words, check=None)
+            self.assertNotEqual(done.returncode, -11)
+            harmless(done.stdout)
+            harmless(done.stderr)
+        harmless(self.hub.log)
+
+    def test_completion_knows_every_command_and_flag(self):
+        bash = self.hub.ctl("completion", "bash").stdout
+        asked = bash + 'COMP_WORDS=(sentinelctl --hub x metrics pl) COMP_CWORD=4; _sentinelctl; echo "${COMPREPLY[@]}"\n' \
+            'COMP_WORDS=(sentinelctl agents) COMP_CWORD=1; _sentinelctl; echo "${COMPREPLY[@]}"\n' \
+            'COMP_WORDS=(sentinelctl agents list --js) COMP_CWORD=3; _sentinelctl; echo "${COMPREPLY[@]}"\n' \
+            'COMP_WORDS=(sentinelctl metrics plot x --agg r) COMP_CWORD=5; _sentinelctl; echo "${COMPREPLY[@]}"\n'
+        done = fixture.run("bash", "-c", asked)
+        self.assertEqual(done.stdout.splitlines(), ["plot", "agents", "--json", "rate"], done.stderr)
+        for shell in ("zsh", "fish"):
+            self.assertIn("agents", self.hub.ctl("completion", shell).stdout)
+        self.hub.ctl("completion", "tcsh", check=2)
+
+    def test_words_too_few_and_too_many(self):
+        self.assertIn("agents list", self.hub.ctl("agents", "show", check=2).stderr)
+        self.assertIn("NAME", self.hub.ctl("metrics", "query", check=2).stderr)
+        self.assertIn("`b`", self.hub.ctl("agents", "list", "a", "b", check=2).stderr)
+        self.hub.ctl("metrics", "query", "test.wave", "--top", "4294967296", check=2)
+        self.hub.ctl("metrics", "query", "test.wave", "--from", "-9999999999999d", check=2)
+        self.hub.ctl("metrics", "query", "test.wave", "--from", "-100000000d", "--to", "9999-12-31T23:59:59Z", check=2)
+        self.hub.ctl("metrics", "query", "test.wave", "--from", "0000-01-01", check=2)
+        self.hub.ctl("metrics", "list", "*" * 100000, check=2)
+        self.assertIn("--range", self.hub.ctl("metrics", "query", "test.wave", "--range", "10y", check=2).stderr)
+        self.assertIn("no agent", self.hub.ctl("agents", "list", "zzz*").stderr)
+
     def test_a_hub_that_is_not_there_is_exit_5(self):
         fixture.run(fixture.program("sentinelctl"), "--hub", "127.0.0.1:1", "--identity", self.hub.admin, "status", check=5)
 

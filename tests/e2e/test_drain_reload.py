@@ -5,6 +5,7 @@ import os
 import signal
 import ssl
 import socket
+import time
 import unittest
 
 import fixture
@@ -19,7 +20,83 @@ def serial_of(hub) -> str:
         return tls.getpeercert()["serialNumber"]
 
 
+def unfinished_call(hub, identity) -> ssl.SSLSocket:
+    """A call that cannot end: an HTTP/2 client that gives its answer no room to come (a window of 0)."""
+    def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    def header(name: str, value: str) -> bytes:  # HPACK, literal, never indexed
+        return b"\x10" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+
+    context = ssl.create_default_context(cafile=str(hub.admin / "ca-cert.pem"))
+    context.load_cert_chain(identity / "client-cert.pem", identity / "client-key.pem")
+    context.set_alpn_protocols(["h2"])
+    tls = context.wrap_socket(socket.create_connection(("127.0.0.1", hub.port)), server_hostname="localhost")
+    headers = b"".join(header(*pair) for pair in (
+        (":method", "POST"), (":scheme", "https"), (":path", "/sentinel.admin.v1.AdminService/GetStatus"), (":authority", "localhost"),
+        ("te", "trailers"), ("content-type", "application/grpc")))
+    tls.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"\x00\x04\x00\x00\x00\x00") + frame(4, 1, 0)
+                + frame(1, 4, 1, headers) + frame(0, 1, 1, b"\x00\x00\x00\x00\x00"))
+    buffered = b""
+    while True:  # until the headers of the answer are here: the call is under way
+        buffered += tls.recv(65536)
+        at = 0
+        while len(buffered) >= at + 9:
+            if buffered[at + 3] == 1:
+                return tls
+            at += 9 + int.from_bytes(buffered[at:at + 3], "big")
+
+
 class DrainReload(unittest.TestCase):
+    def test_a_second_sigterm_cuts_a_call_that_does_not_end(self):
+        hub = fixture.Hub().start()
+        tls = unfinished_call(hub, hub.admin)
+        hub.process.send_signal(signal.SIGTERM)
+        fixture.wait_until(lambda: "event=draining" in hub.log, "the drain to begin")
+        time.sleep(1)  # time enough for a hub that would not wait
+        self.assertTrue(hub.is_running(), hub.log)
+        hub.process.send_signal(signal.SIGTERM)
+        hub.wait_exit(expect=0)
+        self.assertIn("event=drain_cut", hub.log)
+        tls.close()
+
+    def test_the_drain_ends_at_its_timeout(self):
+        hub = fixture.Hub(flags=("--drain-timeout", "1s"))
+        hub.start()
+        tls = unfinished_call(hub, hub.admin)
+        hub.process.send_signal(signal.SIGTERM)
+        hub.wait_exit(expect=0)
+        self.assertIn("event=drain_cut", hub.log)
+        tls.close()
+        hub.start()
+        hub.stop(expect=0)
+
+    def test_sighup_with_broken_certificates_keeps_the_old_ones(self):
+        hub = fixture.Hub().start()
+        before, cert, key = serial_of(hub), hub.state / "certs" / "server-cert.pem", hub.state / "certs" / "server-key.pem"
+        whole = cert.read_bytes()
+
+        def reload_fails(n: int, word: str):
+            hub.process.send_signal(signal.SIGHUP)
+            fixture.wait_until(lambda: hub.log.count("event=reload_failed") == n, "the refusal")
+            self.assertIn(word, hub.log.rsplit("event=reload_failed", 1)[1].splitlines()[0])
+            self.assertEqual(serial_of(hub), before)
+            self.assertEqual(hub.ask("sentinel.admin.v1.AdminService/GetStatus")["state"], "SERVING")
+        cert.write_bytes(whole[:200])
+        reload_fails(1, "server-cert.pem")
+        cert.unlink()
+        reload_fails(2, "server-cert.pem")
+        cert.write_bytes((hub.admin / "client-cert.pem").read_bytes())  # of another key, and no server's
+        reload_fails(3, "server-key.pem")
+        cert.write_bytes(whole)
+        key.chmod(0o644)
+        reload_fails(4, "chmod 600")
+        key.chmod(0o600)
+        hub.process.send_signal(signal.SIGHUP)
+        fixture.wait_until(lambda: "event=reloaded" in hub.log, "the reload")
+        self.assertEqual(serial_of(hub), before)
+        hub.stop(expect=0)
+
     def test_sigterm_acknowledges_what_it_took_and_says_so(self):
         hub = fixture.Hub().start()
         identity, spool = hub.issue("agent", "drained"), os.urandom(16)

@@ -5,11 +5,13 @@ set -euo pipefail
 root=$1
 shift
 cd "$root"
+# gRPC's headers: where bootstrap put them, or those of the subproject.
+read -ra flags <<<"$(pkg-config --cflags grpc 2>/dev/null || printf -- '-I%s ' subprojects/grpcio-*/include) $(pkg-config --cflags libprotobuf-c)"
 n=0 bad=0
 while IFS= read -r header; do
     n=$((n + 1))
     printf '#include "%s"\n#include "%s"\n' "$header" "$header" |
-        "$@" -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -fsyntax-only -I . -x c - || { echo "$header"; bad=1; }
+        "$@" -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror "${flags[@]}" -fsyntax-only -I . -x c - || { echo "$header"; bad=1; }
 done < <(find common server agent bench -name '*.h' ! -exec grep -q 'pb-c\.h"' {} \; -print | sort)
 echo "$n headers"
 exit "$bad"

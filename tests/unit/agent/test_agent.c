@@ -141,11 +141,34 @@ START_TEST(status_is_replaced_whole)
 }
 END_TEST
 
+START_TEST(rounds_keep_their_beat_and_leave_out_what_was_slept_through)
+{
+    ck_assert_int_eq(agent_next_round((mono_us){ 1000 }, 100, (mono_us){ 1003 }).us, 1100);
+    ck_assert_int_eq(agent_next_round((mono_us){ 1000 }, 100, (mono_us){ 1000 }).us, 1100);
+    ck_assert_int_eq(agent_next_round((mono_us){ 1000 }, 100, (mono_us){ 1099 }).us, 1100);
+    /* One round, not four, and on the beat. */
+    ck_assert_int_eq(agent_next_round((mono_us){ 1000 }, 100, (mono_us){ 1350 }).us, 1400);
+    ck_assert_int_eq(agent_next_round((mono_us){ 1000 }, 100, (mono_us){ 1400 }).us, 1500);
+    /* Woken before its time, which no clock should do. */
+    ck_assert_int_eq(agent_next_round((mono_us){ 1000 }, 100, (mono_us){ 990 }).us, 1100);
+}
+END_TEST
+
+START_TEST(the_hubs_wish_has_the_limits_of_the_setting)
+{
+    ck_assert_int_eq(agent_limit_interval(0), 0);
+    ck_assert_int_eq(agent_limit_interval(1000), 100000);
+    ck_assert_int_eq(agent_limit_interval(5000000), 5000000);
+    ck_assert_int_eq(agent_limit_interval(INT64_C(4294967295) * 1000), INT64_C(86400000000));
+}
+END_TEST
+
 Suite *suite(void)
 {
     Suite *s = suite_create("agent/agent");
     TCase *settings = tcase_create("settings");
     TCase *status = tcase_create("status");
+    TCase *rounds = tcase_create("rounds");
 
     tcase_add_test(settings, settings_have_defaults_that_run);
     tcase_add_test(settings, settings_say_what_is_wrong_and_what_to_do);
@@ -154,5 +177,8 @@ Suite *suite(void)
     tcase_add_test(status, status_is_json_with_ledger_and_reason);
     tcase_add_test(status, status_is_replaced_whole);
     suite_add_tcase(s, status);
+    tcase_add_test(rounds, rounds_keep_their_beat_and_leave_out_what_was_slept_through);
+    tcase_add_test(rounds, the_hubs_wish_has_the_limits_of_the_setting);
+    suite_add_tcase(s, rounds);
     return s;
 }

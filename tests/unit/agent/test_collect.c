@@ -15,6 +15,7 @@
 
 #define PLAIN AGENT_FIXTURES "/plain"
 #define BROKEN AGENT_FIXTURES "/broken"
+#define CONTAINER AGENT_FIXTURES "/container"
 
 /* ---- a kernel of our own ---- */
 
@@ -386,6 +387,34 @@ START_TEST(filesystems_are_told_once_and_pseudo_ones_not)
 }
 END_TEST
 
+static int any_statvfs(const char *path, struct statvfs *ret)
+{
+    ck_assert_str_eq(path, CONTAINER "/");
+    *ret = (struct statvfs){ .f_frsize = 1024, .f_blocks = 1000, .f_bfree = 400, .f_bavail = 300 };
+    return 0;
+}
+
+START_TEST(below_another_root_the_machine_is_told_of_and_not_the_container)
+{
+    struct collect_options options = { .root = CONTAINER,
+                                       .max_series = 4000,
+                                       .statvfs_timeout_us = 5000000,
+                                       .statvfs = any_statvfs };
+    struct collect *collect;
+    struct spool_scrape sample;
+
+    ck_assert_int_eq(collect_new(&collect, &options), 0);
+    ck_assert_int_eq(collect_run(collect, &sample), 0);
+    expect(&sample,
+           "system.network.io{network.interface.name=eth7,network.io.direction=receive}", 1000);
+    ck_assert_int_lt(
+        find(&sample, "system.network.io{network.interface.name=tap0,network.io.direction=receive}"),
+        0);
+    expect(&sample, "system.filesystem.limit" PLACE("/dev/sda1", "rw", "/", "ext4") "}", 1024000);
+    collect_free(collect);
+}
+END_TEST
+
 START_TEST(a_mount_that_hangs_is_left_out_until_it_comes_back)
 {
     struct collect *collect = new_collect(PLAIN, NULL);
@@ -665,6 +694,7 @@ Suite *suite(void)
     tcase_add_test(collectors, self_tells_use_and_ledger);
     suite_add_tcase(s, collectors);
     tcase_add_test(filesystems, filesystems_are_told_once_and_pseudo_ones_not);
+    tcase_add_test(filesystems, below_another_root_the_machine_is_told_of_and_not_the_container);
     tcase_add_test(filesystems, a_mount_that_hangs_is_left_out_until_it_comes_back);
     suite_add_tcase(s, filesystems);
     tcase_add_test(errors, nonsense_is_counted_and_not_told);

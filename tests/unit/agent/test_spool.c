@@ -168,7 +168,7 @@ START_TEST(a_full_queue_drops_the_oldest_and_says_so_in_one_skip)
     expect_batch(5, 6, 6);
     expect_batch(6, 7, 7);
     ck_assert_uint_eq(ledger().dropped_samples, 36);
-    ck_assert_uint_le(ledger().queued_bytes, bytes_of(3));
+    ck_assert_uint_eq(ledger().queued_bytes, ledger().limit_bytes);
 
     send(4);
     ck_assert_int_eq(spool_acknowledge(spool, 4), 0);
@@ -217,6 +217,44 @@ START_TEST(a_batch_that_is_larger_than_the_queue_is_dropped_itself)
     expect_skip(0, 1, SPOOL_QUEUE_FULL, 9);
     ck_assert_uint_eq(ledger().queued_batches, 0);
     ck_assert_uint_eq(ledger().dropped_samples, 9);
+}
+END_TEST
+
+START_TEST(the_limit_holds_layouts_and_new_series_too)
+{
+    uint64_t one = bytes_of(1), two = bytes_of(2), record = two - one;
+    struct spool_series *series;
+    struct spool_layout *wider, *ours = layout;
+    size_t len;
+    char key[64];
+
+    /* The layout stays charged when the batch that brought it is gone. */
+    spool_set_limit(spool, two);
+    put(1);
+    put(2);
+    send(1);
+    ck_assert_int_eq(spool_acknowledge(spool, 1), 0);
+    ck_assert_uint_eq(ledger().queued_bytes, one);
+    put(3);
+    put(4);
+    ck_assert_uint_eq(ledger().queued_batches, 2);
+    ck_assert_uint_eq(ledger().queued_bytes, two);
+
+    /* A series that came later is charged with the first layout that has it. */
+    spool_set_limit(spool, 1u << 20);
+    len = spool_series_key("test.later", NULL, key, sizeof(key));
+    ck_assert_int_eq(spool_series_new(&series, 99, SPOOL_GAUGE, "1", span_of(key, len)), 0);
+    layout->series[N_SERIES - 1] = (spool_series_unref(layout->series[N_SERIES - 1]), series);
+    ck_assert_int_eq(spool_layout_new(&wider, 2, layout->series, N_SERIES), 0);
+    layout = wider;
+    put(5);
+    ck_assert_uint_gt(ledger().queued_bytes, two + record + len);
+    layout = ours;
+    (void) spool_layout_unref(wider);
+    for (uint64_t i = 3; i <= 5; i++)
+        send(i);
+    ck_assert_int_eq(spool_acknowledge(spool, 5), 0);
+    ck_assert_uint_eq(ledger().queued_bytes, 0);
 }
 END_TEST
 
@@ -299,6 +337,7 @@ Suite *suite(void)
     tcase_add_test(queue, what_was_sent_is_never_dropped);
     tcase_add_test(queue, a_skip_that_was_sent_does_not_grow);
     tcase_add_test(queue, a_batch_that_is_larger_than_the_queue_is_dropped_itself);
+    tcase_add_test(queue, the_limit_holds_layouts_and_new_series_too);
     tcase_add_test(queue, a_refused_batch_becomes_a_skip_in_its_place);
     tcase_add_test(queue, a_restart_keeps_what_is_not_acknowledged_under_a_new_id);
     tcase_add_test(queue, series_keys_tell_names_from_attributes);

@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "suite.h"
 
+#include <arpa/inet.h>
 #include <math.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "agent/uplink/encode.h"
 #include "agent/uplink/policy.h"
+#include "common/base/file.h"
+#include "common/log/log.h"
 #include "common/rpc/rpc.h"
 #include "sentinel/telemetry/v1/telemetry.pb-c.h"
 #include "test_uplink_hub.h"
@@ -336,6 +344,88 @@ START_TEST(a_hub_that_refuses_the_agent_is_tried_slowly_and_its_reason_shown)
 }
 END_TEST
 
+START_TEST(what_needs_somebody_is_said_once_and_with_a_remedy)
+{
+    struct uplink_pace quick = hub.options.pace;
+    CLEANUP(fd_closep) int fd = memfd_create("log", MFD_CLOEXEC);
+    char text[16384];
+    const char *at;
+    ssize_t n;
+
+    quick.max_backoff_us = 20000;
+    uplink_set_pace(uplink, &quick, 10000000);
+    log_init(&(struct log_options){ .level = LOG_INFO, .format = LOG_LOGFMT, .fd = fd });
+    hub.is_refusing = true;
+    hub_until(&hub, status().attempts >= 4);
+    log_init(&(struct log_options){ .level = LOG_INFO, .format = LOG_LOGFMT, .fd = 2 });
+    n = pread(fd, text, sizeof(text) - 1, 0);
+    ck_assert_int_gt(n, 0);
+    text[n] = '\0';
+    at = strstr(text, "reason=CERTIFICATE_REVOKED");
+    ck_assert_ptr_nonnull(at);
+    ck_assert_ptr_nonnull(strstr(at, "enrol again"));
+    ck_assert_ptr_null(strstr(at + 1, "reason=CERTIFICATE_REVOKED"));
+}
+END_TEST
+
+START_TEST(an_identity_that_is_missing_is_looked_for_again_soon)
+{
+    char away[80];
+
+    snprintf(away, sizeof(away), "%s.away", hub.directory);
+    ck_assert_int_eq(rename(hub.directory, away), 0);
+    hub_until(&hub, status().attempts >= 3);
+    ck_assert_str_eq(status().error_reason, UPLINK_IDENTITY_UNUSABLE);
+    ck_assert(status().is_slow);
+    ck_assert_int_eq(rename(away, hub.directory), 0);
+    hub_until(&hub, status().state == UPLINK_STREAMING);
+}
+END_TEST
+
+START_TEST(new_settings_end_a_long_wait)
+{
+    struct uplink_pace patient = hub.options.pace;
+
+    hub.is_refusing = true;
+    hub_until(&hub, status().attempts == 1 && status().state == UPLINK_WAITING);
+    ck_assert_int_gt(status().next_attempt.us, clock_wall().us + 600000000);
+    hub.is_refusing = false;
+    patient.spread_us = 20000;
+    uplink_set_pace(uplink, &patient, 10000000);
+    ck_assert_int_le(status().next_attempt.us, clock_wall().us + 20000);
+    hub_until(&hub, status().state == UPLINK_STREAMING);
+}
+END_TEST
+
+/* It is listened to, and nobody accepts. */
+START_TEST(a_hub_that_never_answers_does_not_hold_up_a_stop)
+{
+    struct uplink_options options = hub.options;
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    CLEANUP(fd_closep) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    socklen_t len = sizeof(address);
+    struct uplink *other;
+    char target[32];
+
+    ck_assert_int_eq(bind(fd, (struct sockaddr *) &address, len), 0);
+    ck_assert_int_eq(listen(fd, 1), 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *) &address, &len), 0);
+    snprintf(target, sizeof(target), "127.0.0.1:%u", (unsigned) ntohs(address.sin_port));
+    options.hub = target;
+    hub_until(&hub, status().state == UPLINK_STREAMING);
+    hub_set_silent(&hub, true);
+    put(1);
+    ck_assert_int_eq(uplink_new(&other, &options), 0);
+    ck_assert_int_eq(uplink_start(other), 0);
+    for (int i = 0; i < 20; i++)
+        ck_assert_int_eq(loop_run_once(hub.loop, 5), 0);
+    uplink_drain(other, 50000);
+    hub_until(&hub, hub.is_drained);
+    ck_assert_ptr_null(uplink_free(other));
+}
+END_TEST
+
 START_TEST(a_drain_waits_for_acknowledgements)
 {
     hub_until(&hub, status().state == UPLINK_STREAMING);
@@ -435,6 +525,10 @@ Suite *suite(void)
     tcase_add_test(stream, a_refused_batch_is_set_aside_and_the_rest_goes_on);
     tcase_add_test(stream, a_forked_run_goes_on_under_a_new_id);
     tcase_add_test(stream, a_hub_that_refuses_the_agent_is_tried_slowly_and_its_reason_shown);
+    tcase_add_test(stream, what_needs_somebody_is_said_once_and_with_a_remedy);
+    tcase_add_test(stream, an_identity_that_is_missing_is_looked_for_again_soon);
+    tcase_add_test(stream, new_settings_end_a_long_wait);
+    tcase_add_test(stream, a_hub_that_never_answers_does_not_hold_up_a_stop);
     tcase_add_test(stream, a_drain_waits_for_acknowledgements);
     tcase_add_test(stream, a_drain_ends_in_time_when_no_acknowledgement_comes);
     tcase_add_test(stream, a_throttle_holds_batches_back_for_a_while);

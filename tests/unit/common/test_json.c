@@ -101,6 +101,23 @@ START_TEST(text_is_escaped_and_bad_bytes_become_replacement_characters)
 }
 END_TEST
 
+START_TEST(what_a_terminal_would_act_upon_is_escaped)
+{
+    CLEANUP(json_freep) struct json *read = NULL;
+    const char *sly = "\xc2\x9b"
+                      "31m \xe2\x80\xae \xe2\x80\xa8 \xf3\xa0\x80\x81 \xc3\xa4 \xf0\x9f\x98\x80";
+    struct json_error error;
+
+    json_open_object(&writer);
+    json_put_text(&writer, "a", sly);
+    json_close_object(&writer);
+    ck_assert_str_eq(written(), "{\"a\":\"\\u009b31m \\u202e \\u2028 \\udb40\\udc01 \xc3\xa4 "
+                                "\xf0\x9f\x98\x80\"}");
+    ck_assert_int_eq(json_parse(&read, buf_span(&out), &error), 0);
+    ck_assert_str_eq(json_get_text(json_member(read, "a"), ""), sly);
+}
+END_TEST
+
 START_TEST(doubles_are_written_in_the_fewest_digits_that_read_back)
 {
     static const struct {
@@ -268,6 +285,7 @@ Suite *suite(void)
     tcase_add_test(writing, pretty_output_breaks_lines_but_not_in_empty_containers);
     tcase_add_test(writing, text_is_escaped_and_bad_bytes_become_replacement_characters);
     tcase_add_test(writing, doubles_are_written_in_the_fewest_digits_that_read_back);
+    tcase_add_test(writing, what_a_terminal_would_act_upon_is_escaped);
     tcase_add_test(writing, many_doubles_read_back_the_same);
     suite_add_tcase(s, writing);
 

@@ -9,6 +9,7 @@
 #include "server/pki/registry.h"
 
 struct hub hub;
+struct hub_options hub_options;
 
 static const char *at(const char *name)
 {
@@ -35,13 +36,21 @@ static void get_status(void *ctx, struct front_status *ret)
                     hub.is_insecure ? "insecure" : "production");
 }
 
+/* As the daemon does, but at once. */
+static void on_full(void *ctx, bool is_full)
+{
+    (void) ctx;
+    front_set_state(hub.front, is_full ? FRONT_FULL : FRONT_SERVING);
+}
+
 static void start_store(void)
 {
     struct store_options options = {
         .segment_bytes = 16 << 20,
-        .queue_bytes = 16 << 20,
+        .queue_bytes = hub_options.queue_bytes ? hub_options.queue_bytes : 16 << 20,
         .full_percent = 100,
         .allow_any_filesystem = true,
+        .on_full = on_full,
     };
     struct store_why why;
 
@@ -97,7 +106,8 @@ static void start_front(void)
         .query = &hub.query,
         .is_insecure = hub.is_insecure,
         .max_message_bytes = HUB_MAX_MESSAGE,
-        .arena_total_bytes = 64 << 20,
+        .arena_total_bytes =
+            hub_options.arena_total_bytes ? hub_options.arena_total_bytes : 64 << 20,
         .get_status = get_status,
     };
     ck_assert_int_eq(front_new(&hub.front, &options), 0);
@@ -114,8 +124,8 @@ static void start_server(void)
         .keepalive_interval_us = 30000000,
         .keepalive_timeout_us = 10000000,
         .min_ping_interval_us = 10000000,
-        .send_queue_bytes = 1 << 20,
-        .route = front_route,
+        .send_queue_bytes = hub_options.send_queue_bytes ? hub_options.send_queue_bytes : 1 << 20,
+        .route = hub_options.route ? hub_options.route : front_route,
         .ctx = hub.front,
     };
 
@@ -287,7 +297,8 @@ static void on_message(struct rpc_client_call *call, struct span message)
                                  &peer->received[peer->n_received], NULL),
                      0);
     peer->n_received++;
-    rpc_client_call_read(call);
+    if (!peer->is_holding)
+        rpc_client_call_read(call);
 }
 
 static void on_closed(struct rpc_client_call *call, const struct rpc_status *status)
@@ -309,7 +320,7 @@ void peer_open(struct peer *peer, struct rpc_channel *channel, const char *path)
     const struct wire_method *method = wire_find_method(path);
 
     *peer = (struct peer){ .response = method ? method->response : NULL };
-    arena_init(&peer->reply.arena, 16 << 20);
+    arena_init(&peer->reply.arena, 64 << 20);
     ck_assert_int_eq(rpc_client_call_new(&peer->call, channel, &options), 0);
     rpc_client_call_read(peer->call);
 }
@@ -323,6 +334,12 @@ void peer_send(struct peer *peer, const ProtobufCMessage *message)
     r = rpc_client_call_send(peer->call, buf_span(&packed));
     ck_assert(r == RPC_DONE || r == RPC_CLOSED);
     buf_deinit(&packed);
+}
+
+void peer_read(struct peer *peer)
+{
+    peer->is_holding = false;
+    rpc_client_call_read(peer->call);
 }
 
 void peer_half_close(struct peer *peer)

@@ -30,6 +30,14 @@ struct hub {
 };
 extern struct hub hub;
 
+/* What a test sets before hub_start(); 0: the rig's own. */
+struct hub_options {
+    uint64_t queue_bytes, arena_total_bytes;
+    uint32_t send_queue_bytes;
+    const struct rpc_handler *(*route)(void *front, const char *path, const void **ret_method);
+};
+extern struct hub_options hub_options;
+
 void hub_start(void);
 void hub_start_insecure(void);
 void hub_stop(void);
@@ -81,11 +89,13 @@ struct peer {
     const ProtobufCMessageDescriptor *response;
     ProtobufCMessage *received[64]; /* in reply.arena */
     unsigned n_received;
+    bool is_holding; /* reads no more after the message at hand; peer_read() */
     bool is_closed;
     struct reply reply; /* when is_closed */
 };
 void peer_open(struct peer *peer, struct rpc_channel *channel, const char *path);
 void peer_send(struct peer *peer, const ProtobufCMessage *message);
+void peer_read(struct peer *peer);
 void peer_half_close(struct peer *peer);
 void peer_wait_closed(struct peer *peer);
 void peer_deinit(struct peer *peer);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "suite.h"
 
+#include <stdio.h>
+
 #include "test_ingest_rig.h"
 
 /* ---- reading back ---- */
@@ -449,6 +451,84 @@ START_TEST(what_was_acknowledged_is_there_after_a_restart)
 }
 END_TEST
 
+START_TEST(a_hello_may_say_any_time)
+{
+    static const int64_t times[] = { INT64_MIN, INT64_MAX, 0, -1 };
+    struct arena arena;
+    struct store_agent facts;
+    struct line line;
+
+    arena_init(&arena, 4096);
+    for (size_t i = 0; i < N(times); i++) {
+        struct ingest_hello hello = hello_of(SPOOL, 1, 0);
+
+        hello.time_us = times[i];
+        ck_assert_int_eq(try_hello(&line, &hello), INGEST_OK);
+        close_line(&line);
+    }
+    ck_assert_int_eq(store_agent_get(store, agent, &arena, &facts), 0);
+    ck_assert_int_eq(facts.clock_offset_us, -1 - NOW_US);
+    arena_deinit(&arena);
+}
+END_TEST
+
+static const char *numbered_spool(unsigned n)
+{
+    static char spool[17];
+
+    (void) snprintf(spool, sizeof(spool), "spool-%010u", n);
+    return spool;
+}
+
+START_TEST(an_agent_has_so_many_streams_and_a_take_over_is_not_one_more)
+{
+    static struct line lines[INGEST_STREAMS_PER_AGENT + 2];
+    struct line *more = &lines[INGEST_STREAMS_PER_AGENT], *newer = more + 1;
+    struct ingest_hello hello;
+
+    for (unsigned i = 0; i < INGEST_STREAMS_PER_AGENT; i++) {
+        hello = hello_of(numbered_spool(i), 1, 0);
+        ck_assert_int_eq(try_hello(&lines[i], &hello), INGEST_OK);
+    }
+    hello = hello_of(numbered_spool(INGEST_STREAMS_PER_AGENT), 1, 0);
+    ck_assert_int_eq(try_hello(more, &hello), INGEST_LIMIT);
+    ck_assert_str_eq(more->problem.quota, "agent_streams");
+    hello = hello_of(numbered_spool(0), 1, 0);
+    ck_assert_int_eq(try_hello(newer, &hello), INGEST_OK);
+    close_line(&lines[0]);
+    close_line(&lines[1]);
+    hello = hello_of(numbered_spool(INGEST_STREAMS_PER_AGENT), 1, 0);
+    ck_assert_int_eq(try_hello(more, &hello), INGEST_OK);
+    for (unsigned i = 2; i < N(lines); i++)
+        close_line(&lines[i]);
+}
+END_TEST
+
+START_TEST(an_agent_with_all_its_runs_is_refused_a_new_one_and_keeps_those)
+{
+    uint8_t spool[STORE_SPOOL_BYTES];
+    struct ingest_hello hello;
+    struct store_run run;
+    struct line line;
+
+    for (unsigned i = 0; i < STORE_RUNS_PER_AGENT; i++) {
+        /* A gap of one makes the run. */
+        memcpy(spool, numbered_spool(i), sizeof(spool));
+        ck_assert_int_eq(store_run_begin(store, agent, STORE_METRICS, spool, 2, 0), 0);
+    }
+    while (store_run_get(store, agent, STORE_METRICS, spool, &run) == STORE_NOT_FOUND)
+        ;
+    hello = hello_of(numbered_spool(STORE_RUNS_PER_AGENT - 1), 1, 1);
+    ck_assert_int_eq(try_hello(&line, &hello), INGEST_OK);
+    close_line(&line);
+    hello = hello_of(numbered_spool(STORE_RUNS_PER_AGENT), 1, 0);
+    hello.now = clock_wall();
+    ck_assert_int_eq(try_hello(&line, &hello), INGEST_LIMIT);
+    ck_assert_str_eq(line.problem.quota, "agent_runs");
+    ck_assert_str_eq(line.problem.field, "hello.spool_id");
+}
+END_TEST
+
 Suite *suite(void)
 {
     Suite *s = suite_create("server/ingest");
@@ -481,6 +561,9 @@ Suite *suite(void)
     tcase_add_test(hellos, a_hub_that_is_behind_takes_the_run_up_and_counts_the_loss);
     tcase_add_test(hellos, a_newer_stream_of_the_same_spool_takes_over);
     tcase_add_test(hellos, another_machine_with_the_same_id_is_refused_while_one_is_live);
+    tcase_add_test(hellos, a_hello_may_say_any_time);
+    tcase_add_test(hellos, an_agent_has_so_many_streams_and_a_take_over_is_not_one_more);
+    tcase_add_test(hellos, an_agent_with_all_its_runs_is_refused_a_new_one_and_keeps_those);
     suite_add_tcase(s, hellos);
     return s;
 }

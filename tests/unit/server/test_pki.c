@@ -194,6 +194,42 @@ START_TEST(create_goes_on_where_a_cut_one_left_its_directory)
 }
 END_TEST
 
+START_TEST(create_ends_what_was_cut_before_the_first_operator_was_in_place)
+{
+    struct tls_identity admin = { 0 };
+    const struct pki_init init = { .state_directory = state };
+
+    create();
+    ck_assert_int_eq(rename(at("operators/admin"), at("operators/admin.new")), 0);
+    ck_assert_msg(pki_create(store, &init, &why) == 0, "%s", why.text);
+    load(at("operators/admin"), &admin);
+    tls_identity_deinit(&admin);
+    ck_assert_int_eq(pki_create(store, &init, &why), PKI_EXISTS);
+}
+END_TEST
+
+START_TEST(a_state_directory_that_others_may_write_is_refused)
+{
+    const struct pki_init init = { .state_directory = state };
+    struct pki *pki = NULL;
+
+    ck_assert_int_eq(chmod(state, 0770), 0);
+    ck_assert_int_eq(pki_create(store, &init, &why), PKI_BAD);
+    ck_assert_ptr_nonnull(strstr(why.text, "chmod go-w"));
+    ck_assert_int_eq(chmod(state, 0755), 0);
+    create();
+    ck_assert_int_eq(chmod(at("db"), 0707), 0);
+    ck_assert_int_eq(pki_open(&pki, store, state, &why), PKI_BAD);
+    ck_assert_ptr_nonnull(strstr(why.text, "db"));
+    ck_assert_int_eq(chmod(at("db"), 0700), 0);
+    if (geteuid() == 0) {
+        ck_assert_int_eq(chown(state, 12345, (gid_t) -1), 0);
+        ck_assert_int_eq(pki_open(&pki, store, state, &why), PKI_BAD);
+        ck_assert_ptr_nonnull(strstr(why.text, "12345"));
+    }
+}
+END_TEST
+
 START_TEST(create_says_the_rule_for_a_bad_name)
 {
     static const char *const bad[] = { "https://hub", "hub:8082", "", "-hub", "hub..org", "a b" };
@@ -584,6 +620,8 @@ Suite *suite(void)
     tcase_add_test(authority, create_makes_an_authority_that_can_be_opened_and_served);
     tcase_add_test(authority, create_never_overwrites);
     tcase_add_test(authority, create_goes_on_where_a_cut_one_left_its_directory);
+    tcase_add_test(authority, create_ends_what_was_cut_before_the_first_operator_was_in_place);
+    tcase_add_test(authority, a_state_directory_that_others_may_write_is_refused);
     tcase_add_test(authority, create_says_the_rule_for_a_bad_name);
     tcase_add_test(authority, the_first_operator_is_an_admin);
     tcase_add_test(authority, open_says_what_to_do_without_an_authority);

@@ -90,6 +90,72 @@ START_TEST(a_quantile_lies_between_its_neighbours)
 }
 END_TEST
 
+static uint64_t bits_of(double value)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &value, sizeof(bits));
+    return bits;
+}
+
+START_TEST(one_value_alone_comes_back_with_its_bits)
+{
+    static const enum query_aggregation hows[] = { QUERY_AVG, QUERY_MIN,  QUERY_MAX,
+                                                   QUERY_SUM, QUERY_LAST, QUERY_QUANTILE };
+    const uint64_t nan_bits = UINT64_C(0x7ff8dead0000beef);
+    double values[] = { -0.0, INFINITY, -INFINITY, 5e-324, 0 };
+
+    memcpy(&values[4], &nan_bits, sizeof(nan_bits));
+    for (size_t i = 0; i < 5; i++)
+        for (size_t how = 0; how < sizeof(hows) / sizeof(hows[0]); how++) {
+            double copy = values[i];
+
+            ck_assert_msg(bits_of(fold_group(&copy, 1, hows[how], 0.5)) == bits_of(values[i]),
+                          "value %zu, way %zu", i, how);
+        }
+}
+END_TEST
+
+START_TEST(least_and_largest_pass_over_nan)
+{
+    double values[] = { NAN, 3, NAN, 1 };
+    double nothing[] = { NAN, NAN };
+
+    ck_assert_double_eq(fold_group(values, 4, QUERY_MIN, 0), 1);
+    ck_assert_double_eq(fold_group(values, 4, QUERY_MAX, 0), 3);
+    ck_assert(isnan(fold_group(values, 4, QUERY_AVG, 0)));
+    ck_assert(isnan(fold_group(nothing, 2, QUERY_MIN, 0)));
+    ck_assert(isnan(fold_group(nothing, 2, QUERY_MAX, 0)));
+}
+END_TEST
+
+START_TEST(a_quantile_beside_infinity_is_a_number)
+{
+    double values[] = { 1, 2, INFINITY };
+    double same[] = { INFINITY, INFINITY };
+
+    ck_assert_double_eq(fold_quantile(values, 3, 0), 1);
+    ck_assert_double_eq(fold_quantile(values, 3, 0.5), 2);
+    ck_assert_double_eq(fold_quantile(values, 3, 0.75), INFINITY);
+    ck_assert_double_eq(fold_quantile(same, 2, 0.3), INFINITY);
+}
+END_TEST
+
+START_TEST(a_rate_over_a_gap_takes_the_time_of_the_gap)
+{
+    const struct fold_sample samples[] = { { 110 * S, 100 }, { 150 * S, 500 }, { 150 * S, 500 } };
+    struct fold_grid grid = {
+        .first_us = 100 * S, .step_us = 20 * S, .from_us = 100 * S, .to_us = 160 * S, .n_steps = 3
+    };
+    double scratch[4], to[3];
+    bool is_present[3];
+
+    fold_series(samples, 3, &grid, QUERY_RATE, true, 0, scratch, to, is_present);
+    ck_assert(!is_present[0] && !is_present[1] && is_present[2]);
+    ck_assert_double_eq(to[2], 10);
+}
+END_TEST
+
 /* ---- the pool ---- */
 
 struct counted {
@@ -147,8 +213,8 @@ static void note_done(struct store_batch *batch, int r, uint64_t run_last)
 
 static void intern_done(struct store_intern *request, int r)
 {
-    (void) request;
     (void) r;
+    free(request);
 }
 
 /* Definitions are known at once after the first store_intern(): ask until then. */
@@ -164,7 +230,7 @@ static void intern(struct store_intern *request)
             free(copy);
             return;
         }
-        usleep(1000); /* the copy stays with the store; this is a test */
+        usleep(1000); /* the copy is the store's, and intern_done()'s */
     }
 }
 
@@ -367,6 +433,128 @@ START_TEST(what_is_not_known_is_not_found)
 }
 END_TEST
 
+static int ask_range(int64_t from_us, int64_t to_us, int64_t step_us)
+{
+    struct query_range range = { .selector = &everyone,
+                                 .name = "load",
+                                 .from_us = from_us,
+                                 .to_us = to_us,
+                                 .step_us = step_us,
+                                 .aggregation = QUERY_RATE };
+
+    return query_metric_range(&query, &range, &arena, &problem);
+}
+
+START_TEST(times_and_steps_out_of_range_are_refused_not_computed)
+{
+    ck_assert_int_eq(ask_range(INT64_MIN, INT64_MAX, 0), QUERY_BAD);
+    ck_assert_int_eq(ask_range(INT64_MIN, 0, S), QUERY_BAD);
+    ck_assert_int_eq(ask_range(0, INT64_MAX, S), QUERY_BAD);
+    ck_assert_int_eq(ask_range(10 * S, 10 * S, S), QUERY_BAD);
+    ck_assert_int_eq(ask_range(0, 10 * S, -1), QUERY_BAD);
+    ck_assert_int_eq(ask_range(0, 10 * S, 999), QUERY_BAD);
+    ck_assert_int_eq(ask_range(0, 10 * S, INT64_MAX), QUERY_BAD);
+    ck_assert_str_eq(problem.field, "step");
+    ck_assert_int_eq(ask_range(INT64_C(-62135596800) * S, INT64_C(-62135596700) * S, 0), 0);
+    ck_assert_int_eq(ask_range(-100 * S, 30 * S, INT64_C(100) * 365 * 86400 * S), 0);
+    ck_assert_int_eq(ask_range(0, INT64_C(100) * 365 * 86400 * S, 1000), QUERY_TOO_MUCH);
+}
+END_TEST
+
+START_TEST(a_question_of_absurd_size_is_refused_before_anything_is_read)
+{
+    static char pattern[100001];
+    static const char *keys[10000];
+    static struct store_attribute attributes[10000];
+    struct query_selector selector = { .pattern = pattern };
+    struct query_range range = {
+        .selector = &everyone, .name = "load", .to_us = 30 * S, .group_by = keys, .n_group_by = 10000
+    };
+    struct query_metrics metrics = { .selector = &everyone, .name_pattern = pattern };
+    struct query_agents agents = { .selector = &selector };
+
+    memset(pattern, '*', sizeof(pattern) - 1);
+    for (size_t i = 0; i < 10000; i++) {
+        keys[i] = "agent";
+        attributes[i] = (struct store_attribute){ "part", "a" };
+    }
+    ck_assert_int_eq(query_metric_range(&query, &range, &arena, &problem), QUERY_BAD);
+    ck_assert_str_eq(problem.field, "group_by");
+    range.n_group_by = 0;
+    range.attributes = attributes;
+    range.n_attributes = 10000;
+    ck_assert_int_eq(query_metric_range(&query, &range, &arena, &problem), QUERY_BAD);
+    ck_assert_str_eq(problem.field, "attributes");
+    range.n_attributes = 0;
+    range.selector = &selector;
+    ck_assert_int_eq(query_metric_range(&query, &range, &arena, &problem), QUERY_BAD);
+    ck_assert_str_eq(problem.field, "agents.pattern");
+    ck_assert_int_eq(query_list_agents(&query, &agents, &arena, &problem), QUERY_BAD);
+    ck_assert_int_eq(query_list_metrics(&query, &metrics, &arena, &problem), QUERY_BAD);
+    ck_assert_str_eq(problem.field, "name_pattern");
+    selector = (struct query_selector){ .ids = keys, .n_ids = 10000 };
+    ck_assert_int_eq(query_list_agents(&query, &agents, &arena, &problem), QUERY_BAD);
+    ck_assert_str_eq(problem.field, "agents.ids");
+    range.selector = &everyone;
+    range.quantile = NAN;
+    ck_assert_int_eq(query_metric_range(&query, &range, &arena, &problem), QUERY_BAD);
+    ck_assert_str_eq(problem.field, "quantile");
+}
+END_TEST
+
+START_TEST(values_that_look_like_labels_stay_values)
+{
+    struct query_range range = {
+        .selector = &everyone, .name = "sly", .to_us = 30 * S, .aggregation = QUERY_LAST
+    };
+    const char *by_part[] = { "part" };
+
+    add("db-1", layout_of("sly", "x"), 0, 1);
+    add("db-1", layout_of("sly", "x,part=x"), 0, 2);
+    add("db-1", layout_of("sly", "x\1part\1x"), 0, 3);
+    add("db-1", layout_of("sly", "x\1"), 0, 4);
+    ck_assert_int_eq(query_metric_range(&query, &range, &arena, &problem), 0);
+    ck_assert_uint_eq(range.n_series, 4);
+    range.group_by = by_part;
+    range.n_group_by = 1;
+    ck_assert_int_eq(query_metric_range(&query, &range, &arena, &problem), 0);
+    ck_assert_uint_eq(range.n_series, 4);
+}
+END_TEST
+
+START_TEST(long_labels_page_too)
+{
+    static char long_value[3000];
+    struct query_range range = {
+        .selector = &everyone, .name = "wide", .to_us = 30 * S, .page_size = 1
+    };
+
+    memset(long_value, 'v', sizeof(long_value) - 1);
+    add("db-1", layout_of("wide", long_value), 0, 1);
+    add("web-1", layout_of("wide", long_value), 0, 2);
+    ck_assert_int_eq(query_metric_range(&query, &range, &arena, &problem), 0);
+    ck_assert_str_ne(range.next_page_token, "");
+    range.page_token = range.next_page_token;
+    ck_assert_msg(query_metric_range(&query, &range, &arena, &problem) == 0, "%s",
+                  problem.description);
+    ck_assert_uint_eq(range.n_series, 1);
+    ck_assert_str_eq(range.series[0].labels[0].value, "web-1");
+}
+END_TEST
+
+START_TEST(a_series_with_nothing_in_the_range_is_not_in_the_answer)
+{
+    struct query_range range = { .selector = &everyone,
+                                 .name = "load",
+                                 .from_us = 25 * S,
+                                 .to_us = 60 * S,
+                                 .aggregation = QUERY_RATE };
+
+    ck_assert_int_eq(query_metric_range(&query, &range, &arena, &problem), 0);
+    ck_assert_uint_eq(range.n_series, 0);
+}
+END_TEST
+
 Suite *suite(void)
 {
     Suite *s = suite_create("server/query");
@@ -379,6 +567,10 @@ Suite *suite(void)
     tcase_add_test(fold, one_sample_has_no_rate);
     tcase_add_test(fold, a_step_without_samples_is_left_out);
     tcase_add_test(fold, a_quantile_lies_between_its_neighbours);
+    tcase_add_test(fold, one_value_alone_comes_back_with_its_bits);
+    tcase_add_test(fold, least_and_largest_pass_over_nan);
+    tcase_add_test(fold, a_quantile_beside_infinity_is_a_number);
+    tcase_add_test(fold, a_rate_over_a_gap_takes_the_time_of_the_gap);
     tcase_add_test(pool, the_pool_runs_everything_before_it_ends);
     tcase_add_test(pool, a_full_pool_says_busy);
     tcase_set_timeout(ask, 60);
@@ -389,6 +581,11 @@ Suite *suite(void)
     tcase_add_test(ask, a_range_is_grouped_by_an_attribute_the_agent_or_not_at_all);
     tcase_add_test(ask, too_much_says_what_to_narrow);
     tcase_add_test(ask, what_is_not_known_is_not_found);
+    tcase_add_test(ask, times_and_steps_out_of_range_are_refused_not_computed);
+    tcase_add_test(ask, a_question_of_absurd_size_is_refused_before_anything_is_read);
+    tcase_add_test(ask, values_that_look_like_labels_stay_values);
+    tcase_add_test(ask, long_labels_page_too);
+    tcase_add_test(ask, a_series_with_nothing_in_the_range_is_not_in_the_answer);
     suite_add_tcase(s, fold);
     suite_add_tcase(s, pool);
     suite_add_tcase(s, ask);

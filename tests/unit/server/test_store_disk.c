@@ -322,6 +322,83 @@ START_TEST(a_rotation_cut_short_is_begun_anew)
 }
 END_TEST
 
+START_TEST(numbers_go_on_above_those_that_damage_hides)
+{
+    struct shared *shared = share();
+    uint8_t spool[STORE_SPOOL_BYTES] = { 0 };
+    struct store *store;
+    char path[512];
+    uint64_t n_samples;
+    int fd;
+
+    ck_assert(WIFEXITED(in_child(pump_and_close, shared)));
+    journal_file(path, 1);
+    fd = open(path, O_RDWR);
+    ck_assert_int_ge(fd, 0);
+    for (int i = 0; i < 1024; i++)
+        ck_assert_int_eq(write(fd, "damaged!", 8), 8);
+    close(fd);
+    store = open_store(0);
+    n_samples = facts_of(store, agent_of(store, "web-1")).n_samples;
+    ck_assert_uint_eq(n_samples, 3000);
+    /* The runs went with the segment: each agent begins where it is. */
+    for (spool[0] = 0; spool[0] < 3; spool[0]++)
+        ck_assert_int_eq(store_run_begin(store, agent_of(store, "web-1"), STORE_METRICS, spool,
+                                         atomic_load(&shared->acked[spool[0]]) + 1, 0),
+                         0);
+    store_close(store);
+    /* Were a number used twice, what comes now would not be counted by the start after. */
+    ck_assert_int_eq(WTERMSIG(in_child(pump_and_die, shared)), SIGKILL);
+    store = open_store(0);
+    for (spool[0] = 0; spool[0] < 3; spool[0]++) {
+        struct store_run run = { 0 };
+
+        ck_assert_int_eq(
+            store_run_get(store, agent_of(store, "web-1"), STORE_METRICS, spool, &run), 0);
+        n_samples += 10 * (run.last_sequence - 100);
+    }
+    ck_assert_uint_gt(n_samples, 3000);
+    ck_assert_uint_eq(facts_of(store, agent_of(store, "web-1")).n_samples, n_samples);
+    store_close(store);
+}
+END_TEST
+
+/* ---- many segments ---- */
+
+START_TEST(hundreds_of_segments_are_served_with_few_descriptors)
+{
+    struct store *store = open_store(1); /* each group rotates */
+    uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, 2);
+    struct rlimit limit;
+    struct store_stats stats;
+    int fd;
+
+    for (uint64_t i = 1; i <= 150; i++) {
+        struct put put = { agent, layout, 1, i, (int64_t) i * 100, 2, 1 };
+
+        ck_assert_int_eq(put_rows(store, put, NULL), STORE_OK);
+    }
+    store_close(store);
+    fd = dup(STDERR_FILENO);
+    close(fd);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = (rlim_t) fd + 24;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    store = open_store(1);
+    store_get_stats(store, &stats);
+    ck_assert_uint_ge(stats.n_segments, 150);
+    ck_assert_uint_eq(scan_column(store, agent, layout, 0)->n, 150);
+    for (uint64_t i = 151; i <= 160; i++) {
+        struct put put = { agent, layout, 1, i, (int64_t) i * 100, 2, 1 };
+
+        ck_assert_int_eq(put_rows(store, put, NULL), STORE_OK);
+    }
+    ck_assert_uint_eq(scan_column(store, agent, layout, 0)->n, 160);
+    ck_assert_uint_eq(scan_column(store, agent, layout, 0)->n_damaged, 0);
+    store_close(store);
+}
+END_TEST
+
 /* ---- full ---- */
 
 static _Atomic int64_t fake_us = 1000000000;
@@ -336,6 +413,15 @@ static void on_full(void *ctx, bool is_full)
 {
     (void) ctx;
     atomic_fetch_add(is_full ? &n_full : &n_not_full, 1);
+}
+
+static bool is_full(struct store *store)
+{
+    struct store_stats stats;
+
+    store_get_stats(store, &stats);
+    ck_assert(!stats.has_failed);
+    return stats.is_full;
 }
 
 static struct store *open_with_fake_clock(uint32_t full_percent)
@@ -356,7 +442,6 @@ START_TEST(a_full_disk_is_said_keeps_what_was_there_and_ends_by_itself)
     struct store *store = open_with_fake_clock(100);
     uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, 1000);
     struct rlimit limit, small;
-    struct store_stats stats;
     struct stat st;
     char path[512];
     uint64_t sequence = 0, last = 0;
@@ -380,20 +465,16 @@ START_TEST(a_full_disk_is_said_keeps_what_was_there_and_ends_by_itself)
     ck_assert_int_eq(r, STORE_FULL);
     ck_assert_uint_gt(sequence, 3);
     ck_assert_uint_eq(last, sequence - 1);
-    store_get_stats(store, &stats);
-    ck_assert(stats.is_full && !stats.has_failed);
+    ck_assert(is_full(store));
     ck_assert_int_eq(atomic_load(&n_full), 1);
-
-    /* Refused at once, without a probe; then one that still finds it full. */
-    ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, sequence, 0, 1000, 5 }, NULL),
-                     STORE_FULL);
-    atomic_fetch_add(&fake_us, 1000000);
     ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, sequence, 0, 1000, 5 }, NULL),
                      STORE_FULL);
     ck_assert_uint_eq(scan_column(store, agent, layout, 0)->n, (sequence - 1) * 5);
 
+    /* Nothing is submitted, and it ends. */
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    atomic_fetch_add(&fake_us, 1000000);
+    while (is_full(store))
+        usleep(10000);
     ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, sequence, 0, 1000, 5 }, &last),
                      STORE_OK);
     ck_assert_uint_eq(last, sequence);
@@ -414,6 +495,9 @@ START_TEST(above_the_share_of_the_disk_nothing_is_written_but_small_state)
 
     store_close(store);
     store = open_with_fake_clock(0);
+    while (!is_full(store)) /* also when nobody submits */
+        usleep(1000);
+    ck_assert_int_eq(atomic_load(&n_full), 1);
     ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 1, 0, 2, 1 }, NULL),
                      STORE_FULL);
     ck_assert_int_eq(store_state_write(store, &write, 1), 0);
@@ -529,6 +613,31 @@ START_TEST(a_directory_without_a_database_is_named_and_a_second_create_is_a_faul
 }
 END_TEST
 
+START_TEST(a_create_cut_short_is_begun_anew)
+{
+    char fresh[300], path[400];
+    struct store_options options = store_settings(0);
+    struct store *store = NULL;
+    struct store_why why;
+    int fd;
+
+    snprintf(fresh, sizeof(fresh), "%s/fresh", store_path);
+    ck_assert_int_eq(mkdir(fresh, 0700), 0);
+    snprintf(path, sizeof(path), "%s/state.new", fresh);
+    ck_assert_int_eq(mkdir(path, 0700), 0);
+    snprintf(path, sizeof(path), "%s/state.new/data.mdb", fresh);
+    fd = open(path, O_CREAT | O_WRONLY, 0600);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, "half", 4), 4);
+    close(fd);
+    options.directory = fresh;
+    ck_assert_int_eq(store_open(&store, &options, &why), STORE_NOT_FOUND);
+    ck_assert_int_eq(store_create(fresh), 0);
+    ck_assert_int_eq(store_open(&store, &options, &why), 0);
+    store_close(store);
+}
+END_TEST
+
 TCase *case_disk(void)
 {
     TCase *tcase = tcase_create("disk");
@@ -544,6 +653,9 @@ TCase *case_disk(void)
     tcase_add_test(tcase, a_row_damaged_since_the_start_is_passed_over_and_counted_by_the_scan);
     tcase_add_test(tcase, a_segment_that_is_no_database_leaves_the_others_served);
     tcase_add_test(tcase, a_rotation_cut_short_is_begun_anew);
+    tcase_add_test(tcase, numbers_go_on_above_those_that_damage_hides);
+    tcase_add_test(tcase, hundreds_of_segments_are_served_with_few_descriptors);
+    tcase_add_test(tcase, a_create_cut_short_is_begun_anew);
     tcase_add_test(tcase, a_full_disk_is_said_keeps_what_was_there_and_ends_by_itself);
     tcase_add_test(tcase, above_the_share_of_the_disk_nothing_is_written_but_small_state);
     tcase_add_test(tcase, an_error_of_the_disk_that_is_not_full_stops_acknowledging_for_good);

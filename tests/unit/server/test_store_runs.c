@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "test_store.h"
 
+#include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "common/base/ensure.h"
+#include "server/store/whole.h"
 
 static struct store_run run_of(struct store *store, uint32_t agent, uint8_t spool)
 {
@@ -170,6 +175,176 @@ START_TEST(runs_of_an_agent_are_listed_newest_first_and_signals_are_apart)
 }
 END_TEST
 
+/* ---- how many runs ---- */
+
+#define HOUR_US (INT64_C(3600) * 1000000)
+
+static _Atomic int n_answers;
+
+static void count_answer(struct store_batch *batch, int r, uint64_t run_last)
+{
+    (void) run_last;
+    ck_assert_int_eq(r, STORE_OK);
+    store_batch_free(batch);
+    atomic_fetch_add(&n_answers, 1);
+}
+
+static struct store_batch *batch_of_run(uint32_t agent, unsigned n, wall_us received)
+{
+    struct store_batch *batch = NULL;
+
+    ck_assert_int_eq(store_batch_new(&batch, 0), 0);
+    batch->agent = agent;
+    batch->signal = STORE_METRICS;
+    memcpy(batch->spool, &n, sizeof(n));
+    batch->sequence = 1;
+    batch->received = received;
+    return batch;
+}
+
+/* Runs 1 .. n, each used a second after the one before it. */
+static void open_runs(struct store *store, uint32_t agent, unsigned n, wall_us first)
+{
+    atomic_store(&n_answers, 0);
+    for (unsigned i = 0; i < n; i++) {
+        struct store_batch *batch =
+            batch_of_run(agent, i, (wall_us){ first.us + (int64_t) i * 1000000 });
+
+        batch->done = count_answer;
+        ck_assert_int_eq(store_submit(store, batch), 0);
+    }
+    while (atomic_load(&n_answers) < (int) n)
+        usleep(1000);
+}
+
+START_TEST(an_agent_that_has_all_its_runs_is_refused_another)
+{
+    struct store *store = open_store(0);
+    uint32_t agent = agent_of(store, "web-1"), other = agent_of(store, "web-2");
+    const wall_us now = clock_wall();
+
+    open_runs(store, agent, STORE_RUNS_PER_AGENT, (wall_us){ now.us - HOUR_US });
+    ck_assert_int_eq(store_run_may_begin(store, agent, now), STORE_TOO_MUCH);
+    ck_assert_int_eq(store_run_may_begin(store, other, now), 0);
+    ck_assert_int_eq(put_batch(store, batch_of_run(agent, 5000, now), NULL), STORE_TOO_MUCH);
+    ck_assert_int_eq(put_batch(store, batch_of_run(agent, 7, now), NULL), STORE_DUPLICATE);
+    ck_assert_int_eq(put_batch(store, batch_of_run(other, 5000, now), NULL), STORE_OK);
+    store_close(store);
+    /* And the start knows them all. */
+    store = open_store(0);
+    ck_assert_int_eq(put_batch(store, batch_of_run(agent, 5000, now), NULL), STORE_TOO_MUCH);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(a_new_run_takes_the_place_of_the_one_used_least_lately)
+{
+    struct store *store = open_store(0);
+    uint32_t agent = agent_of(store, "web-1");
+    const wall_us now = clock_wall();
+    struct arena arena;
+    struct store_run *runs;
+    size_t n;
+    uint8_t spool[STORE_SPOOL_BYTES] = { 0 };
+    struct store_run run;
+
+    open_runs(store, agent, STORE_RUNS_PER_AGENT, (wall_us){ now.us - 48 * HOUR_US });
+    ck_assert_int_eq(store_run_may_begin(store, agent, now), 0);
+    ck_assert_int_eq(put_batch(store, batch_of_run(agent, 5000, now), NULL), STORE_OK);
+    ck_assert_int_eq(store_run_get(store, agent, STORE_METRICS, spool, &run), STORE_NOT_FOUND);
+    spool[0] = 1;
+    ck_assert_int_eq(store_run_get(store, agent, STORE_METRICS, spool, &run), 0);
+    arena_init(&arena, 1 << 20);
+    ck_assert_int_eq(store_run_list(store, agent, &arena, &runs, &n), 0);
+    ck_assert_uint_eq(n, STORE_RUNS_PER_AGENT);
+    ck_assert_int_eq(runs[0].last_use.us, now.us);
+    arena_deinit(&arena);
+    store_close(store);
+}
+END_TEST
+
+/* ---- counters ---- */
+
+static struct store *the_store;
+static uint32_t the_agent;
+
+static struct agent *the_row(void)
+{
+    struct agent *agent = agents_get(&the_store->agents, the_agent);
+
+    ensure(agent);
+    return agent;
+}
+
+static void submit_two_more(struct store_batch *batch, int r, uint64_t run_last)
+{
+    (void) run_last;
+    ck_assert_int_eq(r, STORE_OK);
+    store_batch_free(batch);
+    for (unsigned n = 1; n <= 2; n++) { /* the writer takes both for its next commit */
+        struct store_batch *next = batch_of_run(the_agent, n, (wall_us){ 0 });
+
+        next->done = count_answer;
+        ck_assert_int_eq(store_submit(the_store, next), 0);
+    }
+}
+
+START_TEST(a_flush_between_two_batches_of_one_chunk_counts_neither_twice_nor_never)
+{
+    struct store_batch *first;
+    struct agent *agent;
+
+    the_store = open_store(0);
+    the_agent = agent_of(the_store, "web-1");
+    first = batch_of_run(the_agent, 0, (wall_us){ 0 });
+    first->is_skip = true;
+    first->skip_records = 7;
+    first->done = submit_two_more;
+    ck_assert_int_eq(store_submit(the_store, first), 0);
+    while (atomic_load(&n_answers) < 2)
+        usleep(1000);
+    /* As a flush between the last two would have written it. */
+    agent = the_row();
+    pthread_mutex_lock(&agent->lock);
+    ck_assert_uint_eq(agent->counted.chunk, 2);
+    ck_assert_uint_eq(agent->counted.offset,
+                      sizeof(struct format_chunk) + sizeof(struct format_batch));
+    agent->counted.offset = sizeof(struct format_chunk);
+    agent->facts.n_samples = 100;
+    agent->is_dirty = true;
+    pthread_mutex_unlock(&agent->lock);
+    store_close(the_store);
+    the_store = open_store(0);
+    agent = the_row();
+    ck_assert_uint_eq(agent->counted.offset,
+                      sizeof(struct format_chunk) + sizeof(struct format_batch));
+    ck_assert_uint_eq(facts_of(the_store, the_agent).n_samples, 100);
+    ck_assert_uint_eq(facts_of(the_store, the_agent).n_skipped, 7);
+    store_close(the_store);
+}
+END_TEST
+
+START_TEST(the_queue_refuses_only_who_will_be_told_of_room)
+{
+    struct store_options options = store_settings(0);
+    struct store *store = NULL;
+    struct store_why why;
+    uint32_t agent;
+    uint8_t spool[STORE_SPOOL_BYTES] = { 9 };
+
+    options.queue_bytes = 1;
+    ck_assert_int_eq(store_open(&store, &options, &why), 0);
+    agent = agent_of(store, "web-1");
+    /* A BEGIN in the queue is nobody's word of room: what comes behind it is taken. */
+    for (unsigned i = 0; i < 100; i++) {
+        ck_assert_int_eq(store_run_begin(store, agent, STORE_METRICS, spool, 10 + i * 10, 0), 0);
+        ck_assert_int_eq(put_batch(store, batch_of_run(agent, 100 + i, clock_wall()), NULL),
+                         STORE_OK);
+    }
+    store_close(store);
+}
+END_TEST
+
 TCase *case_runs(void)
 {
     TCase *tcase = tcase_create("runs");
@@ -182,5 +357,9 @@ TCase *case_runs(void)
     tcase_add_test(tcase, a_run_that_begins_above_is_put_on_record_and_counted_lost);
     tcase_add_test(tcase, runs_survive_rotation_and_reopen);
     tcase_add_test(tcase, runs_of_an_agent_are_listed_newest_first_and_signals_are_apart);
+    tcase_add_test(tcase, an_agent_that_has_all_its_runs_is_refused_another);
+    tcase_add_test(tcase, a_new_run_takes_the_place_of_the_one_used_least_lately);
+    tcase_add_test(tcase, a_flush_between_two_batches_of_one_chunk_counts_neither_twice_nor_never);
+    tcase_add_test(tcase, the_queue_refuses_only_who_will_be_told_of_room);
     return tcase;
 }

@@ -166,6 +166,32 @@ START_TEST(a_second_process_shares_the_state)
 }
 END_TEST
 
+static void fall_silent(int code, struct fault_site site, const char *reason)
+{
+    (void) code;
+    (void) site;
+    (void) reason;
+}
+
+START_TEST(a_key_that_no_database_takes_is_refused_and_the_store_goes_on)
+{
+    struct store *store = open_store(0);
+    struct store_stats stats;
+    char key[STORE_KEY_BYTES + 2];
+
+    memset(key, 'k', sizeof(key));
+    key[STORE_KEY_BYTES + 1] = 0;
+    fault_set_sink(fall_silent);
+    ck_assert_int_eq(write_one(store, key, "v"), -EINVAL);
+    ck_assert_int_eq(write_one(store, "", "v"), -EINVAL);
+    key[STORE_KEY_BYTES] = 0;
+    ck_assert_int_eq(write_one(store, key, "v"), 0);
+    store_get_stats(store, &stats);
+    ck_assert(!stats.has_failed);
+    store_close(store);
+}
+END_TEST
+
 TCase *case_state(void)
 {
     TCase *tcase = tcase_create("state");
@@ -175,5 +201,6 @@ TCase *case_state(void)
     tcase_add_test(tcase, rows_are_written_read_listed_in_order_and_deleted);
     tcase_add_test(tcase, writes_of_one_call_come_together);
     tcase_add_test(tcase, a_second_process_shares_the_state);
+    tcase_add_test(tcase, a_key_that_no_database_takes_is_refused_and_the_store_goes_on);
     return tcase;
 }
