@@ -122,14 +122,16 @@ static void run_round(struct agent *agent)
     uplink_kick(agent->uplink);
 }
 
-/* Rounds keep their beat; those that were slept through are left out. */
+mono_us agent_next_round(mono_us due, int64_t interval_us, mono_us now)
+{
+    int64_t n_slept = now.us > due.us ? (now.us - due.us) / interval_us : 0;
+
+    return (mono_us){ due.us + (n_slept + 1) * interval_us };
+}
+
 static void arm_round(struct agent *agent)
 {
-    int64_t now_us = clock_mono().us;
-
-    agent->round_due.us += agent->interval_us;
-    if (agent->round_due.us < now_us)
-        agent->round_due.us = now_us + agent->interval_us;
+    agent->round_due = agent_next_round(agent->round_due, agent->interval_us, clock_mono());
     ensure(loop_timer_arm(agent->loop, &agent->round, agent->round_due) == 0);
 }
 
@@ -156,11 +158,25 @@ static void set_interval(struct agent *agent)
     arm_round(agent);
 }
 
+int64_t agent_limit_interval(int64_t interval_us)
+{
+    const struct conf_row *row = settings_table.rows;
+
+    if (interval_us == 0)
+        return 0;
+    while (strcmp(row->name, "interval") != 0)
+        row++;
+    if (interval_us < (int64_t) row->min)
+        return (int64_t) row->min;
+    return interval_us > (int64_t) row->max ? (int64_t) row->max : interval_us;
+}
+
 static void on_interval(void *ctx, int64_t interval_us)
 {
     struct agent *agent = ctx;
     char text[TEXT_DURATION_BYTES];
 
+    interval_us = agent_limit_interval(interval_us);
     if (interval_us != agent->hub_interval_us)
         log_event(LOG_INFO, "interval_asked",
                   LOG_S("interval", interval_us ? text_of_duration_us(interval_us, text) : "own"));
@@ -315,10 +331,9 @@ static int run(struct agent *agent)
     r = agent_open(agent);
     if (r)
         return r < 0 ? pass(r) : r;
-    /* Without one the agent still works: only `status` has nothing to read. */
-    r = file_make_directories(settings->state_dir, 0750);
-    if (r < 0)
-        return pass(r);
+    /* Without one the agent still works: only `status` has nothing to read. The first round says
+     * so. */
+    (void) !file_make_directories(settings->state_dir, 0750);
     agent->started = clock_wall();
     agent->interval_us = settings->interval;
     agent->round = (struct loop_timer){ .fn = on_round, .ctx = agent };

@@ -16,6 +16,7 @@
 
 #include "agent/settings.h"
 #include "common/base/cleanup.h"
+#include "common/base/clock.h"
 
 /* In the state directory. */
 #define AGENT_STATUS_FILE "status.json"
@@ -32,6 +33,15 @@ enum agent_outcome {
 
 /* Runs until it is told to stop. Outcomes: AGENT_NO_ROOT. */
 int agent_run(const struct agent_options *options) MUST_USE;
+
+/*
+ * When the round after the one of `due` is: rounds keep their beat, and those that were slept
+ * through are left out.
+ */
+mono_us agent_next_round(mono_us due, int64_t interval_us, mono_us now);
+
+/* What the hub may wish for: within the limits of the setting `interval`. 0, no wish, stays. */
+int64_t agent_limit_interval(int64_t interval_us);
 
 /* Before any thread starts: few arenas, so that resident memory stays small. */
 void agent_tame_malloc(void);

@@ -14,15 +14,13 @@
 #include "common/base/clock.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
-#include "common/base/file.h"
-#include "common/base/list.h"
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
 #include "common/log/log.h"
 #include "common/loop/loop.h"
 #include "common/rpc/rpc.h"
 #include "common/rpc/server/server.h"
-#include "common/tls/tls.h"
+#include "server/certificate.h"
 #include "server/front/front.h"
 #include "server/ingest/ingest.h"
 #include "server/pki/pki.h"
@@ -33,7 +31,6 @@
 #define REGISTRY_EVERY_US (SECOND_US / 10)
 #define DRAIN_LOOK_US (SECOND_US / 20)
 #define CERTIFICATE_EVERY_US (60 * SECOND_US)
-#define EXPIRY_WARNING_EVERY_US (3600 * SECOND_US)
 #define FATAL_PATIENCE_US (2 * SECOND_US)
 #define MAX_THREADS 64
 #define MAX_MESSAGE_BYTES (4U << 20)
@@ -41,7 +38,6 @@
 #define MAX_STREAMS_PER_CONNECTION 128
 #define SEND_QUEUE_BYTES (1U << 20)
 #define MAX_WAITING_QUERIES 256
-#define PEM_LIMIT_BYTES (1U << 20)
 
 struct hub {
     /* Made in this order, freed in the other. */
@@ -53,7 +49,7 @@ struct hub {
     struct query_pool *pool;
     struct front *front;
     bool is_rpc_up;
-    struct rpc_credentials *credentials; /* NULL: insecure */
+    struct certificate certificate; /* without credentials: insecure */
     struct rpc_server *server;
 
     const struct settings_sources *sources;
@@ -65,10 +61,8 @@ struct hub {
     struct loop_signals signals;
     struct loop_timer registry_timer, certificate_timer, drain_timer;
     struct loop_wakeup store_wakeup;
-    uint64_t generation;   /* of the registry that front was told last */
-    mono_us drain_due;     /* when what is open is cut */
-    mono_us expiry_warned; /* us 0: never */
-    wall_us certificate_begin, certificate_end;
+    uint64_t generation; /* of the registry that front was told last */
+    mono_us drain_due;   /* when what is open is cut */
     bool is_draining;
     int outcome;
 
@@ -160,124 +154,11 @@ static void fill_limits(const struct settings *settings, struct ingest_limits *r
 
 /* ---- certificates ---- */
 
-static int read_client_ca(const char *path, struct buf *ret, struct tls_why *ret_why)
+static void show_certificate(struct hub *hub)
 {
-    buf_clear(ret);
-    int r = file_read(path, PEM_LIMIT_BYTES, ret);
-    if (r <= 0)
-        return pass(r);
-    snprintf(ret_why->text, sizeof(ret_why->text), "tls.client_ca: cannot read %.300s", path);
-    return PKI_BAD;
-}
-
-/*
- * What the listener shall have: the authority's files, or those that settings name.
- * Outcomes: PKI_ABSENT, PKI_BAD.
- */
-static int load_material(const struct hub *hub,
-                         const struct settings *settings,
-                         struct tls_identity *ret,
-                         struct tls_why *ret_why)
-{
-    char roots[sizeof(hub->state) + 32];
-    int r;
-
-    if (settings->tls_certificate[0]) {
-        snprintf(roots, sizeof(roots), "%s/certs/ca-cert.pem", hub->state);
-        const char *client_ca = settings->tls_client_ca[0] ? settings->tls_client_ca : roots;
-        r = tls_identity_load_files(client_ca, settings->tls_certificate, settings->tls_key, ret,
-                                    ret_why);
-        return r > 0 ? PKI_BAD : pass(r);
-    }
-    r = pki_load_server(hub->state, ret, ret_why);
-    if (r == 0 && settings->tls_client_ca[0])
-        r = read_client_ca(settings->tls_client_ca, &ret->roots_pem, ret_why);
-    return pass(r);
-}
-
-/* The dates of what is served, for status and warnings. Outcomes: PKI_BAD. */
-static int note_certificate(struct hub *hub, const struct tls_identity *material)
-{
-    CLEANUP(tls_cert_freep) struct tls_cert *cert = NULL;
-    struct tls_facts facts;
-    char expires[TEXT_TIME_BYTES];
-
-    int r = tls_cert_parse_pem(&cert, buf_span(&material->chain_pem));
-    if (r > 0)
-        return PKI_BAD;
-    if (r == 0)
-        r = tls_cert_read(cert, &facts);
-    if (r != 0)
-        return fold(r);
-    hub->certificate_begin = facts.not_before;
-    hub->certificate_end = facts.not_after;
-    hub->expiry_warned.us = 0;
     pthread_mutex_lock(&hub->shared.lock);
-    hub->shared.status.certificate_expires = facts.not_after;
+    hub->shared.status.certificate_expires = hub->certificate.end;
     pthread_mutex_unlock(&hub->shared.lock);
-    log_event(LOG_INFO, "certificate_loaded", LOG_S("subject", facts.common_name),
-              LOG_S("issuer", facts.issuer), LOG_S("serial", facts.serial),
-              LOG_S("expires", text_of_time(facts.not_after, expires)));
-    return 0;
-}
-
-/* Gives the listener what is in the files now. On anything but 0 it keeps what it has. Outcomes:
- * PKI_ABSENT, PKI_BAD. */
-static int
-replace_certificates(struct hub *hub, const struct settings *settings, struct tls_why *ret_why)
-{
-    CLEANUP(tls_identity_deinit) struct tls_identity material = { 0 };
-
-    int r = load_material(hub, settings, &material, ret_why);
-    if (r != 0)
-        return pass(r);
-    r = rpc_credentials_replace(hub->credentials, buf_span(&material.roots_pem),
-                                buf_span(&material.chain_pem), buf_span(&material.key_pem));
-    if (r == RPC_BAD_MATERIAL) {
-        snprintf(ret_why->text, sizeof(ret_why->text),
-                 "gRPC does not take the certificate, its key or the CA file");
-        return PKI_BAD;
-    }
-    if (r != 0)
-        return fold(r);
-    return pass(note_certificate(hub, &material));
-}
-
-/* Only our own default files are ours to renew. */
-static bool is_certificate_ours(const struct hub *hub)
-{
-    return hub->pki && !hub->settings.tls_certificate[0];
-}
-
-static void look_after_certificate(struct hub *hub)
-{
-    const wall_us now = clock_wall();
-    struct tls_why why = { "" };
-    bool is_renewed = false;
-    int r = 0;
-
-    if (is_certificate_ours(hub)) {
-        r = pki_renew_server(hub->pki, now, &is_renewed, &why);
-        if (r == 0 && is_renewed) {
-            log_event(LOG_INFO, "certificate_renewed", LOG_S("path", "certs/server-cert.pem"));
-            r = replace_certificates(hub, &hub->settings, &why);
-        }
-    }
-    mono_us mono = clock_mono();
-    bool is_due =
-        hub->expiry_warned.us == 0 || mono.us - hub->expiry_warned.us >= EXPIRY_WARNING_EVERY_US;
-    if (r != 0 && is_due)
-        log_event(LOG_ERROR, "certificate_renewal_failed",
-                  LOG_S("reason", r > 0 ? why.text : "see the fault above"));
-    if (is_due && pki_is_near_its_end(hub->certificate_begin, hub->certificate_end, now)) {
-        char expires[TEXT_TIME_BYTES];
-        log_event(LOG_WARN, "certificate_expires_soon",
-                  LOG_S("expires", text_of_time(hub->certificate_end, expires)),
-                  LOG_S("remedy", "put a new certificate in place, then send SIGHUP"));
-        hub->expiry_warned = mono;
-    } else if (r != 0 && is_due) {
-        hub->expiry_warned = mono;
-    }
 }
 
 /* ---- reload ---- */
@@ -300,8 +181,8 @@ static void reload(struct hub *hub)
         say_reload_failed(r > 0 ? error.text : "see the fault above");
         return;
     }
-    if (hub->credentials) {
-        r = replace_certificates(hub, &fresh, &why);
+    if (hub->certificate.credentials) {
+        r = certificate_replace(&hub->certificate, &fresh, &why);
         if (r != 0) {
             say_reload_failed(r > 0 ? why.text : "see the fault above");
             settings_free(&fresh);
@@ -310,6 +191,8 @@ static void reload(struct hub *hub)
     }
     settings_free(&hub->settings);
     hub->settings = fresh;
+    if (hub->certificate.credentials)
+        show_certificate(hub);
 
     struct ingest_limits limits;
     apply_log(&hub->settings);
@@ -333,12 +216,21 @@ static uint64_t open_calls(const struct hub *hub)
     return stats.calls_opened - stats.calls_closed;
 }
 
+static void say_cut(const struct hub *hub, const char *reason)
+{
+    log_event(LOG_WARN, "drain_cut", LOG_S("reason", reason), LOG_U("calls", open_calls(hub)));
+}
+
 static void on_drain_timer(struct loop_timer *timer)
 {
     struct hub *hub = timer->ctx;
+    bool is_over = open_calls(hub) == 0;
 
-    if (open_calls(hub) == 0 || clock_mono().us >= hub->drain_due.us ||
-        loop_timer_arm_in(hub->loop, timer, DRAIN_LOOK_US) != 0)
+    if (!is_over && clock_mono().us >= hub->drain_due.us) {
+        say_cut(hub, "timeout");
+        is_over = true;
+    }
+    if (is_over || loop_timer_arm_in(hub->loop, timer, DRAIN_LOOK_US) != 0)
         loop_stop(hub->loop);
 }
 
@@ -371,7 +263,7 @@ static void on_signal(struct loop_signals *signals, int number)
         drain(hub, hub->settings.drain_timeout);
         return;
     }
-    log_event(LOG_WARN, "drain_cut", LOG_U("calls", open_calls(hub)));
+    say_cut(hub, "second signal");
     hub->drain_due = clock_mono();
     loop_stop(hub->loop);
 }
@@ -425,7 +317,8 @@ static void on_certificate_timer(struct loop_timer *timer)
 {
     struct hub *hub = timer->ctx;
 
-    look_after_certificate(hub);
+    if (certificate_look_after(&hub->certificate, &hub->settings, clock_wall(), clock_mono()))
+        show_certificate(hub);
     if (loop_timer_arm_in(hub->loop, timer, CERTIFICATE_EVERY_US) != 0)
         loop_stop(hub->loop);
 }
@@ -480,9 +373,17 @@ static int open_store(struct hub *hub)
         .ctx = hub,
     };
     struct store_why why = { "" };
+    struct tls_why unfit = { "" };
     char text[512];
 
-    int r = store_open(&hub->store, &options, &why);
+    /* First: a root who opens the directory of another user leaves files that this one cannot use.
+     */
+    int r = pki_check_state(hub->state, &unfit);
+    if (r > 0)
+        return refuse(HUB_FAILED, unfit.text);
+    if (r < 0)
+        return pass(r);
+    r = store_open(&hub->store, &options, &why);
     if (r <= 0)
         return pass(r);
     if (r == STORE_NOT_FOUND) {
@@ -498,19 +399,14 @@ static int open_store(struct hub *hub)
 static int open_pki(struct hub *hub)
 {
     struct tls_why why = { "" };
-    bool is_renewed = false;
 
     if (hub->settings.security == SETTINGS_INSECURE)
         return 0;
     int r = pki_open(&hub->pki, hub->store, hub->state, &why);
-    if (r == 0 && is_certificate_ours(hub))
-        r = pki_renew_server(hub->pki, clock_wall(), &is_renewed, &why);
     if (r > 0)
         return refuse(r == PKI_ABSENT ? HUB_NO_DATABASE : HUB_FAILED, why.text);
     if (r < 0)
         return pass(r);
-    if (is_renewed)
-        log_event(LOG_INFO, "certificate_renewed", LOG_S("path", "certs/server-cert.pem"));
     hub->generation = pki_generation(hub->pki);
     return 0;
 }
@@ -553,34 +449,20 @@ static int make_modules(struct hub *hub)
     return fold(front_new(&hub->front, &options));
 }
 
-static int make_credentials(struct hub *hub)
+static int load_certificate(struct hub *hub)
 {
-    CLEANUP(tls_identity_deinit) struct tls_identity material = { 0 };
     struct tls_why why = { "" };
 
-    if (hub->settings.security == SETTINGS_INSECURE)
+    if (!hub->pki)
         return 0;
-    int r = load_material(hub, &hub->settings, &material, &why);
+    hub->certificate.state = hub->state;
+    hub->certificate.pki = hub->pki;
+    int r = certificate_start(&hub->certificate, &hub->settings, &why);
     if (r > 0)
         return refuse(HUB_FAILED, why.text);
-    if (r < 0)
-        return pass(r);
-    const struct rpc_credentials_options options = {
-        .is_server = true,
-        .min_version =
-            hub->settings.tls_min_version == SETTINGS_TLS_1_3 ? RPC_TLS_1_3 : RPC_TLS_1_2,
-        .roots_pem = buf_span(&material.roots_pem),
-        .chain_pem = buf_span(&material.chain_pem),
-        .key_pem = buf_span(&material.key_pem),
-    };
-    r = rpc_credentials_new(&hub->credentials, &options);
-    if (r == RPC_BAD_MATERIAL)
-        return refuse(HUB_FAILED,
-                      "gRPC does not take the hub's certificate, its key or the CA file");
-    if (r != 0)
-        return fold(r);
-    r = note_certificate(hub, &material);
-    return r > 0 ? refuse(HUB_FAILED, "the hub's certificate cannot be read") : pass(r);
+    if (r == 0)
+        show_certificate(hub);
+    return pass(r);
 }
 
 static int listen_grpc(struct hub *hub)
@@ -588,7 +470,7 @@ static int listen_grpc(struct hub *hub)
     const struct settings *settings = &hub->settings;
     const struct rpc_server_options options = {
         .address = settings->listen_grpc,
-        .credentials = hub->credentials,
+        .credentials = hub->certificate.credentials,
         .n_threads = count_threads(settings->threads),
         .max_message_bytes = MAX_MESSAGE_BYTES,
         .max_streams_per_connection = MAX_STREAMS_PER_CONNECTION,
@@ -672,7 +554,7 @@ static int start(struct hub *hub)
     r = rpc_init();
     hub->is_rpc_up = r == 0;
     if (r == 0)
-        r = make_credentials(hub);
+        r = load_certificate(hub);
     if (r == 0)
         r = listen_grpc(hub);
     if (r == 0)
@@ -697,7 +579,7 @@ static void stop(struct hub *hub)
     }
     hub->pool = query_pool_free(hub->pool);
     hub->server = rpc_server_free(hub->server);
-    hub->credentials = rpc_credentials_free(hub->credentials);
+    certificate_deinit(&hub->certificate);
     if (hub->store)
         store_stop(hub->store);
     hub->front = front_free(hub->front);

@@ -42,6 +42,12 @@ void collect_add(struct collect *collect,
  * overwrites; may be written to. NULL when it is not there, or cannot be read (then it is counted).
  */
 char *collect_read(struct collect *collect, const char *path);
+/*
+ * The first of two files that may be read. For what differs between namespaces: below another root
+ * /proc/self is still this process in its container, and process 1 is who lives outside. Without
+ * another root, or the right to look at process 1, there is only our own view.
+ */
+char *collect_read_machine(struct collect *collect, const char *of_process_1, const char *own);
 /* A whole number that is all there is in the file. */
 bool collect_read_u64(struct collect *collect, const char *path, uint64_t *ret);
 /* The file was there but makes no sense. */

@@ -119,7 +119,7 @@ static bool parse(char *line, struct mount *ret)
 
 static size_t read_mounts(struct collect *c, struct mount *mounts)
 {
-    char *text = collect_read(c, "proc/self/mountinfo");
+    char *text = collect_read_machine(c, "proc/1/mountinfo", "proc/self/mountinfo");
     size_t n = 0;
 
     if (!text)

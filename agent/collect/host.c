@@ -58,7 +58,8 @@ static bool root_device(int root_fd, char *ret, size_t size)
     char *text = malloc(65536);
     bool has_found = false;
 
-    if (text && read_text(root_fd, "proc/self/mountinfo", text, 65536)) {
+    if (text && (read_text(root_fd, "proc/1/mountinfo", text, 65536) ||
+                 read_text(root_fd, "proc/self/mountinfo", text, 65536))) {
         char *cursor = text;
 
         for (char *line; (line = collect_line(&cursor));) {

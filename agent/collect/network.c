@@ -38,14 +38,15 @@ static void add_direction(struct collect *c,
 
 void collect_network(struct collect *c)
 {
-    char *text = collect_read(c, "proc/net/dev");
+    char *text = collect_read_machine(c, "proc/1/net/dev", "proc/net/dev");
 
     if (!text)
         return;
-    if (!collect_line(&text) || !collect_line(&text)) {
-        collect_count_error(c);
-        return;
-    }
+    for (unsigned heading = 0; heading < 2; heading++)
+        if (!collect_line(&text)) {
+            collect_count_error(c);
+            return;
+        }
     for (char *line; (line = collect_line(&text));) {
         /* An alias has a colon in its name: the last one ends it. */
         char *colon = strrchr(line, ':');

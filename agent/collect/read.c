@@ -15,16 +15,10 @@
  * A /proc file is made anew by each read(2) that starts at 0, and has no size: read on until the
  * end. The buffer keeps its memory, so that a round allocates nothing.
  */
-char *collect_read(struct collect *collect, const char *path)
+static char *read_all(struct collect *collect, int fd)
 {
-    CLEANUP(fd_closep) int fd = openat(collect->root_fd, path, O_RDONLY | O_CLOEXEC);
     struct buf *text = &collect->text;
 
-    if (fd < 0) {
-        if (errno != ENOENT && errno != ENOTDIR)
-            collect_count_error(collect);
-        return NULL;
-    }
     buf_clear(text);
     while (text->len < MAX_FILE_BYTES) {
         size_t before = text->len;
@@ -52,6 +46,26 @@ char *collect_read(struct collect *collect, const char *path)
     buf_deinit(text);
     collect_count_error(collect);
     return NULL;
+}
+
+char *collect_read(struct collect *collect, const char *path)
+{
+    CLEANUP(fd_closep) int fd = openat(collect->root_fd, path, O_RDONLY | O_CLOEXEC);
+
+    if (fd >= 0)
+        return read_all(collect, fd);
+    if (errno != ENOENT && errno != ENOTDIR)
+        collect_count_error(collect);
+    return NULL;
+}
+
+char *collect_read_machine(struct collect *collect, const char *of_process_1, const char *own)
+{
+    bool is_elsewhere = strspn(collect->root, "/") < strlen(collect->root);
+    CLEANUP(fd_closep)
+    int fd = is_elsewhere ? openat(collect->root_fd, of_process_1, O_RDONLY | O_CLOEXEC) : -1;
+
+    return fd >= 0 ? read_all(collect, fd) : collect_read(collect, own);
 }
 
 bool collect_read_u64(struct collect *collect, const char *path, uint64_t *ret)

@@ -110,12 +110,14 @@ int spool_layout_new(struct spool_layout **ret,
 
     ensure(id != 0);
 
-    layout = malloc(sizeof(*layout) + n_series * sizeof(layout->series[0]));
+    layout = malloc(sizeof(*layout) + n_series * sizeof(struct spool_series *));
     if (!layout)
         return fault(-ENOMEM, "no memory for a layout of %zu series", n_series);
 
     layout->id = id;
     layout->n_refs = 1;
+    layout->n_queued = 0;
+    layout->queued_bytes = 0;
     layout->n_series = n_series;
     for (size_t i = 0; i < n_series; i++)
         layout->series[i] = spool_series_ref(series[i]);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
@@ -13,7 +14,7 @@ struct record {
     struct list node;
     uint64_t sequence; /* of a skip: the last of its numbers */
     uint64_t samples;
-    size_t bytes;                /* charged to the queue */
+    size_t bytes;                /* charged for it alone */
     size_t capacity_bytes;       /* of `values` and what lies behind them */
     struct spool_layout *layout; /* NULL: a skip */
     enum spool_reason reason;
@@ -33,6 +34,7 @@ struct spool {
     uint64_t sent; /* highest that was ever given to the transport */
     uint64_t acknowledged;
     uint32_t acknowledged_crc32c;
+    uint32_t highest_series; /* id, of all that were put */
     struct spool_ledger ledger;
 };
 
@@ -53,7 +55,9 @@ static struct record *record_new(struct spool *spool, size_t payload_bytes)
 {
     struct record *record = take(spool->spare);
 
-    if (!record || record->capacity_bytes < payload_bytes) {
+    /* A large one would be held, and charged, for a small batch. */
+    if (!record || record->capacity_bytes < payload_bytes ||
+        record->capacity_bytes / 2 > payload_bytes) {
         free(record);
         record = malloc(sizeof(*record) + payload_bytes);
         if (!record)
@@ -68,6 +72,62 @@ static struct record *record_new(struct spool *spool, size_t payload_bytes)
     record->n_absent = 0;
     return record;
 }
+
+/* ---- the account ---- */
+
+/*
+ * Of series that came after the first batch: the collector lets go of them when they are gone from
+ * the machine, and then a queued layout is all that keeps them.
+ */
+static size_t new_series_bytes(struct spool *spool, const struct spool_layout *layout)
+{
+    uint32_t highest = spool->highest_series;
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < layout->n_series; i++) {
+        const struct spool_series *series = layout->series[i];
+
+        if (series->id > spool->highest_series)
+            spool->highest_series = series->id;
+        if (highest && series->id > highest)
+            bytes += sizeof(*series) + series->n_attributes * sizeof(*series->attributes) +
+                     series->key.len + strlen(series->unit) + 1;
+    }
+    return bytes;
+}
+
+/* A layout is charged once, as long as a queued batch has it. */
+static void account_add(struct spool *spool, struct record *record)
+{
+    struct spool_ledger *ledger = &spool->ledger;
+    struct spool_layout *layout = record->layout;
+
+    record->bytes = sizeof(*record) + record->capacity_bytes;
+    if (layout->n_queued++ == 0) {
+        layout->queued_bytes = sizeof(*layout) + layout->n_series * sizeof(struct spool_series *) +
+                               new_series_bytes(spool, layout);
+        ledger->queued_bytes += layout->queued_bytes;
+    }
+    ledger->queued_bytes += record->bytes;
+    ledger->queued_samples += record->samples;
+    ledger->queued_batches++;
+}
+
+static void account_remove(struct spool *spool, struct record *record)
+{
+    struct spool_ledger *ledger = &spool->ledger;
+    struct spool_layout *layout = record->layout;
+
+    ensure(layout->n_queued > 0 && ledger->queued_batches > 0);
+    if (--layout->n_queued == 0)
+        ledger->queued_bytes -= layout->queued_bytes;
+    ledger->queued_bytes -= record->bytes;
+    ledger->queued_samples -= record->samples;
+    ledger->queued_batches--;
+    ensure(ledger->queued_batches > 0 || ledger->queued_bytes == 0);
+}
+
+/* ---- the queue ---- */
 
 int spool_new(struct spool **ret, uint64_t limit_bytes)
 {
@@ -88,6 +148,8 @@ struct spool *spool_free(struct spool *spool)
         return NULL;
     list_each_safe(node, &spool->records)
     {
+        if (record_of(node)->layout)
+            account_remove(spool, record_of(node));
         record_release(spool, record_of(node));
     }
     free(spool->spare);
@@ -109,9 +171,7 @@ static void record_skip(struct spool *spool, struct record *record, enum spool_r
 
     ensure(record->layout);
 
-    ledger->queued_batches--;
-    ledger->queued_samples -= record->samples;
-    ledger->queued_bytes -= record->bytes;
+    account_remove(spool, record);
     ledger->dropped_samples += record->samples;
     if (reason == SPOOL_REFUSED)
         ledger->refused_samples += record->samples;
@@ -129,22 +189,18 @@ static void record_skip(struct spool *spool, struct record *record, enum spool_r
     record->crc32c = 0;
 }
 
-/* Gives the memory of a skip's values back; there may be one for each REFUSED batch. */
-static void record_shrink(struct record **record)
+/* Takes the memory of a skip's values back; there may be one for each REFUSED batch. */
+static void record_shrink(struct spool *spool, struct record *skip)
 {
-    struct record *old = *record;
-    struct list *prev = old->node.prev;
-    struct record *small;
+    struct record *small = malloc(sizeof(*small));
 
-    list_remove(&old->node);
-    small = realloc(old, sizeof(*old));
-    if (small)
-        small->capacity_bytes = 0;
-    else
-        small = old;
+    if (!small) /* it keeps what it has */
+        return;
+    *small = *skip;
+    small->capacity_bytes = 0;
     list_init(&small->node);
-    list_append(prev->next, &small->node);
-    *record = small;
+    list_append(&skip->node, &small->node);
+    record_release(spool, skip);
 }
 
 static void record_drop(struct spool *spool, struct record *record, enum spool_reason reason)
@@ -159,7 +215,7 @@ static void record_drop(struct spool *spool, struct record *record, enum spool_r
         if (skip->sequence < sequence)
             continue;
         if (!skip->layout && skip->capacity_bytes > 0)
-            record_shrink(&skip);
+            record_shrink(spool, skip);
         break;
     }
 }
@@ -177,19 +233,6 @@ static struct record *oldest_unsent_batch(struct spool *spool)
     return NULL;
 }
 
-static size_t charge_of(const struct spool *spool, const struct spool_scrape *scrape, size_t bytes)
-{
-    const struct list *newest = spool->records.prev;
-    size_t charge = sizeof(struct record) + bytes;
-
-    /* A layout is charged to the first batch in a row that has it. */
-    if (newest == &spool->records ||
-        container_of(newest, const struct record, node)->layout != scrape->layout)
-        charge +=
-            sizeof(struct spool_layout) + scrape->layout->n_series * sizeof(struct spool_series *);
-    return charge;
-}
-
 int spool_put(struct spool *spool, const struct spool_scrape *scrape)
 {
     size_t n_values = scrape->layout->n_series;
@@ -203,9 +246,8 @@ int spool_put(struct spool *spool, const struct spool_scrape *scrape)
     if (!record)
         return fault(-ENOMEM, "no memory for a batch of %zu samples", n_values);
 
-    record->bytes = charge_of(spool, scrape, values_bytes + absent_bytes);
-    record->samples = n_values - scrape->n_absent;
     record->layout = spool_layout_ref(scrape->layout);
+    record->samples = n_values - scrape->n_absent;
     record->time = scrape->time;
     record->boot_us = scrape->boot_us;
     record->n_absent = scrape->n_absent;
@@ -216,9 +258,7 @@ int spool_put(struct spool *spool, const struct spool_scrape *scrape)
     list_append(&spool->records, &record->node);
 
     spool->ledger.produced_samples += record->samples;
-    spool->ledger.queued_samples += record->samples;
-    spool->ledger.queued_batches++;
-    spool->ledger.queued_bytes += record->bytes;
+    account_add(spool, record);
 
     /* The last victim may be the new batch itself. */
     while (spool->ledger.queued_bytes > spool->limit_bytes) {
@@ -292,9 +332,7 @@ int spool_acknowledge(struct spool *spool, uint64_t sequence)
             break;
         if (record->layout) {
             spool->ledger.acknowledged_samples += record->samples;
-            spool->ledger.queued_samples -= record->samples;
-            spool->ledger.queued_bytes -= record->bytes;
-            spool->ledger.queued_batches--;
+            account_remove(spool, record);
         }
         spool->acknowledged = record->sequence;
         spool->acknowledged_crc32c = record->crc32c;

@@ -9,10 +9,11 @@
  * have to be declared again in each stream. Nothing here knows where batches lie: this one keeps
  * them in memory, and one that keeps them on disk fits behind the same calls.
  *
- * The queue has a limit in bytes. When it is full, the oldest batch that was never sent is dropped,
- * and a skip takes the place of its number; runs of drops are one skip. Batches that were sent are
- * never dropped, as the hub may have them already: so no sample is counted twice. The ledger always
- * holds, in samples:
+ * The queue has a limit in bytes, which batches, the layouts that they have, and series that came
+ * later than the first batch count against. When it is full, the oldest batch that was never sent
+ * is dropped, and a skip takes the place of its number; runs of drops are one skip. Batches that
+ * were sent are never dropped, as the hub may have them already: so no sample is counted twice. The
+ * ledger always holds, in samples:
  *
  *     produced = acknowledged + queued + dropped
  *
@@ -74,6 +75,9 @@ DEFINE_CLEANUP(struct spool_series *, spool_series_unref);
 struct spool_layout {
     uint32_t id; /* of this process, never used again; not 0 */
     uint32_t n_refs;
+    /* The queue's; a layout is in one queue. */
+    uint32_t n_queued;   /* batches in it that have this layout */
+    size_t queued_bytes; /* what it is charged for the layout */
     size_t n_series;
     struct spool_series *series[];
 };

@@ -46,6 +46,33 @@ enum uplink_class uplink_classify(const struct wire_error *error, bool was_welco
     }
 }
 
+const char *uplink_remedy(const struct wire_error *error)
+{
+    static const struct {
+        const char *reason;
+        const char *remedy;
+    } rows[] = {
+        { "SPOOL_TAKEN_OVER", "another process goes on with this agent's run, as a copy of a "
+                              "running machine does: stop "
+                              "it, or enrol it as an agent of its own" },
+        { "AGENT_ID_CLONED",
+          "another machine uses this identity: stop its agent, or enrol this one anew" },
+        { UPLINK_IDENTITY_UNUSABLE,
+          "enrol this agent, or name its directory with --identity; it is read again by itself" },
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (has_reason(error, rows[i].reason))
+            return rows[i].remedy;
+    if (error->code == RPC_UNAUTHENTICATED)
+        return "the hub does not accept this certificate: enrol again, or have it allowed";
+    if (error->code == RPC_PERMISSION_DENIED)
+        return "this identity is no agent's: use the one that was made for this agent";
+    if (error->code == RPC_UNIMPLEMENTED)
+        return "what answers there is no hub, or an older one";
+    return "see the hub's log";
+}
+
 int64_t uplink_jitter(int64_t value, double unit)
 {
     return (int64_t) ((double) value * (0.8 + 0.4 * unit));

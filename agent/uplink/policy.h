@@ -8,6 +8,9 @@
 #include "agent/uplink/uplink.h"
 #include "common/wire/wire.h"
 
+/* A reason of our own: nothing was sent. */
+#define UPLINK_IDENTITY_UNUSABLE "IDENTITY_UNUSABLE"
+
 enum uplink_class {
     UPLINK_RETRY,  /* passes by itself */
     UPLINK_SLOW,   /* somebody has to do something: the slow pace */
@@ -18,11 +21,17 @@ enum uplink_class {
 /* How a call ended. `error` has the status' code and whatever details came with it. */
 enum uplink_class uplink_classify(const struct wire_error *error, bool was_welcomed);
 
+/* What somebody can do about an error that does not pass by itself; never NULL. */
+const char *uplink_remedy(const struct wire_error *error);
+
 /*
  * How long to wait before attempt `n_failed` + 1, where n_failed counts ends since the last
  * acknowledgement, from 1. unit   uniform in 0 <= x < 1.
  */
 int64_t uplink_backoff(const struct uplink_pace *pace, unsigned n_failed, double unit);
+/* What a hub may ask for, at most. Zero stays. */
+#define UPLINK_MAX_SPREAD_US INT64_C(3600000000)
+#define UPLINK_MAX_THROTTLE_US INT64_C(600000000)
 /* value +-20 %. */
 int64_t uplink_jitter(int64_t value, double unit);
 

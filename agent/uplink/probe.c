@@ -317,17 +317,6 @@ static int run_hello(struct probe *probe, struct rpc_queue *queue, struct hello_
     return pass(loop_run(hello->loop));
 }
 
-static const char *remedy_of(const struct hello_call *hello)
-{
-    if (hello->code == RPC_UNAUTHENTICATED)
-        return "the hub does not accept this certificate: enrol again, or have it allowed";
-    if (hello->code == RPC_PERMISSION_DENIED)
-        return "this identity is no agent's: use the one that was made for this agent";
-    if (hello->code == RPC_UNIMPLEMENTED)
-        return "what answers there is no hub, or an older one";
-    return "see the hub's log";
-}
-
 /* What no hub said anything about went wrong below: core reports a failed handshake as UNAVAILABLE.
  */
 static void report_hello(struct probe *probe, const struct hello_call *hello)
@@ -355,7 +344,8 @@ static void report_hello(struct probe *probe, const struct hello_call *hello)
         return;
     }
     say(&check->detail, "%s %s: %s", rpc_code_name(hello->code), hello->reason, hello->message);
-    advise(check, remedy_of(hello));
+    advise(check,
+           uplink_remedy(&(struct wire_error){ .code = hello->code, .reason = hello->reason }));
 }
 
 static int check_hello(struct probe *probe)

@@ -111,12 +111,17 @@ static void note_error(struct uplink *uplink, const struct wire_error *error, bo
              error->message ? error->message : "");
 }
 
-static int64_t choose_wait(struct uplink *uplink, enum uplink_class class, uint64_t retry_after_ms)
+static int64_t
+choose_wait(struct uplink *uplink, enum uplink_class class, const struct wire_error *error)
 {
     struct uplink_pace pace = uplink->options.pace;
-    int64_t asked_us = (int64_t) (retry_after_ms < 86400000 ? retry_after_ms : 86400000) * 1000;
+    int64_t asked_us =
+        (int64_t) (error->retry_after_ms < 86400000 ? error->retry_after_ms : 86400000) * 1000;
     int64_t wait_us;
 
+    /* Nobody but this machine is asked, and somebody may be mending it right now. */
+    if (error->reason && strcmp(error->reason, UPLINK_IDENTITY_UNUSABLE) == 0)
+        return uplink_jitter(pace.backoff_us, rand_unit(&uplink->rand));
     if (class == UPLINK_SLOW)
         return uplink_jitter(pace.max_backoff_us, rand_unit(&uplink->rand));
     if (uplink->hub_spread_us)
@@ -144,10 +149,33 @@ static void set_aside(struct uplink *uplink, const struct wire_error *error)
     ensure(spool_refuse(uplink->options.spool, item.sequence) == 0);
 }
 
+/* What needs somebody is said once, with what to do, and not again until it changes. */
+static void say_end(struct uplink *uplink,
+                    enum uplink_class class,
+                    const struct wire_error *error,
+                    bool is_said,
+                    int64_t wait_us)
+{
+    const char *event = uplink->is_welcomed ? "hub_stream_ended" : "hub_unreachable";
+    char text[TEXT_DURATION_BYTES];
+
+    text_of_duration_us(wait_us / 1000 * 1000, text);
+    if (class == UPLINK_SLOW)
+        log_event(is_said ? LOG_DEBUG : LOG_ERROR, event, LOG_S("hub", uplink->hub),
+                  LOG_S("code", rpc_code_name(error->code)), LOG_S("reason", error->reason),
+                  LOG_S("message", error->message), LOG_S("remedy", uplink_remedy(error)),
+                  LOG_S("retry_in", text));
+    else
+        log_event(LOG_WARN, event, LOG_S("hub", uplink->hub),
+                  LOG_S("code", rpc_code_name(error->code)), LOG_S("reason", error->reason),
+                  LOG_S("message", error->message), LOG_S("retry_in", text));
+}
+
 static void
 end_attempt(struct uplink *uplink, enum uplink_class class, const struct wire_error *error)
 {
-    char text[TEXT_DURATION_BYTES];
+    bool is_said = uplink->status.is_slow && uplink->status.error_code == error->code &&
+                   strcmp(uplink->status.error_reason, error->reason ? error->reason : "") == 0;
     int64_t wait_us;
 
     loop_timer_disarm(uplink->options.loop, &uplink->welcome);
@@ -166,15 +194,11 @@ end_attempt(struct uplink *uplink, enum uplink_class class, const struct wire_er
         finish_drain(uplink);
         return;
     }
-    wait_us = choose_wait(uplink, class, error->retry_after_ms);
+    wait_us = choose_wait(uplink, class, error);
     set_state(uplink, UPLINK_WAITING);
     uplink->status.next_attempt = (wall_us){ clock_wall().us + wait_us };
     arm(uplink, &uplink->attempt, wait_us);
-    log_event(class == UPLINK_SLOW ? LOG_ERROR : LOG_WARN,
-              uplink->is_welcomed ? "hub_stream_ended" : "hub_unreachable",
-              LOG_S("hub", uplink->hub), LOG_S("code", rpc_code_name(error->code)),
-              LOG_S("reason", error->reason), LOG_S("message", error->message),
-              LOG_S("retry_in", text_of_duration_us(wait_us / 1000 * 1000, text)));
+    say_end(uplink, class, error, is_said, wait_us);
 }
 
 static void on_closed(struct rpc_client_call *call, const struct rpc_status *status)
@@ -235,13 +259,17 @@ static int send_item(struct uplink *uplink, const struct spool_item *item)
 static void end_when_drained(struct uplink *uplink)
 {
     struct spool_run run;
+    int64_t left_us;
 
     spool_get_run(uplink->options.spool, &run);
     if (!uplink->is_draining || uplink->is_half_closed || run.first_sequence <= run.last_sequence)
         return;
     uplink->is_half_closed = true;
     rpc_client_call_half_close(uplink->call);
-    arm(uplink, &uplink->drain, HALF_CLOSE_TIMEOUT_US);
+    /* Nothing can be lost any more, so not for long, and never beyond the drain's own end. */
+    left_us = uplink->drain.due.us - clock_mono().us;
+    if (left_us > HALF_CLOSE_TIMEOUT_US)
+        arm(uplink, &uplink->drain, HALF_CLOSE_TIMEOUT_US);
 }
 
 static void pump(struct uplink *uplink)
@@ -297,6 +325,11 @@ static void acknowledge(struct uplink *uplink, uint64_t sequence)
     pump(uplink);
 }
 
+static int64_t at_most(int64_t value, int64_t limit)
+{
+    return value < limit ? value : limit;
+}
+
 static void note_clock(struct uplink *uplink, int64_t hub_us)
 {
     char text[TEXT_DURATION_BYTES];
@@ -332,7 +365,7 @@ static void on_welcome(struct uplink *uplink, const struct encoder_response *wel
     uplink->window = WINDOW_BATCHES;
     if (welcome->unacknowledged_batches && welcome->unacknowledged_batches < uplink->window)
         uplink->window = welcome->unacknowledged_batches;
-    uplink->hub_spread_us = (int64_t) welcome->spread_ms * 1000;
+    uplink->hub_spread_us = at_most((int64_t) welcome->spread_ms * 1000, UPLINK_MAX_SPREAD_US);
 
     set_state(uplink, UPLINK_STREAMING);
     status->streams++;
@@ -357,7 +390,8 @@ static void on_throttle(struct uplink *uplink, const struct encoder_response *th
     log_peer(LOG_INFO, "hub_throttles", LOG_S("reason", throttle->text),
              LOG_U("retry_after_ms", throttle->retry_after_ms));
     uplink->is_throttled = true;
-    arm(uplink, &uplink->throttle, (int64_t) throttle->retry_after_ms * 1000);
+    arm(uplink, &uplink->throttle,
+        at_most((int64_t) throttle->retry_after_ms * 1000, UPLINK_MAX_THROTTLE_US));
 }
 
 static void on_message(struct rpc_client_call *call, struct span message)
@@ -470,12 +504,13 @@ static void attempt(struct uplink *uplink)
         arm(uplink, &uplink->welcome, WELCOME_TIMEOUT_US);
         return;
     }
-    end_attempt(uplink, r == CONNECTION_BAD_IDENTITY ? UPLINK_SLOW : UPLINK_RETRY,
-                &(struct wire_error){
-                    .code = r == CONNECTION_BAD_IDENTITY ? RPC_UNAUTHENTICATED : RPC_INTERNAL,
-                    .reason = r == CONNECTION_BAD_IDENTITY ? "IDENTITY_UNUSABLE" : "AGENT_FAULT",
-                    .message = why.text,
-                });
+    end_attempt(
+        uplink, r == CONNECTION_BAD_IDENTITY ? UPLINK_SLOW : UPLINK_RETRY,
+        &(struct wire_error){
+            .code = r == CONNECTION_BAD_IDENTITY ? RPC_UNAUTHENTICATED : RPC_INTERNAL,
+            .reason = r == CONNECTION_BAD_IDENTITY ? UPLINK_IDENTITY_UNUSABLE : "AGENT_FAULT",
+            .message = why.text,
+        });
 }
 
 static void on_attempt(struct loop_timer *timer)
@@ -545,8 +580,15 @@ int uplink_start(struct uplink *uplink)
 
 void uplink_set_pace(struct uplink *uplink, const struct uplink_pace *pace, int64_t interval_us)
 {
+    int64_t wait_us = (int64_t) ((double) pace->spread_us * rand_unit(&uplink->rand));
+
     uplink->options.pace = *pace;
     uplink->options.interval_us = interval_us;
+    if (uplink->status.state != UPLINK_WAITING || uplink->attempt.slot == 0 ||
+        uplink->attempt.due.us - clock_mono().us <= wait_us)
+        return;
+    uplink->status.next_attempt = (wall_us){ clock_wall().us + wait_us };
+    arm(uplink, &uplink->attempt, wait_us);
 }
 
 void uplink_drain(struct uplink *uplink, int64_t timeout_us)

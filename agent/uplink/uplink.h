@@ -70,7 +70,10 @@ DEFINE_CLEANUP(struct uplink *, uplink_free);
 int uplink_start(struct uplink *uplink) MUST_USE;
 /* Something was queued. */
 void uplink_kick(struct uplink *uplink);
-/* New settings from the next use on; the interval from the next hello on. */
+/*
+ * New settings from the next use on; the interval from the next hello on. Somebody is at work here,
+ * so who waits tries again within the spread.
+ */
 void uplink_set_pace(struct uplink *uplink, const struct uplink_pace *pace, int64_t interval_us);
 /*
  * Sends what is queued, waits for its acknowledgement, ends the stream, and calls on_drained: when

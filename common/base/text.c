@@ -116,7 +116,10 @@ bool text_is_printable(uint32_t code)
     if (code < 0x20 || (code >= 0x7f && code <= 0x9f))
         return false;
     /* Line and paragraph separators, and what turns the direction of the text behind it. */
-    if (code >= 0x2028 && code <= 0x202e)
+    if ((code >= 0x2028 && code <= 0x202e) || code == 0x200e || code == 0x200f || code == 0x061c)
+        return false;
+    /* Tags: letters that nobody sees. */
+    if (code >= 0xe0000 && code <= 0xe007f)
         return false;
     return code < 0x2066 || code > 0x2069;
 }

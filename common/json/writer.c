@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/base/ensure.h"
+#include "common/base/text.h"
 
 #define MAX_DEPTH ((int) (sizeof(((struct json_writer *) 0)->has_item) / sizeof(bool)) - 1)
 
@@ -86,7 +87,17 @@ static size_t character_len(const unsigned char *c)
     return len;
 }
 
-static void append_escaped(struct buf *to, unsigned char c)
+static void append_unit(struct buf *to, uint32_t code)
+{
+    if (code > 0xffff) {
+        code -= 0x10000;
+        buf_printf(to, "\\u%04x\\u%04x", 0xd800 + (code >> 10), 0xdc00 + (code & 0x3ff));
+    } else {
+        buf_printf(to, "\\u%04x", code);
+    }
+}
+
+static void append_escaped(struct buf *to, uint32_t c)
 {
     static const char *const short_forms[] = {
         ['"'] = "\\\"", ['\\'] = "\\\\", ['\b'] = "\\b", ['\f'] = "\\f",
@@ -96,7 +107,18 @@ static void append_escaped(struct buf *to, unsigned char c)
     if (c < sizeof(short_forms) / sizeof(*short_forms) && short_forms[c])
         buf_append_text(to, short_forms[c]);
     else
-        buf_printf(to, "\\u%04x", c);
+        append_unit(to, c);
+}
+
+/* Answers are read on terminals too: what one would act upon (C1 controls, changes of direction) is
+ * escaped as the controls of ASCII are. */
+static bool is_plain(const unsigned char *at, size_t len, uint32_t *ret_code)
+{
+    if (len <= 1) {
+        *ret_code = *at;
+        return len == 1 && *at >= 0x20 && *at != '"' && *at != '\\' && *at != 0x7f;
+    }
+    return text_utf8_next(span_of(at, len), ret_code) > 0 && text_is_printable(*ret_code);
 }
 
 static void append_quoted(struct buf *to, const char *text)
@@ -107,8 +129,9 @@ static void append_quoted(struct buf *to, const char *text)
     buf_append_text(to, "\"");
     while (*at) {
         size_t len = character_len(at);
+        uint32_t code;
 
-        if (len > 0 && *at >= 0x20 && *at != '"' && *at != '\\' && *at != 0x7f) {
+        if (is_plain(at, len, &code)) {
             at += len;
             continue;
         }
@@ -116,8 +139,9 @@ static void append_quoted(struct buf *to, const char *text)
         if (len == 0)
             buf_append_text(to, "\xef\xbf\xbd"); /* U+FFFD */
         else
-            append_escaped(to, *at);
-        run = ++at;
+            append_escaped(to, code);
+        at += len > 0 ? len : 1;
+        run = at;
     }
     buf_append(to, run, (size_t) (at - run));
     buf_append_text(to, "\"");

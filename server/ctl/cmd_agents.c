@@ -101,6 +101,8 @@ int cmd_agents_list(struct ctl *ctl)
     json_close_object(&json);
     if (!r && ctl->is_json)
         printf("%s\n", buf_text(&out));
+    if (!r && !ctl->is_json && table.n_cells == table.n_columns)
+        ctl_say(CTL_OK, "no agent is known that fits; a hub knows one once it has connected");
     if (!r && !ctl->is_json)
         table_end(&table, stdout);
     else
@@ -188,10 +190,6 @@ int cmd_agents_show(struct ctl *ctl)
     ProtobufCMessage *message;
     int r;
 
-    if (ctl->n_words != 1)
-        return ctl_say(
-            CTL_USAGE,
-            "agents show: one agent's id is needed (sentinelctl agents list names them)");
     request.agent_id = arena_copy_text(&ctl->arena, ctl->words[0]);
     r = ctl_call(ctl, GET_AGENT, &request.base, &message);
     if (r)

@@ -103,6 +103,8 @@ int cmd_metrics_list(struct ctl *ctl)
     json_close_object(&json);
     if (!r && ctl->is_json)
         printf("%s\n", buf_text(&out));
+    if (!r && !ctl->is_json && table.n_cells == table.n_columns)
+        ctl_say(CTL_OK, "no metric is known that fits");
     if (!r && !ctl->is_json)
         table_end(&table, stdout);
     else
@@ -138,10 +140,15 @@ struct question {
 
 static int make_range(struct ctl *ctl, struct question *question)
 {
+    int64_t us;
+
     sentinel__query__v1__time_range__init(&question->range);
     question->request.range = &question->range;
     if (ctl->range && (ctl->from || ctl->to))
         return ctl_say(CTL_USAGE, "--range or --from and --to, not both");
+    if (ctl->range && (text_to_duration_us(ctl->range + (*ctl->range == '-'), &us) || us <= 0))
+        return ctl_say(CTL_USAGE, "--range: `%s` is not a duration such as 30m, 12h or 7d",
+                       ctl->range);
     question->range.from =
         ctl->range ? arena_printf(&ctl->arena, "%s%s", *ctl->range == '-' ? "" : "-", ctl->range)
                    : arena_copy_text(&ctl->arena, ctl->from     ? ctl->from
@@ -166,8 +173,8 @@ static int make_question(struct ctl *ctl, const char *name, struct question *que
         r = read_aggregation("--agg", ctl->aggregation, &request->aggregation);
     if (!r)
         r = read_aggregation("--group-agg", ctl->group_aggregation, &request->group_aggregation);
-    if (!r && ctl->top && text_to_u64(ctl->top, &top))
-        r = ctl_say(CTL_USAGE, "--top: `%s` is not a number", ctl->top);
+    if (!r && ctl->top && (text_to_u64(ctl->top, &top) || top < 1 || top > UINT32_MAX))
+        r = ctl_say(CTL_USAGE, "--top: `%s` is not a number from 1", ctl->top);
     if (r)
         return r;
     request->agents = &question->selector;
@@ -299,10 +306,6 @@ int cmd_metrics_query(struct ctl *ctl)
     struct table table;
     int r = CTL_OK, n_failed = 0;
 
-    if (ctl->n_words == 0)
-        return ctl_say(
-            CTL_USAGE,
-            "metrics query: a metric's name is needed (sentinelctl metrics list names them)");
     table_begin(&table, headers);
     json_begin(&json, &out, true);
     if (ctl->n_words > 1)
@@ -373,21 +376,28 @@ static int plot_lines(struct ctl *ctl, const range_response *answer, struct plot
     return CTL_OK;
 }
 
+/* As setlocale(3) chooses; where nothing is said, terminals of today are UTF-8. */
+static bool is_utf8_terminal(void)
+{
+    static const char *const names[] = { "LC_ALL", "LC_CTYPE", "LANG" };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const char *value = getenv(names[i]);
+
+        if (value && *value)
+            return strcasestr(value, "utf-8") || strcasestr(value, "utf8");
+    }
+    return true;
+}
+
 int cmd_metrics_plot(struct ctl *ctl)
 {
     struct winsize window = { .ws_col = 80, .ws_row = 24 };
     const range_response *answer;
     struct plot plot = { 0 };
     bool is_terminal = isatty(STDOUT_FILENO);
-    const char *lang = getenv("LC_ALL")     ? getenv("LC_ALL")
-                       : getenv("LC_CTYPE") ? getenv("LC_CTYPE")
-                                            : getenv("LANG");
     int r;
 
-    if (ctl->n_words != 1)
-        return ctl_say(
-            CTL_USAGE,
-            "metrics plot: one metric's name is needed (sentinelctl metrics list names them)");
     if (is_terminal)
         (void) ioctl(STDOUT_FILENO, TIOCGWINSZ, &window);
     r = read_cells("--width", ctl->width, window.ws_col > 30 ? window.ws_col - 14 : 66,
@@ -413,7 +423,7 @@ int cmd_metrics_plot(struct ctl *ctl)
     plot.from_us = convert_time_us(answer->from_time);
     plot.to_us = convert_time_us(answer->to_time);
     plot.step_us = convert_duration_us(answer->step);
-    plot.is_ascii = ctl->is_ascii || (lang && !strstr(lang, "UTF-8") && !strstr(lang, "utf8"));
+    plot.is_ascii = ctl->is_ascii || !is_utf8_terminal();
     plot.has_color = is_terminal && !ctl->no_color && !getenv("NO_COLOR");
     r = plot_lines(ctl, answer, &plot);
     if (!r)

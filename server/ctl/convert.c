@@ -52,12 +52,23 @@ int convert_selector(struct ctl *ctl, ctl_selector *ret)
     return CTL_OK;
 }
 
+/* A hub that says nonsense is shown at the end of time. */
+static int64_t microseconds(int64_t seconds, int32_t nanos)
+{
+    int64_t us;
+
+    if (__builtin_mul_overflow(seconds, INT64_C(1000000), &us) ||
+        __builtin_add_overflow(us, (int64_t) nanos / 1000, &us))
+        return seconds < 0 ? INT64_MIN / 4 : INT64_MAX / 4;
+    return us;
+}
+
 int64_t convert_time_us(const Google__Protobuf__Timestamp *time)
 {
-    return time ? time->seconds * 1000000 + time->nanos / 1000 : 0;
+    return time ? microseconds(time->seconds, time->nanos) : 0;
 }
 
 int64_t convert_duration_us(const Google__Protobuf__Duration *duration)
 {
-    return duration ? duration->seconds * 1000000 + duration->nanos / 1000 : 0;
+    return duration ? microseconds(duration->seconds, duration->nanos) : 0;
 }

@@ -38,13 +38,14 @@ struct ctl_session;
 /* What the command line said. */
 struct ctl {
     const char *hub, *identity, *server_name, *timeout;
-    bool is_json, no_color, is_insecure, wants_help;
+    bool is_json, no_color, is_insecure, wants_help, wants_version;
     struct conf_list agents, attributes, group_by, labels;
     const char *range, *from, *to, *step, *aggregation, *group_aggregation, *top, *height, *width;
     bool group_all, latest, is_ascii;
     const char *const *words; /* behind the command */
     size_t n_words;
-    struct ctl_session *session; /* made at the first call */
+    const struct conf_option *options; /* all that there are */
+    struct ctl_session *session;       /* made at the first call */
     struct arena arena;
 };
 
@@ -59,7 +60,7 @@ int ctl_call(struct ctl *ctl,
              const ProtobufCMessage *request,
              ProtobufCMessage **ret) MUST_USE;
 void ctl_end(struct ctl *ctl);
-/* Prints "sentinelctl: ..." and returns `code`. */
+/* Prints "sentinelctl: ..." and returns `code`. Control bytes in it are shown, never sent. */
 int ctl_say(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* ---- table.c: left-aligned columns, as wide as their widest cell ---- */
@@ -86,6 +87,8 @@ const char *format_ago(struct ctl *ctl, int64_t time_us, int64_t now_us);
 const char *format_time(struct ctl *ctl, int64_t time_us);
 /* A value with its unit: By as KiB, MiB ...; 1 as a number; s as seconds. */
 const char *format_value(struct ctl *ctl, double value, const char *unit);
+/* What the hub or an agent said, fit for a terminal. */
+const char *format_printable(struct ctl *ctl, const char *text);
 /* Short, for axes. */
 const char *format_number(struct ctl *ctl, double value);
 
@@ -115,3 +118,16 @@ int cmd_metrics_query(struct ctl *ctl);
 int cmd_metrics_plot(struct ctl *ctl);
 int cmd_status(struct ctl *ctl);
 int cmd_version(struct ctl *ctl);
+int cmd_completion(struct ctl *ctl);
+
+/* ---- main.c: what completion lists ---- */
+
+struct ctl_command {
+    const char *group; /* "agents", or the command itself when `verb` is NULL */
+    const char *verb;
+    const char *usage; /* its words: "[PATTERN]" */
+    const char *help;
+    int (*fn)(struct ctl *ctl);
+    size_t min_words, max_words;
+};
+extern const struct ctl_command ctl_commands[]; /* group NULL at the end */

@@ -42,6 +42,14 @@ const char *format_time(struct ctl *ctl, int64_t time_us)
     return or_empty(arena_copy_text(&ctl->arena, text_of_time((wall_us){ time_us }, text)));
 }
 
+const char *format_printable(struct ctl *ctl, const char *text)
+{
+    CLEANUP(buf_deinit) struct buf shown = { 0 };
+
+    text_append_printable(&shown, span_of_text(or_empty(text)));
+    return or_empty(arena_copy_text(&ctl->arena, buf_text(&shown)));
+}
+
 const char *format_number(struct ctl *ctl, double value)
 {
     static const char *const prefixes[] = { "", "k", "M", "G", "T", "P" };

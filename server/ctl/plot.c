@@ -154,8 +154,8 @@ void plot_print(struct ctl *ctl, const struct plot *plot, FILE *to)
     struct canvas canvas = { .width = plot->width, .height = plot->height };
     size_t cells = (size_t) plot->width * (size_t) plot->height;
 
-    fprintf(to, "%s%s%s%s\n", plot->title, *plot->unit ? " [" : "", plot->unit,
-            *plot->unit ? "]" : "");
+    fprintf(to, "%s%s%s%s\n", format_printable(ctl, plot->title), *plot->unit ? " [" : "",
+            format_printable(ctl, plot->unit), *plot->unit ? "]" : "");
     if (!find_bounds(plot, &canvas.low, &canvas.high)) {
         fprintf(to, "no samples in this range\n");
         return;
@@ -173,10 +173,11 @@ void plot_print(struct ctl *ctl, const struct plot *plot, FILE *to)
 
         fprintf(to, "%*s  %s%s%s %s", AXIS_WIDTH, "", plot->has_color ? colors[color] : "",
                 plot->is_ascii ? (char[2]){ marks[color], 0 } : "━",
-                plot->has_color ? "\033[0m" : "", line->name);
+                plot->has_color ? "\033[0m" : "", format_printable(ctl, line->name));
         if (line->n_points > 0)
             fprintf(to, "  last %s",
-                    format_value(ctl, line->values[line->n_points - 1], plot->unit));
+                    format_printable(
+                        ctl, format_value(ctl, line->values[line->n_points - 1], plot->unit)));
         fputc('\n', to);
     }
 }

@@ -28,14 +28,14 @@ struct ctl_session {
 
 int ctl_say(int code, const char *fmt, ...)
 {
-    struct buf text = { 0 };
+    CLEANUP(buf_deinit) struct buf text = { 0 }, shown = { 0 };
     va_list args;
 
     va_start(args, fmt);
     buf_vprintf(&text, fmt, args);
     va_end(args);
-    fprintf(stderr, "sentinelctl: %s\n", buf_text(&text));
-    buf_deinit(&text);
+    text_append_printable(&shown, buf_span(&text));
+    fprintf(stderr, "sentinelctl: %s\n", buf_text(&shown));
     return code;
 }
 
@@ -96,14 +96,20 @@ static int load_credentials(struct ctl *ctl, struct rpc_credentials **ret)
     return CTL_OK;
 }
 
+static const char *target_of(const struct ctl *ctl)
+{
+    const char *given = ctl->hub ? ctl->hub : getenv("SENTINEL_HUB");
+
+    return given && *given ? given : DEFAULT_HUB;
+}
+
 static int session_open(struct ctl *ctl)
 {
     CLEANUP(session_freep) struct ctl_session *session = NULL;
-    struct rpc_channel_options options = { .target = ctl->hub, .server_name = ctl->server_name };
+    struct rpc_channel_options options = { .target = target_of(ctl),
+                                           .server_name = ctl->server_name };
     int r;
 
-    if (!options.target)
-        options.target = getenv("SENTINEL_HUB") ? getenv("SENTINEL_HUB") : DEFAULT_HUB;
     session = calloc(1, sizeof(*session));
     if (!session)
         return ctl_say(CTL_FAILED, "out of memory");
@@ -145,34 +151,30 @@ static int exit_of_code(int code)
 /* What the hub said, with its details; never a byte that disturbs the terminal. */
 static int say_status(struct ctl *ctl, const struct rpc_status *status)
 {
-    struct buf text = { 0 };
     struct wire_error error = { 0 };
 
     if (status->details.len > 0 && wire_error_unpack(status->details, &ctl->arena, &error))
         error = (struct wire_error){ 0 };
-    text_append_printable(&text, span_of_text(status->message));
-    fprintf(stderr, "sentinelctl: %s: %s", rpc_code_name(status->code), buf_text(&text));
-    buf_clear(&text);
-    if (error.field && *error.field) {
-        buf_printf(&text, "%s: %s", error.field,
-                   error.field_description ? error.field_description : "");
-        fprintf(stderr, "\n  field     %s", buf_text(&text));
-    }
+    fprintf(stderr, "sentinelctl: %s: %s", rpc_code_name(status->code),
+            format_printable(ctl, status->message));
+    if (error.field && *error.field)
+        fprintf(stderr, "\n  field     %s: %s", format_printable(ctl, error.field),
+                format_printable(ctl, error.field_description));
     if (error.reason)
-        fprintf(stderr, "\n  reason    %s", error.reason);
+        fprintf(stderr, "\n  reason    %s", format_printable(ctl, error.reason));
     if (error.quota)
-        fprintf(stderr, "\n  limit     %s", error.quota);
+        fprintf(stderr, "\n  limit     %s", format_printable(ctl, error.quota));
     if (error.retry_after_ms)
         fprintf(stderr, "\n  retry in  %llu ms", (unsigned long long) error.retry_after_ms);
     if (error.correlation_id)
-        fprintf(stderr, "\n  the hub's log has more under  %s", error.correlation_id);
+        fprintf(stderr, "\n  the hub's log has more under  %s",
+                format_printable(ctl, error.correlation_id));
     fprintf(stderr, "\n");
     if (status->code == RPC_UNAVAILABLE && !error.reason)
         fprintf(stderr,
                 "  is the hub running at %s, does your identity come from its CA, and is it still "
                 "valid?\n",
-                ctl->hub ? ctl->hub : DEFAULT_HUB);
-    buf_deinit(&text);
+                format_printable(ctl, target_of(ctl)));
     return exit_of_code(status->code);
 }
 

@@ -237,6 +237,7 @@ static void caller_of_identity(struct front_caller *caller, const struct pki_ide
     caller->role = identity->role;
     memcpy(caller->sha256, identity->sha256, sizeof(caller->sha256));
     caller->has_certificate = true;
+    caller->expires = identity->not_after;
     caller->generation = identity->generation;
 }
 
@@ -311,7 +312,11 @@ front_recheck(struct front *front, const struct front_method *method, struct fro
     enum front_failure failure;
     int r;
 
-    if (!caller->has_certificate || pki_generation(front->options.pki) == caller->generation)
+    if (!caller->has_certificate)
+        return FAIL_NOT;
+    if (clock_wall().us >= caller->expires.us)
+        return FAIL_CERTIFICATE_EXPIRED;
+    if (pki_generation(front->options.pki) == caller->generation)
         return FAIL_NOT;
     r = pki_recheck(front->options.pki, caller->sha256, clock_wall(), &identity);
     failure = failure_of_pki(r, &identity);

@@ -8,8 +8,8 @@
  * UNIMPLEMENTED after authorisation, and reflection lists a service only when at least one of its methods is handled.
  *
  * Authorisation: who may call stands in the method table; who somebody is comes from the registry by the certificate of the
- * connection. No certificate or an unknown, superseded or revoked one is UNAUTHENTICATED; another role is PERMISSION_DENIED. In
- * `insecure` mode (plaintext, loopback) there are no certificates: every caller is an admin, and an agent names itself with
+ * connection. No certificate or an unknown, superseded, revoked or expired one is UNAUTHENTICATED; another role is
+ * PERMISSION_DENIED. A long stream is looked at again with each message and before each ack. In `insecure` mode (plaintext, loopback) there are no certificates: every caller is an admin, and an agent names itself with
  * the request header "sentinel-agent".
  *
  * Errors: errors.c has the one table from outcomes to status codes.

@@ -98,6 +98,7 @@ struct front_caller {
     enum pki_role role;
     uint8_t sha256[32];
     bool has_certificate;
+    wall_us expires;     /* the certificate */
     uint64_t generation; /* of the registry when the role was read */
 };
 
@@ -134,7 +135,8 @@ struct front {
 
 /* Who calls, and whether it may; false: the call is finished. */
 bool front_authorise(struct rpc_call *call, struct front_caller *ret);
-/* Again, in a long stream, when the registry changed. FAIL_NOT or why not. */
+/* Again, for each message of a long stream: the registry changes, certificates expire. FAIL_NOT or
+ * why not. */
 enum front_failure
 front_recheck(struct front *front, const struct front_method *method, struct front_caller *caller);
 void front_log_refused(struct rpc_call *call, enum front_failure failure);

@@ -15,6 +15,8 @@
 #define NOT_SERVING GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING
 #define SERVICE_UNKNOWN GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN
 
+#define WATCH_SERVICE_BYTES 255
+
 typedef Grpc__Health__V1__HealthCheckResponse__ServingStatus serving_status;
 
 /* "" is the hub as a whole: with a full disk it still answers questions, but takes no telemetry. */
@@ -200,7 +202,8 @@ static void on_message(struct rpc_call *call, struct span message)
         front_fail(call, front_failure_of_wire(r, &problem, &detail), &detail, r);
     } else {
         request = (Grpc__Health__V1__HealthCheckRequest *) unpacked;
-        watch->service = strdup(request->service);
+        /* No service has a longer name: it stays unknown, and anyone may call. */
+        watch->service = strndup(request->service, WATCH_SERVICE_BYTES);
         if (watch->service)
             tell(watch);
         else

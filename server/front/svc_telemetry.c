@@ -5,7 +5,8 @@
  *
  * A message is decoded into the arena of the worker, used, forgotten. Only one that has to wait
  * (ingest says so, or a new agent must get its number first) is held: then the call keeps that
- * arena until it goes on, and does not read meanwhile.
+ * arena until it goes on, and does not read meanwhile. Where it waits because the store's writer is
+ * behind, the agent is told once, with a Throttle; the message is taken all the same.
  *
  * Ends: what ingest ends goes through INGEST_END, after the acks. What this file refuses (a bad
  * message) finishes the ingest stream first, so that acks for everything committed still go out
@@ -30,6 +31,8 @@
 #define REQUEST_SKIP SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_SKIP
 #define REQUEST_NOT_SET SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE__NOT_SET
 
+#define THROTTLE_MS 1000
+
 struct telemetry {
     struct front *front;
     struct rpc_call *call; /* referenced */
@@ -51,6 +54,7 @@ struct telemetry {
 
     uint64_t ack; /* to be sent */
     bool has_ack;
+    bool is_throttled; /* and told so, for the message that waits */
     bool has_hello;
     bool has_half_closed;
     bool is_failing; /* nothing more is taken in */
@@ -209,6 +213,26 @@ static int send_welcome(struct telemetry *t, const struct ingest_welcome *welcom
     return send_message(t, &response);
 }
 
+/* Soft, so it is not worth a place in a queue that is full. */
+static void send_throttle(struct telemetry *t)
+{
+    Sentinel__Telemetry__V1__StreamMetricsResponse response;
+    Sentinel__Telemetry__V1__Throttle throttle;
+    int r;
+
+    sentinel__telemetry__v1__stream_metrics_response__init(&response);
+    sentinel__telemetry__v1__throttle__init(&throttle);
+    throttle.retry_after_ms = THROTTLE_MS;
+    throttle.reason = front_borrow("WRITER_BEHIND");
+    throttle.message = front_borrow("the hub writes more slowly than it is sent to; what was sent "
+                                    "is taken when there is room");
+    response.message_case = SENTINEL__TELEMETRY__V1__STREAM_METRICS_RESPONSE__MESSAGE_THROTTLE;
+    response.throttle = &throttle;
+    r = send_message(t, &response);
+    if (r < 0)
+        fail(t, FAIL_FAULT, r);
+}
+
 /* ---- what waits ---- */
 
 static void hold(struct telemetry *t, struct arena *arena, uint64_t n_bytes)
@@ -250,8 +274,14 @@ static bool give_batch(struct telemetry *t, const struct ingest_batch *batch)
     int r;
 
     r = ingest_stream_batch(t->stream, batch, clock_wall(), &problem);
-    if (r == INGEST_WAIT)
+    if (r == INGEST_WAIT) {
+        if (!t->is_throttled && ingest_stream_is_behind(t->stream)) {
+            t->is_throttled = true;
+            send_throttle(t);
+        }
         return true;
+    }
+    t->is_throttled = false;
     if (r == INGEST_OK)
         rpc_call_read(t->call);
     else
@@ -278,6 +308,12 @@ static void on_end(struct telemetry *t, int outcome)
     t->failure = front_failure_of_ingest(outcome);
     t->failure_r = outcome;
     t->detail = (struct front_detail){ 0 };
+    if (outcome == INGEST_LIMIT) {
+        /* The store's word, after the batch was taken: the one limit that its writer keeps. */
+        t->detail.quota = "agent_runs";
+        front_describe(&t->detail, "hello.spool_id",
+                       "this agent has begun as many runs as the hub keeps (agent_runs)");
+    }
 }
 
 /* Until there is nothing: only then ingest wakes again, and this post may be posted again. */
@@ -315,7 +351,8 @@ static void on_woken(struct rpc_post *post)
 {
     struct telemetry *t = container_of(post, struct telemetry, wake_post);
 
-    if (!t->is_closed)
+    /* A hello that was refused after another took its run over was woken, and has no stream. */
+    if (!t->is_closed && t->stream)
         drain_events(t);
     telemetry_unref(t);
 }

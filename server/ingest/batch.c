@@ -272,6 +272,7 @@ static int submit(struct ingest_stream *stream, struct ingest_problem *problem)
         ingest_wait_for_room(stream->ingest, stream);
         r = try_submit(stream);
     }
+    stream->loop.is_behind = r == INGEST_WAIT;
     if (r == INGEST_FULL)
         problem_say(problem, "the hub's disk is full; it takes nothing new until space is freed");
     else if (r == INGEST_STOPPED)
@@ -349,6 +350,11 @@ static int take_batch(struct ingest_stream *stream,
     return INGEST_OK;
 }
 
+bool ingest_stream_is_behind(const struct ingest_stream *stream)
+{
+    return stream->loop.is_behind;
+}
+
 int ingest_stream_batch(struct ingest_stream *stream,
                         const struct ingest_batch *batch,
                         wall_us now,
@@ -359,6 +365,7 @@ int ingest_stream_batch(struct ingest_stream *stream,
     ret_problem->field[0] = '\0';
     ret_problem->description[0] = '\0';
     ret_problem->quota = NULL;
+    stream->loop.is_behind = false;
     r = take_batch(stream, batch, now, ret_problem);
     if (r == INGEST_OK || r == INGEST_WAIT)
         return r;

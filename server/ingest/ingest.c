@@ -168,6 +168,21 @@ static void unlist(struct ingest *ingest, struct ingest_stream *stream)
     }
 }
 
+static bool is_same_run(const struct ingest_stream *a, const struct ingest_stream *b)
+{
+    return a->signal == b->signal && memcmp(a->spool, b->spool, STORE_SPOOL_BYTES) == 0;
+}
+
+/* With what it takes over gone. */
+static bool is_one_too_many(const struct ingest_agent *agent, const struct ingest_stream *newer)
+{
+    size_t n = 0;
+
+    list_each(pos, &agent->streams) n +=
+        !is_same_run(container_of(pos, struct ingest_stream, in_agent), newer);
+    return n >= INGEST_STREAMS_PER_AGENT;
+}
+
 static void
 take_over(struct ingest *ingest, struct ingest_agent *agent, const struct ingest_stream *newer)
 {
@@ -175,8 +190,7 @@ take_over(struct ingest *ingest, struct ingest_agent *agent, const struct ingest
          pos = next, next = pos->next) {
         struct ingest_stream *older = container_of(pos, struct ingest_stream, in_agent);
 
-        if (older == newer || older->signal != newer->signal ||
-            memcmp(older->spool, newer->spool, STORE_SPOOL_BYTES) != 0)
+        if (older == newer || !is_same_run(older, newer))
             continue;
         (void) stream_end(older, INGEST_TAKEN_OVER);
         unlist(ingest, older);
@@ -192,7 +206,9 @@ bool ingest_list_stream(struct ingest *ingest, struct ingest_stream *stream, int
     *ret_r = find_or_add_agent(ingest, stream->agent, &agent);
     if (*ret_r == 0) {
         is_clone = has_other_machine(agent, &stream->machine);
-        if (!is_clone) {
+        if (!is_clone && is_one_too_many(agent, stream)) {
+            *ret_r = INGEST_LIMIT;
+        } else if (!is_clone) {
             /* The new one first, so that the row does not go with the old one. */
             list_append(&agent->streams, &stream->in_agent);
             stream->is_listed = true;

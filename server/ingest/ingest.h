@@ -17,8 +17,8 @@
  *         INGEST_READY       the store can go on: give the waiting batch again, or read on
  *         INGEST_END outcome finish the call with that outcome (all acks before it have been handed out)
  *
- * Taking over: a newer stream of the same (agent, signal, spool) ends the older with INGEST_TAKEN_OVER. Of one agent any number
- * of streams with different spools may be open.
+ * Taking over: a newer stream of the same (agent, signal, spool) ends the older with INGEST_TAKEN_OVER. Of one agent
+ * INGEST_STREAMS_PER_AGENT streams with different spools may be open, as what a stream declares takes memory.
  *
  * Thread: a stream belongs to its call's thread; ingest as a whole may be used from any.
  * Start here: server/front/svc_telemetry.c.
@@ -35,6 +35,8 @@
 
 struct ingest;
 struct ingest_stream;
+
+#define INGEST_STREAMS_PER_AGENT 100
 
 enum ingest_outcome {
     INGEST_OK = 0,
@@ -108,7 +110,8 @@ struct ingest_welcome {
 /*
  *   wake   called on any thread when ingest_stream_next() has something; at most once until it was drained. It may be called
  *          up to the moment ingest_stream_close() returns.
- * Outcomes: INGEST_BAD_HELLO, INGEST_FORKED, INGEST_CLONED, INGEST_STOPPED, INGEST_FULL; ret_problem is filled.
+ * Outcomes: INGEST_BAD_HELLO, INGEST_FORKED, INGEST_CLONED, INGEST_LIMIT (agent_runs, agent_streams), INGEST_STOPPED,
+ * INGEST_FULL; ret_problem is filled.
  */
 int ingest_stream_open(struct ingest_stream **ret, struct ingest *ingest, const struct ingest_hello *hello,
                        void (*wake)(void *ctx), void *ctx, struct ingest_welcome *ret_welcome,
@@ -159,6 +162,9 @@ struct ingest_batch {
  */
 int ingest_stream_batch(struct ingest_stream *stream, const struct ingest_batch *batch, wall_us now,
                         struct ingest_problem *ret_problem) MUST_USE;
+
+/* After INGEST_WAIT: the store's writer is behind. It is the one wait that the agent should hear of. */
+bool ingest_stream_is_behind(const struct ingest_stream *stream);
 
 /* The agent half-closed, or the hub drains: INGEST_END (INGEST_OK or INGEST_STOPPED) comes once everything under way is settled. */
 void ingest_stream_finish(struct ingest_stream *stream, int outcome);

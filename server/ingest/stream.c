@@ -184,10 +184,20 @@ static int compare_runs(struct ingest *ingest,
     int r;
 
     r = store_run_get(ingest->store, hello->agent, hello->signal, hello->spool_id.data, &run);
-    if (r == STORE_NOT_FOUND)
+    if (r == STORE_NOT_FOUND) {
         run = (struct store_run){ 0 };
-    else if (r != STORE_OK)
+        if (store_run_may_begin(ingest->store, hello->agent, hello->now) != STORE_OK) {
+            problem->quota = "agent_runs";
+            problem_field(problem, "hello.spool_id");
+            problem_say(problem,
+                        "this agent has begun %u runs in the last %lld h, as many as the hub keeps "
+                        "(agent_runs); go on with one of them, or wait",
+                        STORE_RUNS_PER_AGENT, (long long) (STORE_RUN_CLOSED_US / 3600000000));
+            return INGEST_LIMIT;
+        }
+    } else if (r != STORE_OK) {
         return fold(r);
+    }
 
     if (hello->last_sequence < run.last_sequence) {
         problem_field(problem, "hello.last_sequence");
@@ -216,6 +226,15 @@ static int compare_runs(struct ingest *ingest,
         ret->lost_last = before_first;
     }
     return INGEST_OK;
+}
+
+static int refuse_one_more(struct ingest_problem *problem)
+{
+    problem->quota = "agent_streams";
+    problem_field(problem, "hello.spool_id");
+    problem_say(problem, "this agent has %d streams open, as many as one may (agent_streams)",
+                INGEST_STREAMS_PER_AGENT);
+    return INGEST_LIMIT;
 }
 
 static int refuse_clone(struct ingest_problem *problem)
@@ -254,6 +273,16 @@ int stream_outcome_of_store(int r)
     }
 }
 
+/* The agent may say any time. */
+static int64_t clock_offset(int64_t agent_us, int64_t hub_us)
+{
+    int64_t offset_us;
+
+    if (__builtin_sub_overflow(agent_us, hub_us, &offset_us))
+        return agent_us < hub_us ? INT64_MIN : INT64_MAX;
+    return offset_us;
+}
+
 /* The gap of a restored hub goes on record; then the agent's row learns what the hello says. */
 static int enter_run(struct ingest_stream *stream,
                      const struct ingest_hello *hello,
@@ -263,7 +292,7 @@ static int enter_run(struct ingest_stream *stream,
     const struct store_agent_hello row = {
         .version = hello->agent_version ? hello->agent_version : "",
         .address = hello->address ? hello->address : "",
-        .clock_offset_us = hello->time_us - hello->now.us,
+        .clock_offset_us = clock_offset(hello->time_us, hello->now.us),
         .interval_ms = hello->interval_ms,
         .host = hello->host,
         .n_host = hello->n_host,
@@ -303,7 +332,9 @@ static int open_stream(struct ingest_stream *stream,
 
     if (!ingest_list_stream(stream->ingest, stream, &r))
         return refuse_clone(problem);
-    if (r < 0)
+    if (r == INGEST_LIMIT)
+        return refuse_one_more(problem);
+    if (r != 0)
         return pass(r);
     r = enter_run(stream, hello, ret_welcome, problem);
     if (r != INGEST_OK)

@@ -122,6 +122,7 @@ struct ingest_stream {
         struct store_batch *built; /* waits for room in the writer's queue */
         uint64_t held_sequence;    /* of the batch that waits, when one does */
         bool is_checked;           /* it was found good already */
+        bool is_behind;            /* it waits for the writer */
         size_t payload_bytes;      /* then */
         uint32_t *scratch;
         size_t n_scratch;
@@ -144,7 +145,7 @@ struct ingest_stream {
 /* ---- ingest.c ---- */
 
 /* Takes over an older stream of the same spool. Returns false for another machine's fingerprint
- * while one is live. */
+ * while one is live. Outcomes in ret_r: INGEST_LIMIT. */
 bool ingest_list_stream(struct ingest *ingest, struct ingest_stream *stream, int *ret_r);
 bool ingest_is_clone(struct ingest *ingest, uint32_t agent, const struct ingest_machine *machine);
 void ingest_unlist_stream(struct ingest *ingest, struct ingest_stream *stream);

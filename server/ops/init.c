@@ -31,11 +31,14 @@ static int make_database(const char *state, struct store **ret)
 {
     const char *const command = "init";
     char directory[4200], data[4300];
+    struct tls_why why = { "" };
     struct stat st;
 
     int len = snprintf(directory, sizeof(directory), "%s/db", state);
     if (len < 0 || len >= 4100)
         return ops_refuse(command, OPS_USAGE, "--state-dir: the path is too long");
+    if (pki_check_state(state, &why) != 0)
+        return ops_refuse(command, OPS_FAILED, "%s", why.text);
     int r = file_make_directories(state, 0700);
     if (r == 0)
         r = file_make_directories(directory, 0700);
@@ -121,7 +124,10 @@ int ops_init(int argc, char **argv)
     if (r > 0)
         return ops_refuse("init", ops_exit_of_pki(r), "%s", why.text);
     if (r < 0)
-        return ops_refuse("init", OPS_FAILED, "nothing usable was made in %s", directory);
+        return ops_refuse("init", OPS_FAILED,
+                          "nothing usable was made in %s; once that is mended, run it again: it "
+                          "begins where this ended",
+                          directory);
     printf(
         "Made in %s:\n"
         "  certs/            the certificate authority and the hub's certificate, for localhost, "

@@ -71,7 +71,10 @@ static int issue_identity(const char *state, const struct pki_issue *issue)
         r = pki_issue_identity(pki, issue, &why);
     if (r > 0)
         return ops_refuse("issue", ops_exit_of_pki(r), "%s", why.text);
-    return r == 0 ? OPS_OK : ops_refuse("issue", OPS_FAILED, "no identity was made");
+    return r == 0 ? OPS_OK
+                  : ops_refuse("issue", OPS_FAILED,
+                               "no identity was made; once that is mended, run "
+                               "it again");
 }
 
 int ops_issue(int argc, char **argv)

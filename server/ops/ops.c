@@ -29,14 +29,16 @@ static const struct command commands[] = {
 
 int ops_refuse(const char *command, int exit_code, const char *fmt, ...)
 {
+    CLEANUP(buf_deinit) struct buf text = { 0 }, shown = { 0 };
     va_list args;
 
-    fflush(stdout);
-    fprintf(stderr, "sentinel-hub%s%s: ", command ? " " : "", command ? command : "");
     va_start(args, fmt);
-    vfprintf(stderr, fmt, args);
+    buf_vprintf(&text, fmt, args);
     va_end(args);
-    fputc('\n', stderr);
+    text_append_printable(&shown, buf_span(&text));
+    fflush(stdout);
+    fprintf(stderr, "sentinel-hub%s%s: %s\n", command ? " " : "", command ? command : "",
+            buf_text(&shown));
     return exit_code;
 }
 
@@ -107,8 +109,11 @@ int ops_parse(int argc, char **argv, const struct ops_usage *usage, struct conf_
 int ops_open_store(const char *command, const char *state_directory, struct store **ret)
 {
     struct store_why why = { "" };
+    struct tls_why unfit = { "" };
     char directory[4200];
 
+    if (pki_check_state(state_directory, &unfit) != 0)
+        return ops_refuse(command, OPS_FAILED, "%s", unfit.text);
     snprintf(directory, sizeof(directory), "%.4096s/db", state_directory);
     const struct store_options options = { .directory = directory, .is_shared = true };
     int r = store_open(ret, &options, &why);
@@ -137,6 +142,18 @@ int ops_exit_of_pki(int r)
     }
 }
 
+/* For a person: what went wrong, not where in the program. */
+static void say_fault(int code, struct fault_site site, const char *reason)
+{
+    CLEANUP(buf_deinit) struct buf shown = { 0 };
+
+    (void) site;
+    if (!reason)
+        return;
+    text_append_printable(&shown, span_of_text(reason));
+    fprintf(stderr, "sentinel-hub: %s: %s\n", buf_text(&shown), strerror(-code));
+}
+
 int ops_main(int argc, char **argv)
 {
     const char *names[N_COMMANDS + 1] = { NULL };
@@ -145,27 +162,32 @@ int ops_main(int argc, char **argv)
         print_help(stderr);
         return OPS_USAGE;
     }
+    if (strcmp(argv[1], "help") == 0 && argc == 3) { /* help COMMAND: COMMAND --help */
+        static char flag[] = "--help";
+        char *words[] = { argv[0], argv[2], flag, NULL };
+        return is_help(argv[2]) ? ops_main(2, words) : ops_main(3, words);
+    }
     if (is_help(argv[1]) || (strcmp(argv[1], "help") == 0 && argc == 2)) {
         print_help(stdout);
         return OPS_OK;
     }
-    if (strcmp(argv[1], "--version") == 0)
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
         return ops_version(1, argv + 1);
     for (size_t i = 0; i < N_COMMANDS; i++) {
         names[i] = commands[i].name;
         if (strcmp(argv[1], names[i]) != 0)
             continue;
+        if (commands[i].run != ops_run)
+            fault_set_sink(say_fault);
         int exit_code = commands[i].run(argc - 1, argv + 1);
         if (fflush(stdout) != 0 && exit_code == OPS_OK)
             return ops_refuse(names[i], OPS_FAILED, "cannot write to stdout");
         return exit_code;
     }
     const char *nearest = text_nearest(argv[1], names);
-    CLEANUP(buf_deinit) struct buf word = { 0 };
-    text_append_printable(&word, span_of(argv[1], strnlen(argv[1], 64)));
     if (nearest)
-        return ops_refuse(NULL, OPS_USAGE, "there is no command `%s`; did you mean `%s`?",
-                          buf_text(&word), nearest);
-    return ops_refuse(NULL, OPS_USAGE, "there is no command `%s`; `sentinel-hub --help` lists them",
-                      buf_text(&word));
+        return ops_refuse(NULL, OPS_USAGE, "there is no command `%.64s`; did you mean `%s`?",
+                          argv[1], nearest);
+    return ops_refuse(NULL, OPS_USAGE,
+                      "there is no command `%.64s`; `sentinel-hub --help` lists them", argv[1]);
 }

@@ -2,6 +2,7 @@
 #include "server/pki/authority.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -39,6 +40,54 @@ int pki_of_tls(int r)
     }
 }
 
+static int refuse_owner(const char *path, const struct stat *st, struct tls_why *ret_why)
+{
+    snprintf(ret_why->text, sizeof(ret_why->text),
+             "%s belongs to user %u, and this is user %u; run this as that user, or mend it with: "
+             "chown -R %u %s",
+             path, (unsigned) st->st_uid, (unsigned) geteuid(), (unsigned) geteuid(), path);
+    return PKI_BAD;
+}
+
+static int check_state(const char *path, int needed, struct tls_why *ret_why)
+{
+    struct stat st;
+
+    if (stat(path, &st) < 0) {
+        if (errno != EACCES)
+            return 0;
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "%.250s: permission denied; run this as the user of the hub", path);
+        return PKI_BAD;
+    }
+    if (st.st_uid != geteuid() && st.st_uid != 0)
+        return refuse_owner(path, &st, ret_why);
+    if (st.st_mode & 022) {
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "%.150s may be written by others (mode %04o); mend it with: chmod go-w %.150s",
+                 path, (unsigned) st.st_mode & 07777, path);
+        return PKI_BAD;
+    }
+    if (faccessat(AT_FDCWD, path, needed, AT_EACCESS) < 0) {
+        snprintf(ret_why->text, sizeof(ret_why->text), "%.250s cannot be %s: %s; %s", path,
+                 needed & W_OK ? "written" : "entered", strerror(errno),
+                 errno == EROFS ? "mount it for writing, or give another state directory"
+                                : "run this as the user of the hub");
+        return PKI_BAD;
+    }
+    return 0;
+}
+
+int pki_check_state(const char *state_directory, struct tls_why *ret_why)
+{
+    char database[PKI_PATH_BYTES];
+
+    if (!pki_path(database, state_directory, "db"))
+        return fault(-ENAMETOOLONG, "%s", state_directory);
+    int r = check_state(state_directory, X_OK, ret_why);
+    return r != 0 ? pass(r) : pass(check_state(database, W_OK | X_OK, ret_why));
+}
+
 int pki_check_directory(const char *path, struct tls_why *ret_why)
 {
     struct stat st;
@@ -53,12 +102,8 @@ int pki_check_directory(const char *path, struct tls_why *ret_why)
         snprintf(ret_why->text, sizeof(ret_why->text), "%s is not a directory", path);
         return PKI_BAD;
     }
-    if (st.st_uid != geteuid() && st.st_uid != 0) {
-        snprintf(ret_why->text, sizeof(ret_why->text),
-                 "%s belongs to user %u, not to us; mend it with: chown -R %u %s", path,
-                 (unsigned) st.st_uid, (unsigned) geteuid(), path);
-        return PKI_BAD;
-    }
+    if (st.st_uid != geteuid() && st.st_uid != 0)
+        return refuse_owner(path, &st, ret_why);
     if (st.st_mode & 077) {
         snprintf(ret_why->text, sizeof(ret_why->text),
                  "%s is open to others (mode %04o); mend it with: chmod 700 %s", path,

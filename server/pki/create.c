@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/base/fault.h"
+#include "common/base/faultpoint.h"
 #include "common/base/file.h"
 #include "server/pki/authority.h"
 
@@ -89,7 +90,8 @@ check_init(const struct pki_init *init, struct pki_authority *ret, struct tls_wh
 }
 
 /* Directories, and that nothing is there that would be overwritten. */
-static int prepare(const char *state, struct paths *paths, struct tls_why *ret_why)
+static int
+prepare(const char *state, struct paths *paths, bool *ret_is_cut, struct tls_why *ret_why)
 {
     if (!pki_path(paths->certs, state, "certs") ||
         !pki_path(paths->certs_new, state, "certs.new") ||
@@ -99,6 +101,13 @@ static int prepare(const char *state, struct paths *paths, struct tls_why *ret_w
         snprintf(ret_why->text, sizeof(ret_why->text), "the state directory's path is too long");
         return PKI_BAD;
     }
+    int r = pki_check_state(state, ret_why);
+    if (r != 0)
+        return pass(r);
+    *ret_is_cut = exists(paths->certs) && !is_taken(paths->admin) && exists(paths->admin_new) &&
+                  !exists(paths->certs_new);
+    if (*ret_is_cut)
+        return 0;
     const char *taken = is_taken(paths->certs)   ? paths->certs
                         : is_taken(paths->admin) ? paths->admin
                                                  : NULL;
@@ -108,7 +117,7 @@ static int prepare(const char *state, struct paths *paths, struct tls_why *ret_w
                  taken);
         return PKI_EXISTS;
     }
-    int r = file_remove_tree(paths->certs_new);
+    r = file_remove_tree(paths->certs_new);
     if (r == 0)
         r = file_remove_tree(paths->admin_new);
     if (r != 0)
@@ -176,10 +185,12 @@ save_all(const struct created *created, const struct paths *paths, struct tls_wh
     return pass(pki_of_tls(tls_identity_save(paths->admin_new, &admin, ret_why)));
 }
 
-static int put_in_place(const char *state, const struct paths *paths)
+/* The authority first: where it is and the first operator is not, a run was cut just here. */
+static int put_in_place(const char *state, const struct paths *paths, bool is_cut)
 {
-    if (rename(paths->certs_new, paths->certs) < 0)
+    if (!is_cut && rename(paths->certs_new, paths->certs) < 0)
         return fault(-errno, "cannot rename %s", paths->certs_new);
+    faultpoint("authority_in_place");
     if (rename(paths->admin_new, paths->admin) < 0)
         return fault(-errno, "cannot rename %s", paths->admin_new);
     CLEANUP(fd_closep) int fd = open(state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -198,12 +209,15 @@ int pki_create(struct store *store, const struct pki_init *init, struct tls_why 
     CLEANUP(created_deinit) struct created created = { 0 };
     const wall_us now = clock_wall();
     struct paths paths;
+    bool is_cut = false;
 
     int r = check_init(init, &authority, ret_why);
     if (r == 0)
-        r = prepare(init->state_directory, &paths, ret_why);
+        r = prepare(init->state_directory, &paths, &is_cut, ret_why);
     if (r != 0)
         return pass(r);
+    if (is_cut)
+        return pass(put_in_place(init->state_directory, &paths, true));
     r = make_authorities(&authority, now, &created);
     if (r == 0)
         r = pki_leaf_make_hub(&created.server, &authority, &created.hubs, now);
@@ -220,5 +234,5 @@ int pki_create(struct store *store, const struct pki_init *init, struct tls_why 
     r = pki_registry_change(store, &change);
     if (r != 0)
         return pass(r);
-    return pass(put_in_place(init->state_directory, &paths));
+    return pass(put_in_place(init->state_directory, &paths, false));
 }

@@ -143,7 +143,10 @@ int pki_open(struct pki **ret,
     if (!pki_path(pki->certs, state_directory, "certs") ||
         !pki_path(root, pki->certs, "ca-cert.pem"))
         return fault(-ENAMETOOLONG, "%s", state_directory);
-    int r = pki_check_directory(pki->certs, ret_why);
+    int r = pki_check_state(state_directory, ret_why);
+    if (r != 0)
+        return pass(r);
+    r = pki_check_directory(pki->certs, ret_why);
     if (r == PKI_ABSENT || (r == 0 && stat(root, &st) < 0)) {
         snprintf(ret_why->text, sizeof(ret_why->text),
                  "%.200s has no certificate authority; make one with: sentinel-hub init",
@@ -280,7 +283,8 @@ static int look_up(struct pki *pki, const uint8_t sha256[32], wall_us now, struc
     }
 }
 
-/* One that an offline command has just registered is known at once: the database is looked at again. */
+/* One that an offline command has just registered is known at once: the database is looked at
+ * again. */
 int pki_recheck(struct pki *pki, const uint8_t sha256[32], wall_us now, struct pki_identity *ret)
 {
     int r = look_up(pki, sha256, now, ret);

@@ -4,13 +4,15 @@
 /*
  * PKI: the hub's certificate authority and the registry of who is known.
  *
- * Root -> two intermediates (agents and operators; hubs) -> leaves. The registry says what a certificate may do: its rows are
- * keyed by the SHA-256 of the leaf's DER, and the role comes from there, never from the certificate. The registry has a
- * generation that grows with every change, also one made by an offline command beside a running hub (noticed by
- * pki_refresh() within 200 ms).
+ * Root -> two intermediates (agents and operators; hubs) -> leaves. The registry says what a
+ * certificate may do: its rows are keyed by the SHA-256 of the leaf's DER, and the role comes from
+ * there, never from the certificate. The registry has a generation that grows with every change,
+ * also one made by an offline command beside a running hub (noticed by pki_refresh() within 200
+ * ms).
  *
- * Files under <state>/certs: ca-cert.pem ca-key.pem, agents-ca-cert.pem agents-ca-key.pem, hubs-ca-cert.pem hubs-ca-key.pem,
- * server-cert.pem (with chain) server-key.pem. <state>/operators/admin: the first operator's identity directory.
+ * Files under <state>/certs: ca-cert.pem ca-key.pem, agents-ca-cert.pem agents-ca-key.pem,
+ * hubs-ca-cert.pem hubs-ca-key.pem, server-cert.pem (with chain) server-key.pem.
+ * <state>/operators/admin: the first operator's identity directory.
  *
  * Glossary:   leaf, chain  as in common/tls      generation  the registry's version
  * Thread:     any; identities are looked up under a read lock.
@@ -30,7 +32,14 @@ struct pki;
 enum pki_kind { PKI_AGENT = 1, PKI_OPERATOR = 2, PKI_HUB = 3 };
 
 /* Numbers are stored: never renumber. */
-enum pki_role { PKI_ROLE_NONE = 0, PKI_ROLE_AGENT = 1, PKI_ROLE_VIEWER = 2, PKI_ROLE_OPERATOR = 3, PKI_ROLE_ADMIN = 4, PKI_ROLE_EXPORTER = 5 };
+enum pki_role {
+    PKI_ROLE_NONE = 0,
+    PKI_ROLE_AGENT = 1,
+    PKI_ROLE_VIEWER = 2,
+    PKI_ROLE_OPERATOR = 3,
+    PKI_ROLE_ADMIN = 4,
+    PKI_ROLE_EXPORTER = 5
+};
 
 enum pki_state { PKI_ACTIVE = 1, PKI_UNCONFIRMED = 2, PKI_SUPERSEDED = 3, PKI_REVOKED = 4 };
 
@@ -47,37 +56,53 @@ enum pki_outcome {
 
 struct pki_init {
     const char *state_directory;
-    const char *const *names;  /* SANs besides localhost and 127.0.0.1; NULL at the end; NULL: none */
-    const char *organisation;  /* "Sentinel" by default */
-    const char *trust_domain;  /* "sentinel.internal" by default */
-    const char *crl_url;       /* NULL: none */
+    const char *const
+        *names; /* SANs besides localhost and 127.0.0.1; NULL at the end; NULL: none */
+    const char *organisation; /* "Sentinel" by default */
+    const char *trust_domain; /* "sentinel.internal" by default */
+    const char *crl_url;      /* NULL: none */
 };
 /*
- * Makes root, intermediates, hub certificate and the first operator (admin), and registers them. Existing files are never
- * overwritten. Outcomes: PKI_EXISTS, PKI_BAD_NAME, PKI_BAD.
+ * Makes root, intermediates, hub certificate and the first operator (admin), and registers them.
+ * Existing files are never overwritten. Outcomes: PKI_EXISTS, PKI_BAD_NAME, PKI_BAD.
  */
 int pki_create(struct store *store, const struct pki_init *init, struct tls_why *ret_why) MUST_USE;
 
+/*
+ * Before anything in it is opened: the state directory and its database are ours or root's, and
+ * written by us alone; who can write there could put a registry of his own in place. Called by
+ * pki_create() and pki_open() too. What is not there is left to others to say. Outcomes: PKI_BAD;
+ * ret_why has the remedy.
+ */
+int pki_check_state(const char *state_directory, struct tls_why *ret_why) MUST_USE;
+
 /* Outcomes: PKI_ABSENT, PKI_BAD. */
-int pki_open(struct pki **ret, struct store *store, const char *state_directory, struct tls_why *ret_why) MUST_USE;
+int pki_open(struct pki **ret,
+             struct store *store,
+             const char *state_directory,
+             struct tls_why *ret_why) MUST_USE;
 struct pki *pki_close(struct pki *pki);
 DEFINE_CLEANUP(struct pki *, pki_close);
 
 struct pki_issue {
-    enum pki_kind kind;       /* PKI_AGENT or PKI_OPERATOR */
-    const char *name;         /* agent id: [a-z0-9][a-z0-9.-]{0,62}; operators: the same rule */
-    enum pki_role role;       /* of an operator; PKI_ROLE_NONE: operator */
-    const char *directory;    /* becomes an identity directory */
-    int64_t life_us;          /* 0: 7 days for agents, 90 days for operators. May be negative in tests: already expired */
+    enum pki_kind kind;    /* PKI_AGENT or PKI_OPERATOR */
+    const char *name;      /* agent id: [a-z0-9][a-z0-9.-]{0,62}; operators: the same rule */
+    enum pki_role role;    /* of an operator; PKI_ROLE_NONE: operator */
+    const char *directory; /* becomes an identity directory */
+    int64_t life_us;       /* 0: 7 days for agents, 90 days for operators. May be negative in tests:
+                              already expired */
 };
-/* A new key and certificate, registered, then written. Outcomes: PKI_EXISTS, PKI_BAD_NAME, PKI_BAD. */
-int pki_issue_identity(struct pki *pki, const struct pki_issue *issue, struct tls_why *ret_why) MUST_USE;
+/* A new key and certificate, registered, then written. Outcomes: PKI_EXISTS, PKI_BAD_NAME, PKI_BAD.
+ */
+int pki_issue_identity(struct pki *pki,
+                       const struct pki_issue *issue,
+                       struct tls_why *ret_why) MUST_USE;
 
 struct pki_identity {
     enum pki_kind kind;
     enum pki_role role;
     enum pki_state state;
-    char name[64];       /* agent id or operator name */
+    char name[64]; /* agent id or operator name */
     char serial[65];
     uint8_t sha256[32];
     wall_us not_before, not_after;
@@ -88,24 +113,38 @@ struct pki_identity {
  * Who presents this leaf (DER). PKI_NOT_ACTIVE and PKI_EXPIRED fill the identity too.
  * Outcomes: PKI_UNKNOWN, PKI_NOT_ACTIVE, PKI_EXPIRED.
  */
-int pki_identify(struct pki *pki, struct span leaf_der, wall_us now, struct pki_identity *ret) MUST_USE;
-/* The same by the digest that an identity carries: for long streams after a change of generation. */
-int pki_recheck(struct pki *pki, const uint8_t sha256[32], wall_us now, struct pki_identity *ret) MUST_USE;
+int pki_identify(struct pki *pki,
+                 struct span leaf_der,
+                 wall_us now,
+                 struct pki_identity *ret) MUST_USE;
+/* The same by the digest that an identity carries: for long streams after a change of generation.
+ */
+int pki_recheck(struct pki *pki,
+                const uint8_t sha256[32],
+                wall_us now,
+                struct pki_identity *ret) MUST_USE;
 
 /* Atomic read; compare with the identity's for each message of a long stream. */
 uint64_t pki_generation(const struct pki *pki);
 /* Reads the registry again when the database changed. Call every 100 ms; cheap when nothing did. */
 int pki_refresh(struct pki *pki) MUST_USE;
 
-/* The hub's own material from the files, checked (key matches, chain leads to the root). Outcomes: PKI_ABSENT, PKI_BAD. */
-int pki_load_server(const char *state_directory, struct tls_identity *ret, struct tls_why *ret_why) MUST_USE;
+/* The hub's own material from the files, checked (key matches, chain leads to the root). Outcomes:
+ * PKI_ABSENT, PKI_BAD. */
+int pki_load_server(const char *state_directory,
+                    struct tls_identity *ret,
+                    struct tls_why *ret_why) MUST_USE;
 
 /*
- * Makes the hub a new certificate and key when those in the files are by our hubs CA and less than a fifth of their life is left,
- * or when they do not belong together (a power cut between the two files). The listener must load them again then. Without our
- * hubs CA or with a foreign certificate nothing happens. Outcomes: PKI_BAD (the hubs CA's files).
+ * Makes the hub a new certificate and key when those in the files are by our hubs CA and less than
+ * a fifth of their life is left, or when they do not belong together (a power cut between the two
+ * files). The listener must load them again then. Without our hubs CA or with a foreign certificate
+ * nothing happens. Outcomes: PKI_BAD (the hubs CA's files).
  */
-int pki_renew_server(struct pki *pki, wall_us now, bool *ret_is_renewed, struct tls_why *ret_why) MUST_USE;
+int pki_renew_server(struct pki *pki,
+                     wall_us now,
+                     bool *ret_is_renewed,
+                     struct tls_why *ret_why) MUST_USE;
 /* Less than a fifth of the life is left, or nothing: time to renew, or to warn. */
 bool pki_is_near_its_end(wall_us not_before, wall_us not_after, wall_us now);
 

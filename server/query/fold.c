@@ -27,13 +27,16 @@ double fold_quantile(double *values, size_t n_values, double quantile)
     at = (size_t) low;
     if (at + 1 >= n_values)
         return values[n_values - 1];
+    /* Exactly on a rank, or between two equal infinities: inf - inf must not come into it. */
+    if (rank == low || values[at] == values[at + 1])
+        return values[at];
     return values[at] + (values[at + 1] - values[at]) * (rank - low);
 }
 
 double
 fold_group(double *values, size_t n_values, enum query_aggregation aggregation, double quantile)
 {
-    double sum = 0, min = INFINITY, max = -INFINITY;
+    double sum, min, max;
 
     ensure(n_values > 0);
     if (aggregation == QUERY_QUANTILE)
@@ -42,10 +45,13 @@ fold_group(double *values, size_t n_values, enum query_aggregation aggregation, 
         return values[n_values - 1];
     if (aggregation == QUERY_COUNT)
         return (double) n_values;
-    for (size_t i = 0; i < n_values; i++) {
+    /* From the first value on, not from zero: 0 + -0.0 would be 0.0. A NaN is the smallest only
+     * where there is nothing else. */
+    sum = min = max = values[0];
+    for (size_t i = 1; i < n_values; i++) {
         sum += values[i];
-        min = values[i] < min ? values[i] : min;
-        max = values[i] > max ? values[i] : max;
+        min = values[i] < min || isnan(min) ? values[i] : min;
+        max = values[i] > max || isnan(max) ? values[i] : max;
     }
     if (aggregation == QUERY_MIN)
         return min;

@@ -43,8 +43,11 @@ void fold_series(const struct fold_sample *samples,
                  double *to,
                  bool *is_present);
 
-/* One value from those of a group at one step. AVG, MIN, MAX, SUM, COUNT, LAST (the last in order),
- * QUANTILE; sorts them. */
+/*
+ * One value from those of a group at one step. AVG, MIN, MAX, SUM, COUNT, LAST (the last in order),
+ * QUANTILE (sorts them). One value alone comes back with its bits, but for COUNT. MIN and MAX pass
+ * over NaN while there is another value; AVG and SUM with one are NaN.
+ */
 double
 fold_group(double *values, size_t n_values, enum query_aggregation aggregation, double quantile);
 

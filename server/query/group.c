@@ -42,6 +42,22 @@ static int by_key(const void *a, const void *b)
     return strcmp(x->key, y->key);
 }
 
+/* 1 and 2 never stand for themselves, so that no value can look like the end of its label. */
+static void append_escaped(struct buf *key, const char *text)
+{
+    for (; *text; text++) {
+        if (*text == 1 || *text == 2)
+            buf_append(key, "\2", 1);
+        buf_append(key, text, 1);
+    }
+}
+
+/* An agent says what its attributes are; who it is, its certificate says. */
+static const char *key_of(const char *attribute)
+{
+    return strcmp(attribute, "agent") == 0 ? "attribute.agent" : attribute;
+}
+
 /* The labels that a line has in the answer, ascending by key, and as one text. */
 static int
 member_init(struct range *range, const struct line *line, const char *agent_id, struct member *ret)
@@ -68,12 +84,17 @@ member_init(struct range *range, const struct line *line, const char *agent_id, 
         else if (i == 0)
             ret->labels[i] = (struct store_attribute){ "agent", agent_id };
         else
-            ret->labels[i] = definition->attributes[i - 1];
+            ret->labels[i] = (struct store_attribute){ key_of(definition->attributes[i - 1].key),
+                                                       definition->attributes[i - 1].value };
     }
     if (n > 1)
         qsort(ret->labels, n, sizeof(*ret->labels), by_key);
-    for (size_t i = 0; i < n; i++)
-        buf_printf(&key, "%s=%s,", ret->labels[i].key, ret->labels[i].value);
+    for (size_t i = 0; i < n; i++) {
+        append_escaped(&key, ret->labels[i].key);
+        buf_append(&key, "\1", 1);
+        append_escaped(&key, ret->labels[i].value);
+        buf_append(&key, "\1", 1);
+    }
     ret->key = buf_failed(&key) ? NULL : arena_copy_text(range->arena, buf_text(&key));
     buf_deinit(&key);
     return ret->key ? 0 : fault(-ENOMEM, "labels");
@@ -82,8 +103,10 @@ member_init(struct range *range, const struct line *line, const char *agent_id, 
 static int by_member_key(const void *a, const void *b)
 {
     const struct member *x = a, *y = b;
+    int order = strcmp(x->key, y->key);
 
-    return strcmp(x->key, y->key);
+    /* Equal ones in the order of the lines: LAST takes the last, and sums round the same way. */
+    return order != 0 ? order : (x->line > y->line) - (x->line < y->line);
 }
 
 static int make_members(struct range *range, struct member **ret)
@@ -170,6 +193,8 @@ static int group_points(struct range *range,
                                   value };
     }
     group->mean = ret->n_points ? sum / (double) ret->n_points : -INFINITY;
+    if (isnan(group->mean)) /* would have no place in an order */
+        group->mean = -INFINITY;
     return 0;
 }
 
@@ -211,6 +236,7 @@ static void digest_of(const struct query_range *request, struct query_digest *di
         query_digest_add(digest, request->group_by[i]);
     query_digest_add_u64(digest, request->group_all);
     query_digest_add_u64(digest, request->top_k);
+    buf_append(&digest->text, &request->quantile, sizeof(request->quantile));
 }
 
 /* Cuts the ranked groups, in order of key, to the page behind the token. */
@@ -266,7 +292,7 @@ int range_group(struct range *range)
     struct member *members;
     struct ranked *ranked;
     struct group *groups;
-    size_t n_groups;
+    size_t n_groups, n_ranked = 0;
     double *column;
     int r;
 
@@ -281,15 +307,17 @@ int range_group(struct range *range)
     if (!column || !ranked)
         return fault(-ENOMEM, "groups");
     for (size_t i = 0; i < n_groups; i++) {
-        ranked[i].group = &groups[i];
-        r = group_points(range, members, &groups[i], column, &ranked[i].series);
+        ranked[n_ranked].group = &groups[i];
+        r = group_points(range, members, &groups[i], column, &ranked[n_ranked].series);
         if (r)
             return pass(r);
+        /* A series whose samples all lie before the range, read for a first delta, is none. */
+        n_ranked += ranked[n_ranked].series.n_points > 0;
     }
-    if (request->top_k > 0 && n_groups > request->top_k) {
-        qsort(ranked, n_groups, sizeof(*ranked), by_mean);
-        n_groups = request->top_k;
-        qsort(ranked, n_groups, sizeof(*ranked), by_group_key);
+    if (request->top_k > 0 && n_ranked > request->top_k) {
+        qsort(ranked, n_ranked, sizeof(*ranked), by_mean);
+        n_ranked = request->top_k;
+        qsort(ranked, n_ranked, sizeof(*ranked), by_group_key);
     }
-    return pass(cut_page(range, ranked, n_groups));
+    return pass(cut_page(range, ranked, n_ranked));
 }

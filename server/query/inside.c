@@ -12,6 +12,9 @@
 
 #define PAGE_SIZE_DEFAULT 100
 #define PAGE_SIZE_MAX 1000
+/* Each is looked at for each agent or metric: without an end to them one message asks for hours. */
+#define MAX_IDS 1000
+#define MAX_PATTERN_BYTES 1024
 
 /*
  * A token before hex:   0           16           32
@@ -20,7 +23,7 @@
 #define TOKEN_DIGEST_BYTES 16
 #define TOKEN_MAC_BYTES 16
 #define TOKEN_HEAD_BYTES (TOKEN_DIGEST_BYTES + TOKEN_MAC_BYTES)
-#define TOKEN_MAX_BYTES 1024
+#define TOKEN_MAX_BYTES ((size_t) 256 << 10) /* all labels of a series, and to spare */
 
 int query_refuse(struct query_problem *problem,
                  int outcome,
@@ -104,14 +107,17 @@ int query_token_read(const struct query *query,
                      struct query_problem *problem)
 {
     uint8_t sha256[CRYPTO_SHA256_BYTES], mac[CRYPTO_SHA256_BYTES];
-    uint8_t bytes[TOKEN_MAX_BYTES];
+    uint8_t *bytes;
     size_t len = token ? strlen(token) : 0;
     const char *behind = NULL;
 
     crypto_sha256(buf_span(&digest->text), sha256);
     buf_deinit(&digest->text);
     if (len > 0) {
-        if (len % 2 || len / 2 < TOKEN_HEAD_BYTES || len / 2 > sizeof(bytes) ||
+        bytes = arena_alloc(arena, len / 2 + 1);
+        if (!bytes)
+            return fault(-ENOMEM, "page token");
+        if (len % 2 || len / 2 < TOKEN_HEAD_BYTES || len / 2 > TOKEN_MAX_BYTES ||
             text_to_hex(token, bytes, len / 2))
             return query_refuse(problem, QUERY_BAD, "page_token", "not a page token of this hub");
         len /= 2;
@@ -186,6 +192,16 @@ int query_select(const struct query *query,
     size_t n_all, n = 0;
     int r;
 
+    if (selector->n_ids > MAX_IDS)
+        return query_refuse(problem, QUERY_BAD, "agents.ids",
+                            "%zu ids, at most %d; a pattern or labels name more agents",
+                            selector->n_ids, MAX_IDS);
+    if (selector->n_labels > QUERY_MAX_ATTRIBUTES)
+        return query_refuse(problem, QUERY_BAD, "agents.labels", "%zu labels, at most %d",
+                            selector->n_labels, QUERY_MAX_ATTRIBUTES);
+    r = query_check_pattern(selector->pattern, "agents.pattern", problem);
+    if (r)
+        return pass(r);
     for (size_t i = 0; i < selector->n_ids; i++) {
         r = store_agent_find(query->store, selector->ids[i], &number);
         if (r == STORE_NOT_FOUND)
@@ -217,6 +233,15 @@ int query_select(const struct query *query,
     *ret_numbers = all;
     *ret_n = n;
     return 0;
+}
+
+int query_check_pattern(const char *pattern, const char *field, struct query_problem *problem)
+{
+    size_t len = pattern ? strnlen(pattern, MAX_PATTERN_BYTES + 1) : 0;
+
+    if (len <= MAX_PATTERN_BYTES)
+        return 0;
+    return query_refuse(problem, QUERY_BAD, field, "longer than %d bytes", MAX_PATTERN_BYTES);
 }
 
 int query_page_size(uint32_t *page_size, struct query_problem *problem)

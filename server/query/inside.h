@@ -42,7 +42,7 @@ int query_token_read(const struct query *query,
 
 /*
  * Numbers of the selected agents in order of id. Outcomes: QUERY_NOT_FOUND (an id that is not
- * known), QUERY_BAD.
+ * known), QUERY_BAD (more ids, labels or pattern than a question may have).
  */
 int query_select(const struct query *query,
                  const struct query_selector *selector,
@@ -50,6 +50,14 @@ int query_select(const struct query *query,
                  uint32_t **ret_numbers,
                  size_t *ret_n,
                  struct query_problem *problem) MUST_USE;
+
+/* Equalities of labels or attributes, and keys to group by, in one question. */
+#define QUERY_MAX_ATTRIBUTES 64
+
+/* Outcomes: QUERY_BAD (too long). */
+int query_check_pattern(const char *pattern,
+                        const char *field,
+                        struct query_problem *problem) MUST_USE;
 
 /* 0 becomes 100. Outcomes: QUERY_BAD (over 1,000). */
 int query_page_size(uint32_t *page_size, struct query_problem *problem) MUST_USE;

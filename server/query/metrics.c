@@ -277,6 +277,8 @@ int query_list_metrics(const struct query *query,
     int r;
 
     r = query_page_size(&request->page_size, ret_problem);
+    if (r == 0)
+        r = query_check_pattern(request->name_pattern, "name_pattern", ret_problem);
     if (r)
         return pass(r);
     digest_of(request, &digest);

@@ -144,6 +144,8 @@ struct query_point {
     int64_t time_us; /* the start of the step */
     double value;
 };
+/* Every series has at least one point. An attribute that calls itself `agent` comes as
+ * `attribute.agent`: the label `agent` is the certificate's word. */
 struct query_series {
     struct store_attribute *labels; /* ascending by key */
     size_t n_labels;

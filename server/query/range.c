@@ -12,6 +12,12 @@
 #define LOOKBACK_US (5 * INT64_C(60000000))
 /* What the spans and columns of one agent may take. */
 #define SPANS_BYTES (UINT64_C(64) << 20)
+/* Samples of one agent in memory at a time: 16 bytes each. */
+#define MAX_GATHERED (UINT64_C(16) << 20)
+/* Years 1 to 9999, as RFC 3339 has them: sums and differences of such times do not overflow. */
+#define FIRST_TIME_US (INT64_C(-62135596800) * 1000000)
+#define LAST_TIME_US (INT64_C(253402300800) * 1000000)
+#define MAX_SPAN_US (INT64_C(200) * 365 * 86400 * 1000000)
 /* Values of all series by step, before grouping. */
 #define MAX_CELLS (UINT64_C(20) << 20)
 
@@ -125,12 +131,23 @@ static int range_check(struct range *range)
     struct query_range *request = range->request;
     uint64_t n_steps;
 
+    if (request->from_us < FIRST_TIME_US || request->to_us > LAST_TIME_US)
+        return query_refuse(range->problem, QUERY_BAD, "range",
+                            "times are from year 1 to year 9999");
     if (request->from_us >= request->to_us)
         return query_refuse(range->problem, QUERY_BAD, "range", "from must lie before to");
-    if (request->to_us - request->from_us > INT64_C(200) * 365 * 86400 * 1000000)
+    if (request->to_us - request->from_us > MAX_SPAN_US)
         return query_refuse(range->problem, QUERY_BAD, "range", "at most 200 years");
     if (request->step_us < 0 || (request->step_us > 0 && request->step_us < 1000))
         return query_refuse(range->problem, QUERY_BAD, "step", "at least 1ms");
+    if (request->step_us > MAX_SPAN_US)
+        return query_refuse(range->problem, QUERY_BAD, "step", "at most 200 years");
+    if (request->n_group_by > QUERY_MAX_ATTRIBUTES)
+        return query_refuse(range->problem, QUERY_BAD, "group_by", "%zu keys, at most %d",
+                            request->n_group_by, QUERY_MAX_ATTRIBUTES);
+    if (request->n_attributes > QUERY_MAX_ATTRIBUTES)
+        return query_refuse(range->problem, QUERY_BAD, "attributes", "%zu of them, at most %d",
+                            request->n_attributes, QUERY_MAX_ATTRIBUTES);
     if (request->step_us == 0)
         request->step_us = nice_step_us(request->to_us - request->from_us);
     if ((unsigned) request->aggregation > QUERY_QUANTILE)
@@ -184,11 +201,37 @@ static bool on_row(void *ctx, int64_t time_us, const double *values, const bool 
             !gather_add(&range->gathers[range->scan_gathers[i]], time_us, values[i]);
         if (range->is_out_of_memory)
             return false;
-        range->is_too_much = ++range->request->n_samples_read > range->query->max_samples;
+        range->is_too_much = ++range->request->n_samples_read > range->query->max_samples ||
+                             ++range->n_gathered > MAX_GATHERED;
         if (range->is_too_much)
             return false;
     }
     return true;
+}
+
+/* Where the wanted definitions are in a layout; both are ascending. The shorter list is walked: a
+ * metric can have a million series, a layout of one agent rarely a hundred. */
+static size_t find_columns(const struct range *range,
+                           const struct store_layout *layout,
+                           uint32_t *columns,
+                           size_t *gathers)
+{
+    const bool is_by_wanted = range->n_wanted <= layout->n_columns;
+    const uint32_t *few = is_by_wanted ? range->wanted : layout->definitions;
+    const uint32_t *many = is_by_wanted ? layout->definitions : range->wanted;
+    const size_t n_few = is_by_wanted ? range->n_wanted : layout->n_columns;
+    const size_t n_many = is_by_wanted ? layout->n_columns : range->n_wanted;
+    size_t n = 0;
+
+    for (size_t i = 0; i < n_few; i++) {
+        const uint32_t *at = bsearch(&few[i], many, n_many, sizeof(*many), by_u32);
+        if (!at)
+            continue;
+        const size_t there = (size_t) (at - many);
+        columns[n] = (uint32_t) (is_by_wanted ? there : i);
+        gathers[n++] = is_by_wanted ? i : there;
+    }
+    return n;
 }
 
 /* Reads the wanted columns of one layout of one agent. */
@@ -211,15 +254,7 @@ static int range_scan(struct range *range,
     gathers = arena_alloc_array(arena, range->n_wanted, sizeof(*gathers));
     if (!columns || !gathers)
         return fault(-ENOMEM, "columns");
-    for (size_t i = 0; i < range->n_wanted; i++) {
-        const uint32_t *at = bsearch(&range->wanted[i], layout->definitions, layout->n_columns,
-                                     sizeof(uint32_t), by_u32);
-
-        if (at) {
-            columns[scan.n_columns] = (uint32_t) (at - layout->definitions);
-            gathers[scan.n_columns++] = i;
-        }
-    }
+    scan.n_columns = find_columns(range, layout, columns, gathers);
     if (scan.n_columns == 0)
         return 0;
     scan.columns = columns;
@@ -235,8 +270,9 @@ static int range_scan(struct range *range,
     if (range->is_too_much)
         return query_refuse(
             range->problem, QUERY_TOO_MUCH, "range",
-            "more than %llu samples to read: a shorter range, fewer agents or an attribute",
-            (unsigned long long) range->query->max_samples);
+            "more than %llu samples to read, or %llu of one agent: a shorter range, fewer agents "
+            "or an attribute",
+            (unsigned long long) range->query->max_samples, (unsigned long long) MAX_GATHERED);
     return 0;
 }
 
@@ -300,6 +336,7 @@ static int range_read_agent(struct range *range, uint32_t agent)
     int r;
 
     arena_init(&arena, SPANS_BYTES);
+    range->n_gathered = 0;
     for (size_t i = 0; i < range->n_wanted; i++) {
         range->gathers[i].n_samples = 0;
         range->gathers[i].is_unsorted = false;

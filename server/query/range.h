@@ -40,6 +40,7 @@ struct range {
     /* of the scan under way */
     const size_t *scan_gathers;
     size_t n_scan_columns;
+    uint64_t n_gathered; /* samples of the agent at work */
     bool is_too_much, is_out_of_memory;
 };
 

@@ -16,7 +16,7 @@ struct agent_record {
     uint32_t version, interval_ms;
     int64_t first_seen_us, last_seen_us, last_sample_us, clock_offset_us;
     uint64_t n_samples, n_skipped, n_lost, counted_chunk;
-    uint32_t n_host, zero;
+    uint32_t n_host, counted_offset;
 };
 
 static_assert(sizeof(struct agent_record) == 80, "on disk");
@@ -98,8 +98,9 @@ int agent_hello(struct agent *agent, const struct store_agent_hello *hello)
     return pass(r);
 }
 
-void agent_count(struct agent *agent, const struct format_batch *record)
+void agent_count(struct agent *agent, const struct format_batch *record, struct agent_position at)
 {
+    agent->counted = at;
     switch ((enum format_type) record->head.type) {
     case FORMAT_BATCH:
         agent->facts.n_samples += record->count;
@@ -172,7 +173,8 @@ static void put_record(struct buf *to, const struct agent *agent)
         .n_samples = facts->n_samples,
         .n_skipped = facts->n_skipped,
         .n_lost = facts->n_lost,
-        .counted_chunk = agent->counted_chunk,
+        .counted_chunk = agent->counted.chunk,
+        .counted_offset = agent->counted.offset,
         .n_host = (uint32_t) facts->n_host,
     };
 
@@ -247,7 +249,9 @@ static struct agent *agent_of_record(uint32_t number, struct span value)
     agent->facts.n_samples = record.n_samples;
     agent->facts.n_skipped = record.n_skipped;
     agent->facts.n_lost = record.n_lost;
-    agent->counted_chunk = agent->counted_at_start = record.counted_chunk;
+    agent->counted.chunk = record.counted_chunk;
+    agent->counted.offset = record.counted_offset;
+    agent->counted_at_start = agent->counted;
     return agent;
 }
 

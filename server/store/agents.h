@@ -10,12 +10,13 @@
  *   +0   u32 version (1)    +4   u32 interval in ms
  *   +8   i64 first seen     +16  i64 last seen      +24 i64 last sample    +32 i64 clock offset
  *   +40  u64 samples        +48  u64 skipped        +56 u64 lost
- *   +64  u64 counted: the journal's chunks up to here are in the three counters
- *   +72  u32 host attributes    +76  u32 0
+ *   +64  u64 counted: the three counters have the journal's records up to this chunk
+ *   +72  u32 host attributes    +76  u32 and up to this place in it
  *   +80  id NUL version NUL address NUL, then key NUL value NUL for each host attribute
  *
  * `counted` makes the counters exact after kill -9: they and it are one record of one commit, and
- * the replay adds what lies behind it.
+ * the replay adds what lies behind it. It is a place, not a chunk: two batches of one agent may lie
+ * in one chunk, and a flush may come between the two.
  *
  * Thread: any; each agent has its lock, below the list's.
  */
@@ -28,6 +29,16 @@
 #include "server/store/idtable.h"
 #include "server/store/state.h"
 
+struct agent_position { /* of a record in the journal */
+    uint64_t chunk;
+    uint32_t offset;
+};
+
+static inline bool agent_position_is_behind(struct agent_position a, struct agent_position b)
+{
+    return a.chunk != b.chunk ? a.chunk > b.chunk : a.offset > b.offset;
+}
+
 struct agent {
     pthread_mutex_t lock;
     struct agent *next;       /* pending */
@@ -36,7 +47,7 @@ struct agent {
     struct heads heads;
     uint32_t *series; /* definitions of all its layouts, ascending */
     uint32_t n_series;
-    uint64_t counted_chunk, counted_at_start;
+    struct agent_position counted, counted_at_start;
     bool is_dirty, is_flushing;
 };
 
@@ -78,8 +89,8 @@ int agents_list(struct agents *agents,
                 size_t *ret_n) MUST_USE;
 int agent_hello(struct agent *agent, const struct store_agent_hello *hello) MUST_USE;
 
-/* What a BATCH, SKIP or BEGIN adds to the counters. With the lock held. */
-void agent_count(struct agent *agent, const struct format_batch *record);
+/* What a BATCH, SKIP or BEGIN adds to the counters. With the lock held, in the journal's order. */
+void agent_count(struct agent *agent, const struct format_batch *record, struct agent_position at);
 /* A row is on disk: it enters the head. With the lock held. Without a layout it adds no series. */
 int agent_add_row(struct agent *agent,
                   const struct store_layout *layout,

@@ -32,9 +32,8 @@ int db_check_at(int rc, const char *what, struct fault_site site)
     }
 }
 
-/* Whether what a commit may append can be allocated behind the file's end. Nothing stays of the
- * attempt. */
-static bool is_short_of_room(MDB_env *env)
+/* Nothing stays of the attempt. */
+bool db_env_has_room(MDB_env *env)
 {
     const char *directory = NULL;
     mdb_filehandle_t data;
@@ -42,20 +41,20 @@ static bool is_short_of_room(MDB_env *env)
     int fd, rc;
 
     if (mdb_env_get_path(env, &directory) || mdb_env_get_fd(env, &data) || fstat(data, &st) < 0)
-        return false;
+        return true;
     fd = open(directory, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
     if (fd < 0)
-        return false;
+        return true;
     rc = fallocate(fd, 0, st.st_size, DB_COMMIT_BYTES) < 0 ? errno : 0;
     close(fd);
-    return rc == ENOSPC || rc == EDQUOT || rc == EFBIG;
+    return rc != ENOSPC && rc != EDQUOT && rc != EFBIG;
 }
 
 int db_commit(MDB_env *env, MDB_txn *txn, const char *what)
 {
     int rc = mdb_txn_commit(txn);
 
-    if (rc == EIO && is_short_of_room(env))
+    if (rc == EIO && !db_env_has_room(env))
         return STORE_FULL;
     return pass(db_check(rc, what));
 }

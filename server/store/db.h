@@ -43,6 +43,10 @@ int db_env_open(MDB_env **ret,
 /* Makes entries of a directory durable. */
 int db_sync_directory(const char *path) MUST_USE;
 
+/* Whether what a commit may append can be allocated behind the file's end; true where that cannot
+ * be known. */
+bool db_env_has_room(MDB_env *env);
+
 /* Bytes that the environment's pages reach to. */
 uint64_t db_env_used_bytes(MDB_env *env);
 

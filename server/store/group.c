@@ -24,6 +24,7 @@ struct item {
     struct store_batch *batch;
     struct run_key key;
     struct format_batch record;
+    struct agent_position at; /* of the record */
     int r;
     size_t first_row, n_rows; /* in the group's rows */
 };
@@ -107,6 +108,8 @@ static int judge(struct store *store, const struct item *item)
         return STORE_DUPLICATE;
     if (!batch->is_skip && !batch->is_begin && batch->sequence != last + 1)
         return STORE_GAP;
+    if (!run && !runs_make_room(&store->runs, batch->agent, batch->received.us))
+        return STORE_TOO_MUCH;
     return 0;
 }
 
@@ -199,6 +202,8 @@ static int append_item(struct group *group, struct store *store, struct item *it
         return pass(r);
     make_record(store, item);
     r = add_record(group, &store->journal, &item->record, sizeof(item->record));
+    item->at = (struct agent_position){ store->journal.pending_chunk,
+                                        (uint32_t) (group->n_bytes - sizeof(item->record)) };
     if (!r)
         r = append_rows(group, store, item);
     if (!r)
@@ -262,16 +267,14 @@ static int write_items(struct group *group, struct store *store)
 
 /* A row that cannot be shown for lack of memory is on disk: the next start shows it. The store
  * fails, so that there is one. */
-static int
-show_item(struct group *group, struct store *store, const struct item *item, uint64_t last_chunk)
+static int show_item(struct group *group, struct store *store, const struct item *item)
 {
     struct agent *agent = agents_get(&store->agents, item->batch->agent);
     int r = 0;
 
     ensure(agent);
     pthread_mutex_lock(&agent->lock);
-    agent_count(agent, &item->record);
-    agent->counted_chunk = last_chunk;
+    agent_count(agent, &item->record, item->at);
     for (size_t i = 0; i < item->n_rows && !r; i++) {
         const struct group_row *row = &group->rows[item->first_row + i];
 
@@ -337,8 +340,7 @@ int group_commit(struct group *group, struct store *store, struct store_batch *b
     runs_commit(&store->runs);
     for (size_t i = 0; i < group->n_items && !group->has_unseen; i++) {
         if (group->items[i].r == 0)
-            group->has_unseen =
-                show_item(group, store, &group->items[i], store->journal.next_chunk - 1) != 0;
+            group->has_unseen = show_item(group, store, &group->items[i]) != 0;
     }
     count_group(group, &store->writer, clock_mono().us - begin.us);
     return 0;

@@ -34,6 +34,23 @@ static void segment_free(struct segment *segment)
     free(segment);
 }
 
+/* With open.lock held. False: every open one is in use. */
+static bool close_one(struct journal *journal)
+{
+    struct segment *segment, *oldest = NULL;
+
+    for (uint32_t i = 0; (segment = journal_segment(journal, i)); i++) {
+        if (segment->env && segment->n_users == 0 &&
+            (!oldest || segment->last_use < oldest->last_use))
+            oldest = segment;
+    }
+    if (!oldest)
+        return false;
+    mdb_env_close(take(oldest->env));
+    journal->open.n--;
+    return true;
+}
+
 static int open_tables(struct segment *segment)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
@@ -72,36 +89,96 @@ static int put_in_table(struct journal *journal, struct segment *segment)
     return 0;
 }
 
+/* The environment alone. With open.lock held. The answer is LMDB's. */
+static int open_env(struct journal *journal, struct segment *segment)
+{
+    int rc;
+
+    while (journal->open.n >= JOURNAL_OPEN && close_one(journal))
+        ;
+    do {
+        rc = db_env_open(&segment->env, segment->path, journal->segment_bytes + JOURNAL_SLACK_BYTES,
+                         SEGMENT_TABLES);
+    } while ((rc == EMFILE || rc == ENFILE || rc == ENOMEM) && close_one(journal));
+    return rc;
+}
+
+/* One that is there. With open.lock held. The answer is LMDB's. */
+static int open_whole(struct journal *journal, struct segment *segment)
+{
+    int rc = open_env(journal, segment);
+
+    if (rc)
+        return rc;
+    rc = open_tables(segment);
+    if (rc)
+        mdb_env_close(take(segment->env));
+    else
+        journal->open.n++;
+    return rc;
+}
+
+int journal_use(struct journal *journal, struct segment *segment)
+{
+    int rc = 0, r = 0;
+
+    pthread_mutex_lock(&journal->open.lock);
+    if (!segment->env && !segment->is_no_database) {
+        rc = open_whole(journal, segment);
+        /* A segment without its tables is the newest, and a rotation cut short: see open_segment().
+         */
+        if (rc == MDB_NOTFOUND || db_is_damage(rc)) {
+            segment->is_no_database = true;
+            log_event(LOG_ERROR, "journal_segment_damaged", LOG_S("path", segment->path),
+                      LOG_S("why", mdb_strerror(rc)));
+        } else {
+            r = fold(db_check(rc, "cannot open a segment of the journal"));
+        }
+    }
+    if (!r && segment->is_no_database)
+        r = STORE_NOT_FOUND;
+    if (!r) {
+        segment->n_users++;
+        segment->last_use = ++journal->open.n_uses;
+    }
+    pthread_mutex_unlock(&journal->open.lock);
+    return r;
+}
+
+void journal_release(struct journal *journal, struct segment *segment)
+{
+    pthread_mutex_lock(&journal->open.lock);
+    ensure(segment->n_users > 0);
+    segment->n_users--;
+    pthread_mutex_unlock(&journal->open.lock);
+}
+
 /* One that is there. `is_newest`: it may be an unfinished rotation, which leaves nothing behind. */
 static int open_segment(struct journal *journal, uint32_t number, bool is_newest)
 {
     struct segment *segment = segment_new(journal, number);
-    int rc, r;
+    int r;
 
     if (!segment)
         return fault(-ENOMEM, "no memory for a segment");
-    rc = db_env_open(&segment->env, segment->path, journal->segment_bytes + JOURNAL_SLACK_BYTES,
-                     SEGMENT_TABLES);
-    if (!rc)
-        rc = open_tables(segment);
-    if (rc == MDB_NOTFOUND && is_newest) {
-        log_event(LOG_INFO, "journal_rotation_begun_anew", LOG_U("segment", number));
-        r = file_remove_tree(segment->path);
-        segment_free(segment);
-        return pass(r);
+    if (is_newest) {
+        int rc = open_whole(journal, segment);
+
+        if (rc == MDB_NOTFOUND) {
+            log_event(LOG_INFO, "journal_rotation_begun_anew", LOG_U("segment", number));
+            r = file_remove_tree(segment->path);
+            segment_free(segment);
+            return pass(r);
+        }
+        /* Damage is said and noted when the replay uses it. */
+        r = rc && !db_is_damage(rc) ? fold(db_check(rc, "cannot open a segment of the journal"))
+                                    : 0;
+        if (r) {
+            segment_free(segment);
+            return pass(r);
+        }
     }
-    if (rc == MDB_NOTFOUND || db_is_damage(rc)) {
-        log_event(LOG_ERROR, "journal_segment_damaged", LOG_S("path", segment->path),
-                  LOG_S("why", mdb_strerror(rc)));
-        if (segment->env)
-            mdb_env_close(segment->env);
-        segment->env = NULL;
-        segment->is_damaged = true;
-        rc = 0;
-    }
-    r = db_check(rc, "cannot open a segment of the journal");
-    if (!r)
-        r = put_in_table(journal, segment);
+    r = put_in_table(journal, segment);
     if (r)
         segment_free(segment);
     return pass(r);
@@ -112,20 +189,37 @@ static int is_number(const struct dirent *entry)
     return strlen(entry->d_name) == 8 && strspn(entry->d_name, "0123456789") == 8;
 }
 
-int journal_open(struct journal *journal, const char *directory, uint64_t segment_bytes)
+/* Each directory, and its entry in the one above: without them the segments would be gone after a
+ * power cut. Outcomes: STORE_FULL. */
+static int make_directory(struct journal *journal, const char *database)
+{
+    char tenant[sizeof(journal->directory)];
+    int r;
+
+    if (snprintf(journal->directory, sizeof(journal->directory), "%s/default/journal", database) >=
+        (int) sizeof(journal->directory))
+        return fault(-ENAMETOOLONG, "the path of the journal is too long");
+    snprintf(tenant, sizeof(tenant), "%s/default", database);
+    if ((mkdir(tenant, 0700) < 0 && errno != EEXIST) ||
+        (mkdir(journal->directory, 0700) < 0 && errno != EEXIST))
+        return pass(db_check(errno, "cannot make the directory of the journal"));
+    r = db_sync_directory(tenant);
+    return r ? pass(r) : pass(db_sync_directory(database));
+}
+
+int journal_open(struct journal *journal, const char *database, uint64_t segment_bytes)
 {
     struct dirent **entries = NULL;
     int n, r;
 
     memset(journal, 0, sizeof(*journal));
+    ensure(pthread_mutex_init(&journal->open.lock, NULL) == 0);
     journal->segment_bytes = segment_bytes;
+    journal->is_open = true;
     journal->next_chunk = 1;
-    if (snprintf(journal->directory, sizeof(journal->directory), "%s", directory) >=
-        (int) sizeof(journal->directory))
-        return fault(-ENAMETOOLONG, "the path of the journal is too long");
-    r = file_make_directories(journal->directory, 0700);
+    r = make_directory(journal, database);
     if (r)
-        return fold(r);
+        return pass(r);
     n = scandir(journal->directory, &entries, is_number, alphasort);
     if (n < 0)
         return fault(-errno, "cannot read %s", journal->directory);
@@ -141,9 +235,13 @@ int journal_open(struct journal *journal, const char *directory, uint64_t segmen
 void journal_close(struct journal *journal)
 {
     ensure(!journal->txn);
+    if (!journal->is_open)
+        return;
     for (uint32_t i = 0; i < JOURNAL_SEGMENTS && i < atomic_load(&journal->n_segments); i++)
         segment_free(atomic_load(&journal->segments[i]));
     atomic_store(&journal->n_segments, 0);
+    pthread_mutex_destroy(&journal->open.lock);
+    journal->is_open = false;
 }
 
 /* ---- the snapshot of the runs ---- */
@@ -218,10 +316,11 @@ static int make_segment(struct journal *journal, struct runs *runs, struct segme
     r = file_remove_tree(segment->path);
     if (!r && mkdir(segment->path, 0700) < 0)
         r = db_check(errno, "cannot make a directory for a segment");
-    if (!r)
-        r = db_check(db_env_open(&segment->env, segment->path,
-                                 journal->segment_bytes + JOURNAL_SLACK_BYTES, SEGMENT_TABLES),
-                     "cannot make a segment");
+    if (!r) {
+        pthread_mutex_lock(&journal->open.lock);
+        r = db_check(open_env(journal, segment), "cannot make a segment");
+        pthread_mutex_unlock(&journal->open.lock);
+    }
     if (!r)
         r = write_beginning(journal, segment, runs);
     if (!r)
@@ -236,6 +335,24 @@ static int make_segment(struct journal *journal, struct runs *runs, struct segme
     return 0;
 }
 
+/* In the table, open and in use by the writer, instead of the one before it. */
+static int go_on_in(struct journal *journal, struct segment *segment)
+{
+    int r;
+
+    segment->n_users = 1;
+    r = put_in_table(journal, segment);
+    if (r)
+        return pass(r);
+    pthread_mutex_lock(&journal->open.lock);
+    journal->open.n++;
+    pthread_mutex_unlock(&journal->open.lock);
+    if (journal->writing)
+        journal_release(journal, journal->writing);
+    journal->writing = segment;
+    return 0;
+}
+
 int journal_rotate(struct journal *journal, struct runs *runs, int64_t now_us)
 {
     struct segment *segment = NULL;
@@ -247,7 +364,7 @@ int journal_rotate(struct journal *journal, struct runs *runs, int64_t now_us)
     if (r)
         return pass(r);
     faultpoint("journal_rotate_after");
-    r = put_in_table(journal, segment);
+    r = go_on_in(journal, segment);
     if (r)
         segment_free(segment);
     return pass(r);
@@ -255,22 +372,30 @@ int journal_rotate(struct journal *journal, struct runs *runs, int64_t now_us)
 
 int journal_start(struct journal *journal, struct runs *runs)
 {
-    uint32_t n = atomic_load(&journal->n_segments);
+    struct segment *newest = journal_segment(journal, journal_current(journal));
 
-    if (n > 0 && !atomic_load(&journal->segments[n - 1])->is_damaged)
+    if (newest && !newest->is_damaged) {
+        int r = journal_use(journal, newest);
+
+        if (r)
+            return fold(r); /* the replay has used it: what is damaged is known */
+        journal->writing = newest;
         return 0;
+    }
     return pass(journal_rotate(journal, runs, clock_wall().us));
 }
 
 bool journal_wants_rotation(struct journal *journal)
 {
-    struct segment *segment = journal_segment(journal, journal_current(journal));
-
-    ensure(segment);
-    return db_env_used_bytes(segment->env) >= journal->segment_bytes;
+    return db_env_used_bytes(journal->writing->env) >= journal->segment_bytes;
 }
 
-int journal_load_runs(struct segment *segment, struct runs *runs, bool *ret_is_there)
+bool journal_has_room(struct journal *journal)
+{
+    return db_env_has_room(journal->writing->env);
+}
+
+int journal_load_runs(struct segment *segment, struct runs *runs)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     CLEANUP(db_cursor_closep) MDB_cursor *cursor = NULL;
@@ -278,22 +403,19 @@ int journal_load_runs(struct segment *segment, struct runs *runs, bool *ret_is_t
     struct run *run;
     int r = 0, rc = mdb_txn_begin(segment->env, NULL, MDB_RDONLY, &txn);
 
-    *ret_is_there = false;
     if (!rc)
         rc = mdb_cursor_open(txn, segment->runs, &cursor);
     if (!rc)
         rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
-    if (rc == 0 || rc == MDB_NOTFOUND) {
-        runs_clear(runs);
-        *ret_is_there = true;
-    }
     while (!rc && !r) {
         struct run_key run_key;
         struct run_record record;
         const uint8_t *at = key.mv_data;
 
-        if (key.mv_size != sizeof(run_key) || value.mv_size != sizeof(record))
-            return fault(-EIO, "a run in the journal's snapshot cannot be read");
+        if (key.mv_size != sizeof(run_key) || value.mv_size != sizeof(record)) {
+            rc = MDB_CORRUPTED;
+            break;
+        }
         run_key = run_key_of(db_u32_of(db_val(at, 4)),
                              (enum store_signal) db_u32_of(db_val(at + 4, 4)), at + 8);
         memcpy(&record, value.mv_data, sizeof(record));
@@ -309,7 +431,11 @@ int journal_load_runs(struct segment *segment, struct runs *runs, bool *ret_is_t
         return pass(r);
     if (rc && rc != MDB_NOTFOUND && !db_is_damage(rc))
         return fold(db_check(rc, "cannot read the snapshot of the runs"));
-    segment->is_damaged |= db_is_damage(rc);
+    if (db_is_damage(rc)) {
+        segment->is_damaged = true;
+        log_event(LOG_ERROR, "journal_segment_damaged", LOG_S("path", segment->path),
+                  LOG_S("what", "the snapshot of the runs"), LOG_S("why", mdb_strerror(rc)));
+    }
     return 0;
 }
 
@@ -317,7 +443,7 @@ int journal_load_runs(struct segment *segment, struct runs *runs, bool *ret_is_t
 
 int journal_begin(struct journal *journal)
 {
-    struct segment *segment = journal_segment(journal, journal_current(journal));
+    struct segment *segment = journal->writing;
     int r;
 
     ensure(segment && !journal->txn);
@@ -402,10 +528,12 @@ void journal_check_readers(struct journal *journal)
     struct segment *segment;
     int n_dead;
 
+    pthread_mutex_lock(&journal->open.lock);
     for (uint32_t i = 0; (segment = journal_segment(journal, i)); i++) {
         if (segment->env)
             (void) mdb_reader_check(segment->env, &n_dead);
     }
+    pthread_mutex_unlock(&journal->open.lock);
 }
 
 uint64_t journal_file_bytes(struct journal *journal)

@@ -18,10 +18,17 @@
  * A damaged segment (LMDB's own pages) is served as far as it can be read and never written to: the
  * next one is made at once.
  *
+ * An open environment takes three descriptors and a segment's size and JOURNAL_SLACK_BYTES of
+ * address space, so only the newest stays open; of the others those that somebody reads, and at
+ * most JOURNAL_OPEN of them until the next needs the place. Where descriptors are short all the
+ * same (sentinel-hub run raises RLIMIT_NOFILE to its hard limit), those that nobody reads make
+ * room. A hub with thousands of segments starts within the limits of one with a few.
+ *
  * Thread: begin, append, commit, abort and rotate belong to the writer; readers come with their own
- * transactions.
+ * transactions, between journal_use() and journal_release().
  */
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/uio.h>
 
@@ -30,32 +37,51 @@
 #include "server/store/runs.h"
 
 #define JOURNAL_SEGMENTS 16384u
+#define JOURNAL_OPEN 64u
 #define JOURNAL_SLACK_BYTES (UINT64_C(256) << 20) /* of the map above a segment */
 #define JOURNAL_RUN_KEPT_US (INT64_C(90) * 86400 * 1000000)
 
 struct segment {
-    MDB_env *env;
-    MDB_dbi chunks, runs, meta;
     uint32_t index;
     uint32_t number;
-    bool is_damaged;
+    bool is_damaged; /* the start's */
     char path[512];
+    /* Under open.lock; env and its tables hold still for who uses it. */
+    MDB_env *env;
+    MDB_dbi chunks, runs, meta;
+    uint32_t n_users;
+    uint64_t last_use; /* counts up */
+    bool is_no_database;
 };
 
 struct journal {
     char directory[480];
     uint64_t segment_bytes;
+    bool is_open;
     _Atomic(struct segment *) segments[JOURNAL_SEGMENTS];
     _Atomic uint32_t n_segments;
-    uint64_t next_chunk;    /* committed */
-    uint64_t pending_chunk; /* of the transaction under way */
+    struct {
+        pthread_mutex_t lock;
+        uint32_t n;
+        uint64_t n_uses;
+    } open;
+    struct segment *writing; /* the writer uses it until the next rotation */
+    uint64_t next_chunk;     /* committed */
+    uint64_t pending_chunk;  /* of the transaction under way */
     MDB_txn *txn;
     MDB_cursor *cursor;
 };
 
-/* Opens what is there; journal_start() makes it good. Outcomes: STORE_FULL. */
-int journal_open(struct journal *journal, const char *directory, uint64_t segment_bytes) MUST_USE;
+/* Finds what is there; journal_start() makes it good. `database` is the directory that holds it, so
+ * that new directories are durable up to there. Outcomes: STORE_FULL. */
+int journal_open(struct journal *journal, const char *database, uint64_t segment_bytes) MUST_USE;
 void journal_close(struct journal *journal);
+
+/* Its environment, open until journal_release(). Outcomes: STORE_NOT_FOUND (damaged beyond
+ * opening).
+ */
+int journal_use(struct journal *journal, struct segment *segment) MUST_USE;
+void journal_release(struct journal *journal, struct segment *segment);
 
 /* After the replay: a segment to write to. Outcomes: STORE_FULL. */
 int journal_start(struct journal *journal, struct runs *runs) MUST_USE;
@@ -87,8 +113,12 @@ int journal_append(struct journal *journal,
 int journal_commit(struct journal *journal) MUST_USE;
 void journal_abort(struct journal *journal);
 
-/* Loads the snapshot of a segment; false when it has none. Outcomes: none. */
-int journal_load_runs(struct segment *segment, struct runs *runs, bool *ret_is_there) MUST_USE;
+/* Whether what one commit may take can be allocated: a full disk has ended. */
+bool journal_has_room(struct journal *journal);
+
+/* What the snapshot of a segment in use says, over what the segments before it said. A damaged one
+ * adds what can be read. */
+int journal_load_runs(struct segment *segment, struct runs *runs) MUST_USE;
 
 void journal_check_readers(struct journal *journal);
 uint64_t journal_file_bytes(struct journal *journal);

@@ -4,6 +4,9 @@
  * The start: every segment's chunks, in order, become runs, heads and counters. A chunk with a bad
  * checksum is passed over and counted; its rows are gone, and so are its last sequences: an agent
  * that is ahead of them says so in its hello, and store_run_begin() puts the gap on record.
+ *
+ * Each segment's snapshot of the runs goes over what the segments before it said: where all is well
+ * it says nothing new, and where one of them or a part of itself is damaged the rest is not lost.
  */
 
 #include <errno.h>
@@ -20,7 +23,8 @@ struct replay {
     uint64_t n_unknown; /* rows of agents or layouts that `state` does not have */
 };
 
-static int on_batch(struct replay *replay, uint64_t chunk, const struct format_batch *record)
+static int
+on_batch(struct replay *replay, struct agent_position at, const struct format_batch *record)
 {
     struct agent *agent = agents_get(&replay->store->agents, record->head.agent);
     struct run_key key =
@@ -28,10 +32,8 @@ static int on_batch(struct replay *replay, uint64_t chunk, const struct format_b
     struct run_value value = { record->sequence, record->received_us, record->head.crc32c };
     struct run *run;
 
-    if (agent && chunk > agent->counted_at_start) {
-        agent_count(agent, record);
-        agent->counted_chunk = chunk;
-    }
+    if (agent && agent_position_is_behind(at, agent->counted_at_start))
+        agent_count(agent, record, at);
     return pass(runs_set(&replay->store->runs, &key, &value, &run));
 }
 
@@ -61,6 +63,7 @@ static bool is_whole(uint64_t number, const uint8_t *data, size_t len)
            crc32c(0, data + sizeof(header.crc32c), len - sizeof(header.crc32c)) == header.crc32c;
 }
 
+/* Outcomes: STORE_NOT_FOUND (a record has no possible shape; what came before it counts). */
 static int on_chunk(struct replay *replay, uint64_t number, const uint8_t *data, size_t len)
 {
     size_t at = sizeof(struct format_chunk);
@@ -72,20 +75,19 @@ static int on_chunk(struct replay *replay, uint64_t number, const uint8_t *data,
         struct format_row row;
 
         if (len - at < sizeof(head))
-            return fault(-EIO, "chunk %llu of the journal ends amid a record",
-                         (unsigned long long) number);
+            return STORE_NOT_FOUND;
         memcpy(&head, data + at, sizeof(head));
         if (head.n_bytes < sizeof(row) || head.n_bytes > len - at || head.n_bytes % 8 ||
+            head.type < FORMAT_BATCH || head.type > FORMAT_ROW ||
             (head.type != FORMAT_ROW && head.n_bytes != sizeof(batch)))
-            return fault(-EIO, "chunk %llu of the journal has a record of %u bytes",
-                         (unsigned long long) number, head.n_bytes);
+            return STORE_NOT_FOUND;
         if (head.type == FORMAT_ROW) {
             memcpy(&row, data + at, sizeof(row));
             if (format_row_fits(&row))
                 r = on_row(replay, number, (uint32_t) at, &row);
         } else {
             memcpy(&batch, data + at, sizeof(batch));
-            r = on_batch(replay, number, &batch);
+            r = on_batch(replay, (struct agent_position){ number, (uint32_t) at }, &batch);
         }
         at += head.n_bytes;
     }
@@ -100,6 +102,25 @@ static uint64_t first_chunk(struct segment *segment, MDB_txn *txn)
     if (mdb_get(txn, segment->meta, &key, &value) == 0 && value.mv_size == sizeof(first))
         memcpy(&first, value.mv_data, sizeof(first));
     return first;
+}
+
+/* Outcomes: none; damage is counted. */
+static int take_chunk(struct replay *replay, uint64_t number, MDB_val value)
+{
+    int r = STORE_NOT_FOUND;
+
+    if (is_whole(number, value.mv_data, value.mv_size))
+        r = on_chunk(replay, number, value.mv_data, value.mv_size);
+    if (r < 0)
+        return pass(r);
+    if (r == 0) {
+        replay->n_chunks++;
+        return 0;
+    }
+    replay->store->n_damaged++;
+    log_event(LOG_ERROR, "journal_chunk_damaged", LOG_S("path", replay->segment->path),
+              LOG_U("chunk", number));
+    return 0;
 }
 
 static int replay_chunks(struct replay *replay)
@@ -123,14 +144,7 @@ static int replay_chunks(struct replay *replay)
     while (!rc && !r) {
         uint64_t number = db_u64_of(key);
 
-        if (is_whole(number, value.mv_data, value.mv_size)) {
-            r = on_chunk(replay, number, value.mv_data, value.mv_size);
-            replay->n_chunks++;
-        } else {
-            replay->store->n_damaged++;
-            log_event(LOG_ERROR, "journal_chunk_damaged", LOG_S("path", segment->path),
-                      LOG_U("chunk", number));
-        }
+        r = take_chunk(replay, number, value);
         if (journal->next_chunk <= number)
             journal->next_chunk = number + 1;
         if (!r)
@@ -149,24 +163,50 @@ static int replay_chunks(struct replay *replay)
     return rc == MDB_NOTFOUND ? 0 : fold(db_check(rc, "cannot read the journal"));
 }
 
+static int replay_segment(struct replay *replay, struct segment *segment)
+{
+    struct journal *journal = &replay->store->journal;
+    int r = journal_use(journal, segment);
+
+    if (r == STORE_NOT_FOUND) {
+        segment->is_damaged = true;
+        replay->store->n_damaged++;
+        return 0;
+    }
+    if (r)
+        return pass(r);
+    replay->segment = segment;
+    r = journal_load_runs(segment, &replay->store->runs);
+    if (!r)
+        r = replay_chunks(replay);
+    journal_release(journal, segment);
+    return pass(r);
+}
+
+/* Numbers are never used twice, also where damage hides the highest: the counters of an agent say
+ * up to which chunk they count. */
+static void pass_counted(struct store *store)
+{
+    for (uint32_t number = 1; number <= idtable_highest(&store->agents.table); number++) {
+        const struct agent *agent = agents_get(&store->agents, number);
+
+        if (agent && agent->counted.chunk >= store->journal.next_chunk)
+            store->journal.next_chunk = agent->counted.chunk + 1;
+    }
+}
+
 int store_replay(struct store *store)
 {
     struct replay replay = { .store = store };
     struct segment *segment;
 
     for (uint32_t i = 0; (segment = journal_segment(&store->journal, i)); i++) {
-        bool is_there;
-        int r;
+        int r = replay_segment(&replay, segment);
 
-        if (!segment->env)
-            continue;
-        replay.segment = segment;
-        r = journal_load_runs(segment, &store->runs, &is_there);
-        if (!r && is_there)
-            r = replay_chunks(&replay);
         if (r)
             return pass(r);
     }
+    pass_counted(store);
     log_event(LOG_INFO, "journal_replayed", LOG_U("chunks", replay.n_chunks),
               LOG_U("rows", replay.n_rows), LOG_U("damaged_chunks", store->n_damaged),
               LOG_U("unknown_rows", replay.n_unknown));

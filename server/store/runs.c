@@ -17,23 +17,18 @@ int runs_init(struct runs *runs)
     return 0;
 }
 
-void runs_clear(struct runs *runs)
-{
-    size_t at = 0;
-    struct run *run;
-
-    pthread_mutex_lock(&runs->lock);
-    while ((run = map_next(&runs->map, &at)))
-        free(run);
-    map_deinit(&runs->map);
-    runs->map = (struct map){ 0 };
-    runs->touched = NULL;
-    pthread_mutex_unlock(&runs->lock);
-}
-
 void runs_deinit(struct runs *runs)
 {
-    runs_clear(runs);
+    struct run_agent *agent;
+    struct run *run;
+    size_t at = 0;
+
+    while ((run = map_next(&runs->map, &at)))
+        free(run);
+    for (at = 0; (agent = map_next(&runs->agents, &at));)
+        free(agent);
+    map_deinit(&runs->map);
+    map_deinit(&runs->agents);
     pthread_mutex_destroy(&runs->lock);
 }
 
@@ -50,6 +45,64 @@ struct run *runs_find(struct runs *runs, const struct run_key *key)
     return map_get(&runs->map, span_of(key, sizeof(*key)));
 }
 
+static struct run_agent *find_agent(const struct runs *runs, uint32_t number)
+{
+    return map_get(&runs->agents, span_of(&number, sizeof(number)));
+}
+
+/* With the lock held. */
+static struct run_agent *find_or_add_agent(struct runs *runs, uint32_t number)
+{
+    struct run_agent *agent = find_agent(runs, number);
+
+    if (agent)
+        return agent;
+    agent = calloc(1, sizeof(*agent));
+    if (!agent)
+        return NULL;
+    agent->number = number;
+    list_init(&agent->runs);
+    if (map_put(&runs->agents, span_of(&agent->number, sizeof(agent->number)), agent) == 0)
+        return agent;
+    free(agent);
+    return NULL;
+}
+
+/* With the lock held. */
+static void drop_agent_without_runs(struct runs *runs, struct run_agent *agent)
+{
+    if (agent->n_runs > 0)
+        return;
+    (void) map_remove(&runs->agents, span_of(&agent->number, sizeof(agent->number)));
+    free(agent);
+}
+
+/* NULL: no memory. */
+static struct run *add_run(struct runs *runs, const struct run_key *key)
+{
+    struct run *run = calloc(1, sizeof(*run));
+    bool is_in = false;
+
+    if (!run)
+        return NULL;
+    run->key = *key;
+    pthread_mutex_lock(&runs->lock);
+    run->agent = find_or_add_agent(runs, key->agent);
+    if (run->agent) {
+        is_in = map_put(&runs->map, span_of(&run->key, sizeof(run->key)), run) == 0;
+        if (is_in) {
+            list_append(&run->agent->runs, &run->in_agent);
+            run->agent->n_runs++;
+        }
+        drop_agent_without_runs(runs, run->agent);
+    }
+    pthread_mutex_unlock(&runs->lock);
+    if (is_in)
+        return run;
+    free(run);
+    return NULL;
+}
+
 int runs_set(struct runs *runs,
              const struct run_key *key,
              const struct run_value *value,
@@ -57,21 +110,10 @@ int runs_set(struct runs *runs,
 {
     struct run *run = runs_find(runs, key);
 
-    if (!run) {
-        int r;
-
-        run = calloc(1, sizeof(*run));
-        if (!run)
-            return fault(-ENOMEM, "no memory for a run");
-        run->key = *key;
-        pthread_mutex_lock(&runs->lock);
-        r = map_put(&runs->map, span_of(&run->key, sizeof(run->key)), run);
-        pthread_mutex_unlock(&runs->lock);
-        if (r) {
-            free(run);
-            return pass(r);
-        }
-    }
+    if (!run)
+        run = add_run(runs, key);
+    if (!run)
+        return fault(-ENOMEM, "no memory for a run");
     run->pending = *value;
     if (!run->is_touched) {
         run->is_touched = true;
@@ -100,7 +142,60 @@ void runs_commit(struct runs *runs)
 static void remove_run(struct runs *runs, struct run *run)
 {
     ensure(map_remove(&runs->map, span_of(&run->key, sizeof(run->key))) == run);
+    list_remove(&run->in_agent);
+    run->agent->n_runs--;
+    drop_agent_without_runs(runs, run->agent);
     free(run);
+}
+
+/* ---- the limit ---- */
+
+/* The one that goes for a new one, or NULL. With the lock held. */
+static struct run *closed_run(const struct run_agent *agent, int64_t now_us)
+{
+    struct run *oldest = NULL;
+
+    list_each(pos, &agent->runs)
+    {
+        struct run *run = container_of(pos, struct run, in_agent);
+
+        if (run->is_committed && !run->is_touched &&
+            run->committed.last_use_us < now_us - STORE_RUN_CLOSED_US &&
+            (!oldest || run->committed.last_use_us < oldest->committed.last_use_us))
+            oldest = run;
+    }
+    return oldest;
+}
+
+bool runs_have_room(struct runs *runs, uint32_t number, int64_t now_us)
+{
+    const struct run_agent *agent;
+    bool is_room;
+
+    pthread_mutex_lock(&runs->lock);
+    agent = find_agent(runs, number);
+    is_room = !agent || agent->n_runs < STORE_RUNS_PER_AGENT || closed_run(agent, now_us);
+    pthread_mutex_unlock(&runs->lock);
+    return is_room;
+}
+
+bool runs_make_room(struct runs *runs, uint32_t number, int64_t now_us)
+{
+    const struct run_agent *agent;
+    bool is_room;
+
+    pthread_mutex_lock(&runs->lock);
+    agent = find_agent(runs, number);
+    is_room = !agent || agent->n_runs < STORE_RUNS_PER_AGENT;
+    if (!is_room) {
+        struct run *run = closed_run(agent, now_us);
+
+        is_room = run != NULL;
+        if (run)
+            remove_run(runs, run);
+    }
+    pthread_mutex_unlock(&runs->lock);
+    return is_room;
 }
 
 void runs_rollback(struct runs *runs)
@@ -180,21 +275,25 @@ int runs_list(struct runs *runs,
               struct store_run **ret,
               size_t *ret_n)
 {
+    const struct run_agent *row;
     struct store_run *told;
-    const struct run *run;
-    size_t at = 0, n = 0, i = 0;
+    size_t n = 0;
 
     pthread_mutex_lock(&runs->lock);
-    while ((run = map_next(&runs->map, &at)))
-        n += run->is_committed && run->key.agent == agent;
-    told = arena_alloc_array(arena, n ? n : 1, sizeof(*told));
-    for (at = 0; told && (run = map_next(&runs->map, &at));) {
-        if (run->is_committed && run->key.agent == agent)
-            told[i++] = run_told(run);
+    row = find_agent(runs, agent);
+    told = arena_alloc_array(arena, row ? row->n_runs : 1, sizeof(*told));
+    if (told && row) {
+        list_each(pos, &row->runs)
+        {
+            const struct run *run = container_of(pos, struct run, in_agent);
+
+            if (run->is_committed)
+                told[n++] = run_told(run);
+        }
     }
     pthread_mutex_unlock(&runs->lock);
     if (!told)
-        return fault(-ENOMEM, "no room for %zu runs", n);
+        return fault(-ENOMEM, "no room for the runs of agent %u", agent);
     qsort(told, n, sizeof(*told), newest_first);
     *ret = told;
     *ret_n = n;

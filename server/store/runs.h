@@ -12,11 +12,12 @@
  * that `committed`, which is what others see, and a failed one takes it back: nobody ever sees a
  * sequence that is not on disk.
  *
- * Thread: the writer (or the start, before it); runs_get() and runs_list() any.
+ * Thread: the writer (or the start, before it); runs_get(), runs_list(), runs_have_room() any.
  */
 
 #include <pthread.h>
 
+#include "common/base/list.h"
 #include "common/base/map.h"
 #include "server/store/store.h"
 
@@ -38,11 +39,19 @@ struct run {
     bool is_committed; /* it has been on disk */
     bool is_touched;
     struct run *next_touched;
+    struct run_agent *agent;
+    struct list in_agent;
+};
+
+struct run_agent {
+    uint32_t number;
+    uint32_t n_runs;
+    struct list runs;
 };
 
 struct runs {
-    pthread_mutex_t lock; /* the map's shape and `committed` */
-    struct map map;
+    pthread_mutex_t lock; /* the maps' shape, the agents' lists, and `committed` */
+    struct map map, agents;
     struct run *touched;
 };
 
@@ -64,8 +73,11 @@ void runs_commit(struct runs *runs);
 /* Runs that were new are gone: pointers to them are void. */
 void runs_rollback(struct runs *runs);
 
-/* All, or those not used since. */
-void runs_clear(struct runs *runs);
+/* STORE_RUNS_PER_AGENT: whether there is room for one more, or one that can go. */
+bool runs_have_room(struct runs *runs, uint32_t agent, int64_t now_us);
+/* The same; and what can go is gone, if it must. What a rollback takes back is not among it. */
+bool runs_make_room(struct runs *runs, uint32_t agent, int64_t now_us);
+/* Those not used since. */
 void runs_drop_unused(struct runs *runs, int64_t before_us);
 
 /* Outcomes: STORE_NOT_FOUND. */

@@ -24,9 +24,9 @@ struct reader {
     struct store_scan *scan;
     struct journal *journal;
     MDB_txn *txn;
-    const struct segment *segment; /* the transaction's */
-    uint64_t chunk;                /* 0: none */
-    MDB_val data;                  /* the chunk's */
+    struct segment *segment; /* the transaction's; in use */
+    uint64_t chunk;          /* 0: none */
+    MDB_val data;            /* the chunk's */
     double *values;
     bool *is_present;
 };
@@ -35,24 +35,31 @@ static void reader_close(struct reader *reader)
 {
     if (reader->txn)
         mdb_txn_abort(take(reader->txn));
+    if (reader->segment)
+        journal_release(reader->journal, reader->segment);
     reader->segment = NULL;
     reader->chunk = 0;
 }
 
+/* Outcomes: STORE_NOT_FOUND (damage). */
 static int reader_open(struct reader *reader, struct segment *segment)
 {
-    int rc;
+    int rc, r;
 
-    ensure(segment && segment->env);
+    ensure(segment);
     if (segment == reader->segment)
         return 0;
     reader_close(reader);
+    r = journal_use(reader->journal, segment);
+    if (r)
+        return pass(r);
+    reader->segment = segment;
     rc = mdb_txn_begin(segment->env, NULL, MDB_RDONLY, &reader->txn);
     if (rc) {
         reader->txn = NULL;
+        reader_close(reader);
         return fold(db_check(rc, "cannot begin to read the journal"));
     }
-    reader->segment = segment;
     return 0;
 }
 

@@ -191,6 +191,8 @@ static void work(struct state *state, struct state_job *jobs)
     if (state->on_settle)
         state->on_settle(state->ctx, r);
     pthread_mutex_unlock(&state->work_lock);
+    if (r < 0 && state->on_fault)
+        state->on_fault(state->ctx);
     for (struct state_job *job = jobs; job; job = next) {
         bool is_waited_for = job->is_waited_for;
 
@@ -218,6 +220,14 @@ static struct timespec tick_end(void)
     return at;
 }
 
+static bool is_past(struct timespec at)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec > at.tv_sec || (now.tv_sec == at.tv_sec && now.tv_nsec >= at.tv_nsec);
+}
+
 static void *state_main(void *arg)
 {
     struct state *state = arg;
@@ -241,7 +251,8 @@ static void *state_main(void *arg)
         pthread_mutex_unlock(&state->queue.lock);
         if (jobs)
             work(state, jobs);
-        if (rc == ETIMEDOUT || is_stopping) {
+        /* By the clock: where jobs never stop coming nothing ever times out. */
+        if (is_stopping || is_past(until)) {
             int n_dead;
 
             if (state->on_tick)

@@ -53,14 +53,17 @@ struct state {
         struct state_job *first, **end;
         bool has_thread, is_stopping;
     } queue;
-    /* After each transaction, before its finish(): what was prepared becomes visible, or goes. */
+    /* After each transaction, before its finish(): what was prepared becomes visible, or goes.
+     * Under work_lock. */
     void (*on_settle)(void *ctx, int r);
+    /* The same for one that ended in a fault; without a lock. */
+    void (*on_fault)(void *ctx);
     /* Every STATE_TICK_US and at the end of the thread. */
     void (*on_tick)(void *ctx);
     void *ctx;
 };
 
-/* Makes the environment. */
+/* Makes the directory and the environment in it, durable but for the directory's own entry. */
 int state_create(const char *directory) MUST_USE;
 /* Outcomes: STORE_NOT_FOUND, STORE_NEWER. */
 int state_open(struct state *state, const char *directory, struct store_why *ret_why) MUST_USE;

@@ -83,6 +83,26 @@ static int take_lock(const char *directory, int *ret_fd)
     return 0;
 }
 
+/* Beside its place first: what is found in place is whole. */
+static int create_state(const char *directory, const char *path)
+{
+    char beside[PATH_BYTES], above[PATH_BYTES];
+    int r = path_of(beside, directory, "state.new");
+
+    if (!r)
+        r = path_of(above, directory, "..");
+    if (!r)
+        r = file_remove_tree(beside);
+    if (!r)
+        r = state_create(beside);
+    if (r)
+        return pass(r);
+    if (rename(beside, path) < 0)
+        return fault(-errno, "cannot put the database in its place, %s", path);
+    r = db_sync_directory(directory);
+    return r ? pass(r) : pass(db_sync_directory(above));
+}
+
 int store_create(const char *directory)
 {
     char path[PATH_BYTES];
@@ -93,10 +113,9 @@ int store_create(const char *directory)
         r = take_lock(directory, &lock_fd);
     if (r)
         return r == STORE_LOCKED ? r : pass(r);
-    r = state_create(path);
-    if (!r)
-        r = db_sync_directory(directory);
-    return fold(r);
+    if (access(path, F_OK) == 0)
+        return fault(-EEXIST, "there is a database in %s already", directory);
+    return fold(create_state(directory, path));
 }
 
 /* ---- disk and failure ---- */
@@ -126,7 +145,6 @@ void store_fail(struct store *store)
 {
     if (atomic_exchange(&store->has_failed, true))
         return;
-    log_event(LOG_ERROR, "store_failed", LOG_S("directory", store->directory));
     if (store->options.on_fatal)
         store->options.on_fatal(store->options.ctx);
 }
@@ -139,8 +157,11 @@ static void on_settle(void *ctx, int r)
 
     agents_settle(&store->agents, r);
     catalog_settle(&store->catalog, r);
-    if (r < 0)
-        store_fail(store);
+}
+
+static void on_fault(void *ctx)
+{
+    store_fail(ctx);
 }
 
 static void on_tick(void *ctx)
@@ -170,6 +191,7 @@ static int open_state(struct store *store, struct store_why *ret_why)
     if (!r)
         r = catalog_open(&store->catalog, &store->state);
     store->state.on_settle = on_settle;
+    store->state.on_fault = on_fault;
     store->state.on_tick = on_tick;
     store->state.ctx = store;
     store->catalog.is_disk_full = is_disk_full;
@@ -179,11 +201,8 @@ static int open_state(struct store *store, struct store_why *ret_why)
 
 static int open_journal(struct store *store)
 {
-    char path[PATH_BYTES];
-    int r = path_of(path, store->directory, "default/journal");
+    int r = journal_open(&store->journal, store->directory, store->options.segment_bytes);
 
-    if (!r)
-        r = journal_open(&store->journal, path, store->options.segment_bytes);
     if (!r)
         r = store_replay(store);
     if (!r)
@@ -374,7 +393,9 @@ int store_submit(struct store *store, struct store_batch *batch)
     ensure((!batch->is_skip && !batch->is_begin) || batch->n_rows == 0);
     if (batch->received.us <= 0)
         batch->received = clock_wall();
-    batch_seal(batch);
+    if (!batch->is_sealed) /* it comes again after STORE_BUSY */
+        batch_seal(batch);
+    batch->is_sealed = true;
     return writer_submit(&store->writer, batch);
 }
 
@@ -424,6 +445,11 @@ int store_run_get(struct store *store,
     struct run_key key = run_key_of(agent, signal, spool);
 
     return runs_get(&store->runs, &key, ret);
+}
+
+int store_run_may_begin(struct store *store, uint32_t agent, wall_us now)
+{
+    return runs_have_room(&store->runs, agent, now.us) ? 0 : STORE_TOO_MUCH;
 }
 
 int store_run_list(struct store *store,

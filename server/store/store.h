@@ -54,20 +54,21 @@ enum store_outcome {
     STORE_LOCKED,    /* another process has this state directory */
     STORE_NEWER,     /* the database was written by a newer version; ret_why names it */
     STORE_UNFIT,     /* a file system that cannot keep the promise (NFS, CIFS, 9p, FUSE) */
-    STORE_TOO_MUCH,  /* a catalogue limit; nothing was interned */
+    STORE_TOO_MUCH,  /* a limit; nothing was interned or written */
 };
 
 struct store_options {
     const char *directory;  /* <state>/db */
     uint64_t segment_bytes; /* a journal segment is rotated at this size; 1 GiB */
-    uint64_t queue_bytes;   /* what may wait for the writer */
+    uint64_t queue_bytes;   /* what may wait for the writer; one batch always may */
     uint32_t full_percent;  /* of the disk: above it nothing is written */
     bool is_shared;         /* an offline command beside a hub: no flock, no threads, state only */
     bool allow_any_filesystem; /* tests */
     /* On a writer thread. on_fatal: once, for a disk error that is not "full": acknowledge no more.
-     */
+     * The fault is in the log. */
     void (*on_fatal)(void *ctx);
-    void (*on_full)(void *ctx, bool is_full); /* "full" begins, ends */
+    /* "Full" begins, ends: by the clock, so also while nothing is submitted. To be logged there. */
+    void (*on_full)(void *ctx, bool is_full);
     void *ctx;
 };
 
@@ -75,7 +76,9 @@ struct store_why {
     char text[384];
 };
 
-/* Makes an empty database in a directory. Outcomes: STORE_LOCKED. Faults: there is one (-EEXIST).
+/*
+ * Makes an empty database in a directory: wholly or, also after a kill or a power cut, not at all.
+ * Outcomes: STORE_LOCKED. Faults: there is one (-EEXIST).
  */
 int store_create(const char *directory) MUST_USE;
 
@@ -119,12 +122,14 @@ struct store_batch {
     uint32_t crc32c;   /* of the request as it came */
     bool is_skip;      /* legal from any sequence at or above the next; no rows */
     bool is_begin;     /* the store's: store_run_begin() */
+    bool is_sealed;    /* the store's */
     uint32_t skip_reason;
     uint64_t skip_records;
     uint64_t n_samples; /* present values, counted by store_batch_add() */
     wall_us received;
     /*
-     * On the writer's thread, after the commit: STORE_OK, _DUPLICATE, _GAP, _FULL or _STOPPED.
+     * On the writer's thread, after the commit: STORE_OK, _DUPLICATE, _GAP, _TOO_MUCH (the agent's
+     * runs), _FULL or _STOPPED.
      * run_last is the run's last sequence on disk. The batch is the caller's again. Must not block.
      */
     void (*done)(struct store_batch *batch, int r, uint64_t run_last);
@@ -145,7 +150,10 @@ size_t store_row_bytes(uint32_t n_values, uint32_t n_absent);
  */
 void store_batch_add(struct store_batch *batch, const struct store_row *row, const uint32_t *order);
 
-/* Outcomes: STORE_BUSY (the queue is full), STORE_FULL, STORE_STOPPED: it stays the caller's. */
+/*
+ * Outcomes: STORE_BUSY (the queue is full: another batch's done() comes when there is room),
+ * STORE_FULL, STORE_STOPPED: it stays the caller's.
+ */
 int store_submit(struct store *store, struct store_batch *batch) MUST_USE;
 /*
  * A hello whose run starts above what this store has of it (the hub was restored from a backup):
@@ -174,6 +182,15 @@ int store_run_get(struct store *store,
                   enum store_signal signal,
                   const uint8_t spool[STORE_SPOOL_BYTES],
                   struct store_run *ret) MUST_USE;
+/*
+ * An agent has so many runs at most. A new one takes the place of the one that was used least
+ * lately, if that lies STORE_RUN_CLOSED_US back: nobody goes on with it. Otherwise it is refused.
+ */
+#define STORE_RUNS_PER_AGENT 1000u
+#define STORE_RUN_CLOSED_US (INT64_C(24) * 3600 * 1000000)
+
+/* Whether the agent may begin a run that it does not have yet. Outcomes: STORE_TOO_MUCH. */
+int store_run_may_begin(struct store *store, uint32_t agent, wall_us now) MUST_USE;
 /* In the arena, newest first. */
 int store_run_list(struct store *store,
                    uint32_t agent,
@@ -224,9 +241,11 @@ enum store_table {
     STORE_TABLE_LABELS
 };
 
+#define STORE_KEY_BYTES 511 /* LMDB's limit */
+
 struct store_write {
     enum store_table table;
-    struct span key;
+    struct span key;   /* 1 to STORE_KEY_BYTES bytes, else a fault (-EINVAL) */
     struct span value; /* data NULL: delete */
 };
 /* One transaction, committed durably. Blocks. Outcomes: STORE_FULL. */

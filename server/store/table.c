@@ -54,6 +54,12 @@ int store_state_write(struct store *store, const struct store_write *writes, siz
         .n = n,
     };
 
+    for (size_t i = 0; i < n; i++) {
+        /* Before the transaction: a fault within it would stop the store. */
+        if (writes[i].key.len == 0 || writes[i].key.len > STORE_KEY_BYTES)
+            return fault(-EINVAL, "a key of %zu bytes; it has 1 to %d", writes[i].key.len,
+                         STORE_KEY_BYTES);
+    }
     if (n == 0)
         return 0;
     return pass(state_run(&store->state, &job.job));

@@ -2,6 +2,7 @@
 #include "server/store/writer.h"
 
 #include <errno.h>
+#include <time.h>
 
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
@@ -12,6 +13,11 @@
 
 #define READER_CHECK_US 60000000
 
+static uint64_t cost_of(const struct store_batch *batch)
+{
+    return sizeof(*batch) + batch->n_bytes;
+}
+
 int writer_submit(struct writer *writer, struct store_batch *batch)
 {
     int r = 0;
@@ -20,22 +26,18 @@ int writer_submit(struct writer *writer, struct store_batch *batch)
     if (writer->queue.is_stopping || !writer->has_thread ||
         atomic_load(&writer->store->has_failed)) {
         r = STORE_STOPPED;
-    } else if (writer->queue.n_bytes > 0 &&
-               writer->queue.n_bytes + batch->n_bytes > writer->store->options.queue_bytes) {
-        r = STORE_BUSY;
     } else if (writer->queue.is_full) {
-        mono_us now = clock_mono();
-
-        if (now.us < writer->queue.next_probe.us)
-            r = STORE_FULL;
-        else
-            writer->queue.next_probe.us = now.us + WRITER_PROBE_US;
+        r = STORE_FULL;
+    } else if (writer->queue.n_batches > 0 &&
+               writer->queue.n_bytes + cost_of(batch) > writer->store->options.queue_bytes) {
+        r = STORE_BUSY;
     }
     if (!r) {
         batch->next = NULL;
         *writer->queue.end = batch;
         writer->queue.end = &batch->next;
-        writer->queue.n_bytes += sizeof(struct format_batch) + batch->n_bytes;
+        writer->queue.n_bytes += cost_of(batch);
+        writer->queue.n_batches += !batch->is_begin;
         if (writer->queue.is_waiting)
             pthread_cond_signal(&writer->queue.wake);
     }
@@ -52,11 +54,10 @@ static struct store_batch *take_group(struct writer *writer)
     if (!first)
         return NULL;
     for (struct store_batch *batch = first; batch; batch = batch->next) {
-        uint64_t n = sizeof(struct format_batch) + batch->n_bytes;
-
-        if (batch != first && n_bytes + n > WRITER_GROUP_BYTES)
+        if (batch != first && n_bytes + cost_of(batch) > WRITER_GROUP_BYTES)
             break;
-        n_bytes += n;
+        n_bytes += cost_of(batch);
+        writer->queue.n_batches -= !batch->is_begin;
         last = batch;
     }
     writer->queue.first = last->next;
@@ -75,17 +76,22 @@ static void set_full(struct writer *writer, bool is_full)
     pthread_mutex_lock(&writer->queue.lock);
     was_full = writer->queue.is_full;
     writer->queue.is_full = is_full;
-    if (is_full && !was_full)
-        writer->queue.next_probe.us = clock_mono().us + WRITER_PROBE_US;
     pthread_mutex_unlock(&writer->queue.lock);
-    if (is_full == was_full)
-        return;
-    if (is_full)
-        log_event(LOG_ERROR, "store_full", LOG_S("directory", writer->store->directory));
-    else
-        log_event(LOG_INFO, "store_no_longer_full", LOG_S("directory", writer->store->directory));
-    if (options->on_full)
+    if (is_full != was_full && options->on_full)
         options->on_full(options->ctx, is_full);
+}
+
+/* Only this thread changes the mode. */
+static void look_at_disk(struct writer *writer)
+{
+    struct store *store = writer->store;
+
+    if (atomic_load(&store->has_failed))
+        return;
+    if (store_disk_is_above(store))
+        set_full(writer, true);
+    else if (writer->queue.is_full && journal_has_room(&store->journal))
+        set_full(writer, false);
 }
 
 /* The mode changes before the answers go out: who hears "full" and tries again at once is refused
@@ -130,33 +136,70 @@ static void write_group(struct writer *writer, struct store_batch *batches)
         store_fail(store);
 }
 
+/* The kernel's clock, on which a condition waits whatever source tests give to ours. */
+static struct timespec in_a_while(void)
+{
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec += WRITER_LOOK_S;
+    return at;
+}
+
+static bool is_past(struct timespec at)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec > at.tv_sec || (now.tv_sec == at.tv_sec && now.tv_nsec >= at.tv_nsec);
+}
+
+/* What is queued, or NULL: it is time to look, or to end. */
+static struct store_batch *
+next_group(struct writer *writer, const struct timespec *until, bool *ret_ends)
+{
+    struct store_batch *batches;
+    int rc = 0;
+
+    pthread_mutex_lock(&writer->queue.lock);
+    writer->queue.is_waiting = true;
+    while (!writer->queue.first && !writer->queue.is_stopping && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&writer->queue.wake, &writer->queue.lock, until);
+    writer->queue.is_waiting = false;
+    batches = take_group(writer);
+    *ret_ends = writer->queue.is_stopping && !batches;
+    pthread_mutex_unlock(&writer->queue.lock);
+    return batches;
+}
+
 static void *writer_main(void *arg)
 {
     struct writer *writer = arg;
     mono_us next_check = { clock_mono().us + READER_CHECK_US };
+    struct timespec next_look = in_a_while();
+    bool ends = false;
 
-    for (;;) {
-        struct store_batch *batches;
+    look_at_disk(writer);
+    while (!ends) {
+        struct store_batch *batches = next_group(writer, &next_look, &ends);
 
-        pthread_mutex_lock(&writer->queue.lock);
-        writer->queue.is_waiting = true;
-        while (!writer->queue.first && !writer->queue.is_stopping)
-            pthread_cond_wait(&writer->queue.wake, &writer->queue.lock);
-        writer->queue.is_waiting = false;
-        batches = take_group(writer);
-        pthread_mutex_unlock(&writer->queue.lock);
-        if (!batches)
-            return NULL;
-        write_group(writer, batches);
+        if (batches)
+            write_group(writer, batches);
+        if (is_past(next_look)) {
+            look_at_disk(writer);
+            next_look = in_a_while();
+        }
         if (clock_mono().us >= next_check.us) {
             journal_check_readers(&writer->store->journal);
             next_check.us = clock_mono().us + READER_CHECK_US;
         }
     }
+    return NULL;
 }
 
 int writer_start(struct writer *writer, struct store *store)
 {
+    pthread_condattr_t attr;
     int rc;
 
     writer->group = group_new();
@@ -165,7 +208,10 @@ int writer_start(struct writer *writer, struct store *store)
     writer->store = store;
     writer->queue.end = &writer->queue.first;
     ensure(pthread_mutex_init(&writer->queue.lock, NULL) == 0);
-    ensure(pthread_cond_init(&writer->queue.wake, NULL) == 0);
+    ensure(pthread_condattr_init(&attr) == 0);
+    ensure(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
+    ensure(pthread_cond_init(&writer->queue.wake, &attr) == 0);
+    pthread_condattr_destroy(&attr);
     ensure(pthread_mutex_init(&writer->stats.lock, NULL) == 0);
     writer->has_thread = true;
     rc = pthread_create(&writer->thread, NULL, writer_main, writer);

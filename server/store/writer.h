@@ -7,7 +7,11 @@
  * gathers by itself.
  *
  * Full: a commit that found no room, or a disk above full_percent, begins it. Then submissions are
- * refused at once, except one each second, which probes; the first that comes through ends it.
+ * refused at once. The thread looks each second, whether or not something is submitted: a disk
+ * above full_percent begins it too, and one below it that has room for a commit ends it.
+ *
+ * BEGINs (store_run_begin()) do not count as what makes the queue full: nobody who waits for room
+ * is told of their end.
  */
 
 #include <pthread.h>
@@ -16,7 +20,7 @@
 #include "server/store/store.h"
 
 #define WRITER_GROUP_BYTES (16u << 20)
-#define WRITER_PROBE_US 1000000
+#define WRITER_LOOK_S 1
 #define WRITER_LATENCIES 1024u
 
 struct group;
@@ -30,9 +34,9 @@ struct writer {
         pthread_mutex_t lock;
         pthread_cond_t wake;
         struct store_batch *first, **end;
-        uint64_t n_bytes;
+        uint64_t n_bytes;   /* of all */
+        uint64_t n_batches; /* without BEGINs */
         bool is_waiting, is_stopping, is_full;
-        mono_us next_probe;
     } queue;
     struct {
         pthread_mutex_t lock;

@@ -396,19 +396,19 @@ static int any_statvfs(const char *path, struct statvfs *ret)
 
 START_TEST(below_another_root_the_machine_is_told_of_and_not_the_container)
 {
-    struct collect_options options = { .root = CONTAINER,
-                                       .max_series = 4000,
-                                       .statvfs_timeout_us = 5000000,
-                                       .statvfs = any_statvfs };
+    struct collect_options options = {
+        .root = CONTAINER, .max_series = 4000, .statvfs_timeout_us = 5000000, .statvfs = any_statvfs
+    };
     struct collect *collect;
     struct spool_scrape sample;
 
     ck_assert_int_eq(collect_new(&collect, &options), 0);
     ck_assert_int_eq(collect_run(collect, &sample), 0);
-    expect(&sample,
-           "system.network.io{network.interface.name=eth7,network.io.direction=receive}", 1000);
+    expect(&sample, "system.network.io{network.interface.name=eth7,network.io.direction=receive}",
+           1000);
     ck_assert_int_lt(
-        find(&sample, "system.network.io{network.interface.name=tap0,network.io.direction=receive}"),
+        find(&sample,
+             "system.network.io{network.interface.name=tap0,network.io.direction=receive}"),
         0);
     expect(&sample, "system.filesystem.limit" PLACE("/dev/sda1", "rw", "/", "ext4") "}", 1024000);
     collect_free(collect);

@@ -353,8 +353,8 @@ START_TEST(numbers_go_on_above_those_that_damage_hides)
     for (spool[0] = 0; spool[0] < 3; spool[0]++) {
         struct store_run run = { 0 };
 
-        ck_assert_int_eq(
-            store_run_get(store, agent_of(store, "web-1"), STORE_METRICS, spool, &run), 0);
+        ck_assert_int_eq(store_run_get(store, agent_of(store, "web-1"), STORE_METRICS, spool, &run),
+                         0);
         n_samples += 10 * (run.last_sequence - 100);
     }
     ck_assert_uint_gt(n_samples, 3000);
