@@ -2,10 +2,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The hub's settings: settings.tbl has one row each, from which this struct and the table for common/conf are made.
+ * The hub's settings: settings.tbl has one row each, from which this struct and the table for
+ * common/conf are made.
  *
- * Flags beat environment (SENTINEL_HUB_...) beat file (and conf.d/ *.yaml beside it) beat defaults. settings_load() also checks what
- * one row alone cannot say; what it hands out can be run.
+ * Flags beat environment (SENTINEL_HUB_...) beat file (and conf.d/ *.yaml beside it) beat defaults.
+ * settings_load() also checks what one row alone cannot say; what it hands out can be run.
  *
  * Thread: none; plain data.
  */
@@ -46,28 +47,32 @@ struct settings {
 extern const struct conf_table settings_table;
 
 struct settings_sources {
-    const char *file;          /* NULL: SETTINGS_DEFAULT_FILE, which may be absent */
-    bool is_insecure;          /* the flag --insecure was given */
+    const char *file; /* NULL: SETTINGS_DEFAULT_FILE, which may be absent */
+    bool is_insecure; /* the flag --insecure was given */
     const struct conf_flag *flags;
     size_t n_flags;
 };
 
 /*
- * Fills and checks. --insecure makes `security` insecure, unless that is `production`; without the flag `insecure` is refused, and
- * so is it on an address that is not loopback.
- * Outcomes: CONF_BAD; ret_error has the remedy.
+ * Fills and checks. --insecure makes `security` insecure, unless that is `production`; without the
+ * flag `insecure` is refused, and so is it on an address that is not loopback. Outcomes: CONF_BAD;
+ * ret_error has the remedy.
  */
-int settings_load(struct settings *ret, const struct settings_sources *sources,
+int settings_load(struct settings *ret,
+                  const struct settings_sources *sources,
                   struct conf_error *ret_error) MUST_USE;
 /* The zero value is fine. */
 void settings_free(struct settings *settings);
 
-/* `given` when it is not empty, else the first of $STATE_DIRECTORY, else the default. Borrowed, or valid until the next call. */
+/* `given` when it is not empty, else the first of $STATE_DIRECTORY, else the default. Borrowed, or
+ * valid until the next call. */
 const char *settings_state_directory(const char *given);
 
 /* SHA-256 of the settings as print-config has them, in hex. */
 int settings_digest(const struct settings *settings, char ret[static 65]) MUST_USE;
 
 /* "host:port" or "[v6]:port" in parts; the host without brackets. Outcomes: CONF_BAD. */
-int settings_split_address(const char *address, char *ret_host, size_t host_size,
+int settings_split_address(const char *address,
+                           char *ret_host,
+                           size_t host_size,
                            uint16_t *ret_port) MUST_USE;

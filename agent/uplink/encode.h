@@ -44,7 +44,7 @@ struct encoder_hello {
     uint32_t interval_ms;
     bool is_probe; /* lane unspecified */
 };
-int encoder_put_hello(const struct encoder_hello *hello, struct buf *to) MUST_USE;
+int encoder_put_hello(const struct encoder_hello *from, struct buf *to) MUST_USE;
 
 enum encoder_message { ENCODER_WELCOME, ENCODER_ACK, ENCODER_THROTTLE, ENCODER_OTHER };
 struct encoder_response {

@@ -2,15 +2,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * RPC: gRPC, as the rest of Sentinel sees it. These three modules (rpc, rpc/server, rpc/client) are the only ones that
- * include <grpc/...>; messages are bytes here.
+ * RPC: gRPC, as the rest of Sentinel sees it. These three modules (rpc, rpc/server, rpc/client) are
+ * the only ones that include <grpc/...>; messages are bytes here.
  *
  *   rpc          start and stop of the library, status codes, credentials, core's log
  *   rpc/server   calls that come in, on completion queues with a thread each
  *   rpc/client   calls that go out, on an event loop
  *
- * Credentials hold their certificates in memory and can be given new ones while connections live: handshakes from then on use
- * them. Clients verify the server's chain and host name, always.
+ * Credentials hold their certificates in memory and can be given new ones while connections live:
+ * handshakes from then on use them. Clients verify the server's chain and host name, always.
  */
 
 #include <stdbool.h>
@@ -65,8 +65,10 @@ enum rpc_tls_version { RPC_TLS_1_2, RPC_TLS_1_3 };
 struct rpc_credentials_options {
     bool is_server;
     enum rpc_tls_version min_version;
-    /* Server: a client certificate is asked for and, when one comes, verified; without one the call still arrives. */
-    struct span roots_pem; /* what the other side's certificate must lead to; empty: a server that asks for none */
+    /* Server: a client certificate is asked for and, when one comes, verified; without one the call
+     * still arrives. */
+    struct span roots_pem; /* what the other side's certificate must lead to; empty: a server that
+                              asks for none */
     struct span chain_pem; /* our own, leaf first; empty for a client without identity */
     struct span key_pem;
 };
@@ -82,13 +84,16 @@ enum rpc_outcome {
 };
 
 /* The PEM bytes are copied. Outcomes: RPC_BAD_MATERIAL. */
-int rpc_credentials_new(struct rpc_credentials **ret, const struct rpc_credentials_options *options) MUST_USE;
+int rpc_credentials_new(struct rpc_credentials **ret,
+                        const struct rpc_credentials_options *options) MUST_USE;
 /*
- * Handshakes from now on use these. A client that had no identity and gets one, or the reverse, uses it on channels made from now
- * on; a server cannot gain or lose its roots.
- * Outcomes: RPC_BAD_MATERIAL (the old ones stay in use). Thread: any.
+ * Handshakes from now on use these. A client that had no identity and gets one, or the reverse,
+ * uses it on channels made from now on; a server cannot gain or lose its roots. Outcomes:
+ * RPC_BAD_MATERIAL (the old ones stay in use). Thread: any.
  */
-int rpc_credentials_replace(struct rpc_credentials *credentials, struct span roots_pem, struct span chain_pem,
+int rpc_credentials_replace(struct rpc_credentials *credentials,
+                            struct span roots_pem,
+                            struct span chain_pem,
                             struct span key_pem) MUST_USE;
 /* Servers and channels made with it keep what they need. */
 struct rpc_credentials *rpc_credentials_free(struct rpc_credentials *credentials);

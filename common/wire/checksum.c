@@ -13,24 +13,24 @@ static uint32_t add_u64(uint32_t crc, uint64_t value)
     return crc32c(crc, &value, sizeof(value));
 }
 
-uint32_t wire_checksum(const ProtobufCMessage *message)
+uint32_t wire_checksum(const ProtobufCMessage *request)
 {
-    const request_message *request = (const request_message *) (const void *) message;
+    const request_message *message = (const request_message *) (const void *) request;
     const Sentinel__Telemetry__V1__Scrape *scrape;
     uint32_t crc;
 
-    ensure(message->descriptor == &sentinel__telemetry__v1__stream_metrics_request__descriptor);
-    switch ((int) request->message_case) {
+    ensure(request->descriptor == &sentinel__telemetry__v1__stream_metrics_request__descriptor);
+    switch ((int) message->message_case) {
     case SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_BATCH:
-        crc = add_u64(0, request->batch->sequence);
-        for (size_t i = 0; i < request->batch->n_scrapes; i++) {
-            scrape = request->batch->scrapes[i];
+        crc = add_u64(0, message->batch->sequence);
+        for (size_t i = 0; i < message->batch->n_scrapes; i++) {
+            scrape = message->batch->scrapes[i];
             crc = crc32c(crc, scrape->values, scrape->n_values * sizeof(*scrape->values));
             crc = crc32c(crc, scrape->absent, scrape->n_absent * sizeof(*scrape->absent));
         }
         return crc;
     case SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_SKIP:
-        return add_u64(add_u64(0, request->skip->through_sequence), request->skip->records);
+        return add_u64(add_u64(0, message->skip->through_sequence), message->skip->records);
     default:
         return 0;
     }

@@ -19,10 +19,10 @@ const char *format_ago(struct ctl *ctl, int64_t time_us, int64_t now_us)
 
     if (time_us == 0)
         return "never";
-    if (size >= 2 * 86400) {
+    if (size >= INT64_C(2) * 86400) {
         size /= 86400;
         unit = "d";
-    } else if (size >= 2 * 3600) {
+    } else if (size >= INT64_C(2) * 3600) {
         size /= 3600;
         unit = "h";
     } else if (size >= 120) {

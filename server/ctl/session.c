@@ -195,6 +195,7 @@ int ctl_call(struct ctl *ctl,
         r = session_open(ctl);
         if (r)
             return r;
+        ensure(ctl->session);
     }
     r = wire_pack(request, &packed);
     if (!r)

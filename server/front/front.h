@@ -2,21 +2,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Front: the hub's gRPC face. Decode, authorise, call one domain function, encode. No rules of its own.
+ * Front: the hub's gRPC face. Decode, authorise, call one domain function, encode. No rules of its
+ * own.
  *
- * Every method of the table (common/wire, made from the protos) is routed here. One that no service file handles answers
- * UNIMPLEMENTED after authorisation, and reflection lists a service only when at least one of its methods is handled.
+ * Every method of the table (common/wire, made from the protos) is routed here. One that no service
+ * file handles answers UNIMPLEMENTED after authorisation, and reflection lists a service only when
+ * at least one of its methods is handled.
  *
- * Authorisation: who may call stands in the method table; who somebody is comes from the registry by the certificate of the
- * connection. No certificate or an unknown, superseded, revoked or expired one is UNAUTHENTICATED; another role is
- * PERMISSION_DENIED. A long stream is looked at again with each message and before each ack. In `insecure` mode (plaintext, loopback) there are no certificates: every caller is an admin, and an agent names itself with
- * the request header "sentinel-agent".
+ * Authorisation: who may call stands in the method table; who somebody is comes from the registry
+ * by the certificate of the connection. No certificate or an unknown, superseded, revoked or
+ * expired one is UNAUTHENTICATED; another role is PERMISSION_DENIED. A long stream is looked at
+ * again with each message and before each ack. In `insecure` mode (plaintext, loopback) there are
+ * no certificates: every caller is an admin, and an agent names itself with the request header
+ * "sentinel-agent".
  *
  * Errors: errors.c has the one table from outcomes to status codes.
  *
- * Files: front.c routing, authorisation; unary.c calls with one answer, on the reader pool; errors.c; convert.c metrics.c between
- * messages and structs; svc_telemetry.c svc_query.c svc_admin.c svc_health.c svc_reflection.c.
- * Thread: as rpc/server says.
+ * Files: front.c routing, authorisation; unary.c calls with one answer, on the reader pool;
+ * errors.c; convert.c metrics.c between messages and structs; svc_telemetry.c svc_query.c
+ * svc_admin.c svc_health.c svc_reflection.c. Thread: as rpc/server says.
  */
 
 #include <stdbool.h>
@@ -45,14 +49,14 @@ struct front_status { /* what GetStatus says beyond what front asks for itself *
 
 struct front_options {
     struct store *store;
-    struct pki *pki;         /* NULL: insecure mode */
+    struct pki *pki; /* NULL: insecure mode */
     struct ingest *ingest;
     struct query_pool *pool;
     const struct query *query;
     bool is_insecure;
-    bool reflection_for_all; /* else reflection needs a known identity */
-    uint32_t max_message_bytes; /* of our own methods: 4 MiB */
-    uint64_t arena_total_bytes; /* all unpack arenas together: 256 MiB */
+    bool reflection_for_all;      /* else reflection needs a known identity */
+    uint32_t max_message_bytes;   /* of our own methods: 4 MiB */
+    uint64_t arena_total_bytes;   /* all unpack arenas together: 256 MiB */
     uint32_t default_interval_ms; /* told to agents in Welcome; 0: their own */
     uint32_t reconnect_spread_ms;
     /* Fills the daemon's own part; any thread. */
@@ -66,13 +70,13 @@ struct front *front_free(struct front *front);
 DEFINE_CLEANUP(struct front *, front_free);
 
 /* For rpc_server_options: route and its ctx. */
-const struct rpc_handler *front_route(void *front, const char *path, const void **ret_method);
+const struct rpc_handler *front_route(void *ctx, const char *path, const void **ret_method);
 
 /* Health watchers are told. Thread: any. */
 void front_set_state(struct front *front, enum front_state state);
 
 /*
- * The registry has a new generation (pki_refresh() saw one, or we made one): open telemetry streams look again whether their
- * certificate still counts, also the idle ones. Thread: any.
+ * The registry has a new generation (pki_refresh() saw one, or we made one): open telemetry streams
+ * look again whether their certificate still counts, also the idle ones. Thread: any.
  */
 void front_registry_changed(struct front *front);

@@ -4,8 +4,8 @@
 
 #include "sentinel/admin/v1/admin.pb-c.h"
 
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -33,11 +33,13 @@ static const char *state_name(enum front_state state)
 static uint64_t resident_bytes(void)
 {
     struct buf statm = { 0 };
-    unsigned long long total = 0, resident = 0;
+    const char *second; /* the first is the address space */
+    uint64_t resident = 0;
 
-    if (file_read("/proc/self/statm", 4096, &statm) == FILE_OK &&
-        sscanf(buf_text(&statm), "%llu %llu", &total, &resident) != 2)
-        resident = 0;
+    if (file_read("/proc/self/statm", 4096, &statm) == FILE_OK) {
+        second = strchr(buf_text(&statm), ' ');
+        resident = second ? strtoull(second, NULL, 10) : 0;
+    }
     buf_deinit(&statm);
     return resident * (uint64_t) sysconf(_SC_PAGESIZE);
 }

@@ -8,7 +8,7 @@
 #include "common/base/fault.h"
 #include "server/ingest/stream.h"
 
-#define DAY_US (24 * 3600 * INT64_C(1000000))
+#define DAY_US (INT64_C(24) * 3600 * 1000000)
 
 void ingest_default_limits(struct ingest_limits *ret)
 {

@@ -4,21 +4,23 @@
 /*
  * Ingest: from a decoded message of an agent's stream to an acknowledged batch on disk.
  *
- * A stream is one StreamMetrics (later StreamLogs) call. It maps the stream's own series and layout ids to hub-wide ones, checks every
- * rule of design/wire.md, and hands batches to the store. A batch is taken whole or refused whole: nothing of a refused
- * batch is stored, and its declarations do not count.
+ * A stream is one StreamMetrics (later StreamLogs) call. It maps the stream's own series and layout
+ * ids to hub-wide ones, checks every rule of design/wire.md, and hands batches to the store. A
+ * batch is taken whole or refused whole: nothing of a refused batch is stored, and its declarations
+ * do not count.
  *
  * How a front drives it, all on the call's thread:
  *
  *     ingest_stream_open(hello) -> welcome
- *     ingest_stream_batch() -> INGEST_OK: read on | INGEST_WAIT: do not read; give the same batch again after an INGEST_READY
- *     wake (any thread) -> the front gets itself onto the call's thread and drains ingest_stream_next():
- *         INGEST_ACK n       send Ack
- *         INGEST_READY       the store can go on: give the waiting batch again, or read on
- *         INGEST_END outcome finish the call with that outcome (all acks before it have been handed out)
+ *     ingest_stream_batch() -> INGEST_OK: read on | INGEST_WAIT: do not read; give the same batch
+ * again after an INGEST_READY wake (any thread) -> the front gets itself onto the call's thread and
+ * drains ingest_stream_next(): INGEST_ACK n       send Ack INGEST_READY       the store can go on:
+ * give the waiting batch again, or read on INGEST_END outcome finish the call with that outcome
+ * (all acks before it have been handed out)
  *
- * Taking over: a newer stream of the same (agent, signal, spool) ends the older with INGEST_TAKEN_OVER. Of one agent
- * INGEST_STREAMS_PER_AGENT streams with different spools may be open, as what a stream declares takes memory.
+ * Taking over: a newer stream of the same (agent, signal, spool) ends the older with
+ * INGEST_TAKEN_OVER. Of one agent INGEST_STREAMS_PER_AGENT streams with different spools may be
+ * open, as what a stream declares takes memory.
  *
  * Thread: a stream belongs to its call's thread; ingest as a whole may be used from any.
  * Start here: server/front/svc_telemetry.c.
@@ -41,39 +43,43 @@ struct ingest_stream;
 enum ingest_outcome {
     INGEST_OK = 0,
     INGEST_WAIT,
-    INGEST_BAD_HELLO,      /* the problem names the field */
-    INGEST_FORKED,         /* the agent's run does not continue ours: SPOOL_FORKED */
-    INGEST_TAKEN_OVER,     /* a newer stream has this spool: SPOOL_TAKEN_OVER */
-    INGEST_GAP,            /* a sequence above the next one */
-    INGEST_BAD_BATCH,      /* a rule is broken; the problem names field, limit and remedy */
+    INGEST_BAD_HELLO,  /* the problem names the field */
+    INGEST_FORKED,     /* the agent's run does not continue ours: SPOOL_FORKED */
+    INGEST_TAKEN_OVER, /* a newer stream has this spool: SPOOL_TAKEN_OVER */
+    INGEST_GAP,        /* a sequence above the next one */
+    INGEST_BAD_BATCH,  /* a rule is broken; the problem names field, limit and remedy */
     INGEST_TIME_OUT_OF_RANGE,
-    INGEST_LIMIT,          /* a hard limit (series per agent, samples per batch ...); the problem names it in quota */
-    INGEST_FULL,           /* disk or map full: RESOURCE_EXHAUSTED + RetryInfo */
-    INGEST_STOPPED,        /* the hub stops or the store failed: UNAVAILABLE + RetryInfo */
-    INGEST_CLONED,         /* another machine's fingerprint while one is live: AGENT_ID_CLONED */
-    INGEST_FAULT,          /* ours; the reason is in the log */
+    INGEST_LIMIT, /* a hard limit (series per agent, samples per batch ...); the problem names it in
+                     quota */
+    INGEST_FULL,  /* disk or map full: RESOURCE_EXHAUSTED + RetryInfo */
+    INGEST_STOPPED, /* the hub stops or the store failed: UNAVAILABLE + RetryInfo */
+    INGEST_CLONED,  /* another machine's fingerprint while one is live: AGENT_ID_CLONED */
+    INGEST_FAULT,   /* ours; the reason is in the log */
 };
 
 struct ingest_problem {
-    char field[192];       /* "batch.scrapes[2].values" */
+    char field[192]; /* "batch.scrapes[2].values" */
     char description[320];
-    const char *quota;     /* the limit's name, for INGEST_LIMIT */
+    const char *quota; /* the limit's name, for INGEST_LIMIT */
 };
 
 struct ingest_limits {
-    uint32_t batch_samples;      /* 65,536 */
-    uint32_t batch_new_series;   /* 4,096 */
-    uint32_t agent_series;       /* 100,000; counted in each stream: what it has declared. Layouts too; members of layouts 16 x */
-    uint32_t name_bytes;         /* of a metric or an attribute's key: 255 */
-    uint32_t series_attributes;  /* 32 */
-    uint32_t attribute_bytes;    /* of a value: 1,024 */
+    uint32_t batch_samples;    /* 65,536 */
+    uint32_t batch_new_series; /* 4,096 */
+    uint32_t agent_series; /* 100,000; counted in each stream: what it has declared. Layouts too;
+                              members of layouts 16 x */
+    uint32_t name_bytes;   /* of a metric or an attribute's key: 255 */
+    uint32_t series_attributes;      /* 32 */
+    uint32_t attribute_bytes;        /* of a value: 1,024 */
     uint32_t unacknowledged_batches; /* of one stream; above it INGEST_WAIT. 1,024; 0: no limit */
-    int64_t retention_us;        /* older samples are refused; 30 days */
-    int64_t future_us;           /* 1 h */
+    int64_t retention_us;            /* older samples are refused; 30 days */
+    int64_t future_us;               /* 1 h */
 };
 void ingest_default_limits(struct ingest_limits *ret);
 
-int ingest_new(struct ingest **ret, struct store *store, const struct ingest_limits *limits) MUST_USE;
+int ingest_new(struct ingest **ret,
+               struct store *store,
+               const struct ingest_limits *limits) MUST_USE;
 /* Every stream must be closed; batches may still be under way. */
 struct ingest *ingest_free(struct ingest *ingest);
 DEFINE_CLEANUP(struct ingest *, ingest_free);
@@ -86,15 +92,15 @@ struct ingest_fingerprint {
 };
 
 struct ingest_hello {
-    uint32_t agent;               /* the store's number */
+    uint32_t agent; /* the store's number */
     enum store_signal signal;
-    struct span spool_id;         /* must be 16 bytes */
+    struct span spool_id; /* must be 16 bytes */
     uint64_t first_sequence, last_sequence;
     uint32_t crc32c_before_first;
-    struct span instance;         /* must be 16 bytes */
+    struct span instance; /* must be 16 bytes */
     struct ingest_fingerprint fingerprint;
     int64_t time_us;
-    const char *agent_version;    /* at most 63 bytes */
+    const char *agent_version; /* at most 63 bytes */
     const char *address;
     uint32_t interval_ms;
     const struct store_attribute *host; /* at most 32 */
@@ -108,24 +114,28 @@ struct ingest_welcome {
 };
 
 /*
- *   wake   called on any thread when ingest_stream_next() has something; at most once until it was drained. It may be called
- *          up to the moment ingest_stream_close() returns.
- * Outcomes: INGEST_BAD_HELLO, INGEST_FORKED, INGEST_CLONED, INGEST_LIMIT (agent_runs, agent_streams), INGEST_STOPPED,
- * INGEST_FULL; ret_problem is filled.
+ *   wake   called on any thread when ingest_stream_next() has something; at most once until it was
+ * drained. It may be called up to the moment ingest_stream_close() returns. Outcomes:
+ * INGEST_BAD_HELLO, INGEST_FORKED, INGEST_CLONED, INGEST_LIMIT (agent_runs, agent_streams),
+ * INGEST_STOPPED, INGEST_FULL; ret_problem is filled.
  */
-int ingest_stream_open(struct ingest_stream **ret, struct ingest *ingest, const struct ingest_hello *hello,
-                       void (*wake)(void *ctx), void *ctx, struct ingest_welcome *ret_welcome,
+int ingest_stream_open(struct ingest_stream **ret,
+                       struct ingest *ingest,
+                       const struct ingest_hello *hello,
+                       void (*wake)(void *ctx),
+                       void *ctx,
+                       struct ingest_welcome *ret_welcome,
                        struct ingest_problem *ret_problem) MUST_USE;
 /*
- * Nothing more comes from the agent. Batches under way are still stored. Never blocks; the memory goes when the store has
- * handed everything back.
+ * Nothing more comes from the agent. Batches under way are still stored. Never blocks; the memory
+ * goes when the store has handed everything back.
  */
 struct ingest_stream *ingest_stream_close(struct ingest_stream *stream);
 
 struct ingest_series {
     uint32_t id;
     const char *name, *unit;
-    int kind;                     /* as on the wire: 1 gauge, 2 counter */
+    int kind;                                 /* as on the wire: 1 gauge, 2 counter */
     const struct store_attribute *attributes; /* any order */
     size_t n_attributes;
 };
@@ -144,8 +154,8 @@ struct ingest_scrape {
 };
 struct ingest_batch {
     uint64_t sequence;
-    uint32_t crc32c;              /* of the request's bytes */
-    bool is_skip;                 /* then only through (in sequence), reason and records count */
+    uint32_t crc32c; /* of the request's bytes */
+    bool is_skip;    /* then only through (in sequence), reason and records count */
     uint32_t skip_reason;
     uint64_t skip_records;
     const struct ingest_series *series;
@@ -157,16 +167,21 @@ struct ingest_batch {
 };
 /*
  * After INGEST_WAIT the next batch given must be the same, its memory unchanged.
- * Outcomes: INGEST_OK (on its way), INGEST_WAIT, and every refusal; a refusal ends the stream: finish the call after
- * ingest_stream_next() has no more acks (it will hand out INGEST_END with this outcome when all before is settled).
+ * Outcomes: INGEST_OK (on its way), INGEST_WAIT, and every refusal; a refusal ends the stream:
+ * finish the call after ingest_stream_next() has no more acks (it will hand out INGEST_END with
+ * this outcome when all before is settled).
  */
-int ingest_stream_batch(struct ingest_stream *stream, const struct ingest_batch *batch, wall_us now,
+int ingest_stream_batch(struct ingest_stream *stream,
+                        const struct ingest_batch *batch,
+                        wall_us now,
                         struct ingest_problem *ret_problem) MUST_USE;
 
-/* After INGEST_WAIT: the store's writer is behind. It is the one wait that the agent should hear of. */
+/* After INGEST_WAIT: the store's writer is behind. It is the one wait that the agent should hear
+ * of. */
 bool ingest_stream_is_behind(const struct ingest_stream *stream);
 
-/* The agent half-closed, or the hub drains: INGEST_END (INGEST_OK or INGEST_STOPPED) comes once everything under way is settled. */
+/* The agent half-closed, or the hub drains: INGEST_END (INGEST_OK or INGEST_STOPPED) comes once
+ * everything under way is settled. */
 void ingest_stream_finish(struct ingest_stream *stream, int outcome);
 
 enum ingest_event_type { INGEST_NOTHING = 0, INGEST_ACK, INGEST_READY, INGEST_END };
@@ -180,7 +195,10 @@ void ingest_stream_next(struct ingest_stream *stream, struct ingest_event *ret);
 
 /* For queries and status; any thread. */
 bool ingest_is_connected(struct ingest *ingest, uint32_t agent);
-bool ingest_run_is_connected(struct ingest *ingest, uint32_t agent, enum store_signal signal, const uint8_t spool[STORE_SPOOL_BYTES]);
+bool ingest_run_is_connected(struct ingest *ingest,
+                             uint32_t agent,
+                             enum store_signal signal,
+                             const uint8_t spool[STORE_SPOOL_BYTES]);
 struct ingest_stats {
     uint32_t n_streams, n_agents;
     uint64_t n_refused; /* batches and hellos */

@@ -73,6 +73,7 @@ static int reader_go(struct reader *reader, const struct head_row *at)
 
     if (r)
         return pass(r);
+    ensure(reader->segment);
     if (reader->chunk == at->chunk)
         return 0;
     reader->chunk = 0;

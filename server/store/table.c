@@ -113,10 +113,19 @@ int store_state_each(struct store *store,
     return pass(state_each(&store->state, table_of(table), (struct span){ 0 }, fn, ctx));
 }
 
+/*
+ * The number of the snapshot that a reader gets now. Not mdb_env_info()'s: that is read from the
+ * meta page, which shows a commit of another process some milliseconds (its sync) before readers
+ * see it; who remembers such a number as read would miss the change.
+ */
 uint64_t store_state_version(struct store *store)
 {
-    MDB_envinfo info;
+    uint64_t version = UINT64_MAX; /* no snapshot to be had: look again */
+    MDB_txn *txn;
 
-    mdb_env_info(store->state.env, &info);
-    return info.me_last_txnid;
+    if (mdb_txn_begin(store->state.env, NULL, MDB_RDONLY, &txn) == 0) {
+        version = mdb_txn_id(txn);
+        mdb_txn_abort(txn);
+    }
+    return version;
 }

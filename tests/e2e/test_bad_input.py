@@ -137,7 +137,8 @@ class BadInput(unittest.TestCase):
         for _ in range(3):
             error = self.raw(field(2, field(2, b"") * (2 * 1024 * 1024 - 8)))
             self.assertIn(error["code"], ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"), error)
-        self.assertLess(resident() - before, 256 * 1024 * 1024)
+        if not fixture.is_sanitized():
+            self.assertLess(resident() - before, 256 * 1024 * 1024)
 
     def test_a_message_of_5_mib_names_the_limit(self):
         error = self.raw(b"\x00" * (5 * 1024 * 1024))

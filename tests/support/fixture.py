@@ -44,6 +44,11 @@ def _stop_everything():
             process.wait()
 
 
+def is_sanitized() -> bool:
+    """Whether the programs under test carry AddressSanitizer, whose memory is not theirs."""
+    return b"libasan" in subprocess.run(["ldd", program("sentinel-hub")], capture_output=True).stdout
+
+
 def program(name: str, build: pathlib.Path = BUILD) -> str:
     room = {"sentinel-hub": "server", "sentinelctl": "server/ctl", "sentinel-agent": "agent", "sentinel-bench": "bench"}[name]
     path = build / room / name

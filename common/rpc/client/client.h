@@ -4,12 +4,14 @@
 /*
  * RPC client: calls that go out, on an event loop.
  *
- * A queue is a callback completion queue of core whose functor only notes the tag and wakes the loop, so that all callbacks run
- * on the loop's thread. A channel is one connection (its own, never shared with another channel).
+ * A queue is a callback completion queue of core whose functor only notes the tag and wakes the
+ * loop, so that all callbacks run on the loop's thread. A channel is one connection (its own, never
+ * shared with another channel).
  *
- * Reading is pulled and writing is a bounded queue, as in rpc/server. Life of a call: [on_message | on_writable]* ->
- * on_closed, which is the last one; the call is freed by rpc_client_call_unref() at any time, before or after. What the server
- * sent is read before on_closed comes: who does not want it cancels.
+ * Reading is pulled and writing is a bounded queue, as in rpc/server. Life of a call: [on_message |
+ * on_writable]* -> on_closed, which is the last one; the call is freed by rpc_client_call_unref()
+ * at any time, before or after. What the server sent is read before on_closed comes: who does not
+ * want it cancels.
  *
  * Thread: the loop's, for everything.
  */
@@ -36,31 +38,35 @@ struct rpc_channel_options {
     const char *server_name;             /* verified instead of the target's host; NULL: that */
     int64_t keepalive_interval_us;       /* 0: no pings */
     int64_t keepalive_timeout_us;
-    int64_t connect_timeout_us;          /* 0: 20 s */
+    int64_t connect_timeout_us; /* 0: 20 s */
     /* Core's own reconnect back-off; equal values disable its growth. 0: core's defaults. */
     int64_t min_backoff_us, max_backoff_us;
-    uint32_t max_message_bytes;          /* received; 0: 64 MiB */
-    uint32_t send_queue_bytes;           /* per call; 0: 1 MiB; one message always fits an empty queue */
+    uint32_t max_message_bytes; /* received; 0: 64 MiB */
+    uint32_t send_queue_bytes;  /* per call; 0: 1 MiB; one message always fits an empty queue */
 };
-int rpc_channel_new(struct rpc_channel **ret, struct rpc_queue *queue, const struct rpc_channel_options *options) MUST_USE;
+int rpc_channel_new(struct rpc_channel **ret,
+                    struct rpc_queue *queue,
+                    const struct rpc_channel_options *options) MUST_USE;
 struct rpc_channel *rpc_channel_free(struct rpc_channel *channel);
 DEFINE_CLEANUP(struct rpc_channel *, rpc_channel_free);
 
 struct rpc_client_handler {
-    void (*on_message)(struct rpc_client_call *call, struct span message); /* borrowed until return */
-    void (*on_writable)(struct rpc_client_call *call);                     /* NULL: ignored */
+    void (*on_message)(struct rpc_client_call *call,
+                       struct span message);           /* borrowed until return */
+    void (*on_writable)(struct rpc_client_call *call); /* NULL: ignored */
     void (*on_closed)(struct rpc_client_call *call, const struct rpc_status *status);
 };
 
 struct rpc_client_call_options {
     const char *path;
-    int64_t timeout_us;    /* 0: none */
-    bool wait_for_ready;   /* wait for a connection instead of failing with UNAVAILABLE */
+    int64_t timeout_us;  /* 0: none */
+    bool wait_for_ready; /* wait for a connection instead of failing with UNAVAILABLE */
     const struct rpc_client_handler *handler;
     void *ctx;
 };
 /* Starts the call; the connection is made when there is none. */
-int rpc_client_call_new(struct rpc_client_call **ret, struct rpc_channel *channel,
+int rpc_client_call_new(struct rpc_client_call **ret,
+                        struct rpc_channel *channel,
                         const struct rpc_client_call_options *options) MUST_USE;
 void *rpc_client_call_ctx(const struct rpc_client_call *call);
 /* The peer's address once it has answered (its headers came), else empty. */
@@ -81,8 +87,14 @@ struct rpc_client_call *rpc_client_call_unref(struct rpc_client_call *call);
 DEFINE_CLEANUP(struct rpc_client_call *, rpc_client_call_unref);
 
 /*
- * One unary call, running the loop until it is answered. Response, message and details are copied into the arena.
- * Returns 0 with ret_status filled (its code tells), or a fault. Fine inside a callback of the loop.
+ * One unary call, running the loop until it is answered. Response, message and details are copied
+ * into the arena. Returns 0 with ret_status filled (its code tells), or a fault. Fine inside a
+ * callback of the loop.
  */
-int rpc_client_unary(struct rpc_channel *channel, const char *path, struct span request, int64_t timeout_us,
-                     struct arena *arena, struct span *ret_response, struct rpc_status *ret_status) MUST_USE;
+int rpc_client_unary(struct rpc_channel *channel,
+                     const char *path,
+                     struct span request,
+                     int64_t timeout_us,
+                     struct arena *arena,
+                     struct span *ret_response,
+                     struct rpc_status *ret_status) MUST_USE;

@@ -4,18 +4,21 @@
 /*
  * RPC server: calls that come in.
  *
- * One completion queue and one thread per worker; a call stays on the queue that accepted it, and all its callbacks run on
- * that thread, one at a time. Other threads reach a call through rpc_call_post().
+ * One completion queue and one thread per worker; a call stays on the queue that accepted it, and
+ * all its callbacks run on that thread, one at a time. Other threads reach a call through
+ * rpc_call_post().
  *
- * Reading is pulled: a handler calls rpc_call_read() for each message it wants, so a handler that does not ask is
- * back-pressure that reaches the peer through HTTP/2's windows. Writing is a bounded queue per call.
+ * Reading is pulled: a handler calls rpc_call_read() for each message it wants, so a handler that
+ * does not ask is back-pressure that reaches the peer through HTTP/2's windows. Writing is a
+ * bounded queue per call.
  *
  * Life of a call:
  *
  *     route() -> on_open -> [on_message | on_half_close | on_writable | on_drain]* -> on_closed
  *
- * on_closed is the last callback, exactly once for each on_open; then the library drops its reference. The call object lives
- * until the last rpc_call_unref(); after on_closed every function still may be called and does nothing (RPC_CLOSED).
+ * on_closed is the last callback, exactly once for each on_open; then the library drops its
+ * reference. The call object lives until the last rpc_call_unref(); after on_closed every function
+ * still may be called and does nothing (RPC_CLOSED).
  *
  * Start here: server/front/front.c routes; svc_telemetry.c is a full bidirectional handler.
  */
@@ -38,35 +41,38 @@ struct rpc_handler {
     void (*on_writable)(struct rpc_call *call);
     /* The server is stopping: finish soon. NULL: the call runs to its end. */
     void (*on_drain)(struct rpc_call *call);
-    /* Last one. was_cancelled: the peer went away, cancelled, or ran out of time before our status was sent. */
+    /* Last one. was_cancelled: the peer went away, cancelled, or ran out of time before our status
+     * was sent. */
     void (*on_closed)(struct rpc_call *call, bool was_cancelled);
 };
 
 struct rpc_server_options {
-    const char *address;             /* "0.0.0.0:8082", "[::]:8082", port 0 picks one */
+    const char *address;                 /* "0.0.0.0:8082", "[::]:8082", port 0 picks one */
     struct rpc_credentials *credentials; /* NULL: plaintext; the caller sees to loopback */
-    unsigned n_threads;              /* 1 .. 64 */
-    uint32_t max_message_bytes;      /* received; larger ones end the call with RESOURCE_EXHAUSTED */
+    unsigned n_threads;                  /* 1 .. 64 */
+    uint32_t max_message_bytes; /* received; larger ones end the call with RESOURCE_EXHAUSTED */
     uint32_t max_streams_per_connection;
     int64_t keepalive_interval_us, keepalive_timeout_us;
-    int64_t min_ping_interval_us;    /* peers that ping faster are cut off */
-    uint32_t send_queue_bytes;       /* per call; one message always fits an empty queue */
+    int64_t min_ping_interval_us; /* peers that ping faster are cut off */
+    uint32_t send_queue_bytes;    /* per call; one message always fits an empty queue */
     /*
-     * Finds the handler for a path; on a call thread. `ret_method` is handed to rpc_call_method(). NULL: answered with
-     * UNIMPLEMENTED.
+     * Finds the handler for a path; on a call thread. `ret_method` is handed to rpc_call_method().
+     * NULL: answered with UNIMPLEMENTED.
      */
     const struct rpc_handler *(*route)(void *ctx, const char *path, const void **ret_method);
     void *ctx;
 };
 
-/* Listens at once; calls arrive after rpc_server_start(). `address` is copied. Outcomes: RPC_IN_USE. */
+/* Listens at once; calls arrive after rpc_server_start(). `address` is copied. Outcomes:
+ * RPC_IN_USE. */
 int rpc_server_new(struct rpc_server **ret, const struct rpc_server_options *options) MUST_USE;
 int rpc_server_start(struct rpc_server *server) MUST_USE;
 uint16_t rpc_server_port(const struct rpc_server *server);
 
 /*
- * Stop: no new connections or calls (GOAWAY), on_drain on every open call. Does not block. Thread: any, once.
- * Join: waits for the calls and connections; after `patience_us` cancels what is left. Blocks. Then the threads are gone.
+ * Stop: no new connections or calls (GOAWAY), on_drain on every open call. Does not block. Thread:
+ * any, once. Join: waits for the calls and connections; after `patience_us` cancels what is left.
+ * Blocks. Then the threads are gone.
  */
 void rpc_server_stop(struct rpc_server *server);
 void rpc_server_join(struct rpc_server *server, int64_t patience_us);
@@ -75,27 +81,31 @@ struct rpc_server *rpc_server_free(struct rpc_server *server);
 DEFINE_CLEANUP(struct rpc_server *, rpc_server_free);
 
 struct rpc_server_stats {
-    uint64_t calls_opened, calls_closed, messages_received, messages_sent, bytes_received, bytes_sent;
+    uint64_t calls_opened, calls_closed, messages_received, messages_sent, bytes_received,
+        bytes_sent;
 };
 /* Thread: any. */
 struct rpc_server_stats rpc_server_stats(const struct rpc_server *server);
 
 /* ---- calls; on the call's thread unless it says otherwise ---- */
 
-void *rpc_call_ctx(const struct rpc_call *call);           /* the server's ctx */
-const void *rpc_call_method(const struct rpc_call *call);  /* from route() */
+void *rpc_call_ctx(const struct rpc_call *call);          /* the server's ctx */
+const void *rpc_call_method(const struct rpc_call *call); /* from route() */
 const char *rpc_call_path(const struct rpc_call *call);
-void rpc_call_set_state(struct rpc_call *call, void *state); /* the handler's; freed by it in on_closed */
+void rpc_call_set_state(struct rpc_call *call,
+                        void *state); /* the handler's; freed by it in on_closed */
 void *rpc_call_state(const struct rpc_call *call);
-const char *rpc_call_peer(const struct rpc_call *call);      /* "10.0.0.7:41234"; lives as long as the call */
+const char *
+rpc_call_peer(const struct rpc_call *call); /* "10.0.0.7:41234"; lives as long as the call */
 /* DER of the peer's verified leaf; empty when it gave none. Lives as long as the call. */
 struct span rpc_call_peer_certificate(const struct rpc_call *call);
-/* The first value of a request header (lower-case key), or an empty span. Lives as long as the call. */
+/* The first value of a request header (lower-case key), or an empty span. Lives as long as the
+ * call. */
 struct span rpc_call_header(const struct rpc_call *call, const char *key);
 mono_us rpc_call_deadline(const struct rpc_call *call); /* INT64_MAX: none */
 /* Whether sends can still be queued: not over, not finished, not broken. */
 bool rpc_call_is_open(const struct rpc_call *call);
-unsigned rpc_call_worker(const struct rpc_call *call);  /* 0 .. n_threads - 1 */
+unsigned rpc_call_worker(const struct rpc_call *call); /* 0 .. n_threads - 1 */
 
 /* Asks for one message; fine while one is asked for already. */
 void rpc_call_read(struct rpc_call *call);
@@ -106,18 +116,19 @@ int rpc_call_send(struct rpc_call *call, struct span message) MUST_USE;
 size_t rpc_call_queued(const struct rpc_call *call);
 
 /*
- * Ends the call after what is queued. Everything in `status` is copied. Later sends and finishes do nothing, and no callback
- * but on_closed comes.
+ * Ends the call after what is queued. Everything in `status` is copied. Later sends and finishes do
+ * nothing, and no callback but on_closed comes.
  */
 void rpc_call_finish(struct rpc_call *call, const struct rpc_status *status);
 
 /*
- * From any thread: runs fn on the call's thread, once, in the order of posts from one thread. Runs even when the call is closed
- * by then: fn asks rpc_call_is_open(). The poster holds a reference until fn has run. `post` lies in the caller's
- * object and must not be posted again before fn runs. Does not block.
+ * From any thread: runs fn on the call's thread, once, in the order of posts from one thread. Runs
+ * even when the call is closed by then: fn asks rpc_call_is_open(). The poster holds a reference
+ * until fn has run. `post` lies in the caller's object and must not be posted again before fn runs.
+ * Does not block.
  *
- * Once the server's threads are gone (rpc_server_join() has returned) fn runs in the poster's thread, one at a time, with the
- * call closed.
+ * Once the server's threads are gone (rpc_server_join() has returned) fn runs in the poster's
+ * thread, one at a time, with the call closed.
  */
 struct rpc_post {
     struct rpc_post *next; /* the server's */

@@ -2,7 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What the tests of rpc share: a server with a few methods on 127.0.0.1, streams of a client on a loop, certificates.
+ * What the tests of rpc share: a server with a few methods on 127.0.0.1, streams of a client on a
+ * loop, certificates.
  */
 
 #include <pthread.h>
@@ -39,24 +40,26 @@ struct rig_options {
 
 /*
  * Methods:
- *   /t/Echo     each message back, OK at half-close     /t/Count    how many messages came (text), at half-close
- *   /t/Emit     "N SIZE": N messages of SIZE bytes      /t/Cert     the peer's certificate (DER)
- *   /t/Fail     NOT_FOUND with message and details      /t/Hang     reads for ever, finishes when drained
- *   /t/Keep     like Hang, and rig.kept has a reference /t/Header   the value of "user-agent"
+ *   /t/Echo     each message back, OK at half-close     /t/Count    how many messages came (text),
+ * at half-close /t/Emit     "N SIZE": N messages of SIZE bytes      /t/Cert     the peer's
+ * certificate (DER) /t/Fail     NOT_FOUND with message and details      /t/Hang     reads for ever,
+ * finishes when drained /t/Keep     like Hang, and rig.kept has a reference /t/Header   the value
+ * of "user-agent"
  */
 void rig_start(struct rig *rig, const struct rig_options *options);
 void rig_stop(struct rig *rig);
 struct rpc_server_options rig_server_options(struct rig *rig, const struct rig_options *options);
-struct rpc_channel *rig_channel(struct rig *rig, struct rpc_credentials *credentials, const char *server_name);
+struct rpc_channel *
+rig_channel(struct rig *rig, struct rpc_credentials *credentials, const char *server_name);
 
 /* Runs the loop until the condition holds; the test fails after 20 s. */
-#define rig_until(rig, cond)                                            \
-    do {                                                                \
-        int64_t until_ = clock_mono().us + 20000000;                    \
-        while (!(cond)) {                                               \
-            ck_assert_msg(clock_mono().us < until_, "waited: " #cond);  \
-            ck_assert_int_ge(loop_run_once((rig)->loop, 10), 0);        \
-        }                                                               \
+#define rig_until(rig, cond)                                           \
+    do {                                                               \
+        int64_t until_ = clock_mono().us + 20000000;                   \
+        while (!(cond)) {                                              \
+            ck_assert_msg(clock_mono().us < until_, "waited: " #cond); \
+            ck_assert_int_ge(loop_run_once((rig)->loop, 10), 0);       \
+        }                                                              \
     } while (0)
 
 /* ---- client ---- */
@@ -75,7 +78,10 @@ struct stream {
     size_t details_len;
 };
 
-void stream_open(struct stream *stream, struct rpc_channel *channel, const char *path, int64_t timeout_us);
+void stream_open(struct stream *stream,
+                 struct rpc_channel *channel,
+                 const char *path,
+                 int64_t timeout_us);
 void stream_send(struct stream *stream, const char *text);
 
 /* ---- certificates ---- */
@@ -92,10 +98,12 @@ struct identity {
     struct buf chain_pem, key_pem;
     uint8_t sha256[32];
 };
-void identity_init(struct identity *identity, const struct authority *authority, enum tls_profile profile,
+void identity_init(struct identity *identity,
+                   const struct authority *authority,
+                   enum tls_profile profile,
                    const char *name);
 void identity_deinit(struct identity *identity);
 
 /* `identity` may be NULL for a client. */
-struct rpc_credentials *make_credentials(bool is_server, const struct authority *trusted,
-                                         const struct identity *identity);
+struct rpc_credentials *
+make_credentials(bool is_server, const struct authority *trusted, const struct identity *identity);

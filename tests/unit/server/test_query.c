@@ -467,9 +467,11 @@ START_TEST(a_question_of_absurd_size_is_refused_before_anything_is_read)
     static const char *keys[10000];
     static struct store_attribute attributes[10000];
     struct query_selector selector = { .pattern = pattern };
-    struct query_range range = {
-        .selector = &everyone, .name = "load", .to_us = 30 * S, .group_by = keys, .n_group_by = 10000
-    };
+    struct query_range range = { .selector = &everyone,
+                                 .name = "load",
+                                 .to_us = 30 * S,
+                                 .group_by = keys,
+                                 .n_group_by = 10000 };
     struct query_metrics metrics = { .selector = &everyone, .name_pattern = pattern };
     struct query_agents agents = { .selector = &selector };
 
