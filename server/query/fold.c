@@ -91,10 +91,7 @@ static bool fold_growth(const struct fold_sample *samples,
 void fold_series(const struct fold_sample *samples,
                  size_t n_samples,
                  const struct fold_grid *grid,
-                 enum query_aggregation aggregation,
-                 bool is_counter,
-                 double quantile,
-                 double *scratch,
+                 const struct fold_how *how,
                  double *to,
                  bool *is_present)
 {
@@ -113,13 +110,13 @@ void fold_series(const struct fold_sample *samples,
         is_present[step] = at > begin;
         if (at == begin)
             continue;
-        if (aggregation == QUERY_RATE || aggregation == QUERY_INCREASE) {
-            is_present[step] =
-                fold_growth(samples, begin, at, aggregation == QUERY_RATE, is_counter, &to[step]);
+        if (how->aggregation == QUERY_RATE || how->aggregation == QUERY_INCREASE) {
+            is_present[step] = fold_growth(samples, begin, at, how->aggregation == QUERY_RATE,
+                                           how->is_counter, &to[step]);
             continue;
         }
         for (size_t i = begin; i < at; i++)
-            scratch[i - begin] = samples[i].value;
-        to[step] = fold_group(scratch, at - begin, aggregation, quantile);
+            how->scratch[i - begin] = samples[i].value;
+        to[step] = fold_group(how->scratch, at - begin, how->aggregation, how->quantile);
     }
 }

@@ -23,12 +23,17 @@ struct fold_grid {
     size_t n_steps;
 };
 
+struct fold_how {
+    enum query_aggregation aggregation;
+    bool is_counter; /* a fall is a reset: the delta is then the value itself */
+    double quantile;
+    double *scratch; /* room for a value of each sample */
+};
+
 /*
  * Folds samples in time order into one value for each step.
  *
- *   is_counter   a fall is a reset: the delta is then the value itself
  *   to, is_present   n_steps each; where is_present is false the step had nothing
- *   scratch      for QUANTILE: room for n_samples values
  *
  * RATE is the growth within the step over the time that it took, per second; INCREASE the growth. A
  * delta belongs to the step of its later sample.
@@ -36,10 +41,7 @@ struct fold_grid {
 void fold_series(const struct fold_sample *samples,
                  size_t n_samples,
                  const struct fold_grid *grid,
-                 enum query_aggregation aggregation,
-                 bool is_counter,
-                 double quantile,
-                 double *scratch,
+                 const struct fold_how *how,
                  double *to,
                  bool *is_present);
 

@@ -317,9 +317,12 @@ static int range_add_line(struct range *range, uint32_t agent, const struct gath
         return fault(-ENOMEM, "series");
     if (gather->is_unsorted)
         qsort(gather->samples, gather->n_samples, sizeof(*gather->samples), by_time);
-    fold_series(gather->samples, gather->n_samples, &range->grid, range->request->aggregation,
-                range->request->kind == STORE_COUNTER, range->request->quantile, range->scratch,
-                line.values, line.is_present);
+    const struct fold_how how = { .aggregation = range->request->aggregation,
+                                  .is_counter = range->request->kind == STORE_COUNTER,
+                                  .quantile = range->request->quantile,
+                                  .scratch = range->scratch };
+    fold_series(gather->samples, gather->n_samples, &range->grid, &how, line.values,
+                line.is_present);
     return 0;
 }
 

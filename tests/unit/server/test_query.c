@@ -25,7 +25,8 @@ one_step(const struct fold_sample *samples, size_t n, enum query_aggregation how
     double scratch[16], value = NAN;
     bool is_present = false;
 
-    fold_series(samples, n, &grid, how, is_counter, 0.5, scratch, &value, &is_present);
+    fold_series(samples, n, &grid, &(struct fold_how){ how, is_counter, 0.5, scratch }, &value,
+                &is_present);
     return is_present ? value : NAN;
 }
 
@@ -74,7 +75,8 @@ START_TEST(a_step_without_samples_is_left_out)
     double scratch[4], to[3];
     bool is_present[3];
 
-    fold_series(samples, 2, &grid, QUERY_AVG, false, 0, scratch, to, is_present);
+    fold_series(samples, 2, &grid, &(struct fold_how){ QUERY_AVG, false, 0, scratch }, to,
+                is_present);
     ck_assert(is_present[0] && !is_present[1] && is_present[2]);
     ck_assert_double_eq(to[2], 3);
 }
@@ -150,7 +152,8 @@ START_TEST(a_rate_over_a_gap_takes_the_time_of_the_gap)
     double scratch[4], to[3];
     bool is_present[3];
 
-    fold_series(samples, 3, &grid, QUERY_RATE, true, 0, scratch, to, is_present);
+    fold_series(samples, 3, &grid, &(struct fold_how){ QUERY_RATE, true, 0, scratch }, to,
+                is_present);
     ck_assert(!is_present[0] && !is_present[1] && is_present[2]);
     ck_assert_double_eq(to[2], 10);
 }
