@@ -186,7 +186,8 @@ static int make_question(struct ctl *ctl, const char *name, struct question *que
     if (ctl->step)
         request->step_text = arena_copy_text(&ctl->arena, ctl->step);
     request->attributes =
-        arena_alloc_array(&ctl->arena, ctl->attributes.n_items, sizeof(*request->attributes));
+        arena_alloc_array(&ctl->arena, ctl->attributes.n_items,
+                          sizeof(Sentinel__Query__V1__QueryMetricsRequest__AttributesEntry *));
     if (!request->name || !request->step_text || !request->attributes)
         return ctl_say(CTL_FAILED, "out of memory");
     for (size_t i = 0; i < ctl->attributes.n_items; i++) {

@@ -22,7 +22,8 @@ int convert_selector(struct ctl *ctl, ctl_selector *ret)
 {
     sentinel__query__v1__agent_selector__init(ret);
     ret->ids = arena_alloc_array(&ctl->arena, ctl->agents.n_items, sizeof(char *));
-    ret->labels = arena_alloc_array(&ctl->arena, ctl->labels.n_items, sizeof(*ret->labels));
+    ret->labels = arena_alloc_array(&ctl->arena, ctl->labels.n_items,
+                                    sizeof(Sentinel__Query__V1__AgentSelector__LabelsEntry *));
     if (!ret->ids || !ret->labels)
         return ctl_say(CTL_FAILED, "out of memory");
     for (size_t i = 0; i < ctl->agents.n_items; i++) {

@@ -21,7 +21,9 @@ MAY_USE = {
     "common/rpc": {"common/base", "common/log", "common/tls"},
     "common/rpc/server": {"common/base", "common/log", "common/rpc"},
     "common/rpc/client": {"common/base", "common/log", "common/loop", "common/rpc"},
-    "server/store": ALL_COMMON,
+    "server/store/codec": {"common/base"},
+    "server/store/block": {"common/base", "server/store/codec"},
+    "server/store": ALL_COMMON | {"server/store/codec", "server/store/block"},
     "server/pki": ALL_COMMON | {"server/store"},
     "server/ingest": ALL_COMMON | {"server/store"},
     "server/query": ALL_COMMON | {"server/store"},
@@ -46,7 +48,7 @@ ROOT_HEADERS = {
 # foreign header: the only modules that may include it
 FOREIGN = {
     r"lmdb\.h": {"server/store"},
-    r"zstd\.h": {"server/store", "agent/spool"},
+    r"zstd\.h": {"server/store", "server/store/codec", "server/store/block", "agent/spool"},
     r"openssl/.*": {"common/crypto", "common/tls", "server/pki"},
     r"jansson\.h": {"common/json"},
     r"yaml\.h": {"common/conf"},

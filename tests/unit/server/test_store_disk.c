@@ -118,10 +118,12 @@ static void pump_and_close(void *ctx)
     store_close(store);
 }
 
+/* Some are acknowledged, however slow the machine; the kill comes in the midst of the others. */
 static void pump_and_die(void *ctx)
 {
     struct store *store = open_store(256 << 10);
 
+    pump(store, ctx, 30, true);
     pump(store, ctx, 5000, false);
     raise(SIGKILL);
 }

@@ -1,0 +1,144 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What stands in the bytes of a block, version 1. `v` is a varint, `z` a varint of a zigzag number;
+ * fields of fixed size are little-endian.
+ *
+ *   +0  "SNMB"
+ *   +4  u32 crc32c of all that follows
+ *   +8  u8 version   +9  u8 flags: 1 what follows the header is v length, then a zstd frame of it
+ *   +10 v agent, z first_us, v last_us - first_us, v n_rows, v n_columns, v n_layouts
+ *   ---- end of the header ----
+ *   heads, one for each layout:
+ *       v layout, v n_columns, v n_rows
+ *       v n: its times are those of the n-th layout before it, which has its own; 0: its own, then
+       v their length
+ *       v length of the marks, v length of the directory, v length of the columns
+ *   bodies, one for each layout: times, marks, directory, columns
+ *
+ *   marks       patterns of absence, each once: v length, bytes (codec_encode_marks)
+ *   columns     the columns' bytes without anything between
+ *   directory   for each column in order, or for a run of them, an operation: low 4 bits what, high
+ *               4 bits a parameter p
+ *
+ *    0 ZEROS        p + 1 columns of nothing but +0.0; p = 15: 16 + v
+ *    1 CONST        z integer                       one byte and the number, no length
+ *    2 CONST_BITS   8 bytes
+ *    3 .. 9         v length, bounds                the codec's form as it is, see codec.h
+ *    10 SAME        v column                        of a column before or behind in this layout
+ *    11 SUM         p + 1 x v column x 2 + minus    goes before the operation of one column, whose
+ *                                                   values have those columns added to or taken
+ *                                                   from them, in order
+ *    12 OVER        v column, v column              the first over the second
+ *    13 MARKED      p is the pattern (15: 15 + v)   goes before the operation of one column, whose
+ *                                                   bytes hold only the values that are there
+ *    14 NONE        p + 1 columns that are absent in all rows; p = 15: 16 + v
+ *
+ *   bounds      only when n_rows >= 256: u16 low, u16 high: the highest 16 bits of the least and
+ *               of the greatest value, rounded outwards
+ *
+ *   SAME, SUM, OVER are of unmarked columns and may go through one another, PARTS_DEPTH_MAX times at
+ *   most.
+ */
+
+#include "server/store/block/block.h"
+
+#define PARTS_MAGIC "SNMB"
+#define PARTS_PREFIX 10
+#define PARTS_CHECKED 8 /* the checksum's first byte */
+#define PARTS_ZSTD 1
+#define PARTS_DEPTH_MAX 4
+
+/* A body of more is not compressed as a whole: opening it would take that much memory. */
+#define PARTS_ZSTD_MAX ((size_t) 4 << 20)
+
+enum parts_operation {
+    PARTS_ZEROS = 0,
+    PARTS_SAME = 10,
+    PARTS_SUM = 11,
+    PARTS_OVER = 12,
+    PARTS_MARKED = 13,
+    PARTS_NONE = 14,
+};
+
+#define PARTS_UNMARKED UINT64_MAX
+#define PARTS_TERMS_MAX 4
+
+/* A term of a sum. */
+struct parts_term {
+    uint32_t column;
+    bool is_minus;
+};
+
+/* One operation of a directory. */
+struct parts_entry {
+    uint8_t form; /* operation and parameter */
+    uint64_t n;   /* columns that it stands for */
+    uint64_t pattern;
+    struct span bytes; /* of a column of the codec, or its constant */
+    uint64_t columns[2];
+    struct parts_term terms[PARTS_TERMS_MAX];
+    size_t n_terms;
+    bool has_bounds;
+    uint16_t low, high;
+};
+
+struct parts_walk {
+    struct span directory, columns; /* what is left */
+    uint32_t n_columns;
+    bool has_bounds;
+};
+
+void parts_walk_init(struct parts_walk *walk, const struct block_part *part);
+
+/* Takes one operation; false when it is none. */
+bool parts_take(struct parts_walk *walk, struct parts_entry *ret);
+
+/* The entry of one column. */
+bool parts_find(const struct block_part *part, uint64_t column, struct parts_entry *ret);
+
+/* Bounds from and to their 16 bits. */
+uint16_t parts_bound(double value, bool is_high);
+double parts_unbound(uint16_t bound);
+
+/* ---- relate.c ---- */
+
+#define RELATE_PROBES 24
+
+struct relate_column {
+    const double *values;
+    bool is_marked;
+    bool is_constant;
+    bool is_whole;     /* integers, as far as the probes tell */
+    bool is_needed;    /* by another: must go on standing for itself */
+    uint8_t operation; /* PARTS_ZEROS while it stands for itself */
+    uint32_t columns[2];
+    struct parts_term terms[PARTS_TERMS_MAX];
+    size_t n_terms;
+    uint64_t same, rise, fall;     /* what a few rows say: candidates agree in one of them */
+    int64_t steps[RELATE_PROBES];  /* from one row to the next, here and there */
+};
+
+/* `effort_left` bounds the search, whatever the layout: comparisons of one row. */
+struct relate {
+    struct relate_column *columns;
+    size_t n_columns, n_rows;
+    size_t effort_left;
+};
+
+/* Finds columns that are the same as, or an integer plus or minus, one that stands for itself. */
+void relate_columns(struct relate *relate);
+
+/* Finds a quotient of two others that the column is; makes it that. */
+bool relate_quotient(struct relate *relate, size_t column);
+
+/* Finds up to PARTS_TERMS_MAX others of which the column, less them, has smaller steps. */
+size_t relate_sum(struct relate *relate, size_t column, struct parts_term *ret_terms);
+
+/* What is left without the terms; false when they do not give back every bit. */
+bool relate_rest(const struct relate *relate,
+                 const double *values,
+                 const struct parts_term *terms,
+                 size_t n_terms,
+                 double *ret_rest);

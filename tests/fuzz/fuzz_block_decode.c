@@ -1,0 +1,111 @@
+/* Targets: block_open, block_next, block_times, block_column, block_bounds. SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The first byte says what the rest is: 0 a block as it is, 1 a block whose checksum is made good
+ * first, else a column of the codec with that form, of as many values as the next two bytes say.
+ */
+
+#include <stdlib.h>
+
+#include "common/base/crc32c.h"
+#include "common/base/ensure.h"
+#include "common/base/fault.h"
+#include "server/store/block/block.h"
+
+#define AS_IT_IS 0
+#define MENDED 1
+
+/* Rows and columns may be claimed by the thousand; not all are read, or one input takes minutes. */
+#define COLUMNS_READ 64
+#define VALUES_READ 1000000
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+static void ignore_fault(int code, struct fault_site site, const char *reason)
+{
+    (void) code;
+    (void) site;
+    (void) reason;
+}
+
+static void read_part(const struct block *block, const struct block_part *part)
+{
+    size_t n_rows = part->n_rows, n_values = 0;
+    int64_t *times = malloc(n_rows * sizeof(*times));
+    double *values = malloc(n_rows * sizeof(*values));
+    uint64_t *absent = malloc(codec_mark_words(n_rows) * sizeof(*absent));
+    double low, high;
+
+    ensure(times && values && absent);
+    ensure(n_rows <= block->n_rows);
+    ensure(block_times(part, times) >= 0);
+    for (uint32_t i = 0; i < part->n_columns && i < COLUMNS_READ && n_values < VALUES_READ; i++) {
+        int r = block_column(part, i, values, absent);
+
+        ensure(r == BLOCK_OK || r == BLOCK_BAD);
+        ensure(r == BLOCK_BAD || codec_count_marks(absent, n_rows) <= n_rows);
+        (void) block_bounds(part, i, &low, &high);
+        n_values += n_rows;
+    }
+    free(times);
+    free(values);
+    free(absent);
+}
+
+static void read_block(struct span bytes)
+{
+    CLEANUP(buf_deinit) struct buf room = { 0 };
+    struct block_cursor cursor = { 0 };
+    struct block_part part;
+    struct block block;
+    int r = block_open(bytes, &room, &block);
+
+    ensure(r == BLOCK_OK || r == BLOCK_BAD);
+    if (r != BLOCK_OK)
+        return;
+    for (size_t i = 0; i < 16 && block_next(&block, &cursor, &part); i++)
+        read_part(&block, &part);
+}
+
+static void read_mended(struct span bytes)
+{
+    uint8_t *copy;
+    uint32_t crc;
+
+    if (bytes.len < 8)
+        return;
+    copy = malloc(bytes.len);
+    ensure(copy);
+    memcpy(copy, bytes.data, bytes.len);
+    crc = crc32c(0, copy + 8, bytes.len - 8);
+    for (size_t i = 0; i < 4; i++)
+        copy[4 + i] = (uint8_t) (crc >> 8 * i);
+    read_block(span_of(copy, bytes.len));
+    free(copy);
+}
+
+static void read_values(uint8_t form, struct span bytes)
+{
+    size_t n = 1 + (bytes.data[0] | (size_t) bytes.data[1] << 8);
+    double *values = malloc(n * sizeof(*values));
+    int r;
+
+    ensure(values);
+    r = codec_decode_values(form, span_of(bytes.data + 2, bytes.len - 2), n, values);
+    ensure(r == CODEC_OK || r == CODEC_BAD);
+    free(values);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    if (len < 3)
+        return 0;
+    fault_set_sink(ignore_fault);
+    if (data[0] == AS_IT_IS)
+        read_block(span_of(data + 1, len - 1));
+    else if (data[0] == MENDED)
+        read_mended(span_of(data + 1, len - 1));
+    else
+        read_values(data[0], span_of(data + 1, len - 1));
+    return 0;
+}
