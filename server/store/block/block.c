@@ -58,13 +58,11 @@ static void place(struct span *span, const uint8_t **at)
 }
 
 /* Heads were walked by block_open(): here they are whole, and so are the bodies. */
-static bool read_part(const struct block *block,
-                      size_t layout,
-                      struct block_cursor *cursor,
-                      struct head *ret)
+static bool
+read_part(const struct block *block, size_t layout, struct block_cursor *cursor, struct head *ret)
 {
-    struct span heads = span_of(block->heads.data + cursor->heads_done,
-                                block->heads.len - cursor->heads_done);
+    struct span heads =
+        span_of(block->heads.data + cursor->heads_done, block->heads.len - cursor->heads_done);
     const uint8_t *at = block->bodies.data + cursor->bodies_done;
     bool is_whole;
 
@@ -253,8 +251,8 @@ static bool read_pattern(const struct block_part *part, uint64_t pattern, uint64
         if (!codec_get_varint(&marks, &len) || len > marks.len)
             return false;
         if (i == pattern)
-            return codec_decode_marks(span_of(marks.data, (size_t) len), part->n_rows,
-                                      ret_marks) == CODEC_OK;
+            return codec_decode_marks(span_of(marks.data, (size_t) len), part->n_rows, ret_marks) ==
+                   CODEC_OK;
         marks = span_of(marks.data + len, marks.len - (size_t) len);
     }
 }

@@ -58,7 +58,9 @@ struct block_input {
 };
 
 /* Appends a block to `out`. Outcomes: none. Faults: no memory (then `out` may hold a part). */
-int block_encode(struct codec_work *work, const struct block_input *input, struct buf *out) MUST_USE;
+int block_encode(struct codec_work *work,
+                 const struct block_input *input,
+                 struct buf *out) MUST_USE;
 
 /* ---- reading ---- */
 
@@ -93,7 +95,9 @@ struct block_cursor {
 int block_open(struct span bytes, struct buf *room, struct block *ret_block) MUST_USE;
 
 /* The next layout, in the order in which they were written. False: no more. */
-bool block_next(const struct block *block, struct block_cursor *cursor, struct block_part *ret_part);
+bool block_next(const struct block *block,
+                struct block_cursor *cursor,
+                struct block_part *ret_part);
 
 /* False: the layout has no rows here. */
 bool block_find(const struct block *block, uint32_t layout, struct block_part *ret_part);
@@ -118,4 +122,7 @@ int block_column(const struct block_part *part,
  * No value of the column that is a number lies outside low .. high; the bounds are up to 7 % of a
  * value too wide. False: not known without decoding.
  */
-bool block_bounds(const struct block_part *part, uint32_t column, double *ret_low, double *ret_high);
+bool block_bounds(const struct block_part *part,
+                  uint32_t column,
+                  double *ret_low,
+                  double *ret_high);

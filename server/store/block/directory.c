@@ -28,8 +28,7 @@ static bool take_number(struct span *bytes, unsigned parameter, uint64_t *ret)
 {
     uint64_t more = 0;
 
-    if (parameter == PARAMETER_MAX &&
-        (!codec_get_varint(bytes, &more) || more > BLOCK_COLUMNS_MAX))
+    if (parameter == PARAMETER_MAX && (!codec_get_varint(bytes, &more) || more > BLOCK_COLUMNS_MAX))
         return false;
     *ret = parameter + more;
     return true;

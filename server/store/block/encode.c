@@ -36,6 +36,14 @@ static void layout_deinit(struct layout *l)
     buf_deinit(&l->bytes);
 }
 
+static uint64_t bits_of(double value)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &value, sizeof(bits));
+    return bits;
+}
+
 static const uint64_t *marks_of(const struct block_rows *rows, size_t column)
 {
     return rows->absent + column * codec_mark_words(rows->n_rows);
@@ -114,7 +122,8 @@ static void put_terms(struct layout *l, const struct relate_column *c)
         codec_put_varint(&l->directory, (uint64_t) c->terms[i].column * 2 + c->terms[i].is_minus);
 }
 
-/* The column's own bytes, which are the last ones in `bytes` and move to the directory if constant. */
+/* The column's own bytes, which are the last ones in `bytes` and move to the directory if constant.
+ */
 static void put_entry(struct layout *l, size_t column, uint8_t form, size_t len)
 {
     const struct relate_column *c = &l->relate.columns[column];
@@ -136,7 +145,8 @@ static void put_entry(struct layout *l, size_t column, uint8_t form, size_t len)
                    &l->directory);
 }
 
-/* Tries the column as a sum with others; keeps that when it is shorter than `*len` and `form` are. */
+/* Tries the column as a sum with others; keeps that when it is shorter than `*len` and `form` are.
+ */
 static int try_sum(struct layout *l, size_t column, uint8_t *form, size_t *len)
 {
     struct relate_column *c = &l->relate.columns[column];
@@ -198,7 +208,6 @@ static int put_column(struct layout *l, size_t column)
 {
     const struct relate_column *c = &l->relate.columns[column];
     size_t n_rows = l->rows->n_rows, n_dense = n_rows;
-    static const double zero;
     const double *values = c->values;
 
     if (c->operation == PARTS_SAME) {
@@ -220,7 +229,7 @@ static int put_column(struct layout *l, size_t column)
         l->n_nones++;
         return 0;
     }
-    if (c->is_constant && !c->is_marked && memcmp(values, &zero, sizeof(zero)) == 0) {
+    if (c->is_constant && !c->is_marked && bits_of(values[0]) == 0) {
         if (l->n_nones > 0)
             end_runs(l);
         l->n_zeros++;
@@ -236,10 +245,10 @@ static int layout_encode(struct layout *l)
 
     ensure(rows->n_columns >= 1 && rows->n_columns <= BLOCK_COLUMNS_MAX);
     ensure(n_rows >= 1 && n_rows <= BLOCK_ROWS_MAX);
-    l->relate = (struct relate){ calloc(rows->n_columns, sizeof(*l->relate.columns)), rows->n_columns,
-                                 n_rows, EFFORT_EACH * (size_t) rows->n_columns };
+    l->relate = (struct relate){ calloc(rows->n_columns, sizeof(*l->relate.columns)),
+                                 rows->n_columns, n_rows, EFFORT_EACH * (size_t) rows->n_columns };
     l->patterns = calloc(rows->n_columns, sizeof(*l->patterns));
-    l->dense = malloc(n_rows * sizeof(*l->dense));
+    l->dense = calloc(n_rows, sizeof(*l->dense));
     if (!l->relate.columns || !l->patterns || !l->dense)
         return fault(-ENOMEM, "no memory for a block of %u columns", rows->n_columns);
     for (size_t i = 0; i < rows->n_columns; i++) {

@@ -38,7 +38,8 @@
  *   bounds      only when n_rows >= 256: u16 low, u16 high: the highest 16 bits of the least and
  *               of the greatest value, rounded outwards
  *
- *   SAME, SUM, OVER are of unmarked columns and may go through one another, PARTS_DEPTH_MAX times at
+ *   SAME, SUM, OVER are of unmarked columns and may go through one another, PARTS_DEPTH_MAX times
+ at
  *   most.
  */
 
@@ -116,8 +117,8 @@ struct relate_column {
     uint32_t columns[2];
     struct parts_term terms[PARTS_TERMS_MAX];
     size_t n_terms;
-    uint64_t same, rise, fall;     /* what a few rows say: candidates agree in one of them */
-    int64_t steps[RELATE_PROBES];  /* from one row to the next, here and there */
+    uint64_t same, rise, fall;    /* what a few rows say: candidates agree in one of them */
+    int64_t steps[RELATE_PROBES]; /* from one row to the next, here and there */
 };
 
 /* `effort_left` bounds the search, whatever the layout: comparisons of one row. */

@@ -177,8 +177,8 @@ static bool find_dividend(const struct relate *relate, size_t column, double div
 }
 
 /*
- * A column that becomes a part of another goes on as it is, and so does what it stands on: that keeps
- * rings away, and chains short. False: it stands on the other one, or on a quotient.
+ * A column that becomes a part of another goes on as it is, and so does what it stands on: that
+ * keeps rings away, and chains short. False: it stands on the other one, or on a quotient.
  */
 static bool need(struct relate *relate, size_t column, size_t by)
 {
@@ -215,7 +215,7 @@ bool relate_quotient(struct relate *relate, size_t column)
             !(fabs(divisor) > 1) || divisor == before)
             continue;
         before = divisor;
-        if (!spend(relate, 2 * WINDOW))
+        if (!spend(relate, (size_t) 2 * WINDOW))
             return false;
         if (!find_dividend(relate, column, divisor, &of) || !need(relate, of, column))
             continue;
@@ -254,7 +254,8 @@ static bool find_term(struct relate *relate,
     for (size_t i = from; i < relate->n_columns && i < column + SUM_WINDOW; i++) {
         const struct relate_column *c = &relate->columns[i];
 
-        if (i == column || !is_free(c) || !c->is_whole || !spend(relate, 2 * RELATE_PROBES))
+        if (i == column || !is_free(c) || !c->is_whole ||
+            !spend(relate, (size_t) 2 * RELATE_PROBES))
             continue;
         for (int is_minus = 0; is_minus < 2; is_minus++) {
             unsigned with = cost_of(steps, c->steps, is_minus);

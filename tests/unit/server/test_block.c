@@ -58,7 +58,8 @@ static void stop(void)
     buf_deinit(&room);
 }
 
-/* A host's memory: a limit, what is used and free of it, and both as shares; then the same again. */
+/* A host's memory: a limit, what is used and free of it, and both as shares; then the same again.
+ */
 static void make_related(double *values, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -100,12 +101,10 @@ static void make_layout(size_t i, uint32_t n_columns, uint32_t n_rows, bool is_a
     if (n_columns >= 7 && !is_absent)
         make_related(sheet->values + rand_below(&rng, n_columns - 6) * n_rows, n_rows);
     make_times((unsigned) (i % N_TIME_KINDS), &rng, n_rows, sheet->times);
-    layouts[i] = (struct block_rows){ 100 + (uint32_t) i * 1000,
-                                      n_columns,
-                                      n_rows,
-                                      sheet->times,
-                                      sheet->values,
-                                      is_absent ? sheet->absent : NULL };
+    layouts[i] = (struct block_rows){
+        100 + (uint32_t) i * 1000,       n_columns, n_rows, sheet->times, sheet->values,
+        is_absent ? sheet->absent : NULL
+    };
 }
 
 static void encode(size_t n_layouts, enum codec_effort effort)
@@ -368,11 +367,11 @@ START_TEST(columns_that_lean_on_each_other_in_a_ring_are_bad)
 {
     /* Two columns, each the same as the other. */
     static const uint8_t body[] = {
-        'S', 'N', 'M', 'B', 0, 0, 0, 0, 1, 0, /* version, flags */
-        7, 2, 10, 1, 2, 1,                    /* agent, first, length, rows, columns, layouts */
-        5, 2, 1, 0, 2, 0, 4, 0,               /* layout, columns, rows, own times: 2, 0, 4, 0 */
-        0xff, 2,                              /* times */
-        10, 1, 10, 0,                         /* SAME 1, SAME 0 */
+        'S',  'N', 'M', 'B', 0, 0, 0, 0, 1, 0, /* version, flags */
+        7,    2,   10,  1,   2, 1,             /* agent, first, length, rows, columns, layouts */
+        5,    2,   1,   0,   2, 0, 4, 0,       /* layout, columns, rows, own times: 2, 0, 4, 0 */
+        0xff, 2,                               /* times */
+        10,   1,   10,  0,                     /* SAME 1, SAME 0 */
     };
     uint8_t bytes[sizeof(body)];
     struct block_part part;
