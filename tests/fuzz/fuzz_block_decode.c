@@ -26,6 +26,25 @@ static void ignore_fault(int code, struct fault_site site, const char *reason)
     (void) reason;
 }
 
+/* Together they say what each says alone. */
+static void read_together(const struct block_part *part, uint32_t n, double *alone)
+{
+    uint32_t columns[COLUMNS_READ];
+    double *values = malloc(n * part->n_rows * sizeof(*values));
+    int r;
+
+    ensure(values);
+    for (uint32_t i = 0; i < n; i++)
+        columns[i] = i;
+    r = block_columns(part, columns, n, part->n_rows, values, NULL);
+    ensure(r == BLOCK_OK || r == BLOCK_BAD);
+    for (uint32_t i = 0; r == BLOCK_OK && i < n; i++) {
+        ensure(block_column(part, i, alone, NULL) == BLOCK_OK);
+        ensure(memcmp(alone, values + i * part->n_rows, part->n_rows * sizeof(*values)) == 0);
+    }
+    free(values);
+}
+
 static void read_part(const struct block *block, const struct block_part *part)
 {
     size_t n_rows = part->n_rows, n_values = 0;
@@ -33,11 +52,12 @@ static void read_part(const struct block *block, const struct block_part *part)
     double *values = malloc(n_rows * sizeof(*values));
     uint64_t *absent = malloc(codec_mark_words(n_rows) * sizeof(*absent));
     double low, high;
+    uint32_t i;
 
     ensure(times && values && absent);
     ensure(n_rows <= block->n_rows);
     ensure(block_times(part, times) >= 0);
-    for (uint32_t i = 0; i < part->n_columns && i < COLUMNS_READ && n_values < VALUES_READ; i++) {
+    for (i = 0; i < part->n_columns && i < COLUMNS_READ && n_values < VALUES_READ; i++) {
         int r = block_column(part, i, values, absent);
 
         ensure(r == BLOCK_OK || r == BLOCK_BAD);
@@ -45,6 +65,7 @@ static void read_part(const struct block *block, const struct block_part *part)
         (void) block_bounds(part, i, &low, &high);
         n_values += n_rows;
     }
+    read_together(part, i, values);
     free(times);
     free(values);
     free(absent);

@@ -67,7 +67,8 @@ bool relate_rest(const struct relate *relate,
         again = rest;
         for (size_t k = 0; k < n_terms; k++)
             again += add_term(relate, &terms[k], i);
-        if (bits_of(again) != bits_of(values[i]))
+        /* Which NaN a sum of two is depends on the machine. */
+        if (bits_of(again) != bits_of(values[i]) || isnan(again))
             return false;
         ret_rest[i] = rest;
     }
@@ -150,7 +151,7 @@ static bool is_quotient(const double *values, const double *of, double divisor, 
     if (bits_of(of[n_rows - 1] / divisor) != bits_of(values[n_rows - 1]))
         return false;
     for (size_t i = 0; i < n_rows; i++)
-        if (bits_of(of[i] / divisor) != bits_of(values[i]))
+        if (bits_of(of[i] / divisor) != bits_of(values[i]) || isnan(values[i]))
             return false;
     return true;
 }
