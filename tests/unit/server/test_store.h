@@ -64,3 +64,4 @@ TCase *case_runs(void);
 TCase *case_disk(void);
 TCase *case_catalog(void);
 TCase *case_state(void);
+TCase *case_seal(void);
