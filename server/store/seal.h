@@ -30,7 +30,7 @@
 #include "server/store/days.h"
 #include "server/store/heads.h"
 
-#define SEAL_VALUES (UINT64_C(1) << 20) /* of an agent; and at most in one block */
+#define SEAL_VALUES (UINT64_C(1) << 18) /* of an agent; and at most in one block */
 #define SEAL_ROWS 65536u                /* at most in one block */
 #define SEAL_GROUP_BYTES (32u << 20)    /* of encoded blocks, in one group of commits */
 #define SEAL_GROUP_AGENTS 4096u
