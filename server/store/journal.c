@@ -546,16 +546,46 @@ uint64_t journal_first_chunk(struct journal *journal)
     return first;
 }
 
-struct segment *journal_oldest_idle(struct journal *journal)
+uint32_t journal_n_live(struct journal *journal)
+{
+    const struct segment *segment;
+    uint32_t n = 0;
+
+    pthread_mutex_lock(&journal->open.lock);
+    for (segment = journal_next(journal, NULL); segment && n == 0;
+         segment = journal_next(journal, segment)) {
+        if (atomic_load(&segment->n_live) || segment == journal->writing)
+            n = atomic_load(&journal->end) - segment->number;
+    }
+    pthread_mutex_unlock(&journal->open.lock);
+    return n;
+}
+
+uint64_t journal_second_chunk(struct journal *journal)
+{
+    const struct segment *oldest, *second;
+    uint64_t chunk;
+
+    pthread_mutex_lock(&journal->open.lock);
+    oldest = journal_next(journal, NULL);
+    second = oldest ? journal_next(journal, oldest) : NULL;
+    chunk = second ? second->first_chunk : 0;
+    pthread_mutex_unlock(&journal->open.lock);
+    return chunk;
+}
+
+struct segment *journal_oldest_idle(struct journal *journal, uint64_t kept)
 {
     struct segment *oldest;
+    const struct segment *second;
     bool is_idle;
 
     pthread_mutex_lock(&journal->open.lock);
     oldest = journal_next(journal, NULL);
-    is_idle = oldest && oldest->number + 1 < atomic_load(&journal->end) &&
-              oldest != journal->writing && oldest->n_users == 0 &&
-              atomic_load(&oldest->n_live) == 0 && atomic_load(&oldest->n_holds) == 0;
+    second = oldest ? journal_next(journal, oldest) : NULL;
+    is_idle = second && oldest != journal->writing && second->first_chunk <= kept &&
+              oldest->n_users == 0 && atomic_load(&oldest->n_live) == 0 &&
+              atomic_load(&oldest->n_holds) == 0;
     pthread_mutex_unlock(&journal->open.lock);
     return is_idle ? oldest : NULL;
 }

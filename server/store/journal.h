@@ -147,8 +147,14 @@ int journal_load_runs(struct segment *segment, struct runs *runs) MUST_USE;
 /* Of the oldest segment; what is below is in no segment. */
 uint64_t journal_first_chunk(struct journal *journal);
 
-/* The oldest segment, when it may go: the writer's never does. NULL: none. */
-struct segment *journal_oldest_idle(struct journal *journal);
+/* Segments from the first one with rows in heads on, the writer's included. */
+uint32_t journal_n_live(struct journal *journal);
+
+/* The oldest segment, when it may go: the writer's never does, nor one that has chunks from `kept`
+ * on. NULL: none. */
+struct segment *journal_oldest_idle(struct journal *journal, uint64_t kept);
+/* The first chunk behind the oldest segment; 0: there is only one. */
+uint64_t journal_second_chunk(struct journal *journal);
 /* Removes it from the table and from the disk. The sealer's; one thread. */
 int journal_remove(struct journal *journal, struct segment *segment) MUST_USE;
 

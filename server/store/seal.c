@@ -52,9 +52,10 @@ static void set_stuck(struct sealer *sealer, bool is_stuck, const char *why)
         log_plain(LOG_INFO, "seal_has_room_again");
 }
 
+/* What is not sealed. */
 static uint64_t journal_bytes(struct store *store)
 {
-    return journal_n_segments(&store->journal) * store->options.segment_bytes;
+    return journal_n_live(&store->journal) * store->options.segment_bytes;
 }
 
 /* Whole segments: the one being written counts for nothing yet. */
@@ -350,17 +351,32 @@ static int commit_group(struct sealer *sealer)
 
 /* ---- the journal behind ---- */
 
+/* Sealed segments that stay for followers have a limit, and a disk that fills up is one. */
+static void push_followers(struct store *store)
+{
+    uint64_t second = journal_second_chunk(&store->journal);
+    uint64_t n_kept = journal_n_segments(&store->journal) - journal_n_live(&store->journal);
+
+    if (n_kept > 0 && follow_first_chunk(store) < second &&
+        (n_kept * store->options.segment_bytes > store->options.follow_bytes ||
+         store_disk_is_above(store)))
+        follow_move_on(store, second);
+}
+
 /* Outcomes: STORE_FULL (the counters of the agents have no room). */
 static int trim(struct sealer *sealer)
 {
     struct store *store = sealer->store;
-    struct segment *segment = journal_oldest_idle(&store->journal);
+    struct segment *segment;
+    uint64_t kept;
     int r = 0;
 
-    if (!segment)
+    push_followers(store);
+    kept = follow_first_chunk(store);
+    if (!journal_oldest_idle(&store->journal, kept))
         return 0;
     r = agents_flush_now(&store->agents);
-    while (!r && (segment = journal_oldest_idle(&store->journal)))
+    while (!r && (segment = journal_oldest_idle(&store->journal, kept)))
         r = journal_remove(&store->journal, segment);
     pthread_mutex_lock(&sealer->shared.lock);
     pthread_cond_broadcast(&sealer->shared.progress);

@@ -232,6 +232,8 @@ static void set_defaults(struct store_options *options)
 {
     if (options->journal_bytes == 0)
         options->journal_bytes = STORE_JOURNAL_BYTES;
+    if (options->follow_bytes == 0)
+        options->follow_bytes = STORE_FOLLOW_BYTES;
     if (options->seal_age_us == 0)
         options->seal_age_us = STORE_SEAL_AGE_US;
 }
@@ -250,6 +252,7 @@ static struct store *store_new(const struct store_options *options)
     store->directory = strdup(options->directory);
     store->options.directory = store->directory;
     ensure(pthread_mutex_init(&store->disk.lock, NULL) == 0);
+    follow_init(store);
     if (store->directory && runs_init(&store->runs) == 0)
         return store;
     free(store->directory);
@@ -311,6 +314,7 @@ struct store *store_close(struct store *store)
     runs_deinit(&store->runs);
     state_close(&store->state);
     fd_closep(&store->lock_fd);
+    follow_deinit(store);
     pthread_mutex_destroy(&store->disk.lock);
     free(store->directory);
     free(store);

@@ -41,6 +41,7 @@
 #include "common/base/clock.h"
 #include "common/base/span.h"
 #include "server/store/store_catalog.h" /* agents, definitions, layouts */
+#include "server/store/store_follow.h"  /* the journal, for who passes it on */
 
 struct store;
 
@@ -59,6 +60,7 @@ enum store_outcome {
 };
 
 #define STORE_JOURNAL_BYTES (UINT64_C(2) << 30)
+#define STORE_FOLLOW_BYTES (UINT64_C(16) << 30)
 #define STORE_SEAL_AGE_US (INT64_C(300) * 1000000)
 
 struct store_options {
@@ -70,6 +72,7 @@ struct store_options {
      * store_set_retention(). */
     int64_t retention_us;
     uint64_t retention_bytes;
+    uint64_t follow_bytes; /* of sealed journal kept for followers; 0: 16 GiB */
     uint64_t queue_bytes;  /* what may wait for the writer; one batch always may */
     uint32_t full_percent; /* of the disk: above it nothing is written */
     bool is_shared;        /* an offline command beside a hub: no flock, no threads, state only */

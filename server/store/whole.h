@@ -20,18 +20,20 @@
  *   seal.[ch]     the sealer: gather.c heads -> blocks; compact.c small blocks -> larger ones;
  *                 retain.c old days go
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
+ *   follow.[ch]   the journal for others; what they keep from going
  *   codec/, block/  what a block is; pure
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
- * lock, runs.lock, writer.queue.lock, state.queue.lock, days.lock, sealer.shared.lock, disk.lock,
- * writer.stats.lock. No callback
- * to the caller is made with one of them held, but LMDB's own.
+ * lock, runs.lock, writer.queue.lock, state.queue.lock, days.lock, sealer.shared.lock, follow.lock,
+ * disk.lock, writer.stats.lock. No callback to the caller is made with one of them held, but LMDB's
+ * own.
  */
 
 #include <stdatomic.h>
 
 #include "server/store/agents.h"
 #include "server/store/catalog.h"
+#include "server/store/follow.h"
 #include "server/store/journal.h"
 #include "server/store/runs.h"
 #include "server/store/seal.h"
@@ -52,6 +54,10 @@ struct store {
     struct writer writer;
     struct days days; /* not opened when shared */
     struct sealer sealer;
+    struct {
+        pthread_mutex_t lock;
+        struct store_follower *first;
+    } follow;
     _Atomic int64_t retention_us;
     _Atomic uint64_t retention_bytes;
     struct {

@@ -327,5 +327,6 @@ Suite *suite(void)
     suite_add_tcase(suite, case_catalog());
     suite_add_tcase(suite, case_state());
     suite_add_tcase(suite, case_seal());
+    suite_add_tcase(suite, case_follow());
     return suite;
 }
