@@ -42,6 +42,7 @@
 #include "common/base/span.h"
 #include "server/store/store_catalog.h" /* agents, definitions, layouts */
 #include "server/store/store_follow.h"  /* the journal, for who passes it on */
+#include "server/store/store_status.h"
 
 struct store;
 
@@ -298,21 +299,3 @@ int store_state_each(struct store *store,
                      void *ctx) MUST_USE;
 /* Grows with every commit of `state`, also of another process. Cheap: reads hot pages only. */
 uint64_t store_state_version(struct store *store);
-
-/* ---- status ---- */
-
-struct store_stats {
-    uint64_t n_agents, n_definitions, n_layouts, n_segments;
-    uint64_t n_batches, n_samples, n_duplicates, n_commits; /* since the start */
-    uint64_t n_damaged;                                     /* chunks that the start passed over */
-    uint64_t n_days, day_bytes, journal_bytes;
-    /* Since the start: sealed, and what the blocks took; rows that could not be read; days that the
-     * retention took. */
-    uint64_t n_sealed_blocks, n_sealed_samples, n_sealed_bytes, n_seal_damaged, n_days_gone;
-    uint64_t n_compacted; /* blocks made of others */
-    int64_t seal_busy_us;
-    uint64_t database_bytes, disk_free_bytes;
-    int64_t commit_p50_us, commit_p99_us; /* of the last 1024 commits */
-    bool is_full, has_failed;
-};
-void store_get_stats(struct store *store, struct store_stats *ret);
