@@ -66,7 +66,8 @@ static void put_bash(const struct ctl *ctl)
            "  COMPREPLY=()\n"
            "  case $before in\n"
            "  --identity) COMPREPLY=($(compgen -d -- \"$word\")); return ;;\n"
-           "  --agg|--group-agg) words=\"avg min max sum count last rate increase\" ;;\n"
+           "  --agg|--group-agg) words=\"avg min max sum count last rate increase p50 p95 p99\" ;;\n"
+           "  --by) words=\"metric agent attribute\" ;;\n"
            "  ");
     put_flags(ctl, true, "|");
     printf(") return ;;\n"
