@@ -66,9 +66,8 @@ list_row(struct ctl *ctl, struct table *table, const agent_message *agent, int64
 
 int cmd_agents_list(struct ctl *ctl)
 {
-    static const char *const headers[] = { "AGENT",    "STATE",   "LAST SEEN", ">SERIES",
-                                           ">SAMPLES", "VERSION", "SYSTEM",    "ADDRESS",
-                                           "LABELS",   NULL };
+    static const char *const headers[] = { "AGENT",   "STATE",  "LAST SEEN", ">SERIES", ">SAMPLES",
+                                           "VERSION", "SYSTEM", "ADDRESS",   "LABELS",  NULL };
     Sentinel__Query__V1__ListAgentsRequest request = SENTINEL__QUERY__V1__LIST_AGENTS_REQUEST__INIT;
     ctl_selector selector;
     int64_t now_us = clock_wall().us;

@@ -29,8 +29,9 @@ static int add_change(struct ctl *ctl, const char *word, label_request *request)
         return key ? CTL_OK : ctl_say(CTL_FAILED, "out of memory");
     }
     if (!strchr(word, '='))
-        return ctl_say(CTL_USAGE, "`%s` is neither KEY=VALUE, which sets a label, nor KEY-, which "
-                                  "takes it away",
+        return ctl_say(CTL_USAGE,
+                       "`%s` is neither KEY=VALUE, which sets a label, nor KEY-, which "
+                       "takes it away",
                        word);
     entry = arena_alloc(&ctl->arena, sizeof(*entry));
     if (!entry)

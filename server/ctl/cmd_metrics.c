@@ -146,10 +146,11 @@ static int read_aggregation(const char *flag,
             *ret = (Sentinel__Query__V1__Aggregation) i;
             return CTL_OK;
         }
-    return text ? ctl_say(CTL_USAGE,
-                          "%s: `%s` is none of avg, min, max, sum, count, last, rate, increase, p99",
-                          flag, text)
-                : CTL_OK;
+    return text
+               ? ctl_say(CTL_USAGE,
+                         "%s: `%s` is none of avg, min, max, sum, count, last, rate, increase, p99",
+                         flag, text)
+               : CTL_OK;
 }
 
 struct question {

@@ -123,7 +123,8 @@ static int read_options(struct ctl *ctl, const struct kind **ret_kind, uint64_t 
     if (ctl->by && !*ret_kind)
         return ctl_say(CTL_USAGE, "--by: `%s` is none of metric, agent, attribute", ctl->by);
     *ret_n_rows = ctl->by ? ROWS_OF_ONE : ROWS_OF_ALL;
-    if (ctl->top && (text_to_u64(ctl->top, ret_n_rows) || *ret_n_rows < 1 || *ret_n_rows > ROWS_MAX))
+    if (ctl->top &&
+        (text_to_u64(ctl->top, ret_n_rows) || *ret_n_rows < 1 || *ret_n_rows > ROWS_MAX))
         return ctl_say(CTL_USAGE, "--top: `%s` is not a number from 1 to %d", ctl->top, ROWS_MAX);
     return CTL_OK;
 }

@@ -40,7 +40,8 @@ struct ctl {
     const char *hub, *identity, *server_name, *timeout;
     bool is_json, no_color, is_insecure, wants_help, wants_version;
     struct conf_list agents, attributes, group_by, labels;
-    const char *range, *from, *to, *step, *aggregation, *group_aggregation, *top, *by, *height, *width;
+    const char *range, *from, *to, *step, *aggregation, *group_aggregation, *top, *by, *height,
+        *width;
     bool group_all, latest, is_ascii;
     const char *const *words; /* behind the command */
     size_t n_words;

@@ -36,10 +36,11 @@ void census_deinit(struct census *census)
 
 int census_refuse(const struct census *census)
 {
-    return query_refuse(census->problem, QUERY_TOO_MUCH, "agents",
-                        "more than %zu series of %zu metrics to count: fewer agents (ids, a pattern "
-                        "or labels) or a name_pattern",
-                        census->definitions.n_entries, census->metrics.n_entries);
+    return query_refuse(
+        census->problem, QUERY_TOO_MUCH, "agents",
+        "more than %zu series of %zu metrics to count: fewer agents (ids, a pattern "
+        "or labels) or a name_pattern",
+        census->definitions.n_entries, census->metrics.n_entries);
 }
 
 static int metric_of(struct census *census,

@@ -240,8 +240,7 @@ struct samples {
 };
 
 /* Merges the runs [begin, middle) and [middle, end); of equal times the left one's come first. */
-static void
-merge(struct samples from, struct samples to, size_t begin, size_t middle, size_t end)
+static void merge(struct samples from, struct samples to, size_t begin, size_t middle, size_t end)
 {
     size_t left = begin, right = middle;
 

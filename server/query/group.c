@@ -5,8 +5,8 @@
  * QUANTILE over the group needs every line.
  *
  * The key of a group is its labels as one text, each label's key, \1, value, \1, and before them,
- * where the agent is among the labels, its id and \1: so groups are in order of agent, as agents are
- * read, and a page ends without reading the agents behind it.
+ * where the agent is among the labels, its id and \1: so groups are in order of agent, as agents
+ * are read, and a page ends without reading the agents behind it.
  */
 
 #include <errno.h>
@@ -127,9 +127,9 @@ static void fill_labels(const struct range *range,
 
     for (size_t i = 0; i < n; i++) {
         if (request->n_group_by > 0)
-            to[i] = (struct store_attribute){ request->group_by[i],
-                                              label_of(agent_id, definition,
-                                                       request->group_by[i]) };
+            to[i] =
+                (struct store_attribute){ request->group_by[i],
+                                          label_of(agent_id, definition, request->group_by[i]) };
         else if (i == 0)
             to[i] = (struct store_attribute){ "agent", agent_id };
         else
@@ -163,7 +163,8 @@ static int refuse_cells(struct range *range)
     return query_refuse(range->problem, QUERY_TOO_MUCH, "step",
                         "more than %llu values of `%.64s` at once, reached at agent `%.64s`: a "
                         "longer step, group_by, an attribute, fewer agents or a page_size",
-                        (unsigned long long) MAX_CELLS, range->request->name, range_agent_name(range));
+                        (unsigned long long) MAX_CELLS, range->request->name,
+                        range_agent_name(range));
 }
 
 /* A group of the labels, whose key is in groups->key. Texts of definitions and of the question
@@ -234,7 +235,7 @@ static int find_group(struct range *range, size_t wanted, struct group **ret)
     fill_key(range, labels, n, &groups->key);
     if (buf_failed(&groups->key)) {
         r = fault(-ENOMEM, "labels");
-    } else if (!groups->behind || strcmp(buf_text(&groups->key), groups->behind) > 0) {
+    } else if (!groups->passes_over || strcmp(buf_text(&groups->key), groups->behind) > 0) {
         *ret = map_get(&groups->by_key, buf_span(&groups->key));
         if (!*ret)
             r = group_new(range, labels, n, ret);
@@ -310,9 +311,9 @@ static bool group_value(const struct range *range,
         /* A series by itself is not a group: COUNT of it would be 1. */
         bool is_group = request->n_group_by > 0 || request->group_all || group->n[step] > 1;
 
-        *ret = is_group ? fold_total(request->group_aggregation, group->values[step],
-                                     group->n[step])
-                        : group->values[step];
+        *ret = is_group
+                   ? fold_total(request->group_aggregation, group->values[step], group->n[step])
+                   : group->values[step];
         return group->n[step] > 0;
     }
     for (const struct group_line *line = group->lines; line; line = line->next)
@@ -324,8 +325,10 @@ static bool group_value(const struct range *range,
 }
 
 /* All of a group's points; `to` has room for n_steps. */
-static int
-group_points(const struct range *range, const struct group *group, struct query_point *to, size_t *ret_n)
+static int group_points(const struct range *range,
+                        const struct group *group,
+                        struct query_point *to,
+                        size_t *ret_n)
 {
     double *column = calloc(count_lines(group) + 1, sizeof(*column));
     size_t n = 0;
@@ -491,8 +494,8 @@ static int make_token(struct range *range, const char *key)
     if (!behind)
         return fault(-ENOMEM, "page token");
     digest_of(request, &digest);
-    return pass(query_token_make(range->query, &digest, behind, range->arena,
-                                 &request->next_page_token));
+    return pass(
+        query_token_make(range->query, &digest, behind, range->arena, &request->next_page_token));
 }
 
 int groups_init(struct range *range)
@@ -503,6 +506,8 @@ int groups_init(struct range *range)
     groups->has_agent = !request->group_all && request->n_group_by == 0;
     for (size_t i = 0; !request->group_all && i < request->n_group_by; i++)
         groups->has_agent = groups->has_agent || strcmp(request->group_by[i], "agent") == 0;
+    /* Among the top_k are the ones on pages before, too. */
+    groups->passes_over = groups->behind && request->top_k == 0;
     groups->first = calloc(range->n_wanted + 1, sizeof(struct group *));
     return groups->first ? 0 : fault(-ENOMEM, "groups");
 }
@@ -512,7 +517,7 @@ bool groups_pass_over(const struct groups *groups, const char *agent_id)
     size_t len = strlen(agent_id);
 
     /* Not `<= 0`: the agent of the last series of the page before may have more of them. */
-    return groups->has_agent && groups->behind && strcmp(agent_id, groups->behind) < 0 &&
+    return groups->has_agent && groups->passes_over && strcmp(agent_id, groups->behind) < 0 &&
            !(strncmp(agent_id, groups->behind, len) == 0 && groups->behind[len] == 1);
 }
 
@@ -536,8 +541,8 @@ int groups_end_agent(struct range *range, bool *ret_is_full)
                    : 0;
     if (request->page_size == 0 && groups->n_with_points > range->query->max_series)
         return refuse_series(range);
-    *ret_is_full = groups->has_agent && request->page_size > 0 &&
-                   groups->n_with_points > request->page_size;
+    *ret_is_full =
+        groups->has_agent && request->page_size > 0 && groups->n_with_points > request->page_size;
     return 0;
 }
 
@@ -559,7 +564,8 @@ static int fill_series(struct range *range,
     r = group_points(range, group, points, &ret->n_points);
     if (r)
         return pass(r);
-    ret->points = (void *) arena_copy(range->arena, span_of(points, ret->n_points * sizeof(*points)));
+    ret->points =
+        (void *) arena_copy(range->arena, span_of(points, ret->n_points * sizeof(*points)));
     if (ret->points)
         return 0;
     return query_refuse(
@@ -604,7 +610,7 @@ int groups_answer(struct range *range)
     const struct query_range *request = range->request;
     struct query_point *points = calloc(range->grid.n_steps + 1, sizeof(*points));
     struct group **list = NULL;
-    size_t n = 0;
+    size_t n = 0, first = 0;
     int r = points ? 0 : fault(-ENOMEM, "points");
 
     if (!r && request->top_k > 0)
@@ -615,8 +621,11 @@ int groups_answer(struct range *range)
         r = list_groups(&range->groups, &list, &n);
     if (!r && n > 1)
         qsort(list, n, sizeof(struct group *), by_group_key);
+    while (!r && range->groups.behind && first < n &&
+           strcmp(list[first]->key, range->groups.behind) <= 0)
+        first++;
     if (!r)
-        r = fill_answer(range, list, n, points);
+        r = fill_answer(range, list + first, n - first, points);
     free(list);
     free(points);
     return pass(r);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Labels that operators set. One transaction for all the agents of a question; two questions at once
- * are two transactions, and for one label of one agent the later one holds.
+ * Labels that operators set. One transaction for all the agents of a question; two questions at
+ * once are two transactions, and for one label of one agent the later one holds.
  */
 
 #include <errno.h>
@@ -184,8 +184,8 @@ static int change_agent(struct changes *changes, uint32_t number, bool *ret_is_c
     }
     if (!r && n_labels > MAX_AGENT_LABELS && n_labels > agent.n_labels)
         return query_refuse(changes->problem, QUERY_TOO_MUCH, "set",
-                            "agent `%.64s` would have %zu labels, at most %d; remove some", agent.id,
-                            n_labels, MAX_AGENT_LABELS);
+                            "agent `%.64s` would have %zu labels, at most %d; remove some",
+                            agent.id, n_labels, MAX_AGENT_LABELS);
     *ret_is_changed = changes->n_writes > n_before;
     return pass(r);
 }

@@ -109,8 +109,7 @@ static int fill_page(struct census *census,
     const size_t n = census->metrics.n_entries;
     struct census_metric **sorted =
         arena_alloc_array(&census->arena, n, sizeof(struct census_metric *));
-    struct shown *shown =
-        arena_alloc_array(&census->arena, request->page_size, sizeof(*shown));
+    struct shown *shown = arena_alloc_array(&census->arena, request->page_size, sizeof(*shown));
     size_t at = 0;
 
     request->metrics = arena_alloc_array(arena, request->page_size, sizeof(*request->metrics));

@@ -171,7 +171,8 @@ struct query_top {
     enum query_top_by by;
     uint32_t page_size;
     const char *page_token;
-    /* out, the largest first, equal ones by name; a row that grows between two pages may be missed */
+    /* out, the largest first, equal ones by name; a row that grows between two pages may be missed
+     */
     struct query_top_row *rows;
     size_t n_rows;
     const char *next_page_token;

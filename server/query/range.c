@@ -249,7 +249,7 @@ const char *range_agent_name(struct range *range)
 /* The first of the selected agents that can have a series on the page. */
 static int first_agent(struct range *range, struct query_selected *agents, size_t n, size_t *ret)
 {
-    size_t low = 0, high = range->groups.behind && range->groups.has_agent ? n : 0;
+    size_t low = 0, high = range->groups.passes_over && range->groups.has_agent ? n : 0;
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;

@@ -33,6 +33,7 @@ struct groups {
     size_t n_cells, n_with_points;
     bool has_agent;     /* in the key, first: a group is whole when its agent is read */
     const char *behind; /* the page token's key; NULL: the first page */
+    bool passes_over;   /* what is on the pages before is not even read */
 };
 
 struct range {

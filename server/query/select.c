@@ -42,7 +42,7 @@ struct label_scan {
     const char **ids; /* of agents with all labels, ascending */
     size_t n_ids, capacity;
     char id[sizeof(((struct store_agent *) NULL)->id)]; /* of the agent at work */
-    size_t n_held; /* labels of the selector that it has */
+    size_t n_held;                                      /* labels of the selector that it has */
     bool has_failed;
 };
 

@@ -21,9 +21,10 @@
 /* Rows of one agent and layout; column i is that of range->places[i]. */
 struct piece {
     uint32_t n_rows;
-    const int64_t *times_us;       /* ascending */
-    const double *const *values;   /* of each column; any bits where absent */
-    const uint64_t *const *absent; /* of each column; NULL: all are there; else a bit for each row */
+    const int64_t *times_us;     /* ascending */
+    const double *const *values; /* of each column; any bits where absent */
+    const uint64_t *const
+        *absent; /* of each column; NULL: all are there; else a bit for each row */
 };
 
 /* ---- gathering ---- */
@@ -91,10 +92,8 @@ static uint32_t begin_of(const uint64_t *absent, uint32_t inside)
     return inside;
 }
 
-static bool gather_column(struct range *range,
-                          const struct piece *piece,
-                          size_t column,
-                          uint32_t inside)
+static bool
+gather_column(struct range *range, const struct piece *piece, size_t column, uint32_t inside)
 {
     struct gather *gather = gather_of(range, range->places[column]);
     const uint64_t *absent = piece->absent[column];

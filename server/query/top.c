@@ -16,7 +16,7 @@
 /* An attribute key while its values are counted. */
 struct key_tally {
     const char *name;
-    struct map values;                 /* value -> any definition that has it */
+    struct map values;                  /* value -> any definition that has it */
     const struct census_metric *metric; /* that has the most sets of attributes with the key */
     uint32_t n_definitions;
     uint64_t n_series;

@@ -97,9 +97,8 @@ static void window_join(struct fold_window *to, const struct fold_window *next)
     to->took_us += next->took_us;
 }
 
-static bool window_value(const struct fold_window *window,
-                         enum query_aggregation aggregation,
-                         double *ret)
+static bool
+window_value(const struct fold_window *window, enum query_aggregation aggregation, double *ret)
 {
     double n = (double) window->n_samples;
 
