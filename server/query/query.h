@@ -43,7 +43,7 @@ enum query_outcome {
     QUERY_UNWANTED,  /* is_unwanted() said so */
 };
 
-/* n_threads 0: one for each core. */
+/* n_threads 0: one for each core, at least four. */
 int query_pool_new(struct query_pool **ret, unsigned n_threads, unsigned max_waiting) MUST_USE;
 /* Runs what waits, then ends the threads. Blocks. */
 struct query_pool *query_pool_free(struct query_pool *pool);
