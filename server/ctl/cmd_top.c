@@ -122,7 +122,8 @@ static int read_options(struct ctl *ctl, const struct kind **ret_kind, uint64_t 
             *ret_kind = &kinds[i];
     if (ctl->by && !*ret_kind)
         return ctl_say(CTL_USAGE, "--by: `%s` is none of metric, agent, attribute", ctl->by);
-    *ret_n_rows = ctl->by ? ROWS_OF_ONE : ROWS_OF_ALL;
+    if (ctl->by)
+        *ret_n_rows = ROWS_OF_ONE;
     if (ctl->top &&
         (text_to_u64(ctl->top, ret_n_rows) || *ret_n_rows < 1 || *ret_n_rows > ROWS_MAX))
         return ctl_say(CTL_USAGE, "--top: `%s` is not a number from 1 to %d", ctl->top, ROWS_MAX);
@@ -137,7 +138,7 @@ int cmd_metrics_top(struct ctl *ctl)
     ctl_selector selector;
     struct json_writer json;
     struct buf out = { 0 };
-    uint64_t n_rows;
+    uint64_t n_rows = ROWS_OF_ALL;
     int r;
 
     r = read_options(ctl, &only, &n_rows);

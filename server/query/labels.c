@@ -125,7 +125,7 @@ static int
 add_write(struct changes *changes, const char *agent_id, const char *label, const char *value)
 {
     const size_t id_len = strlen(agent_id), label_len = strlen(label);
-    char *key = arena_alloc(changes->arena, id_len + 1 + label_len);
+    char *key = arena_alloc(changes->arena, id_len + 1 + label_len + 1);
 
     if (changes->n_writes == changes->capacity) {
         size_t capacity = 2 * changes->capacity + 64;
@@ -140,7 +140,7 @@ add_write(struct changes *changes, const char *agent_id, const char *label, cons
         return query_refuse(changes->problem, QUERY_TOO_MUCH, "agents",
                             "too many labels at once: fewer agents or fewer labels");
     memcpy(key, agent_id, id_len + 1);
-    memcpy(key + id_len + 1, label, label_len);
+    memcpy(key + id_len + 1, label, label_len + 1);
     changes->writes[changes->n_writes++] = (struct store_write){
         .table = STORE_TABLE_LABELS,
         .key = span_of(key, id_len + 1 + label_len),

@@ -323,6 +323,7 @@ Suite *suite(void)
     suite_add_tcase(s, case_windows());
     suite_add_tcase(s, case_select());
     suite_add_tcase(s, case_range());
+    suite_add_tcase(s, case_random());
     suite_add_tcase(s, case_top());
     suite_add_tcase(s, case_labels());
     suite_add_tcase(s, pool);

@@ -177,7 +177,7 @@ END_TEST
 
 /* ---- against a naive reference, on random samples ---- */
 
-#define MAX_SAMPLES 400
+#define MAX_SAMPLES RIG_MAX_SAMPLES
 
 static const enum query_aggregation all_hows[] = { QUERY_AVG,  QUERY_MIN,      QUERY_MAX,
                                                    QUERY_SUM,  QUERY_COUNT,    QUERY_LAST,
@@ -240,7 +240,7 @@ static double naive_quantile(const double *values, size_t n, double q)
                        : sorted[low] + (sorted[high] - sorted[low]) * (rank - (double) low);
 }
 
-static double naive_plain(const double *in, size_t n, enum query_aggregation how, double q)
+double naive_values(const double *in, size_t n, enum query_aggregation how, double q)
 {
     double sum = 0, min = NAN, max = NAN;
 
@@ -260,37 +260,38 @@ static double naive_plain(const double *in, size_t n, enum query_aggregation how
 }
 
 /* Every sample is looked at for every step. */
-static bool naive_step(const struct made *made,
-                       size_t step,
-                       enum query_aggregation how,
-                       bool is_counter,
-                       double *ret)
+bool naive_step(const struct fold_samples *samples,
+                const struct fold_grid *grid,
+                size_t step,
+                enum query_aggregation how,
+                bool is_counter,
+                double *ret)
 {
-    int64_t start_us = made->grid.first_us + (int64_t) step * made->grid.step_us;
+    int64_t start_us = grid->first_us + (int64_t) step * grid->step_us;
     double in[MAX_SAMPLES], growth = 0, took_s = 0;
     size_t n = 0;
 
-    for (size_t i = 0; i < made->samples.n_samples; i++) {
-        int64_t time_us = made->times_us[i];
+    for (size_t i = 0; i < samples->n_samples; i++) {
+        int64_t time_us = samples->times_us[i];
 
-        if (time_us < made->grid.from_us || time_us >= made->grid.to_us || time_us < start_us ||
-            time_us >= start_us + made->grid.step_us)
+        if (time_us < grid->from_us || time_us >= grid->to_us || time_us < start_us ||
+            time_us >= start_us + grid->step_us)
             continue;
-        in[n++] = made->values[i];
+        in[n++] = samples->values[i];
         if (i == 0)
             continue;
-        if (is_counter && made->values[i] < made->values[i - 1])
-            growth += made->values[i];
+        if (is_counter && samples->values[i] < samples->values[i - 1])
+            growth += samples->values[i];
         else
-            growth += made->values[i] - made->values[i - 1];
-        took_s += (double) (time_us - made->times_us[i - 1]) / 1e6;
+            growth += samples->values[i] - samples->values[i - 1];
+        took_s += (double) (time_us - samples->times_us[i - 1]) / 1e6;
     }
     if (how == QUERY_RATE || how == QUERY_INCREASE) {
         *ret = how == QUERY_RATE ? growth / took_s : growth;
         return took_s > 0;
     }
     if (n > 0)
-        *ret = naive_plain(in, n, how, 0.9);
+        *ret = naive_values(in, n, how, 0.9);
     return n > 0;
 }
 
@@ -319,8 +320,8 @@ START_TEST(folding_is_what_a_naive_reference_says)
         for (size_t step = 0; step < made.grid.n_steps; step++) {
             double expected;
 
-            ck_assert_int_eq(is_present[step],
-                             naive_step(&made, step, all_hows[how], is_counter, &expected));
+            ck_assert_int_eq(is_present[step], naive_step(&made.samples, &made.grid, step,
+                                                          all_hows[how], is_counter, &expected));
             if (is_present[step])
                 check_same(to[step], expected, "samples", how, step);
         }

@@ -5,6 +5,7 @@
 
 #include <check.h>
 
+#include "server/query/fold.h"
 #include "server/query/query.h"
 
 #define S INT64_C(1000000) /* a second */
@@ -30,7 +31,19 @@ void add_rows(const char *agent, const struct store_row *rows, size_t n_rows);
 /* Through query_set_labels(). */
 void label(const char *agent, const char *key, const char *value);
 
+/* What folding should say, the slow way; quantiles of a step are 0.9. */
+#define RIG_MAX_SAMPLES 400
+double naive_values(const double *in, size_t n, enum query_aggregation how, double quantile);
+/* False: nothing in the step. */
+bool naive_step(const struct fold_samples *samples,
+                const struct fold_grid *grid,
+                size_t step,
+                enum query_aggregation how,
+                bool is_counter,
+                double *ret);
+
 TCase *case_fold(void);
+TCase *case_random(void);
 TCase *case_windows(void);
 TCase *case_select(void);
 TCase *case_range(void);
