@@ -11,6 +11,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/file.h"
+#include "common/log/log.h"
 #include "server/front/inside.h"
 
 static const char *state_name(enum front_state state)
@@ -106,5 +107,33 @@ enum front_failure svc_admin_get_status(struct unary *unary)
     answer->cpu_time = unary_duration(unary, cpu_us());
     fill_store(unary, answer);
     fill_ingest(unary, answer);
+    return unary_finish(unary, &answer->base);
+}
+
+enum front_failure svc_admin_set_agent_labels(struct unary *unary)
+{
+    const Sentinel__Admin__V1__SetAgentLabelsRequest *request = (const void *) unary->request;
+    const struct query_selector selector = front_selector(unary, request->agents);
+    struct query_labels question = {
+        .selector = &selector,
+        .set = unary_attributes(unary, request->set, request->n_set),
+        .n_set = request->n_set,
+        .remove = (const char *const *) request->remove,
+        .n_remove = request->n_remove,
+    };
+    struct query_problem problem = { 0 };
+    Sentinel__Admin__V1__SetAgentLabelsResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
+    int r;
+
+    if (unary->is_short)
+        return unary_finish(unary, NULL);
+    r = query_set_labels(unary->front->options.query, &question, &unary->arena, &problem);
+    if (r != QUERY_OK)
+        return front_failure_of_query(r, &problem, &unary->detail);
+    log_event(LOG_INFO, "agent_labels_set", LOG_S("by", unary->caller.name),
+              LOG_U("selected", question.n_selected), LOG_U("changed", question.n_changed));
+    sentinel__admin__v1__set_agent_labels_response__init(answer);
+    answer->changed = question.n_changed;
+    answer->selected = question.n_selected;
     return unary_finish(unary, &answer->base);
 }
