@@ -215,7 +215,7 @@ static void query_init(struct query *query, const struct ask_points *question)
     query->message.agents = &query->agents;
     query->message.range = &query->range;
     query->message.step = &query->step;
-    query->message.name = (char *) (uintptr_t) load_kind_name(question->kind);
+    query->message.name = (char *) (uintptr_t) question->load->groups[question->group].name;
     query->message.aggregation = (Sentinel__Query__V1__Aggregation) question->how;
     query->message.group_aggregation = SENTINEL__QUERY__V1__AGGREGATION__AGGREGATION_SUM;
     query->message.group_all = true;

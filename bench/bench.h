@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "bench/load.h"
 #include "common/base/arena.h"
 #include "common/base/buf.h"
 #include "common/base/cleanup.h"
@@ -39,69 +40,6 @@ bool bench_is_interrupted(void);
 
 int cmd_metrics(int argc, char **argv);
 int cmd_identities(int argc, char **argv);
-
-/* ---- load.c: what agents send. Pure ---- */
-
-#define LOAD_MAX_SERIES 4096u   /* one batch declares them all */
-#define LOAD_MAX_SAMPLES 65536u /* of a batch */
-#define LOAD_RUN_BYTES 17
-
-enum load_kind { LOAD_CONSTANT, LOAD_COUNTER, LOAD_GAUGE, LOAD_N_KINDS };
-
-/* What all agents of a run have in common. */
-struct load {
-    uint32_t n_agents, n_series, batch_scrapes;
-    int64_t first_us;    /* a multiple of interval_us: where the step of the first scrape begins */
-    int64_t interval_us; /* between an agent's scrapes; synthetic time, it passes as fast as the
-                            load runs */
-    char run[LOAD_RUN_BYTES]; /* an attribute of every series: runs on one hub are told apart by it
-                               */
-    struct buf declarations;  /* the series and layouts of a MetricBatch, encoded */
-};
-
-/* Faults: no memory. */
-int load_init(struct load *load) MUST_USE; /* the fields above `declarations` are set */
-void load_deinit(struct load *load);
-
-/* "bench.constant", "bench.counter", "bench.gauge": series are those by turns, told apart by the
- * attribute `item`. */
-const char *load_kind_name(enum load_kind kind);
-static inline enum load_kind load_kind_of(uint32_t series)
-{
-    return (enum load_kind)(series % LOAD_N_KINDS);
-}
-uint32_t load_n_of_kind(const struct load *load, enum load_kind kind);
-
-/*
- * The value of a series in an agent's n-th scrape (from 0): of nothing but these three. Constants
- * and counters are integers, and counters never fall; gauges have one or two decimals. Never
- * negative.
- */
-double load_value(uint32_t agent, uint32_t series, uint64_t scrape);
-/* Agents lie apart within a step, as real ones do. */
-int64_t load_time_us(const struct load *load, uint32_t agent, uint64_t scrape);
-
-/* One agent's StreamMetricsRequest with a batch, made once and patched in place for each sequence.
- */
-struct load_message {
-    uint8_t *bytes; /* room for the changing front, then the scrapes */
-    size_t scrapes_bytes;
-    uint32_t agent;
-};
-
-int load_message_init(struct load_message *message,
-                      const struct load *load,
-                      uint32_t agent) MUST_USE;
-void load_message_deinit(struct load_message *message);
-/* Batch `sequence` (from 1), without declarations. Borrowed until the next change of the message.
- */
-struct span
-load_message_patch(struct load_message *message, const struct load *load, uint64_t sequence);
-/* The same with all declarations: the first of a stream. Replaces what is in `to`. */
-int load_message_declare(struct load_message *message,
-                         const struct load *load,
-                         uint64_t sequence,
-                         struct buf *to) MUST_USE;
 
 /* ---- stats.c ---- */
 
@@ -224,8 +162,8 @@ enum ask_how { ASK_SUM = 4, ASK_COUNT = 5, ASK_LAST = 6 };
 struct ask_points {
     const struct load *load;
     uint32_t agent;
-    enum load_kind kind;
-    int64_t item; /* this series alone; -1: the sum over all of the kind */
+    uint32_t group;
+    int64_t item; /* this series alone; -1: the sum over all of the group */
     int64_t from_us, to_us, step_us;
     enum ask_how how;
     void (*on_point)(void *ctx,
