@@ -38,7 +38,11 @@ int bench_say(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* SIGINT, SIGTERM or SIGHUP came: they are blocked, and stay pending. */
 bool bench_is_interrupted(void);
 
+/* As many descriptors as may be; programs that we start have them too. */
+void bench_raise_descriptors(void);
+
 int cmd_metrics(int argc, char **argv);
+int cmd_record(int argc, char **argv);
 int cmd_identities(int argc, char **argv);
 
 /* ---- stats.c ---- */
@@ -59,6 +63,9 @@ uint64_t histogram_count(const struct histogram *histogram);
 uint64_t histogram_quantile(const struct histogram *histogram, double share);
 uint64_t histogram_max(const struct histogram *histogram);
 
+/* Of n > 0 numbers, which are put in order. */
+double stats_median(double *numbers, size_t n);
+
 /* User and system time of a process so far; -1 when there is no such process. */
 int64_t stats_cpu_us(pid_t pid);
 /* Its resident bytes; 0 when there is no such process. */
@@ -73,14 +80,26 @@ struct bench_hub {
     char home[512]; /* the temporary directory, or empty */
     char program[512];
     char address[300]; /* HOST:PORT */
+    char identities[600], operator_identity[600];
+    unsigned n_runs;
+    bool is_insecure;
+};
+
+struct bench_hub_options {
+    const char *parent_directory; /* NULL: $TMPDIR, else /tmp */
+    uint32_t n_identities;        /* of agents: bench-0 .. */
+    bool is_insecure;             /* plaintext, and no identities */
 };
 
 /* $SENTINEL_HUB_PROGRAM, else beside this program in the build tree or its directory, else on PATH.
  * Returns an exit code. */
 int hub_find_program(char *to, size_t size);
-/* Makes the directory, the database, `n_agents` identities, and runs it. Returns an exit code;
- * hub_stop() in any case. */
-int hub_start(struct bench_hub *hub, const char *parent_directory, uint32_t n_agents);
+/* Makes the directory, the database, identities, and runs it. Returns an exit code; hub_stop() in
+ * any case. */
+int hub_start(struct bench_hub *hub, const struct bench_hub_options *options);
+/* SIGKILL, and again at the same address; ret_us: from the start of the new process until it says
+ * that it serves, to 5 ms. Returns an exit code. */
+int hub_restart(struct bench_hub *hub, int64_t *ret_us);
 /* Stops it and removes everything. */
 void hub_stop(struct bench_hub *hub);
 /* OUT/bench-0 .. bench-(N-1); those that are there stay. Returns an exit code. */
@@ -101,7 +120,8 @@ enum fleet_stage {
 struct fleet_options {
     const char *target;      /* HOST:PORT */
     const char *server_name; /* NULL: the target's host */
-    const char *identities;  /* a directory with bench-0 .. */
+    const char *identities;  /* a directory with bench-0 ..; NULL: plaintext */
+    uint32_t n_identities;   /* agent i is bench-(i modulo this) */
     uint32_t n_threads, window;
     uint64_t rate;        /* samples per second of all; 0: as fast as acks allow */
     int64_t last_time_us; /* no scrape beyond */
@@ -143,6 +163,7 @@ DEFINE_CLEANUP(struct fleet *, fleet_free);
 /* ---- ask.c: an operator's questions. Thread: main ---- */
 
 struct ask;
+/* `identity` NULL: plaintext. */
 int ask_open(struct ask **ret,
              const char *target,
              const char *server_name,

@@ -49,7 +49,7 @@ static double gauge_value(uint64_t id, uint64_t scrape, bool has_two_decimals)
 
 static enum load_kind kind_of(uint32_t series)
 {
-    return (enum load_kind) (series % LOAD_N_KINDS);
+    return (enum load_kind)(series % LOAD_N_KINDS);
 }
 
 double load_value(const struct load *load, uint32_t agent, uint32_t series, uint64_t scrape)
@@ -181,8 +181,7 @@ void load_message_deinit(struct load_message *message)
 }
 
 /* What changes; constants are there from the beginning. */
-static void
-put_values(const struct load *load, uint32_t agent, uint64_t scrape, uint8_t *to)
+static void put_values(const struct load *load, uint32_t agent, uint64_t scrape, uint8_t *to)
 {
     if (load->tracks) {
         tracks_put(load->tracks, agent, scrape, load->n_series, true, to);

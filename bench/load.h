@@ -39,8 +39,8 @@ struct load {
     int64_t first_us;    /* a multiple of interval_us: where the step of the first scrape begins */
     int64_t interval_us; /* between an agent's scrapes; synthetic time, it passes as fast as the
                             load runs */
-    char run[LOAD_RUN_BYTES];   /* an attribute of every series: runs on one hub are told apart by
-                                   it */
+    char run[LOAD_RUN_BYTES];    /* an attribute of every series: runs on one hub are told apart by
+                                    it */
     const struct replay *replay; /* NULL: numbers of our own; else with `tracks` */
     const struct tracks *tracks;
     /* made by load_init() */

@@ -137,8 +137,7 @@ static int declare(const struct load *load,
 
 static int pack_declarations(struct load *load, struct arena *arena)
 {
-    Sentinel__Telemetry__V1__Series *rows =
-        arena_alloc_array(arena, load->n_series, sizeof(*rows));
+    Sentinel__Telemetry__V1__Series *rows = arena_alloc_array(arena, load->n_series, sizeof(*rows));
     Sentinel__Telemetry__V1__Series **series =
         arena_alloc_array(arena, load->n_series, sizeof(*series));
     uint32_t *ids = arena_alloc_array(arena, load->n_series, sizeof(*ids));

@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "bench/bench.h"
 #include "common/base/text.h"
@@ -25,6 +26,7 @@ static const struct command commands[] = {
     { "metrics",
       "many agents stream metrics; what the hub takes, how fast, and whether it keeps it",
       cmd_metrics },
+    { "record", "what an agent sees of this machine under a scripted load, in a file", cmd_record },
     { "identities", "makes the agents' identities for a hub that you run", cmd_identities },
     { "version", "the version of this program", cmd_version },
 };
@@ -40,6 +42,16 @@ int bench_say(int code, const char *fmt, ...)
     fprintf(stderr, "\n");
     va_end(args);
     return code;
+}
+
+void bench_raise_descriptors(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void) setrlimit(RLIMIT_NOFILE, &limit);
+    }
 }
 
 static const int interrupts[] = { SIGINT, SIGTERM, SIGHUP };

@@ -12,6 +12,7 @@
 #define MAX_DECIMALS 6
 /* Beyond this a double does not hold every integer; room for offset and scale is left. */
 #define MAX_INTEGER 4503599627370496.0 /* 2^52 */
+#define PAGE_BYTES 4096
 /* One agent of so many is idle. */
 #define IDLE_SHARE 4u
 
@@ -39,13 +40,19 @@ static uint64_t common_divisor(uint64_t a, uint64_t b)
     return a;
 }
 
-/* Of all values as integers; 1 when all are 0. */
+/* Of all values as integers; 1 when all are 0. One value alone would be its own unit: that of
+ * memory at most. */
 static double find_unit(const double *values, uint32_t n, double times)
 {
     uint64_t unit = 0;
+    bool is_constant = true;
 
-    for (uint32_t i = 0; i < n && unit != 1; i++)
+    for (uint32_t i = 0; i < n && unit != 1; i++) {
         unit = common_divisor(unit, (uint64_t) fabs(round(values[i] * times)));
+        is_constant = is_constant && values[i] == values[0];
+    }
+    if (is_constant)
+        return unit != 0 && unit % PAGE_BYTES == 0 ? PAGE_BYTES : 1;
     return unit == 0 ? 1 : (double) unit;
 }
 
@@ -54,8 +61,7 @@ static void find_shape(const struct replay_series *series, uint32_t n_rows, stru
 {
     double times = 1;
 
-    *to =
-        (struct track_column){ .unit = 1, .divisor = 1, .is_counter = series->is_counter };
+    *to = (struct track_column){ .unit = 1, .divisor = 1, .is_counter = series->is_counter };
     for (int decimals = 0; decimals <= MAX_DECIMALS && !to->is_scaled; decimals++, times *= 10) {
         if (!are_integers(series->values, n_rows, times))
             continue;
@@ -116,8 +122,7 @@ static int fill_track(struct tracks *tracks,
     track->n_rows = 0;
     for (uint32_t i = 0; i < replay->n_rows; i++)
         track->n_rows += keeps[i];
-    track->columns =
-        arena_alloc_array(&tracks->arena, tracks->n_columns, sizeof(*track->columns));
+    track->columns = arena_alloc_array(&tracks->arena, tracks->n_columns, sizeof(*track->columns));
     track->cells = arena_alloc_array(&tracks->arena, (size_t) tracks->n_columns * track->n_rows,
                                      sizeof(*track->cells));
     if (!track->columns || !track->cells)
@@ -180,12 +185,16 @@ place_of(const struct tracks *tracks, uint32_t agent, uint32_t copy, uint64_t sc
     const struct track *track = track_of(tracks, agent);
     const uint64_t at = scrape + mix_below(mix_pair(agent, ~copy), track->n_rows);
 
-    return (struct place){ .cells = track->cells + (size_t) (at % track->n_rows) * tracks->n_columns,
+    return (struct place){ .cells =
+                               track->cells + (size_t) (at % track->n_rows) * tracks->n_columns,
                            .lap = (double) (at / track->n_rows) };
 }
 
-static double
-value_at(const struct track_column *column, double cell, double lap, uint32_t agent, uint32_t series)
+static double value_at(const struct track_column *column,
+                       double cell,
+                       double lap,
+                       uint32_t agent,
+                       uint32_t series)
 {
     /* 0 .. 1, of 2^32 steps */
     const double part = (double) (mix_pair(agent, series) >> 32) / 4294967296.0;
@@ -231,9 +240,8 @@ void tracks_put(const struct tracks *tracks,
 
         for (uint32_t at = 0; at < tracks->n_columns && series < n_series; at++, series++)
             if (!only_varying || !track->columns[at].is_constant)
-                put_double(to + (size_t) series * 8,
-                           value_at(&track->columns[at], place.cells[at], place.lap, agent,
-                                    series));
+                put_double(to + (size_t) series * 8, value_at(&track->columns[at], place.cells[at],
+                                                              place.lap, agent, series));
     }
 }
 
