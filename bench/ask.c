@@ -196,7 +196,7 @@ static void query_init(struct query *query, const struct ask_points *question)
     snprintf(query->id, sizeof(query->id), "bench-%" PRIu32, question->agent);
     query->ids[0] = query->id;
     query->agents.ids = query->ids;
-    query->agents.n_ids = 1;
+    query->agents.n_ids = question->agent == ASK_ALL_AGENTS ? 0 : 1;
     query->from = ask_timestamp(question->from_us);
     query->to = ask_timestamp(question->to_us);
     query->range.from_time = &query->from;

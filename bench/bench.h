@@ -42,8 +42,21 @@ bool bench_is_interrupted(void);
 void bench_raise_descriptors(void);
 
 int cmd_metrics(int argc, char **argv);
+int cmd_query(int argc, char **argv);
+int cmd_idle(int argc, char **argv);
+int cmd_handshakes(int argc, char **argv);
 int cmd_record(int argc, char **argv);
 int cmd_identities(int argc, char **argv);
+
+/* ---- data.c: a recording, from its file ---- */
+
+struct data {
+    struct replay replay;
+    struct tracks tracks;
+};
+/* `path` NULL: there is none. Returns an exit code; data_deinit() in any case. */
+int data_load(struct data *data, const char *path);
+void data_deinit(struct data *data);
 
 /* ---- stats.c ---- */
 
@@ -151,6 +164,13 @@ void fleet_set_stage(struct fleet *fleet, enum fleet_stage stage);
 void fleet_set_measuring(struct fleet *fleet, bool is_measuring);
 size_t fleet_n_parts(const struct fleet *fleet);
 const struct fleet_counters *fleet_counters(const struct fleet *fleet, size_t part);
+/* Of all parts. */
+struct fleet_look {
+    uint64_t acknowledged; /* batches */
+    uint32_t n_streaming, n_done, n_used_up;
+    bool has_failed;
+};
+struct fleet_look fleet_look(struct fleet *fleet);
 /* The first failure that agents cannot get over, or an empty text; *ret_exit is what to exit with.
  * Thread: any. */
 void fleet_failure(struct fleet *fleet, char *to, size_t size, int *ret_exit);
@@ -178,8 +198,9 @@ struct ask_status {
 /* Returns an exit code; what is wrong is said when it is not BENCH_OK. */
 int ask_status(struct ask *ask, struct ask_status *ret);
 
-/* One metric of one agent in this run. Names and numbers are those of QueryMetrics. */
-enum ask_how { ASK_SUM = 4, ASK_COUNT = 5, ASK_LAST = 6 };
+/* One metric of one agent, or of all, in this run. Names and numbers are those of QueryMetrics. */
+#define ASK_ALL_AGENTS UINT32_MAX
+enum ask_how { ASK_AVG = 1, ASK_SUM = 4, ASK_COUNT = 5, ASK_LAST = 6 };
 struct ask_points {
     const struct load *load;
     uint32_t agent;

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "bench/metrics.h"
-#include "common/base/file.h"
 #include "common/base/rand.h"
 #include "common/rpc/rpc.h"
 
@@ -20,7 +19,6 @@
 #define FINISH_PATIENCE_US INT64_C(60000000)
 #define NAP_US 10000
 #define TLS_ROUNDS 3u
-#define MAX_RECORDING_BYTES (UINT64_C(1) << 30)
 /* Agents whose values are looked through for constant series. */
 #define CONSTANT_AGENTS 32u
 /* Within [now - retention, now + 1 h] of a hub with its own settings, with room for a slow run. */
@@ -31,24 +29,7 @@
 
 uint64_t metrics_acknowledged(const struct metrics *metrics)
 {
-    uint64_t n = 0;
-
-    for (size_t i = 0; i < fleet_n_parts(metrics->fleet); i++)
-        n += atomic_load(&fleet_counters(metrics->fleet, i)->acknowledged);
-    return n;
-}
-
-/* Of agents; the counter lies at the same place in each part. */
-static uint32_t sum_agents(const struct metrics *metrics, size_t offset)
-{
-    uint32_t n = 0;
-
-    for (size_t i = 0; i < fleet_n_parts(metrics->fleet); i++) {
-        const char *counters = (const char *) fleet_counters(metrics->fleet, i);
-
-        n += atomic_load((const _Atomic(uint32_t) *) (const void *) (counters + offset));
-    }
-    return n;
+    return fleet_look(metrics->fleet).acknowledged;
 }
 
 uint64_t metrics_samples(const struct metrics *metrics, uint64_t n_batches)
@@ -146,8 +127,7 @@ static void show_progress(struct metrics *metrics)
         if (cpu_us >= 0 && metrics->progress_cpu_us >= 0)
             fprintf(stderr, "   hub %.0f %% of a core",
                     (double) (cpu_us - metrics->progress_cpu_us) / 1e4);
-        fprintf(stderr, "   %u streams%s",
-                sum_agents(metrics, offsetof(struct fleet_counters, n_streaming)),
+        fprintf(stderr, "   %u streams%s", fleet_look(metrics->fleet).n_streaming,
                 is_terminal ? "\033[K" : "\n");
     }
     free(acks);
@@ -189,21 +169,19 @@ static bool wait_until(struct metrics *metrics,
 
 static bool is_connected(const struct metrics *metrics)
 {
-    return sum_agents(metrics, offsetof(struct fleet_counters, n_streaming)) ==
-               metrics->load.n_agents ||
+    return fleet_look(metrics->fleet).n_streaming == metrics->load.n_agents ||
            failure(metrics) != BENCH_OK;
 }
 
 static bool has_failed(const struct metrics *metrics)
 {
     return failure(metrics) != BENCH_OK ||
-           sum_agents(metrics, offsetof(struct fleet_counters, n_used_up)) ==
-               metrics->load.n_agents;
+           fleet_look(metrics->fleet).n_used_up == metrics->load.n_agents;
 }
 
 static bool is_done(const struct metrics *metrics)
 {
-    return sum_agents(metrics, offsetof(struct fleet_counters, n_done)) == metrics->load.n_agents;
+    return fleet_look(metrics->fleet).n_done == metrics->load.n_agents;
 }
 
 static bool is_acknowledging(const struct metrics *metrics)
@@ -302,8 +280,8 @@ static int prepare_load(struct metrics *metrics)
         .batch_scrapes = (uint32_t) options->n_batch_scrapes,
         .interval_us = options->interval_us,
         .first_us = back_us - back_us % options->interval_us,
-        .replay = options->data ? &metrics->replay : NULL,
-        .tracks = options->data ? &metrics->tracks : NULL,
+        .replay = options->data ? &metrics->data.replay : NULL,
+        .tracks = options->data ? &metrics->data.tracks : NULL,
     };
     snprintf(metrics->load.run, sizeof(metrics->load.run), "%016" PRIx64, rand_u64(&rand));
     return load_init(&metrics->load);
@@ -440,21 +418,6 @@ static int compare_tls(struct metrics *metrics)
     return BENCH_OK;
 }
 
-/* A recording, when one is asked for. Returns an exit code. */
-static int load_data(struct metrics *metrics)
-{
-    const char *path = metrics->options.data, *why = "";
-    CLEANUP(buf_deinit) struct buf bytes = { 0 };
-
-    if (!path)
-        return BENCH_OK;
-    if (file_read(path, MAX_RECORDING_BYTES, &bytes))
-        return bench_say(BENCH_FAILED, "--data: %s cannot be read", path);
-    if (replay_decode(buf_span(&bytes), &metrics->replay, &why))
-        return bench_say(BENCH_FAILED, "--data: %s: %s", path, why);
-    return tracks_init(&metrics->tracks, &metrics->replay) < 0 ? BENCH_FAILED : BENCH_OK;
-}
-
 int cmd_metrics(int argc, char **argv)
 {
     static struct metrics metrics = {
@@ -472,7 +435,7 @@ int cmd_metrics(int argc, char **argv)
     if (exit_code >= 0)
         return exit_code;
     bench_raise_descriptors();
-    exit_code = load_data(&metrics);
+    exit_code = data_load(&metrics.data, metrics.options.data);
     if (exit_code == BENCH_OK) {
         metrics.has_rpc = rpc_init() == 0;
         exit_code = metrics.has_rpc ? BENCH_OK : BENCH_FAILED;
@@ -481,7 +444,6 @@ int cmd_metrics(int argc, char **argv)
         exit_code = metrics.options.compares_tls ? compare_tls(&metrics) : run_and_report(&metrics);
     if (metrics.has_rpc)
         rpc_deinit();
-    tracks_deinit(&metrics.tracks);
-    replay_deinit(&metrics.replay);
+    data_deinit(&metrics.data);
     return fflush(stdout) ? BENCH_FAILED : exit_code;
 }

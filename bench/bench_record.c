@@ -17,7 +17,6 @@
 #include "common/base/file.h"
 #include "common/base/rand.h"
 #include "common/base/text.h"
-#include "common/conf/conf.h"
 #include "common/rpc/rpc.h"
 
 /* A phase lasts half of this to one and a half. */
@@ -261,17 +260,11 @@ static int parse(int argc, char **argv)
 
     if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
         return bench_say(BENCH_USAGE, "%s", error.text);
-    if (given.wants_help) {
-        struct buf text = { 0 };
-
-        conf_print_options(rows, &text);
-        printf("Records what an agent sees of this machine while a script makes it work: idle, "
-               "busy, io, mixed\nby turns. On a machine that does nothing else.\n\nExample:\n"
-               "  sentinel-bench record --out host.replay --duration 1h\n\nOptions:\n%s",
-               buf_text(&text));
-        buf_deinit(&text);
-        return BENCH_OK;
-    }
+    if (given.wants_help)
+        return options_print_help(
+            rows, "Records what an agent sees of this machine while a script makes it work: idle, "
+                  "busy, io, mixed\nby turns. On a machine that does nothing else.\n\nExample:\n"
+                  "  sentinel-bench record --out host.replay --duration 1h\n");
     if (!given.out || args.n_rest > 0)
         return bench_say(BENCH_USAGE, "--out FILE is needed, and nothing but flags");
     exit_code = options_read_duration("--interval", given.interval, 100000, &given.interval_us);

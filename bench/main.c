@@ -26,6 +26,7 @@ static const struct command commands[] = {
     { "metrics",
       "many agents stream metrics; what the hub takes, how fast, and whether it keeps it",
       cmd_metrics },
+    { "query", "how long an operator's questions take, over a day and over a fleet", cmd_query },
     { "record", "what an agent sees of this machine under a scripted load, in a file", cmd_record },
     { "identities", "makes the agents' identities for a hub that you run", cmd_identities },
     { "version", "the version of this program", cmd_version },

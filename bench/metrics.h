@@ -7,6 +7,7 @@
  */
 
 #include "bench/bench.h"
+#include "common/conf/conf.h"
 
 /* The command line, and what it means. */
 struct options {
@@ -30,9 +31,7 @@ struct moment {
 
 struct metrics {
     struct options options;
-    /* of --data, for all runs */
-    struct replay replay;
-    struct tracks tracks;
+    struct data data; /* of --data, for all runs */
     bool has_rpc;
     /* the run at hand */
     struct bench_hub hub;
@@ -62,6 +61,8 @@ int options_read_count(const char *flag,
                        uint64_t *ret);
 /* The duration in `text`, when it is given. Returns an exit code. */
 int options_read_duration(const char *flag, const char *text, int64_t min_us, int64_t *ret_us);
+/* `about` ends with a line of examples. Returns BENCH_OK. */
+int options_print_help(const struct conf_option *rows, const char *about);
 /* Returns -1 to go on, else an exit code. */
 int options_parse(int argc, char **argv, struct options *options);
 

@@ -3,7 +3,6 @@
 
 #include "bench/metrics.h"
 #include "common/base/text.h"
-#include "common/conf/conf.h"
 
 int options_read_count(const char *flag,
                        const char *text,
@@ -26,6 +25,15 @@ int options_read_duration(const char *flag, const char *text, int64_t min_us, in
     if (text_to_duration_us(text, ret_us) || *ret_us < min_us)
         return bench_say(BENCH_USAGE, "%s: `%s` is not a duration such as 10s, or too short", flag,
                          text);
+    return BENCH_OK;
+}
+
+int options_print_help(const struct conf_option *rows, const char *about)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    conf_print_options(rows, &text);
+    printf("%s\nOptions:\n%s", about, buf_text(&text));
     return BENCH_OK;
 }
 
@@ -195,18 +203,12 @@ int options_parse(int argc, char **argv, struct options *options)
     if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
         return bench_say(BENCH_USAGE, "%s", error.text);
     *options = given;
-    if (options->wants_help) {
-        struct buf text = { 0 };
-
-        conf_print_options(rows, &text);
-        printf("Streams metrics of many agents over mutual TLS.\n\nExamples:\n"
-               "  sentinel-bench metrics --agents 200 --series 500 --duration 20s --verify\n"
-               "  sentinel-bench metrics --data host.replay\n"
-               "  sentinel-bench metrics --rate 1000000 --compare-tls\n\nOptions:\n%s",
-               buf_text(&text));
-        buf_deinit(&text);
-        return BENCH_OK;
-    }
+    if (options->wants_help)
+        return options_print_help(
+            rows, "Streams metrics of many agents over mutual TLS.\n\nExamples:\n"
+                  "  sentinel-bench metrics --agents 200 --series 500 --duration 20s --verify\n"
+                  "  sentinel-bench metrics --data host.replay\n"
+                  "  sentinel-bench metrics --rate 1000000 --compare-tls\n");
     if (args.n_rest > 0)
         return bench_say(BENCH_USAGE, "`%s` is too much; --help has the options", args.rest[0]);
     exit_code = check_options(options);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "bench/metrics.h"
+#include "bench/print.h"
 
 /* ---- numbers ---- */
 
@@ -61,15 +62,6 @@ static void make_report(const struct metrics *metrics, struct report *ret)
     free(acks);
 }
 
-static void put_number(struct json_writer *json, const char *key, double value, double scale)
-{
-    json_key(json, key);
-    if (isnan(value))
-        json_null(json);
-    else
-        json_f64(json, round(value * scale) / scale);
-}
-
 static void print_json(const struct metrics *metrics, const struct report *report)
 {
     CLEANUP(buf_deinit) struct buf text = { 0 };
@@ -85,22 +77,22 @@ static void print_json(const struct metrics *metrics, const struct report *repor
     json_put_u64(&json, "batch_scrapes", options->n_batch_scrapes);
     json_put_u64(&json, "window", options->n_window);
     json_put_u64(&json, "rate", options->samples_per_s);
-    put_number(&json, "duration_s", report->duration_s, 1000);
-    put_number(&json, "samples_per_second", report->samples_per_s, 1);
-    put_number(&json, "samples_per_hub_core_second", report->per_core_s, 1);
-    put_number(&json, "hub_cpu_s", report->hub_cpu_s, 100);
-    put_number(&json, "bench_cpu_s", report->own_cpu_s, 100);
+    print_json_number(&json, "duration_s", report->duration_s, 1000);
+    print_json_number(&json, "samples_per_second", report->samples_per_s, 1);
+    print_json_number(&json, "samples_per_hub_core_second", report->per_core_s, 1);
+    print_json_number(&json, "hub_cpu_s", report->hub_cpu_s, 100);
+    print_json_number(&json, "bench_cpu_s", report->own_cpu_s, 100);
     json_put_u64(&json, "ack_p50_us", report->ack_p50_us);
     json_put_u64(&json, "ack_p99_us", report->ack_p99_us);
     json_put_u64(&json, "ack_max_us", report->ack_max_us);
-    put_number(&json, "wire_bytes_per_sample", report->wire_bytes, 1000);
-    put_number(&json, "disk_bytes_per_sample", report->disk_bytes, 1000);
-    put_number(&json, "constant_share", report->constant_share, 1000);
-    put_number(&json, "disk_bytes_per_varying_sample", report->varying_bytes, 1000);
-    put_number(&json, "restart_ms", report->restart_ms, 1);
-    put_number(&json, "restart_first_ack_ms", report->restart_first_ack_ms, 1);
-    put_number(&json, "tls_cpu_ratio", report->tls_ratio, 1000);
-    put_number(&json, "hub_rss_bytes", report->resident_bytes, 1);
+    print_json_number(&json, "wire_bytes_per_sample", report->wire_bytes, 1000);
+    print_json_number(&json, "disk_bytes_per_sample", report->disk_bytes, 1000);
+    print_json_number(&json, "constant_share", report->constant_share, 1000);
+    print_json_number(&json, "disk_bytes_per_varying_sample", report->varying_bytes, 1000);
+    print_json_number(&json, "restart_ms", report->restart_ms, 1);
+    print_json_number(&json, "restart_first_ack_ms", report->restart_first_ack_ms, 1);
+    print_json_number(&json, "tls_cpu_ratio", report->tls_ratio, 1000);
+    print_json_number(&json, "hub_rss_bytes", report->resident_bytes, 1);
     json_put_u64(&json, "acknowledged", report->acknowledged);
     json_put_u64(&json, "refused", report->refused);
     json_put_u64(&json, "reconnects", report->reconnects);
@@ -112,14 +104,6 @@ static void print_json(const struct metrics *metrics, const struct report *repor
     json_put_u64(&json, "verify_unsent", metrics->verified.unsent);
     json_close_object(&json);
     printf("%s\n", buf_text(&text));
-}
-
-static void print_line(const char *name, double value, int decimals, const char *unit)
-{
-    if (isnan(value))
-        printf("%-28s %14s\n", name, "not known");
-    else
-        printf("%-28s %14.*f %s\n", name, decimals, value, unit);
 }
 
 /* Of what only some runs are about. */
@@ -138,7 +122,7 @@ static void print_text(const struct metrics *metrics, const struct report *repor
            metrics->options.is_insecure ? "plaintext" : "mutual TLS", report->duration_s);
     if (metrics->options.data)
         printf("data: %s, %u series and %u instants recorded\n", metrics->options.data,
-               metrics->replay.n_series, metrics->replay.n_rows);
+               metrics->data.replay.n_series, metrics->data.replay.n_rows);
     printf("\n");
     print_line("samples", report->samples_per_s, 0, "/s, acknowledged: on disk");
     print_line("samples per hub core", report->per_core_s, 0, "/s");
