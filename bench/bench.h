@@ -38,8 +38,8 @@ int bench_say(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* SIGINT, SIGTERM or SIGHUP came: they are blocked, and stay pending. */
 bool bench_is_interrupted(void);
 
-/* As many descriptors as may be; programs that we start have them too. */
-void bench_raise_descriptors(void);
+/* To as many descriptors as may be, which it returns; programs that we start have them too. */
+uint64_t bench_raise_descriptors(void);
 
 int cmd_metrics(int argc, char **argv);
 int cmd_query(int argc, char **argv);

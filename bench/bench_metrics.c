@@ -434,7 +434,7 @@ int cmd_metrics(int argc, char **argv)
 
     if (exit_code >= 0)
         return exit_code;
-    bench_raise_descriptors();
+    (void) bench_raise_descriptors();
     exit_code = data_load(&metrics.data, metrics.options.data);
     if (exit_code == BENCH_OK) {
         metrics.has_rpc = rpc_init() == 0;

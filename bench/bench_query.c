@@ -326,7 +326,7 @@ int cmd_query(int argc, char **argv)
 
     if (exit_code >= 0)
         return exit_code;
-    bench_raise_descriptors();
+    (void) bench_raise_descriptors();
     exit_code = data_load(&bench->data, bench->data_path);
     if (exit_code == BENCH_OK)
         exit_code = hub_start(

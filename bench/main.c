@@ -27,6 +27,8 @@ static const struct command commands[] = {
       "many agents stream metrics; what the hub takes, how fast, and whether it keeps it",
       cmd_metrics },
     { "query", "how long an operator's questions take, over a day and over a fleet", cmd_query },
+    { "idle", "what connections that do nothing cost the hub", cmd_idle },
+    { "handshakes", "how many new connections a hub takes in a second", cmd_handshakes },
     { "record", "what an agent sees of this machine under a scripted load, in a file", cmd_record },
     { "identities", "makes the agents' identities for a hub that you run", cmd_identities },
     { "version", "the version of this program", cmd_version },
@@ -45,14 +47,15 @@ int bench_say(int code, const char *fmt, ...)
     return code;
 }
 
-void bench_raise_descriptors(void)
+uint64_t bench_raise_descriptors(void)
 {
     struct rlimit limit;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void) setrlimit(RLIMIT_NOFILE, &limit);
-    }
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 0;
+    limit.rlim_cur = limit.rlim_max;
+    (void) setrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_max;
 }
 
 static const int interrupts[] = { SIGINT, SIGTERM, SIGHUP };
