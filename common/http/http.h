@@ -9,8 +9,9 @@
  * line and headers) is kept, the body is handed through. What breaks the rules of RFC 9112 is
  * refused, never mended: a message that two readers could take for different ones is not taken.
  *
- *     while (used < len)
- *         http_parser_feed(parser, bytes behind used, &used_now, &piece)
+ * Feed what came until it says HTTP_MORE, also when all of it is used: an end may need no byte.
+ *
+ *     http_parser_feed(parser, bytes not used yet, &used, &piece)
  *             HTTP_MORE   all was read; give what comes next
  *             HTTP_GOT_HEAD   http_parser_head() has it; on a server this is the moment to refuse
  *             HTTP_GOT_BODY   a piece, borrowed from the bytes given

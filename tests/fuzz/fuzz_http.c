@@ -52,10 +52,10 @@ static void read_all(enum http_end end, struct span bytes, size_t piece_bytes, s
 {
     CLEANUP(http_parser_freep) struct http_parser *parser = NULL;
     CLEANUP(buf_deinit) struct buf body = { 0 };
-    int r = HTTP_MORE;
+    int r;
 
     ensure(http_parser_new(&parser, end, &limits) == 0);
-    while (r != HTTP_BAD && bytes.len > 0) {
+    do {
         struct span given = span_of(bytes.data, piece_bytes < bytes.len ? piece_bytes : bytes.len);
         struct span piece;
         size_t used;
@@ -72,7 +72,7 @@ static void read_all(enum http_end end, struct span bytes, size_t piece_bytes, s
             check_head(http_parser_head(parser), end, told);
         if (r == HTTP_GOT_END)
             tell_end(&body, told);
-    }
+    } while (r != HTTP_BAD && (r != HTTP_MORE || bytes.len > 0));
     if (r != HTTP_BAD)
         r = http_parser_finish(parser);
     ensure(r >= 0);

@@ -29,8 +29,11 @@ MAY_USE = {
     "server/pki": ALL_COMMON | {"server/store"},
     "server/ingest": ALL_COMMON | {"server/store"},
     "server/query": ALL_COMMON | {"server/store"},
+    "server/prom": {"common/base", "common/json", "server/store"},
     "server/front": ALL_COMMON | {"server/store", "server/pki", "server/ingest", "server/query"},
-    "server": ALL_COMMON | {"server/store", "server/pki", "server/ingest", "server/query", "server/front", "server/ops"},
+    "server/web": ALL_COMMON | {"server/store", "server/pki", "server/ingest", "server/query", "server/prom"},
+    "server": ALL_COMMON
+    | {"server/store", "server/pki", "server/ingest", "server/query", "server/front", "server/web", "server/ops"},
     "server/ops": ALL_COMMON | {"server", "server/store", "server/pki"},
     "server/ctl": ALL_COMMON,
     "agent/spool": ALL_COMMON,
