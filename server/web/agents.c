@@ -280,6 +280,7 @@ static void put_slice(struct web_job *job, struct agents_page *page)
 {
     const struct newest *rows = page->newest.rows;
 
+    ensure(rows || page->newest.n == 0);
     for (; page->at < page->newest.n && job->body.len < WEB_SLICE_BYTES; page->at++) {
         const struct newest *row = &rows[page->at];
         const struct newest *before = page->at > 0 ? row - 1 : NULL;

@@ -15,6 +15,7 @@
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/base/file.h"
+#include "common/base/text.h"
 #include "common/log/log.h"
 #include "server/web/inside.h"
 
@@ -24,21 +25,17 @@
 
 /* ---- listening ---- */
 
-static const char *peer_of(const struct sockaddr_storage *address, char *to, size_t to_bytes)
+/* "10.0.0.7:4411" or "[::1]:4411"; a kernel that gives an address gives one that prints. */
+static const char *
+peer_of(const struct sockaddr_storage *address, socklen_t len, char *to, size_t to_bytes)
 {
-    char host[INET6_ADDRSTRLEN] = "";
+    char host[INET6_ADDRSTRLEN], port[8];
 
-    if (address->ss_family == AF_INET) {
-        const struct sockaddr_in *v4 = (const void *) address;
-
-        inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
-        snprintf(to, to_bytes, "%s:%u", host, (unsigned) ntohs(v4->sin_port));
-    } else {
-        const struct sockaddr_in6 *v6 = (const void *) address;
-
-        inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
-        snprintf(to, to_bytes, "[%s]:%u", host, (unsigned) ntohs(v6->sin6_port));
-    }
+    if (getnameinfo((const struct sockaddr *) address, len, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        snprintf(to, to_bytes, "unknown");
+    else
+        snprintf(to, to_bytes, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
     return to;
 }
 
@@ -78,7 +75,7 @@ static void on_listener(struct loop_file *file, uint32_t events)
 
     (void) events;
     for (int i = 0; i < ACCEPTS_PER_ROUND; i++) {
-        struct sockaddr_storage address;
+        struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
         socklen_t len = sizeof(address);
         char peer[INET6_ADDRSTRLEN + 16];
         int on = 1;
@@ -91,7 +88,7 @@ static void on_listener(struct loop_file *file, uint32_t events)
             return;
         }
         atomic_fetch_add(&web->counters.n_accepted, 1);
-        if (!has_room(web, peer_of(&address, peer, sizeof(peer)))) {
+        if (!has_room(web, peer_of(&address, len, peer, sizeof(peer)))) {
             close(fd);
             continue;
         }
@@ -127,6 +124,7 @@ static int open_listener(struct web *web)
     struct sockaddr_storage bound;
     socklen_t len = sizeof(bound);
     char port[8];
+    uint64_t number;
     int fd = -1;
     int r;
 
@@ -142,9 +140,10 @@ static int open_listener(struct web *web)
         close(fd);
         return r;
     }
-    web->port = ntohs(bound.ss_family == AF_INET6
-                          ? ((const struct sockaddr_in6 *) (const void *) &bound)->sin6_port
-                          : ((const struct sockaddr_in *) (const void *) &bound)->sin_port);
+    r = getnameinfo((const struct sockaddr *) &bound, len, NULL, 0, port, sizeof(port),
+                    NI_NUMERICSERV);
+    ensure(r == 0 && text_to_u64(port, &number) == 0);
+    web->port = (uint16_t) number;
     web->loop.listener =
         (struct loop_file){ .fd = fd, .events = EPOLLIN, .fn = on_listener, .ctx = web };
     return 0;

@@ -13,6 +13,7 @@ import socket
 import ssl
 import struct
 import unittest
+import warnings
 
 import fixture
 from fixture import batch, now_us
@@ -287,7 +288,8 @@ class Web(Story):
     def test_tls_is_1_2_at_least_1_3_where_it_can_be_and_resumes(self):
         self.assertEqual(self.connect(self.hub).version(), "TLSv1.3")
         self.assertEqual(self.connect(self.hub, maximum_version=ssl.TLSVersion.TLSv1_2).version(), "TLSv1.2")
-        with self.assertRaises((ssl.SSLError, ConnectionError)):
+        with warnings.catch_warnings(), self.assertRaises((ssl.SSLError, ConnectionError)):
+            warnings.simplefilter("ignore", DeprecationWarning)
             self.connect(self.hub, minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1)
         context = tls_context(self.hub, self.viewer)
         session = None
@@ -377,6 +379,27 @@ class Life(Story):
         hub.process.send_signal(signal.SIGTERM)
         hub.wait_exit(expect=0)
         half.close()
+
+    def test_a_slow_reader_is_cut_and_holds_nobody_up(self):
+        hub = fixture.Hub(flags=("--web-write-timeout", "1s")).start()
+        fill = {f"fill_{i}": "x" * 1000 for i in range(3)}
+        for agent in range(6):  # a page of 18 MB: more than any socket takes
+            self.stream(hub, f"wide-{agent}", [self.series(i, "test.wide", "", n=str(i), **fill) for i in range(1, 1001)], [list(range(1000))])
+        slow = socket.socket()
+        self.addCleanup(slow.close)
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", hub.https_port))
+        tls = tls_context(hub, hub.admin).wrap_socket(slow, server_hostname="localhost")
+        self.addCleanup(tls.close)
+        tls.sendall(b"GET /metrics/agents HTTP/1.1\r\nHost: h\r\n\r\n")
+        tls.recv(100)
+        page = parse(ask(hub, "/metrics/agents", hub.admin)[2])
+        self.assertEqual(len(page["test_wide"]["samples"]), 6000)
+        fixture.wait_until(lambda: value_of(hub, hub.admin, "sentinel_hub_https_timeouts_total") == 1, "the slow one to be cut")
+        self.assertIn("an answer is taken", hub.log)
+        if not fixture.is_sanitized():
+            self.assertLess(value_of(hub, hub.admin, "sentinel_hub_resident_memory_bytes"), 100 << 20)
+        hub.stop(expect=0)
 
     def test_off_serves_nothing_and_says_so(self):
         hub = fixture.Hub(flags=("--listen-https", "off")).start()
