@@ -249,6 +249,7 @@ static void reload(struct hub *hub)
     fill_web_limits(&hub->settings, &web_limits);
     if (hub->web)
         web_set_limits(hub->web, &web_limits);
+    store_set_retention(hub->store, hub->settings.retention, hub->settings.retention_size);
     if (note_settings(hub) != 0)
         log_plain(LOG_WARN, "status_is_stale");
     conf_diff_fixed(&settings_table, &hub->at_start, &hub->settings, &fixed);
@@ -420,6 +421,10 @@ static int open_store(struct hub *hub)
         .directory = hub->database,
         .segment_bytes = settings->journal_segment_size,
         .queue_bytes = settings->journal_queue_size,
+        .journal_bytes = settings->journal_size,
+        .seal_age_us = settings->store_seal_age,
+        .retention_us = settings->retention,
+        .retention_bytes = settings->retention_size,
         .full_percent = (uint32_t) settings->store_full_percent,
         .on_fatal = on_fatal,
         .on_full = on_full,

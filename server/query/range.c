@@ -190,21 +190,23 @@ static bool gather_add(struct gather *gather, int64_t time_us, double value)
     return true;
 }
 
-static bool on_row(void *ctx, int64_t time_us, const double *values, const bool *is_present)
+static bool on_piece(void *ctx, const struct store_piece *piece)
 {
     struct range *range = ctx;
 
     for (size_t i = 0; i < range->n_scan_columns; i++) {
-        if (!is_present[i])
-            continue;
-        range->is_out_of_memory =
-            !gather_add(&range->gathers[range->scan_gathers[i]], time_us, values[i]);
-        if (range->is_out_of_memory)
-            return false;
-        range->is_too_much = ++range->request->n_samples_read > range->query->max_samples ||
-                             ++range->n_gathered > MAX_GATHERED;
-        if (range->is_too_much)
-            return false;
+        struct gather *gather = &range->gathers[range->scan_gathers[i]];
+
+        for (size_t row = piece->first; row < piece->end; row++) {
+            if (!store_piece_has(piece, i, row))
+                continue;
+            range->is_out_of_memory =
+                !gather_add(gather, piece->times_us[row], piece->values[i][row]);
+            range->is_too_much = ++range->request->n_samples_read > range->query->max_samples ||
+                                 ++range->n_gathered > MAX_GATHERED;
+            if (range->is_out_of_memory || range->is_too_much)
+                return false;
+        }
     }
     return true;
 }
@@ -258,7 +260,7 @@ static int range_scan(struct range *range,
     if (scan.n_columns == 0)
         return 0;
     scan.columns = columns;
-    scan.on_row = on_row;
+    scan.on_piece = on_piece;
     scan.ctx = range;
     range->scan_gathers = gathers;
     range->n_scan_columns = scan.n_columns;

@@ -51,6 +51,16 @@ static void fill_store(struct store *store, struct figures *to)
     to->commit_p99_seconds = seconds(stats.commit_p99_us);
     to->journal_segments = (double) stats.n_segments;
     to->journal_damaged_chunks = (double) stats.n_damaged;
+    to->journal_bytes = (double) stats.journal_bytes;
+    to->days = (double) stats.n_days;
+    to->days_bytes = (double) stats.day_bytes;
+    to->days_gone_total = (double) stats.n_days_gone;
+    to->sealed_blocks_total = (double) stats.n_sealed_blocks;
+    to->sealed_samples_total = (double) stats.n_sealed_samples;
+    to->sealed_bytes_total = (double) stats.n_sealed_bytes;
+    to->seal_damaged_rows_total = (double) stats.n_seal_damaged;
+    to->seal_seconds_total = seconds(stats.seal_busy_us);
+    to->compacted_blocks_total = (double) stats.n_compacted;
     to->database_bytes = (double) stats.database_bytes;
     to->disk_free_bytes = (double) stats.disk_free_bytes;
 }

@@ -21,13 +21,18 @@ struct last_row {
     bool is_there;
 };
 
-static bool on_row(void *ctx, int64_t time_us, const double *values, const bool *is_present)
+static bool on_piece(void *ctx, const struct store_piece *piece)
 {
     struct last_row *last = ctx;
+    const size_t row = piece->end - 1;
 
-    memcpy(last->values, values, last->n_columns * sizeof(*values));
-    memcpy(last->is_present, is_present, last->n_columns * sizeof(*is_present));
-    last->time_us = time_us;
+    if (piece->first == piece->end)
+        return true;
+    for (size_t i = 0; i < last->n_columns; i++) {
+        last->values[i] = piece->values[i][row];
+        last->is_present[i] = store_piece_has(piece, i, row);
+    }
+    last->time_us = piece->times_us[row];
     last->is_there = true;
     return true;
 }
@@ -76,7 +81,7 @@ static int read_last(struct store *store,
         .to_us = span->last_us + 1,
         .columns = columns,
         .n_columns = layout->n_columns,
-        .on_row = on_row,
+        .on_piece = on_piece,
         .ctx = ret,
     };
 

@@ -48,7 +48,7 @@ START_TEST(the_defaults_can_be_run)
     ck_assert_uint_eq(settings.log_level, LOG_INFO);
     ck_assert_uint_eq(settings.log_format, LOG_LOGFMT);
     ck_assert_int_eq(settings.retention, INT64_C(15) * 24 * 3600 * 1000000);
-    ck_assert_uint_eq(settings.journal_segment_size, 1073741824);
+    ck_assert_uint_eq(settings.journal_segment_size, 268435456);
 }
 END_TEST
 
