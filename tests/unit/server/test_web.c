@@ -196,7 +196,7 @@ static void hold_reader(struct holder *holder)
 
 START_TEST(busy_readers_are_said_with_when_to_try_again)
 {
-    struct holder holder;
+    static struct holder holder; /* the reader leaves it after the test */
     const char *answer;
 
     make_web(1);
@@ -219,7 +219,7 @@ END_TEST
 START_TEST(one_that_goes_away_while_its_answer_is_made_is_forgotten)
 {
     const struct linger at_once = { .l_onoff = 1 }; /* closing resets */
-    struct holder holder;
+    static struct holder holder;                    /* the reader leaves it after the test */
     struct web_stats stats;
     int fd;
 
@@ -254,7 +254,7 @@ END_TEST
 
 START_TEST(a_stop_while_an_answer_is_made_leaves_nothing_behind)
 {
-    struct holder holder;
+    static struct holder holder; /* the reader leaves it after the test */
     struct web_stats stats;
 
     make_web(16);
