@@ -528,6 +528,22 @@ static int read_seal(struct days *days, struct day *day)
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
+static int is_set_aside(const struct dirent *entry)
+{
+    return strstr(entry->d_name, ".damaged-") != NULL;
+}
+
+static void count_set_aside(struct days *days)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(days->directory, &entries, is_set_aside, alphasort);
+
+    for (int i = 0; i < n; i++)
+        free(entries[i]);
+    free(entries);
+    days->n_set_aside = n > 0 ? (size_t) n : 0;
+}
+
 static int open_day(struct days *days, int32_t number)
 {
     struct day *day = day_new(days, number), **at;
@@ -587,6 +603,7 @@ int days_open(struct days *days, const char *database)
         free(entries[i]);
     }
     free(entries);
+    count_set_aside(days);
     return pass(r);
 }
 

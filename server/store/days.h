@@ -91,7 +91,8 @@ struct day {
 struct days {
     char directory[480];
     bool is_open;
-    uint64_t max_seal; /* at the start: the highest in any day */
+    uint64_t max_seal;  /* at the start: the highest in any day */
+    size_t n_set_aside; /* damaged ones that lie beside */
     pthread_mutex_t lock;
     struct day *first; /* ascending */
     uint32_t n_open;

@@ -208,6 +208,8 @@ static int open_journal(struct store *store)
     if (!r)
         r = store_replay(store);
     if (!r)
+        r = store_forget(store);
+    if (!r)
         r = journal_start(&store->journal, &store->runs);
     if (r == STORE_FULL)
         return fault(-ENOSPC, "there is no room for the journal in %s: make room and start again",

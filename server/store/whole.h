@@ -20,6 +20,7 @@
  *   seal.[ch]     the sealer: gather.c heads -> blocks; compact.c small blocks -> larger ones;
  *                 retain.c old days go
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
+ *   forget.c      definitions that nothing uses go, at the start
  *   follow.[ch]   the journal for others; what they keep from going
  *   codec/, block/  what a block is; pure
  *
@@ -79,3 +80,5 @@ void store_fail(struct store *store);
 
 /* Reads all segments into runs, heads and counters. Before the threads. */
 int store_replay(struct store *store) MUST_USE;
+/* Then what nothing uses any more goes from the catalogue; forget.c. */
+int store_forget(struct store *store) MUST_USE;
