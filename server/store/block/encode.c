@@ -8,8 +8,8 @@
 #include "common/base/fault.h"
 #include "server/store/block/parts.h"
 
-#define EFFORT_EACH 8192
 #define ZSTD_LEVEL 9
+#define QUOTIENT_DIGITS 6
 #define ZSTD_WORTH_TRYING 64
 #define PARAMETER_MAX 15
 
@@ -31,7 +31,7 @@ struct layout {
 
 static void layout_deinit(struct layout *l)
 {
-    free(l->relate.columns);
+    relate_deinit(&l->relate);
     free(l->dense);
     free(l->patterns);
     buf_deinit(&l->marks);
@@ -172,7 +172,7 @@ static int try_sum(struct layout *l, size_t column, uint8_t *form, size_t *len)
     memmove(l->bytes.data + middle - *len, l->bytes.data + middle, sum_len);
     l->bytes.len = middle - *len + sum_len;
     c->operation = PARTS_SUM;
-    c->n_terms = n_terms;
+    c->n_terms = (uint8_t) n_terms;
     for (size_t i = 0; i < n_terms; i++) {
         c->terms[i] = terms[i];
         l->relate.columns[terms[i].column].is_needed = true;
@@ -182,21 +182,35 @@ static int try_sum(struct layout *l, size_t column, uint8_t *form, size_t *len)
     return 0;
 }
 
+/* A share of a limit has many digits, be they decimal or not. */
+static bool may_be_quotient(uint8_t form)
+{
+    unsigned kind = form & 15u;
+
+    return kind == CODEC_BITS || kind == CODEC_RAW || kind == CODEC_ZSTD ||
+           form >> 4 >= QUOTIENT_DIGITS;
+}
+
 static int put_values(struct layout *l, size_t column, const double *values, size_t n)
 {
     const struct relate_column *c = &l->relate.columns[column];
     size_t start = l->bytes.len, len;
+    bool is_quotient;
     uint8_t form;
     int r = codec_encode_values(l->work, values, n, l->effort, &l->bytes, &form);
 
     if (r < 0)
         return pass(r);
     len = l->bytes.len - start;
-    if (len > 2 * n && len > 16 && !c->is_constant && c->n_terms == 0 &&
-        relate_quotient(&l->relate, column)) {
-        l->bytes.len = start;
-        put_relation(l, c);
-        return 0;
+    if (len > 2 * n && !c->is_constant && c->n_terms == 0 && may_be_quotient(form)) {
+        r = relate_quotient(&l->relate, column, &is_quotient);
+        if (r < 0)
+            return pass(r);
+        if (is_quotient) {
+            l->bytes.len = start;
+            put_relation(l, c);
+            return 0;
+        }
     }
     if (l->effort == CODEC_SMALL && !c->is_marked && len > n / 8) {
         r = try_sum(l, column, &form, &len);
@@ -245,14 +259,16 @@ static int layout_encode(struct layout *l)
 {
     const struct block_rows *rows = l->rows;
     size_t n_rows = rows->n_rows;
+    int r;
 
     ensure(rows->n_columns >= 1 && rows->n_columns <= BLOCK_COLUMNS_MAX);
     ensure(n_rows >= 1 && n_rows <= BLOCK_ROWS_MAX);
-    l->relate = (struct relate){ calloc(rows->n_columns, sizeof(*l->relate.columns)),
-                                 rows->n_columns, n_rows, EFFORT_EACH * (size_t) rows->n_columns };
+    r = relate_init(&l->relate, rows->n_columns, n_rows, l->effort);
+    if (r < 0)
+        return pass(r);
     l->patterns = calloc(rows->n_columns, sizeof(*l->patterns));
     l->dense = calloc(n_rows, sizeof(*l->dense));
-    if (!l->relate.columns || !l->patterns || !l->dense)
+    if (!l->patterns || !l->dense)
         return fault(-ENOMEM, "no memory for a block of %u columns", rows->n_columns);
     for (size_t i = 0; i < rows->n_columns; i++) {
         struct relate_column *c = &l->relate.columns[i];
@@ -263,8 +279,7 @@ static int layout_encode(struct layout *l)
     }
     relate_columns(&l->relate);
     for (size_t i = 0; i < rows->n_columns; i++) {
-        int r = put_column(l, i);
-
+        r = put_column(l, i);
         if (r < 0)
             return pass(r);
     }

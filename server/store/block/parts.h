@@ -140,30 +140,49 @@ double parts_unbound(uint16_t bound);
 
 struct relate_column {
     const double *values;
+    uint64_t same, rise, fall; /* what a few rows say: columns that are related agree in one */
     bool is_marked;
     bool is_constant;
-    bool is_whole;     /* integers, as far as the probes tell */
     bool is_needed;    /* by another: must go on standing for itself */
     uint8_t operation; /* PARTS_ZEROS while it stands for itself */
+    uint8_t n_terms;
     uint32_t columns[2];
     struct parts_term terms[PARTS_TERMS_MAX];
-    size_t n_terms;
-    uint64_t same, rise, fall;    /* what a few rows say: candidates agree in one of them */
-    int64_t steps[RELATE_PROBES]; /* from one row to the next, here and there */
 };
 
-/* `effort_left` bounds the search, whatever the layout: comparisons of one row. */
+struct relate_first {
+    double value;
+    uint32_t column;
+};
+
+struct relate_steps {
+    bool is_made, is_whole;
+    float steps[RELATE_PROBES];
+};
+
 struct relate {
     struct relate_column *columns;
     size_t n_columns, n_rows;
-    size_t effort_left;
+    uint32_t *tables; /* two of table_size, of columns + 1 */
+    size_t table_size;
+    struct relate_first *firsts, *divisors; /* ascending, made when first needed */
+    size_t n_firsts, n_divisors;
+    struct relate_steps *steps; /* NULL: no sums are looked for */
 };
+
+/* The owner fills values, is_marked and is_constant of the columns. Faults: no memory (deinit all
+ * the same). */
+int relate_init(struct relate *relate,
+                size_t n_columns,
+                size_t n_rows,
+                enum codec_effort effort) MUST_USE;
+void relate_deinit(struct relate *relate);
 
 /* Finds columns that are the same as, or an integer plus or minus, one that stands for itself. */
 void relate_columns(struct relate *relate);
 
-/* Finds a quotient of two others that the column is; makes it that. */
-bool relate_quotient(struct relate *relate, size_t column);
+/* Finds a quotient of two others that the column is; makes it that. Faults: no memory. */
+int relate_quotient(struct relate *relate, size_t column, bool *ret_is_one) MUST_USE;
 
 /* Finds up to PARTS_TERMS_MAX others of which the column, less them, has smaller steps. */
 size_t relate_sum(struct relate *relate, size_t column, struct parts_term *ret_terms);
