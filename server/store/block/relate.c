@@ -12,26 +12,11 @@
 #define ROWS_MIN 3
 #define ALIKE_MAX 8       /* so many columns that look alike are compared */
 #define QUOTIENTS_MAX 256 /* so many pairs are tried for one column */
-#define SUM_ROWS_MIN 64
-#define SUM_WINDOW 96 /* columns either way: what belongs together stands together */
-
-static uint64_t bits_of(double value)
-{
-    uint64_t bits;
-
-    memcpy(&bits, &value, sizeof(bits));
-    return bits;
-}
 
 static uint64_t mix(uint64_t hash, double value)
 {
-    hash = (hash ^ bits_of(value)) * UINT64_C(0x9e3779b97f4a7c15);
+    hash = (hash ^ parts_bits(value)) * UINT64_C(0x9e3779b97f4a7c15);
     return hash ^ hash >> 29;
-}
-
-static bool is_free(const struct relate_column *c)
-{
-    return !c->is_marked && !c->is_constant && c->operation == PARTS_ZEROS;
 }
 
 void relate_deinit(struct relate *relate)
@@ -50,10 +35,10 @@ int relate_init(struct relate *relate, size_t n_columns, size_t n_rows, enum cod
     for (relate->table_size = 16; relate->table_size < 2 * n_columns;)
         relate->table_size *= 2;
     relate->tables = calloc(2 * relate->table_size, sizeof(*relate->tables));
-    if (effort == CODEC_SMALL && n_rows >= SUM_ROWS_MIN)
+    if (effort == CODEC_SMALL && n_rows >= RELATE_SUM_ROWS)
         relate->steps = calloc(n_columns, sizeof(*relate->steps));
     if (!relate->columns || !relate->tables ||
-        (effort == CODEC_SMALL && !relate->steps && n_rows >= SUM_ROWS_MIN))
+        (effort == CODEC_SMALL && !relate->steps && n_rows >= RELATE_SUM_ROWS))
         return fault(-ENOMEM, "no memory for %zu columns of a block", n_columns);
     return 0;
 }
@@ -73,46 +58,17 @@ static void probe(struct relate_column *c, size_t n_rows)
     }
 }
 
-static double add_term(const struct relate *relate, const struct parts_term *term, size_t row)
-{
-    double value = relate->columns[term->column].values[row];
-
-    return term->is_minus ? -value : value;
-}
-
-bool relate_rest(const struct relate *relate,
-                 const double *values,
-                 const struct parts_term *terms,
-                 size_t n_terms,
-                 double *ret_rest)
-{
-    for (size_t i = 0; i < relate->n_rows; i++) {
-        double rest = values[i], again;
-
-        for (size_t k = n_terms; k-- > 0;)
-            rest -= add_term(relate, &terms[k], i);
-        again = rest;
-        for (size_t k = 0; k < n_terms; k++)
-            again += add_term(relate, &terms[k], i);
-        /* Which NaN a sum of two is depends on the machine. */
-        if (bits_of(again) != bits_of(values[i]) || isnan(again))
-            return false;
-        ret_rest[i] = rest;
-    }
-    return true;
-}
-
 /* That the rest is one integer, which is then all that the column costs. */
 static bool is_shifted(const struct relate *relate, size_t column, const struct parts_term *term)
 {
     const double *values = relate->columns[column].values;
-    double rest = values[0] - add_term(relate, term, 0);
+    double rest = values[0] - relate_term(relate, term, 0);
 
     if (!(fabs(rest) <= INTEGER_MAX) || rest != trunc(rest))
         return false;
     for (size_t i = 0; i < relate->n_rows; i++)
-        if (bits_of(rest + add_term(relate, term, i)) != bits_of(values[i]) ||
-            bits_of(values[i] - add_term(relate, term, i)) != bits_of(rest))
+        if (parts_bits(rest + relate_term(relate, term, i)) != parts_bits(values[i]) ||
+            parts_bits(values[i] - relate_term(relate, term, i)) != parts_bits(rest))
             return false;
     return true;
 }
@@ -137,9 +93,7 @@ static bool become_shifted(struct relate *relate, size_t column, size_t other, b
     if (!is_shifted(relate, column, &term))
         return false;
     c->operation = PARTS_SUM;
-    c->columns[0] = term.column;
-    c->terms[0] = term;
-    c->n_terms = 1;
+    c->sum = (struct relate_sum){ .n_terms = 1, .terms = { term } };
     relate->columns[other].is_needed = true;
     return true;
 }
@@ -189,7 +143,7 @@ void relate_columns(struct relate *relate)
         struct relate_column *c = &relate->columns[i];
         uint32_t *same, *rise, *fall;
 
-        if (!is_free(c))
+        if (!relate_is_free(c))
             continue;
         probe(c, relate->n_rows);
         if (look_up(relate, i, BY_SAME, &same) || look_up(relate, i, BY_RISE, &rise) ||
@@ -242,7 +196,7 @@ static int sort_firsts(struct relate *relate)
 static bool is_quotient(const double *values, const double *of, double divisor, size_t n_rows)
 {
     for (size_t i = n_rows; i-- > 0;)
-        if (bits_of(of[i] / divisor) != bits_of(values[i]) || isnan(values[i]))
+        if (parts_bits(of[i] / divisor) != parts_bits(values[i]) || isnan(values[i]))
             return false;
     return true;
 }
@@ -264,8 +218,8 @@ static bool need(struct relate *relate, size_t column, size_t by)
             return false;
         root->is_needed = true;
     }
-    for (size_t i = 0; i < c->n_terms; i++)
-        if (c->terms[i].column == by)
+    for (size_t i = 0; i < c->sum.n_terms; i++)
+        if (c->sum.terms[i].column == by)
             return false;
     c->is_needed = true;
     return true;
@@ -326,93 +280,4 @@ int relate_quotient(struct relate *relate, size_t column, bool *ret_is_one)
         return 0;
     }
     return 0;
-}
-
-/* ---- sums ---- */
-
-/* Steps of a column of integers, from one row to the next, here and there; as floats, whose
- * exponents tell the bits that a step takes. */
-static bool make_steps(struct relate *relate, size_t column)
-{
-    struct relate_steps *s = &relate->steps[column];
-    const double *values = relate->columns[column].values;
-
-    if (s->is_made)
-        return s->is_whole;
-    s->is_made = s->is_whole = true;
-    for (size_t i = 0; i < RELATE_PROBES && s->is_whole; i++) {
-        size_t row = 1 + (relate->n_rows - 2) * i / RELATE_PROBES;
-        double step = values[row] - values[row - 1];
-
-        s->is_whole = fabs(values[row]) <= INTEGER_MAX && fabs(step) <= INTEGER_MAX &&
-                      values[row] == (double) (int64_t) values[row];
-        s->steps[i] = (float) step;
-    }
-    return s->is_whole;
-}
-
-static unsigned cost_of(const float *steps, const float *of, float sign)
-{
-    unsigned cost = 0;
-
-    for (size_t i = 0; i < RELATE_PROBES; i++) {
-        float rest = steps[i] - sign * of[i];
-        uint32_t bits;
-
-        memcpy(&bits, &rest, sizeof(bits));
-        bits = bits >> 23 & 0xff;
-        /* 1 has 127: it takes a bit, and a sign. */
-        cost += bits - (bits ? 125 : 0);
-    }
-    return cost;
-}
-
-static bool find_term(struct relate *relate,
-                      size_t column,
-                      const float *steps,
-                      unsigned *cost,
-                      struct parts_term *ret)
-{
-    size_t from = column < SUM_WINDOW ? 0 : column - SUM_WINDOW;
-    unsigned best = *cost;
-
-    for (size_t i = from; i < relate->n_columns && i < column + SUM_WINDOW; i++) {
-        if (i == column || !is_free(&relate->columns[i]) || !make_steps(relate, i))
-            continue;
-        for (int is_minus = 0; is_minus < 2; is_minus++) {
-            unsigned with = cost_of(steps, relate->steps[i].steps, is_minus ? -1 : 1);
-
-            if (with >= best)
-                continue;
-            best = with;
-            *ret = (struct parts_term){ (uint32_t) i, is_minus };
-        }
-    }
-    /* The best of many looks better than it is. */
-    if (best + RELATE_PROBES / 2 > *cost)
-        return false;
-    *cost = best;
-    return true;
-}
-
-size_t relate_sum(struct relate *relate, size_t column, struct parts_term *ret_terms)
-{
-    static const float none[RELATE_PROBES];
-    const struct relate_column *c = &relate->columns[column];
-    float steps[RELATE_PROBES];
-    unsigned cost;
-    size_t n = 0;
-
-    if (!relate->steps || !is_free(c) || c->is_needed || !make_steps(relate, column))
-        return 0;
-    memcpy(steps, relate->steps[column].steps, sizeof(steps));
-    cost = cost_of(steps, none, 1);
-    while (n < PARTS_TERMS_MAX && find_term(relate, column, steps, &cost, &ret_terms[n])) {
-        const struct parts_term *term = &ret_terms[n++];
-        const float *other = relate->steps[term->column].steps;
-
-        for (size_t i = 0; i < RELATE_PROBES; i++)
-            steps[i] -= term->is_minus ? -other[i] : other[i];
-    }
-    return n;
 }

@@ -145,7 +145,7 @@ struct range_bit {
 #define RANGE_CONTEXTS 4
 #define RANGE_STEPS 64
 #ifndef RANGE_MODELLED
-#define RANGE_MODELLED 2
+#define RANGE_MODELLED 1
 #endif
 
 struct range_model {
