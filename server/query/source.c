@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Where samples come from. The rest of the module knows pieces: columns of rows in time order. What
- * the store calls back with is made into pieces in the middle part of this file, and nowhere else.
+ * Where samples come from. The rest of the module knows pieces: columns of rows in time order,
+ * which may overlap each other and reach over the ends of the range. What the store calls back with
+ * is made into pieces in the middle part of this file, and nowhere else.
  */
 
 #include <errno.h>
@@ -83,10 +84,12 @@ static struct gather *gather_of(struct range *range, size_t wanted)
     return gather;
 }
 
-/* Where the column's samples begin: at the last one before the range, else at `inside`. */
-static uint32_t begin_of(const uint64_t *absent, uint32_t inside)
+/* Where the column's samples begin: at the last one before the range that is wanted, else at
+ * `inside`. */
+static uint32_t
+begin_of(const struct piece *piece, const uint64_t *absent, uint32_t inside, int64_t from_us)
 {
-    for (uint32_t row = inside; row-- > 0;)
+    for (uint32_t row = inside; row-- > 0 && piece->times_us[row] >= from_us;)
         if (!is_absent(absent, row))
             return row;
     return inside;
@@ -97,7 +100,7 @@ gather_column(struct range *range, const struct piece *piece, size_t column, uin
 {
     struct gather *gather = gather_of(range, range->places[column]);
     const uint64_t *absent = piece->absent[column];
-    const uint32_t begin = begin_of(absent, inside);
+    const uint32_t begin = begin_of(piece, absent, inside, range->read_from_us);
     size_t n, before;
 
     if (!gather || !gather_reserve(range, gather, piece->n_rows - begin))
@@ -327,6 +330,7 @@ int source_gather(struct range *range, int64_t from_us)
     size_t n_spans;
     int r;
 
+    range->read_from_us = from_us;
     arena_init(&arena, SPANS_BYTES);
     r = store_spans(range->query->store, range->agent->number, &arena, &spans, &n_spans);
     for (size_t i = 0; !r && i < n_spans; i++) {
