@@ -15,38 +15,37 @@ static int by_name(const void *a, const void *b)
     return strcmp((*x)->name, (*y)->name);
 }
 
-/* A metric of the page, and where it lies in the answer. */
+/* A metric of the page while its attributes are collected. */
 struct shown {
     struct query_metric *metric;
-    size_t capacity; /* of its attributes */
+    struct map rows; /* key -> query_attribute_values */
 };
 
-/* The key's row of a metric, in order of key; made where there is none. NULL: no room. */
-static struct query_attribute_values *
-row_of(struct shown *shown, const char *key, struct arena *arena)
+static int by_key(const void *a, const void *b)
 {
-    struct query_metric *metric = shown->metric;
-    struct query_attribute_values *rows = metric->attributes;
-    size_t at = 0;
+    const struct query_attribute_values *x = a, *y = b;
 
-    while (at < metric->n_attributes && strcmp(rows[at].key, key) < 0)
-        at++;
-    if (at < metric->n_attributes && strcmp(rows[at].key, key) == 0)
-        return &rows[at];
-    if (metric->n_attributes == shown->capacity) {
-        shown->capacity = 2 * shown->capacity + 8;
-        rows = arena_alloc_array(arena, shown->capacity, sizeof(*rows));
-        if (!rows)
-            return NULL;
-        if (metric->n_attributes)
-            memcpy(rows, metric->attributes, metric->n_attributes * sizeof(*rows));
-        metric->attributes = rows;
-    }
-    memmove(&rows[at + 1], &rows[at], (metric->n_attributes - at) * sizeof(*rows));
-    metric->n_attributes++;
-    rows[at] = (struct query_attribute_values){ .key = key };
-    rows[at].values = arena_alloc_array(arena, VALUES_SHOWN, sizeof(*rows[at].values));
-    return rows[at].values ? &rows[at] : NULL;
+    return strcmp(x->key, y->key);
+}
+
+/* The key's row; made where there is none. */
+static int row_of(struct census *census,
+                  struct shown *shown,
+                  const char *key,
+                  struct query_attribute_values **ret)
+{
+    struct query_attribute_values *row = map_get(&shown->rows, span_of_text(key));
+
+    *ret = row;
+    if (row)
+        return 0;
+    *ret = row = arena_alloc(&census->arena, sizeof(*row));
+    if (row)
+        row->values = arena_alloc_array(&census->arena, VALUES_SHOWN, sizeof(*row->values));
+    if (!row || !row->values)
+        return census_refuse(census);
+    row->key = key;
+    return pass(map_put(&shown->rows, span_of_text(key), row));
 }
 
 /* Keeps the first VALUES_SHOWN in order. */
@@ -69,33 +68,72 @@ static void add_value(struct query_attribute_values *row, const char *value)
     row->n_values++;
 }
 
-/* The attributes of the metrics on the page. `shown` is by name, as request->metrics is. */
-static int fill_attributes(struct census *census,
-                           struct query_metrics *request,
-                           struct shown *shown,
-                           struct arena *arena)
+static int collect_attributes(struct census *census, struct shown *shown, size_t n_shown)
 {
     struct map by_metric = { 0 };
     struct census_definition *definition;
     size_t at = 0;
     int r = 0;
 
-    for (size_t i = 0; !r && i < request->n_metrics; i++)
+    for (size_t i = 0; !r && i < n_shown; i++)
         r = map_put(&by_metric, span_of_text(shown[i].metric->name), &shown[i]);
     while (!r && (definition = map_next(&census->definitions, &at))) {
         const struct store_definition *from = definition->definition;
         struct shown *to = map_get(&by_metric, span_of_text(from->name));
 
         for (size_t i = 0; to && !r && i < from->n_attributes; i++) {
-            struct query_attribute_values *row = row_of(to, from->attributes[i].key, arena);
+            struct query_attribute_values *row;
 
-            if (row)
+            r = row_of(census, to, from->attributes[i].key, &row);
+            if (!r)
                 add_value(row, from->attributes[i].value);
-            else
-                r = census_refuse(census);
         }
     }
     map_deinit(&by_metric);
+    return pass(r);
+}
+
+/* Copies a metric's rows into the answer, in order of key. */
+static int copy_attributes(const struct census *census, struct shown *shown, struct arena *arena)
+{
+    struct query_metric *metric = shown->metric;
+    const struct query_attribute_values *row;
+    size_t at = 0;
+
+    metric->attributes =
+        arena_alloc_array(arena, shown->rows.n_entries, sizeof(*metric->attributes));
+    if (!metric->attributes)
+        return census_refuse(census);
+    while ((row = map_next(&shown->rows, &at))) {
+        struct query_attribute_values *to = &metric->attributes[metric->n_attributes++];
+
+        *to = *row;
+        to->values =
+            (void *) arena_copy(arena, span_of(row->values, row->n_values * sizeof(*row->values)));
+        if (!to->values)
+            return census_refuse(census);
+    }
+    if (metric->n_attributes > 1)
+        qsort(metric->attributes, metric->n_attributes, sizeof(*metric->attributes), by_key);
+    return 0;
+}
+
+/* The attributes of the metrics on the page. */
+static int
+fill_attributes(struct census *census, struct query_metrics *request, struct arena *arena)
+{
+    struct shown *shown = arena_alloc_array(&census->arena, request->n_metrics, sizeof(*shown));
+    int r;
+
+    if (!shown)
+        return census_refuse(census);
+    for (size_t i = 0; i < request->n_metrics; i++)
+        shown[i].metric = &request->metrics[i];
+    r = collect_attributes(census, shown, request->n_metrics);
+    for (size_t i = 0; !r && i < request->n_metrics; i++)
+        r = copy_attributes(census, &shown[i], arena);
+    for (size_t i = 0; i < request->n_metrics; i++)
+        map_deinit(&shown[i].rows);
     return pass(r);
 }
 
@@ -109,11 +147,10 @@ static int fill_page(struct census *census,
     const size_t n = census->metrics.n_entries;
     struct census_metric **sorted =
         arena_alloc_array(&census->arena, n, sizeof(struct census_metric *));
-    struct shown *shown = arena_alloc_array(&census->arena, request->page_size, sizeof(*shown));
     size_t at = 0;
 
     request->metrics = arena_alloc_array(arena, request->page_size, sizeof(*request->metrics));
-    if (!sorted || !shown || !request->metrics)
+    if (!sorted || !request->metrics)
         return census_refuse(census);
     for (size_t i = 0; i < n; i++)
         sorted[i] = map_next(&census->metrics, &at);
@@ -130,7 +167,6 @@ static int fill_page(struct census *census,
         *ret_has_more = request->n_metrics == request->page_size;
         if (*ret_has_more)
             break;
-        shown[request->n_metrics].metric = &request->metrics[request->n_metrics];
         request->metrics[request->n_metrics++] =
             (struct query_metric){ .name = metric->name,
                                    .unit = metric->unit,
@@ -138,7 +174,7 @@ static int fill_page(struct census *census,
                                    .n_series = metric->n_definitions,
                                    .n_agents = metric->n_agents };
     }
-    return pass(fill_attributes(census, request, shown, arena));
+    return pass(fill_attributes(census, request, arena));
 }
 
 static void digest_of(const struct query_metrics *request, struct query_digest *digest)

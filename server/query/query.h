@@ -9,8 +9,12 @@
  * answer is bounded: by page size, by points, by samples read; too much asked is QUERY_TOO_MUCH
  * with a text that says what to narrow.
  *
- * Page tokens are opaque and authenticated with a key of this process: base64url of (position,
- * SHA-256 of the question, MAC).
+ * Page tokens are opaque and authenticated with a key of this process: hex of (SHA-256 of the
+ * question, MAC, position).
+ *
+ * Files: pool.c readers; inside.c tokens; select.c which agents; agents.c, labels.c; census.c
+ * counts series for metrics.c and top.c; range.c QueryMetrics, with source.c (samples), fold.c and
+ * windows.c (steps), group.c (series of the answer).
  *
  * Thread: the pool any; the questions on a reader.
  */

@@ -191,6 +191,16 @@ class Fleet(unittest.TestCase):
         self.assertEqual(len(ranges), 1)
         self.assertEqual(seen, [(f"web-{a}", f"sd{d}") for a in range(N_AGENTS) for d in range(a + 1)])
 
+    def test_a_long_name_is_cut_between_characters(self):
+        import grpc
+        s = fixture.stubs()
+        stub = s.query_grpc.QueryServiceStub(self.hub.channel(self.hub.admin))
+        with self.assertRaises(grpc.RpcError) as caught:
+            stub.QueryMetrics(s.query.QueryMetricsRequest(name="x" + "ä" * 200))
+        told = fixture.rich(caught.exception)
+        self.assertEqual((told["code"], told["reason"]), ("NOT_FOUND", "NOT_FOUND"))
+        self.assertIn("xäää", told["message"])
+
     def test_too_much_says_what_to_narrow(self):
         failed = self.hub.grpcurl(QUERY + "QueryMetrics", data=json.dumps(
             {"name": "fleet.load", "range": {"from": "-30d"}, "step_text": "1s"}), check=None)

@@ -444,7 +444,9 @@ START_TEST(of_equal_means_the_first_by_labels_are_at_the_top)
     for (int i = 0; i < 6; i++)
         add((const char *const[]){ "f", "b", "e", "a", "d", "c" }[i], layout_of("load", "x"), 0,
             i == 0 ? 9 : 5);
-    add("g", layout_of("load", "x"), 0, (double) NAN);
+    for (int i = 0; i < 6; i++) /* has no place in an order: behind all others */
+        add((const char *const[]){ "0", "1", "2", "g", "h", "i" }[i], layout_of("load", "x"), 0,
+            (double) NAN);
     range.top_k = 3;
     ask(&range);
     ck_assert_uint_eq(range.n_series, 3);
@@ -454,6 +456,7 @@ START_TEST(of_equal_means_the_first_by_labels_are_at_the_top)
     range.top_k = 7;
     ask(&range);
     ck_assert_uint_eq(range.n_series, 7);
+    ck_assert_str_eq(range.series[0].labels[0].value, "0");
 }
 END_TEST
 
