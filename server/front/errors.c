@@ -248,7 +248,10 @@ enum front_failure front_failure_of_query(int outcome,
     case QUERY_BAD:
         return FAIL_BAD_QUESTION;
     case QUERY_TOO_MUCH:
+    case QUERY_UNWANTED: /* reaches nobody */
         return FAIL_TOO_MUCH;
+    case QUERY_FULL:
+        return FAIL_FULL;
     default:
         return FAIL_FAULT;
     }
