@@ -6,10 +6,11 @@
  * client like any other; it knows nothing of the server's insides and drives sentinel-hub as a
  * program.
  *
- * Files: main.c commands; bench_metrics.c the phases of `metrics`, options.c its command line,
- * report.c what it prints; bench_identities.c; load.c what is sent (pure); stats.c histogram and
- * /proc; hub.c a hub of our own and identities; fleet.c threads; agent.c one agent's stream; ask.c
- * questions of an operator; verify.c the oracle.
+ * Files: main.c commands, bench_<command>.c each of them. `metrics`: options.c its command line,
+ * report.c what it prints, fleet.c threads, agent.c one agent's stream, verify.c the oracle.
+ * `record`: workload.c, gather.c. What is sent (pure): load.c, load_series.c, replay.c, tracks.c;
+ * data.c reads a recording. hub.c a hub of our own and identities, process.c programs, ask.c
+ * questions of an operator, stats.c histogram and /proc, print.c.
  *
  * Threads: main, which measures; and one loop for each part of the fleet. What they share is atomic
  * and named so below.
@@ -46,6 +47,7 @@ int cmd_query(int argc, char **argv);
 int cmd_idle(int argc, char **argv);
 int cmd_handshakes(int argc, char **argv);
 int cmd_record(int argc, char **argv);
+int cmd_export(int argc, char **argv);
 int cmd_identities(int argc, char **argv);
 
 /* ---- data.c: a recording, from its file ---- */

@@ -208,10 +208,43 @@ static int restart_hub(struct metrics *metrics)
     return BENCH_OK;
 }
 
+/* Warm-up and the measured window. Returns an exit code. */
+static int run_by_time(struct metrics *metrics)
+{
+    const struct options *options = &metrics->options;
+    int exit_code = BENCH_OK;
+
+    fleet_set_stage(metrics->fleet, FLEET_LOAD);
+    (void) wait_until(metrics, has_failed, options->warmup_us);
+    take_moment(metrics, &metrics->begin);
+    fleet_set_measuring(metrics->fleet, true);
+    if (wait_until(metrics, has_failed, options->duration_us) && failure(metrics) == BENCH_OK)
+        bench_say(BENCH_OK, "the times that the hub takes are used up: the window is shorter; "
+                            "--interval makes them last");
+    take_moment(metrics, &metrics->end);
+    fleet_set_measuring(metrics->fleet, false);
+    if (options->restarts && failure(metrics) == BENCH_OK && !bench_is_interrupted())
+        exit_code = restart_hub(metrics);
+    fleet_set_stage(metrics->fleet, FLEET_FINISH);
+    return exit_code;
+}
+
+/* All that there is, to the last acknowledgement. */
+static void run_by_count(struct metrics *metrics)
+{
+    take_moment(metrics, &metrics->begin);
+    fleet_set_measuring(metrics->fleet, true);
+    fleet_set_stage(metrics->fleet, FLEET_LOAD);
+    while (!has_failed(metrics) && !bench_is_interrupted())
+        (void) wait_until(metrics, has_failed, NAP_US);
+    fleet_set_stage(metrics->fleet, FLEET_FINISH);
+    (void) wait_until(metrics, is_done, FINISH_PATIENCE_US);
+    take_moment(metrics, &metrics->end);
+}
+
 /* Returns an exit code; the report is worth printing when `end` was taken. */
 static int run_load(struct metrics *metrics)
 {
-    const struct options *options = &metrics->options;
     int exit_code = BENCH_OK;
 
     if (!wait_until(metrics, is_connected, CONNECT_PATIENCE_US))
@@ -220,18 +253,10 @@ static int run_load(struct metrics *metrics)
                                                      : "not all agents could connect in time");
     if (exit_code == BENCH_OK && failure(metrics) == BENCH_OK) {
         look_at_size(metrics, &metrics->disk_before);
-        fleet_set_stage(metrics->fleet, FLEET_LOAD);
-        (void) wait_until(metrics, has_failed, options->warmup_us);
-        take_moment(metrics, &metrics->begin);
-        fleet_set_measuring(metrics->fleet, true);
-        if (wait_until(metrics, has_failed, options->duration_us) && failure(metrics) == BENCH_OK)
-            bench_say(BENCH_OK, "the times that the hub takes are used up: the window is shorter; "
-                                "--interval makes them last");
-        take_moment(metrics, &metrics->end);
-        fleet_set_measuring(metrics->fleet, false);
-        if (options->restarts && failure(metrics) == BENCH_OK && !bench_is_interrupted())
-            exit_code = restart_hub(metrics);
-        fleet_set_stage(metrics->fleet, FLEET_FINISH);
+        if (metrics->options.n_scrapes > 0)
+            run_by_count(metrics);
+        else
+            exit_code = run_by_time(metrics);
         if (exit_code == BENCH_OK && !bench_is_interrupted() &&
             !wait_until(metrics, is_done, FINISH_PATIENCE_US))
             exit_code = bench_say(BENCH_FAILED, bench_is_interrupted()
@@ -316,6 +341,12 @@ static int start(struct metrics *metrics)
         asks = options->hub || options->verifies;
     }
     r = prepare_load(metrics);
+    if (options->n_scrapes > 0)
+        fleet.last_time_us =
+            metrics->load.first_us + (int64_t) options->n_scrapes * options->interval_us - 1;
+    if (fleet.last_time_us > clock_wall().us + AHEAD_US)
+        return bench_say(BENCH_USAGE, "--scrapes times --interval is more than a hub takes: two "
+                                      "weeks; make --interval shorter");
     if (r == 0 && asks)
         r = ask_open(&metrics->ask, fleet.target, options->server_name, asks_as);
     if (r < 0)

@@ -63,9 +63,9 @@ static int prepare(struct query_bench *bench, struct load *load, uint32_t n_agen
 
 static void show_progress(const struct load *load, const struct fleet_look *look, int64_t span_us)
 {
-    const double all = (double) load->n_agents * (double) (span_us / load->interval_us);
+    const uint64_t all = load->n_agents * (uint64_t) (span_us / load->interval_us);
 
-    fprintf(stderr, "\rfilling: %.0f %%\033[K", 100 * (double) look->acknowledged / all);
+    fprintf(stderr, "\rfilling: %" PRIu64 " %%\033[K", 100 * look->acknowledged / all);
 }
 
 /* Until every agent has sent its span. Returns an exit code. */

@@ -21,6 +21,7 @@
 
 /* A phase lasts half of this to one and a half. */
 #define PHASE_US INT64_C(60000000)
+#define LEAST_PHASES 8 /* each kind twice, in a short recording */
 #define MAX_PHASES 4096u
 #define FIRST_SAMPLE_US INT64_C(3000000)
 
@@ -93,7 +94,7 @@ static bool has_ended(struct record *record)
 
 static int64_t phase_us(struct record *record)
 {
-    const int64_t most_us = record->duration_us / (2 * REPLAY_N_PHASES);
+    const int64_t most_us = record->duration_us / LEAST_PHASES;
     const int64_t base_us = most_us < PHASE_US ? most_us : PHASE_US;
 
     return base_us / 2 + (int64_t) (rand_unit(&record->rand) * (double) base_us);

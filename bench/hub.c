@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "bench/process.h"
 #include "common/base/file.h"
 
+#define ISSUES_AT_ONCE 16u
 #define START_PATIENCE_US INT64_C(60000000)
 
 /* ---- identities ---- */
@@ -23,26 +25,46 @@ int hub_find_program(char *to, size_t size)
     return process_find(&hub, to, size);
 }
 
+/* Starts what makes one; 0: it is there. */
+static pid_t issue(const char *program, const char *state, const char *out, uint32_t number)
+{
+    char name[32], directory[PATH_MAX + 32], key[PATH_MAX + 64], log_path[PATH_MAX];
+    const char *argv[] = { program,   "issue",       "agent", name, "--out",
+                           directory, "--state-dir", state,   NULL };
+
+    snprintf(name, sizeof(name), "bench-%u", number);
+    snprintf(directory, sizeof(directory), "%s/%s", out, name);
+    snprintf(key, sizeof(key), "%s/client-key.pem", directory);
+    snprintf(log_path, sizeof(log_path), "%s/issue.log", out);
+    return access(key, F_OK) == 0 ? 0 : process_spawn(argv, log_path);
+}
+
 int hub_issue_identities(const char *program, const char *state, const char *out, uint32_t n_agents)
 {
+    const char *argv[] = { program, "issue", NULL };
+    pid_t pids[ISSUES_AT_ONCE] = { 0 };
     char log_path[PATH_MAX];
     int exit_code = BENCH_OK;
 
     if (file_make_directories(out, 0700))
         return bench_say(BENCH_FAILED, "cannot make %s", out);
     snprintf(log_path, sizeof(log_path), "%s/issue.log", out);
-    for (uint32_t i = 0; i < n_agents && exit_code == BENCH_OK; i++) {
-        char name[32], directory[PATH_MAX + 32], key[PATH_MAX + 64];
-        const char *argv[] = { program,   "issue",       "agent", name, "--out",
-                               directory, "--state-dir", state,   NULL };
+    /* Each waits for the disk for most of its time, so some run at once: a ring of them. */
+    for (uint64_t i = 0; i < (uint64_t) n_agents + ISSUES_AT_ONCE; i++) {
+        pid_t *pid = &pids[i % ISSUES_AT_ONCE];
 
-        snprintf(name, sizeof(name), "bench-%u", i);
-        snprintf(directory, sizeof(directory), "%s/%s", out, name);
-        snprintf(key, sizeof(key), "%s/client-key.pem", directory);
-        if (access(key, F_OK) != 0)
-            exit_code = process_run(argv, log_path);
+        if (*pid > 0 && process_wait(*pid, argv, log_path) != BENCH_OK)
+            exit_code = BENCH_FAILED;
+        *pid = 0;
+        if (exit_code == BENCH_OK && bench_is_interrupted())
+            exit_code = bench_say(BENCH_FAILED, "interrupted");
+        if (i >= n_agents || exit_code != BENCH_OK)
+            continue;
+        *pid = issue(program, state, out, (uint32_t) i);
+        if (*pid < 0)
+            exit_code = BENCH_FAILED;
         if (isatty(STDERR_FILENO))
-            fprintf(stderr, "\r%u of %u identities\033[K%s", i + 1, n_agents,
+            fprintf(stderr, "\r%" PRIu64 " of %u identities\033[K%s", i + 1, n_agents,
                     i + 1 == n_agents ? "\r\033[K" : "");
     }
     unlink(log_path);

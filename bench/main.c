@@ -30,6 +30,7 @@ static const struct command commands[] = {
     { "idle", "what connections that do nothing cost the hub", cmd_idle },
     { "handshakes", "how many new connections a hub takes in a second", cmd_handshakes },
     { "record", "what an agent sees of this machine under a scripted load, in a file", cmd_record },
+    { "export", "the same values for other systems' senders", cmd_export },
     { "identities", "makes the agents' identities for a hub that you run", cmd_identities },
     { "version", "the version of this program", cmd_version },
 };

@@ -13,10 +13,11 @@
 struct options {
     const char *hub, *identities, *operator_identity, *server_name, *state_dir, *hub_pid;
     const char *agents, *series, *duration, *warmup, *rate, *batch_scrapes, *window, *threads,
-        *interval, *data;
+        *interval, *data, *scrapes;
     bool reconnects, verifies, restarts, is_insecure, compares_tls;
     bool is_json, is_verbose, wants_help;
     uint64_t n_agents, n_series, n_batch_scrapes, n_window, n_threads, samples_per_s;
+    uint64_t n_scrapes; /* of each agent, and that is the run; 0: by time */
     int64_t duration_us, warmup_us, interval_us;
     pid_t pid;
 };

@@ -50,6 +50,7 @@ static int read_numbers(struct options *options)
           &options->n_batch_scrapes },
         { "--window", options->window, 1, 65536, &options->n_window },
         { "--threads", options->threads, 1, 256, &options->n_threads },
+        { "--scrapes", options->scrapes, 1, UINT64_C(1000000000), &options->n_scrapes },
         { "--rate", options->rate, 0, UINT64_C(1000000000000), &options->samples_per_s },
     };
     uint64_t pid = 0;
@@ -108,6 +109,10 @@ static int check_options(struct options *options)
             BENCH_USAGE,
             "--series times --batch-scrapes is more than %u, what a hub takes in a batch",
             LOAD_MAX_SAMPLES);
+    if (options->n_scrapes > 0 && options->restarts)
+        return bench_say(BENCH_USAGE, "--restart is for a load that goes on; leave out --scrapes");
+    if (options->n_scrapes % options->n_batch_scrapes != 0)
+        return bench_say(BENCH_USAGE, "--scrapes must be a multiple of --batch-scrapes");
     if (options->n_threads > options->n_agents)
         options->n_threads = options->n_agents;
     options->reconnects = options->reconnects || options->restarts;
@@ -145,6 +150,10 @@ static const struct conf_option rows[] = {
       .metavar = "TIME",
       .value = &given.interval,
       .help = "between the times of an agent's scrapes; 10s" },
+    { .flag = "--scrapes",
+      .metavar = "N",
+      .value = &given.scrapes,
+      .help = "that each agent sends, and all of it is measured; instead of --duration" },
     { .flag = "--data",
       .metavar = "FILE",
       .value = &given.data,

@@ -130,16 +130,10 @@ void process_print_tail(const char *path)
     fprintf(stderr, "%s", buf_text(&text) + skip);
 }
 
-int process_run(const char *const argv[], const char *output_path)
+int process_wait(pid_t pid, const char *const argv[], const char *output_path)
 {
-    pid_t pid;
     int status;
 
-    if (bench_is_interrupted())
-        return bench_say(BENCH_FAILED, "interrupted");
-    pid = process_spawn(argv, output_path);
-    if (pid < 0)
-        return BENCH_FAILED;
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
             return bench_say(BENCH_FAILED, "cannot wait for %s: %s", argv[0], strerror(errno));
@@ -147,6 +141,16 @@ int process_run(const char *const argv[], const char *output_path)
         return BENCH_OK;
     process_print_tail(output_path);
     return bench_say(BENCH_FAILED, "`%s %s` failed", argv[0], argv[1]);
+}
+
+int process_run(const char *const argv[], const char *output_path)
+{
+    pid_t pid;
+
+    if (bench_is_interrupted())
+        return bench_say(BENCH_FAILED, "interrupted");
+    pid = process_spawn(argv, output_path);
+    return pid < 0 ? BENCH_FAILED : process_wait(pid, argv, output_path);
 }
 
 void process_stop(pid_t pid, const char *name)

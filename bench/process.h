@@ -26,7 +26,9 @@ int process_find(const struct process_program *program, char *to, size_t size);
 
 /* Output of both kinds is appended to the file. -1: it could not be started, which was said. */
 pid_t process_spawn(const char *const argv[], const char *output_path);
-/* Runs to the end. Returns an exit code; what it printed is shown when it failed. */
+/* Until it ends. Returns an exit code; what it printed is shown when it failed. */
+int process_wait(pid_t pid, const char *const argv[], const char *output_path);
+/* Both. */
 int process_run(const char *const argv[], const char *output_path);
 /* SIGTERM, patience, SIGKILL. */
 void process_stop(pid_t pid, const char *name);

@@ -9,7 +9,6 @@
 #include "common/base/fault.h"
 
 #define ARENA_BYTES (UINT64_C(8) << 30)
-#define MAX_DECIMALS 6
 /* Beyond this a double does not hold every integer; room for offset and scale is left. */
 #define MAX_INTEGER 4503599627370496.0 /* 2^52 */
 #define PAGE_BYTES 4096
@@ -59,15 +58,15 @@ static double find_unit(const double *values, uint32_t n, double times)
 /* The shape is that of the whole recording, on every track. */
 static void find_shape(const struct replay_series *series, uint32_t n_rows, struct track_column *to)
 {
-    double times = 1;
+    static const double powers[] = { 1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6 };
 
     *to = (struct track_column){ .unit = 1, .divisor = 1, .is_counter = series->is_counter };
-    for (int decimals = 0; decimals <= MAX_DECIMALS && !to->is_scaled; decimals++, times *= 10) {
-        if (!are_integers(series->values, n_rows, times))
+    for (size_t i = 0; i < sizeof(powers) / sizeof(powers[0]) && !to->is_scaled; i++) {
+        if (!are_integers(series->values, n_rows, powers[i]))
             continue;
         to->is_scaled = true;
-        to->divisor = times;
-        to->unit = find_unit(series->values, n_rows, times);
+        to->divisor = powers[i];
+        to->unit = find_unit(series->values, n_rows, powers[i]);
     }
 }
 
@@ -184,10 +183,11 @@ place_of(const struct tracks *tracks, uint32_t agent, uint32_t copy, uint64_t sc
 {
     const struct track *track = track_of(tracks, agent);
     const uint64_t at = scrape + mix_below(mix_pair(agent, ~copy), track->n_rows);
+    const uint64_t lap = at / track->n_rows;
 
     return (struct place){ .cells =
                                track->cells + (size_t) (at % track->n_rows) * tracks->n_columns,
-                           .lap = (double) (at / track->n_rows) };
+                           .lap = (double) lap };
 }
 
 static double value_at(const struct track_column *column,

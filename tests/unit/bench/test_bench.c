@@ -89,6 +89,15 @@ START_TEST(merging_adds_counts_and_keeps_the_larger_maximum)
 }
 END_TEST
 
+START_TEST(the_median_is_the_middle_or_between_the_two)
+{
+    double odd[] = { 3, 1, 2 }, even[] = { 4, 1, 3, 2 };
+
+    ck_assert_double_eq(stats_median(odd, 3), 2);
+    ck_assert_double_eq(stats_median(even, 4), 2.5);
+}
+END_TEST
+
 /* ---- values ---- */
 
 START_TEST(a_value_depends_on_agent_series_and_scrape_alone)
@@ -343,6 +352,7 @@ Suite *suite(void)
     tcase_add_test(tcase, the_maximum_is_exact_and_bounds_every_quantile);
     tcase_add_test(tcase, values_beyond_the_scale_and_below_zero_are_counted);
     tcase_add_test(tcase, merging_adds_counts_and_keeps_the_larger_maximum);
+    tcase_add_test(tcase, the_median_is_the_middle_or_between_the_two);
     suite_add_tcase(suite, tcase);
     tcase = tcase_create("load");
     tcase_add_test(tcase, a_value_depends_on_agent_series_and_scrape_alone);
