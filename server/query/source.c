@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Where samples come from. The rest of the module knows pieces: columns of rows in time order,
- * which may overlap each other and reach over the ends of the range. What the store calls back with
- * is made into pieces in the middle part of this file, and nowhere else.
+ * Where samples come from: the pieces of a scan, columns of rows in time order.
  */
 
 #include <errno.h>
@@ -19,21 +17,7 @@
 /* Room for samples that is kept from one agent to the next. */
 #define MAX_KEPT (UINT64_C(1) << 20)
 
-/* Rows of one agent and layout; column i is that of range->places[i]. */
-struct piece {
-    uint32_t n_rows;
-    const int64_t *times_us;     /* ascending */
-    const double *const *values; /* of each column; any bits where absent */
-    const uint64_t *const
-        *absent; /* of each column; NULL: all are there; else a bit for each row */
-};
-
 /* ---- gathering ---- */
-
-static bool is_absent(const uint64_t *absent, uint32_t row)
-{
-    return absent && (absent[row / 64] >> row % 64 & 1);
-}
 
 static bool gather_reserve(struct range *range, struct gather *gather, size_t n_more)
 {
@@ -84,37 +68,34 @@ static struct gather *gather_of(struct range *range, size_t wanted)
     return gather;
 }
 
-/* Where the column's samples begin: at the last one before the range that is wanted, else at
- * `inside`. */
-static uint32_t
-begin_of(const struct piece *piece, const uint64_t *absent, uint32_t inside, int64_t from_us)
+/* Where the column's samples begin: at the last one before the range, else at `inside`. */
+static size_t begin_of(const struct store_piece *piece, size_t column, size_t inside)
 {
-    for (uint32_t row = inside; row-- > 0 && piece->times_us[row] >= from_us;)
-        if (!is_absent(absent, row))
+    for (size_t row = inside; row-- > piece->first;)
+        if (store_piece_has(piece, column, row))
             return row;
     return inside;
 }
 
 static bool
-gather_column(struct range *range, const struct piece *piece, size_t column, uint32_t inside)
+gather_column(struct range *range, const struct store_piece *piece, size_t column, size_t inside)
 {
     struct gather *gather = gather_of(range, range->places[column]);
-    const uint64_t *absent = piece->absent[column];
-    const uint32_t begin = begin_of(piece, absent, inside, range->read_from_us);
+    const size_t begin = begin_of(piece, column, inside);
     size_t n, before;
 
-    if (!gather || !gather_reserve(range, gather, piece->n_rows - begin))
+    if (!gather || !gather_reserve(range, gather, piece->end - begin))
         return false;
     before = n = gather->n_samples;
-    if (!absent) {
+    if (!piece->absent[column]) {
         memcpy(gather->times_us + n, piece->times_us + begin,
-               (piece->n_rows - begin) * sizeof(int64_t));
+               (piece->end - begin) * sizeof(int64_t));
         memcpy(gather->values + n, piece->values[column] + begin,
-               (piece->n_rows - begin) * sizeof(double));
-        n += piece->n_rows - begin;
+               (piece->end - begin) * sizeof(double));
+        n += piece->end - begin;
     }
-    for (uint32_t row = begin; absent && row < piece->n_rows; row++) {
-        if (is_absent(absent, row))
+    for (size_t row = begin; piece->absent[column] && row < piece->end; row++) {
+        if (!store_piece_has(piece, column, row))
             continue;
         gather->times_us[n] = piece->times_us[row];
         gather->values[n++] = piece->values[column][row];
@@ -127,12 +108,12 @@ gather_column(struct range *range, const struct piece *piece, size_t column, uin
 }
 
 /* The first row at or behind the range's begin. */
-static uint32_t first_inside(const struct piece *piece, int64_t from_us)
+static size_t first_inside(const struct store_piece *piece, int64_t from_us)
 {
-    uint32_t low = 0, high = piece->n_rows;
+    size_t low = piece->first, high = piece->end;
 
     while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
+        size_t middle = low + (high - low) / 2;
 
         if (piece->times_us[middle] < from_us)
             low = middle + 1;
@@ -143,12 +124,12 @@ static uint32_t first_inside(const struct piece *piece, int64_t from_us)
 }
 
 /* False: stop. */
-static bool on_piece(void *ctx, const struct piece *piece)
+static bool on_piece(void *ctx, const struct store_piece *piece)
 {
     struct range *range = ctx;
-    const uint32_t inside = first_inside(piece, range->request->from_us);
+    const size_t inside = first_inside(piece, range->request->from_us);
 
-    range->request->n_samples_read += (uint64_t) piece->n_rows * range->n_columns;
+    range->request->n_samples_read += (piece->end - piece->first) * range->n_columns;
     range->is_too_much = range->request->n_samples_read > range->query->max_samples;
     for (size_t i = 0; i < range->n_columns && !range->is_too_much; i++) {
         range->is_out_of_memory = !gather_column(range, piece, i, inside);
@@ -159,61 +140,8 @@ static bool on_piece(void *ctx, const struct piece *piece)
     return !range->is_too_much;
 }
 
-/* ---- the store's rows become pieces ---- */
-
-#define PIECE_ROWS 64 /* a word of marks: an agent may have a hundred thousand columns */
-#define PIECE_BYTES (UINT64_C(128) << 20)
-
-struct collector {
-    struct range *range;
-    uint32_t n_rows;
-    int64_t times_us[PIECE_ROWS];
-    double *values; /* PIECE_ROWS of each column */
-    uint64_t *absent;
-    const double **value_columns;
-    const uint64_t **absent_columns;
-};
-
-static bool collector_flush(struct collector *collector)
-{
-    const struct piece piece = {
-        .n_rows = collector->n_rows,
-        .times_us = collector->times_us,
-        .values = collector->value_columns,
-        .absent = collector->absent_columns,
-    };
-    bool goes_on = collector->n_rows == 0 || on_piece(collector->range, &piece);
-
-    collector->n_rows = 0;
-    for (size_t i = 0; i < collector->range->n_columns; i++)
-        collector->absent_columns[i] = NULL;
-    return goes_on;
-}
-
-static bool on_row(void *ctx, int64_t time_us, const double *values, const bool *is_present)
-{
-    struct collector *collector = ctx;
-    const uint32_t row = collector->n_rows++;
-
-    collector->times_us[row] = time_us;
-    for (size_t i = 0; i < collector->range->n_columns; i++) {
-        uint64_t *absent = &collector->absent[i];
-
-        collector->values[i * PIECE_ROWS + row] = values[i];
-        if (is_present[i])
-            continue;
-        if (!collector->absent_columns[i])
-            *absent = 0;
-        collector->absent_columns[i] = absent;
-        *absent |= UINT64_C(1) << row;
-    }
-    return collector->n_rows < PIECE_ROWS || collector_flush(collector);
-}
-
 static int read_rows(struct range *range, int64_t from_us)
 {
-    CLEANUP(arena_deinit) struct arena arena;
-    struct collector collector = { .range = range };
     struct store_scan scan = {
         .agent = range->agent->number,
         .layout = range->layout,
@@ -221,26 +149,11 @@ static int read_rows(struct range *range, int64_t from_us)
         .to_us = range->request->to_us,
         .columns = range->columns,
         .n_columns = range->n_columns,
-        .on_row = on_row,
-        .ctx = &collector,
+        .on_piece = on_piece,
+        .ctx = range,
     };
-    int r;
 
-    arena_init(&arena, PIECE_BYTES);
-    collector.values =
-        arena_alloc_array(&arena, range->n_columns, PIECE_ROWS * sizeof(*collector.values));
-    collector.absent = arena_alloc_array(&arena, range->n_columns, sizeof(*collector.absent));
-    collector.value_columns = arena_alloc_array(&arena, range->n_columns, sizeof(double *));
-    collector.absent_columns = arena_alloc_array(&arena, range->n_columns, sizeof(uint64_t *));
-    if (!collector.values || !collector.absent || !collector.value_columns ||
-        !collector.absent_columns)
-        return fault(-ENOMEM, "columns");
-    for (size_t i = 0; i < range->n_columns; i++)
-        collector.value_columns[i] = collector.values + i * PIECE_ROWS;
-    r = store_scan(range->query->store, &scan);
-    if (!r && !range->is_too_much && !range->is_out_of_memory)
-        (void) collector_flush(&collector);
-    return fold(r);
+    return fold(store_scan(range->query->store, &scan));
 }
 
 /* ---- an agent ---- */
@@ -330,7 +243,6 @@ int source_gather(struct range *range, int64_t from_us)
     size_t n_spans;
     int r;
 
-    range->read_from_us = from_us;
     arena_init(&arena, SPANS_BYTES);
     r = store_spans(range->query->store, range->agent->number, &arena, &spans, &n_spans);
     for (size_t i = 0; !r && i < n_spans; i++) {

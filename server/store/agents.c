@@ -47,6 +47,7 @@ static struct agent *agent_new(uint32_t number, const char *id)
 static void agent_free(struct agent *agent)
 {
     heads_deinit(&agent->heads);
+    buf_deinit(&agent->spans);
     free(agent->host);
     free(agent->series);
     pthread_mutex_destroy(&agent->lock);
@@ -98,7 +99,7 @@ int agent_hello(struct agent *agent, const struct store_agent_hello *hello)
     return pass(r);
 }
 
-void agent_count(struct agent *agent, const struct format_batch *record, struct agent_position at)
+void agent_count(struct agent *agent, const struct format_batch *record, struct position at)
 {
     agent->counted = at;
     switch ((enum format_type) record->head.type) {
@@ -144,10 +145,11 @@ static int agent_add_series(struct agent *agent, const struct store_layout *layo
 int agent_add_row(struct agent *agent,
                   const struct store_layout *layout,
                   uint32_t layout_id,
+                  uint32_t n_values,
                   const struct head_row *row)
 {
     size_t n_heads = agent->heads.n_heads;
-    int r = heads_add(&agent->heads, layout_id, row);
+    int r = heads_add(&agent->heads, layout_id, n_values, row);
 
     if (!r && agent->heads.n_heads > n_heads && layout)
         r = agent_add_series(agent, layout);
@@ -156,6 +158,20 @@ int agent_add_row(struct agent *agent,
         agent->is_dirty = true;
     }
     return pass(r);
+}
+
+int agent_add_span(struct agent *agent,
+                   const struct store_layout *layout,
+                   const struct day_span *span)
+{
+    size_t len = agent->spans.len;
+
+    day_spans_add(&agent->spans, span);
+    if (buf_failed(&agent->spans))
+        return fault(-ENOMEM, "no memory for the spans of an agent");
+    if (agent->spans.len > len && layout)
+        return pass(agent_add_series(agent, layout));
+    return 0;
 }
 
 /* ---- records ---- */
@@ -449,10 +465,9 @@ static int flush_apply(struct state_job *base, MDB_txn *txn)
     return r || has_any ? r : STORE_NOT_FOUND;
 }
 
-void agents_flush(struct agents *agents)
+static void flush_finish(struct state_job *base, int r)
 {
-    struct flush_job job = { .job = { .apply = flush_apply }, .agents = agents };
-    int r = state_run_here(agents->state, &job.job);
+    struct agents *agents = container_of(base, struct flush_job, job)->agents;
 
     for (uint32_t number = 1; number <= idtable_highest(&agents->table); number++) {
         struct agent *agent = agents_get(agents, number);
@@ -465,8 +480,24 @@ void agents_flush(struct agents *agents)
         agent->is_flushing = false;
         pthread_mutex_unlock(&agent->lock);
     }
-    if (r == STORE_FULL)
+}
+
+void agents_flush(struct agents *agents)
+{
+    struct flush_job job = { .job = { .apply = flush_apply, .finish = flush_finish },
+                             .agents = agents };
+
+    if (state_run_here(agents->state, &job.job) == STORE_FULL)
         log_event(LOG_WARN, "agents_not_flushed", LOG_S("why", "the disk is full"));
+}
+
+int agents_flush_now(struct agents *agents)
+{
+    struct flush_job job = { .job = { .apply = flush_apply, .finish = flush_finish },
+                             .agents = agents };
+    int r = state_run(agents->state, &job.job);
+
+    return r == STORE_NOT_FOUND ? 0 : pass(r); /* nothing to write */
 }
 
 /* ---- reading ---- */

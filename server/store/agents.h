@@ -24,20 +24,11 @@
 #include <pthread.h>
 
 #include "common/base/map.h"
+#include "server/store/days.h"
 #include "server/store/format.h"
 #include "server/store/heads.h"
 #include "server/store/idtable.h"
 #include "server/store/state.h"
-
-struct agent_position { /* of a record in the journal */
-    uint64_t chunk;
-    uint32_t offset;
-};
-
-static inline bool agent_position_is_behind(struct agent_position a, struct agent_position b)
-{
-    return a.chunk != b.chunk ? a.chunk > b.chunk : a.offset > b.offset;
-}
 
 struct agent {
     pthread_mutex_t lock;
@@ -45,9 +36,14 @@ struct agent {
     struct store_agent facts; /* number and id never change; labels and n_series unused */
     void *host;               /* attributes and their texts, one piece of memory */
     struct heads heads;
+    /* Sealed rows, over all days, by layout; blocks with a higher seal number are still in the
+     * heads. */
+    struct buf spans; /* struct day_span */
+    uint64_t seal;
+    uint32_t n_scans; /* under way: no block of the agent may be compacted */
     uint32_t *series; /* definitions of all its layouts, ascending */
     uint32_t n_series;
-    struct agent_position counted, counted_at_start;
+    struct position counted, counted_at_start;
     bool is_dirty, is_flushing;
 };
 
@@ -70,6 +66,8 @@ void agents_settle(struct agents *agents, int r);
 
 /* Writes the changed ones; for the state thread's tick. A failure leaves them for the next. */
 void agents_flush(struct agents *agents);
+/* The same from any other thread; waits for the commit. Outcomes: STORE_FULL. */
+int agents_flush_now(struct agents *agents) MUST_USE;
 
 static inline struct agent *agents_get(struct agents *agents, uint32_t number)
 {
@@ -90,9 +88,14 @@ int agents_list(struct agents *agents,
 int agent_hello(struct agent *agent, const struct store_agent_hello *hello) MUST_USE;
 
 /* What a BATCH, SKIP or BEGIN adds to the counters. With the lock held, in the journal's order. */
-void agent_count(struct agent *agent, const struct format_batch *record, struct agent_position at);
+void agent_count(struct agent *agent, const struct format_batch *record, struct position at);
 /* A row is on disk: it enters the head. With the lock held. Without a layout it adds no series. */
 int agent_add_row(struct agent *agent,
                   const struct store_layout *layout,
                   uint32_t layout_id,
+                  uint32_t n_values,
                   const struct head_row *row) MUST_USE;
+/* Rows of a day are sealed. With the lock held. */
+int agent_add_span(struct agent *agent,
+                   const struct store_layout *layout,
+                   const struct day_span *span) MUST_USE;

@@ -59,6 +59,16 @@
 
 enum format_type { FORMAT_BATCH = 1, FORMAT_SKIP, FORMAT_BEGIN, FORMAT_ROW };
 
+struct position { /* of a record in the journal */
+    uint64_t chunk;
+    uint32_t offset;
+};
+
+static inline bool position_is_behind(struct position a, struct position b)
+{
+    return a.chunk != b.chunk ? a.chunk > b.chunk : a.offset > b.offset;
+}
+
 struct format_chunk {
     uint32_t crc32c;
     uint32_t n_records;

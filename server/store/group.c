@@ -24,7 +24,7 @@ struct item {
     struct store_batch *batch;
     struct run_key key;
     struct format_batch record;
-    struct agent_position at; /* of the record */
+    struct position at; /* of the record */
     int r;
     size_t first_row, n_rows; /* in the group's rows */
 };
@@ -177,7 +177,7 @@ static int append_rows(struct group *group, struct store *store, struct item *it
         group->rows[group->n_rows++] = (struct group_row){
             .at = { .time_us = row.time_us,
                     .chunk = journal->pending_chunk,
-                    .segment = journal_current(journal),
+                    .segment = journal->writing->number,
                     .offset = (uint32_t) (group->n_bytes - row.head.n_bytes) },
             .layout = row.layout,
         };
@@ -202,8 +202,8 @@ static int append_item(struct group *group, struct store *store, struct item *it
         return pass(r);
     make_record(store, item);
     r = add_record(group, &store->journal, &item->record, sizeof(item->record));
-    item->at = (struct agent_position){ store->journal.pending_chunk,
-                                        (uint32_t) (group->n_bytes - sizeof(item->record)) };
+    item->at = (struct position){ store->journal.pending_chunk,
+                                  (uint32_t) (group->n_bytes - sizeof(item->record)) };
     if (!r)
         r = append_rows(group, store, item);
     if (!r)
@@ -278,8 +278,11 @@ static int show_item(struct group *group, struct store *store, const struct item
     for (size_t i = 0; i < item->n_rows && !r; i++) {
         const struct group_row *row = &group->rows[item->first_row + i];
 
-        r = agent_add_row(agent, catalog_layout(&store->catalog, row->layout), row->layout,
-                          &row->at);
+        const struct store_layout *layout = catalog_layout(&store->catalog, row->layout);
+
+        r = agent_add_row(agent, layout, row->layout, layout ? layout->n_columns : 0, &row->at);
+        if (!r)
+            atomic_fetch_add(&store->journal.writing->n_live, 1);
     }
     pthread_mutex_unlock(&agent->lock);
     return pass(r);

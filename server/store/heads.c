@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/fault.h"
 
 void heads_deinit(struct heads *heads)
@@ -49,25 +50,25 @@ size_t head_seek(const struct head *head, const struct head_row *row, bool is_in
     return low;
 }
 
-static struct head *head_make(struct heads *heads, uint32_t layout)
+static struct head *head_make(struct heads *heads, uint32_t layout, uint32_t n_values)
 {
     struct head *grown = realloc(heads->heads, (heads->n_heads + 1) * sizeof(*grown));
 
     if (!grown)
         return NULL;
     heads->heads = grown;
-    grown[heads->n_heads] = (struct head){ .layout = layout };
+    grown[heads->n_heads] = (struct head){ .layout = layout, .n_values = n_values };
     return &grown[heads->n_heads++];
 }
 
-int heads_add(struct heads *heads, uint32_t layout, const struct head_row *row)
+int heads_add(struct heads *heads, uint32_t layout, uint32_t n_values, const struct head_row *row)
 {
     struct head *head = heads_find(heads, layout);
     bool is_late;
     size_t at;
 
     if (!head)
-        head = head_make(heads, layout);
+        head = head_make(heads, layout, n_values);
     if (!head)
         return fault(-ENOMEM, "no memory for a head");
     is_late = head->n_rows > 0 && !is_before(&head->rows[head->n_rows - 1], row);
@@ -87,5 +88,55 @@ int heads_add(struct heads *heads, uint32_t layout, const struct head_row *row)
     }
     head->rows[at] = *row;
     head->n_rows++;
+    if (heads->n_rows++ == 0)
+        heads->since_us = clock_mono().us;
+    heads->n_values += head->n_values;
     return 0;
+}
+
+static bool is_at_or_below(const struct head_row *row, const struct head_row *up_to)
+{
+    return row->chunk != up_to->chunk ? row->chunk < up_to->chunk : row->offset <= up_to->offset;
+}
+
+static void head_shrink(struct head *head)
+{
+    struct head_row *rows;
+
+    if (head->capacity < 64 || head->n_rows > head->capacity / 4)
+        return;
+    rows = realloc(head->rows, (head->n_rows + 16) * sizeof(*rows));
+    if (!rows)
+        return;
+    head->rows = rows;
+    head->capacity = head->n_rows + 16;
+}
+
+void heads_drop(struct heads *heads,
+                int64_t from_us,
+                int64_t to_us,
+                const struct head_row *up_to,
+                void (*dropped)(void *ctx, const struct head_row *row),
+                void *ctx)
+{
+    for (size_t i = 0; i < heads->n_heads; i++) {
+        struct head *head = &heads->heads[i];
+        const struct head_row first = { .time_us = from_us }, behind = { .time_us = to_us };
+        size_t begin = head_seek(head, &first, true), end = head_seek(head, &behind, true);
+        size_t kept = begin;
+
+        for (size_t k = begin; k < end; k++) {
+            if (is_at_or_below(&head->rows[k], up_to))
+                dropped(ctx, &head->rows[k]);
+            else
+                head->rows[kept++] = head->rows[k];
+        }
+        memmove(&head->rows[kept], &head->rows[end], (head->n_rows - end) * sizeof(*head->rows));
+        head->n_rows -= end - kept;
+        heads->n_rows -= end - kept;
+        heads->n_values -= (end - kept) * head->n_values;
+        head_shrink(head);
+    }
+    /* What is left came after what went. */
+    heads->since_us = heads->n_rows ? clock_mono().us : 0;
 }

@@ -39,7 +39,7 @@ static bool close_one(struct journal *journal)
 {
     struct segment *segment, *oldest = NULL;
 
-    for (uint32_t i = 0; (segment = journal_segment(journal, i)); i++) {
+    for (segment = journal_next(journal, NULL); segment; segment = journal_next(journal, segment)) {
         if (segment->env && segment->n_users == 0 &&
             (!oldest || segment->last_use < oldest->last_use))
             oldest = segment;
@@ -79,13 +79,19 @@ static struct segment *segment_new(struct journal *journal, uint32_t number)
 
 static int put_in_table(struct journal *journal, struct segment *segment)
 {
-    uint32_t n = atomic_load_explicit(&journal->n_segments, memory_order_relaxed);
+    uint32_t number = segment->number;
 
-    if (n == JOURNAL_SEGMENTS)
-        return fault(-EMFILE, "the journal has %u segments, as many as it can", n);
-    segment->index = n;
-    atomic_store_explicit(&journal->segments[n], segment, memory_order_release);
-    atomic_store_explicit(&journal->n_segments, n + 1, memory_order_release);
+    pthread_mutex_lock(&journal->open.lock);
+    if (journal_n_segments(journal) == 0)
+        atomic_store(&journal->first, number);
+    if (number - atomic_load(&journal->first) >= JOURNAL_SEGMENTS) {
+        pthread_mutex_unlock(&journal->open.lock);
+        return fault(-EMFILE, "the journal has %u segments, as many as it can", JOURNAL_SEGMENTS);
+    }
+    atomic_store_explicit(&journal->segments[number % JOURNAL_SEGMENTS], segment,
+                          memory_order_release);
+    atomic_store_explicit(&journal->end, number + 1, memory_order_release);
+    pthread_mutex_unlock(&journal->open.lock);
     return 0;
 }
 
@@ -237,9 +243,10 @@ void journal_close(struct journal *journal)
     ensure(!journal->txn);
     if (!journal->is_open)
         return;
-    for (uint32_t i = 0; i < JOURNAL_SEGMENTS && i < atomic_load(&journal->n_segments); i++)
-        segment_free(atomic_load(&journal->segments[i]));
-    atomic_store(&journal->n_segments, 0);
+    for (uint32_t i = 0; i < JOURNAL_SEGMENTS; i++) {
+        if (atomic_load(&journal->segments[i]))
+            segment_free(atomic_load(&journal->segments[i]));
+    }
     pthread_mutex_destroy(&journal->open.lock);
     journal->is_open = false;
 }
@@ -279,6 +286,7 @@ static int write_beginning(struct journal *journal, struct segment *segment, str
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     uint32_t format = FORMAT_VERSION;
+    uint64_t first = atomic_load(&journal->next_chunk);
     MDB_val key = db_val("format", 6), value = db_val(&format, sizeof(format));
     int rc = mdb_txn_begin(segment->env, NULL, 0, &txn);
 
@@ -292,7 +300,7 @@ static int write_beginning(struct journal *journal, struct segment *segment, str
         rc = mdb_put(txn, segment->meta, &key, &value, 0);
     if (!rc) {
         key = db_val("first_chunk", 11);
-        value = db_val(&journal->next_chunk, sizeof(journal->next_chunk));
+        value = db_val(&first, sizeof(first));
         rc = mdb_put(txn, segment->meta, &key, &value, 0);
     }
     if (!rc)
@@ -305,9 +313,8 @@ static int write_beginning(struct journal *journal, struct segment *segment, str
 /* A whole new segment, durable; not yet in the table. */
 static int make_segment(struct journal *journal, struct runs *runs, struct segment **ret)
 {
-    uint32_t n = atomic_load(&journal->n_segments);
-    uint32_t number = n ? atomic_load(&journal->segments[n - 1])->number + 1 : 1;
-    struct segment *segment = segment_new(journal, number);
+    uint32_t end = atomic_load(&journal->end);
+    struct segment *segment = segment_new(journal, end ? end : 1);
     int r;
 
     if (!segment)
@@ -321,6 +328,7 @@ static int make_segment(struct journal *journal, struct runs *runs, struct segme
         r = db_check(open_env(journal, segment), "cannot make a segment");
         pthread_mutex_unlock(&journal->open.lock);
     }
+    segment->first_chunk = atomic_load(&journal->next_chunk);
     if (!r)
         r = write_beginning(journal, segment, runs);
     if (!r)
@@ -349,7 +357,9 @@ static int go_on_in(struct journal *journal, struct segment *segment)
     pthread_mutex_unlock(&journal->open.lock);
     if (journal->writing)
         journal_release(journal, journal->writing);
+    pthread_mutex_lock(&journal->open.lock);
     journal->writing = segment;
+    pthread_mutex_unlock(&journal->open.lock);
     return 0;
 }
 
@@ -372,7 +382,8 @@ int journal_rotate(struct journal *journal, struct runs *runs, int64_t now_us)
 
 int journal_start(struct journal *journal, struct runs *runs)
 {
-    struct segment *newest = journal_segment(journal, journal_current(journal));
+    uint32_t end = atomic_load(&journal->end);
+    struct segment *newest = end ? journal_segment(journal, end - 1) : NULL;
 
     if (newest && !newest->is_damaged) {
         int r = journal_use(journal, newest);
@@ -523,13 +534,101 @@ void journal_abort(struct journal *journal)
 
 /* ---- the whole ---- */
 
+uint64_t journal_first_chunk(struct journal *journal)
+{
+    const struct segment *oldest;
+    uint64_t first;
+
+    pthread_mutex_lock(&journal->open.lock);
+    oldest = journal_next(journal, NULL);
+    first = oldest ? oldest->first_chunk : 0;
+    pthread_mutex_unlock(&journal->open.lock);
+    return first;
+}
+
+uint32_t journal_n_live(struct journal *journal)
+{
+    const struct segment *segment;
+    uint32_t n = 0;
+
+    pthread_mutex_lock(&journal->open.lock);
+    for (segment = journal_next(journal, NULL); segment && n == 0;
+         segment = journal_next(journal, segment)) {
+        if (atomic_load(&segment->n_live) || segment == journal->writing)
+            n = atomic_load(&journal->end) - segment->number;
+    }
+    pthread_mutex_unlock(&journal->open.lock);
+    return n;
+}
+
+uint64_t journal_second_chunk(struct journal *journal)
+{
+    const struct segment *oldest, *second;
+    uint64_t chunk;
+
+    pthread_mutex_lock(&journal->open.lock);
+    oldest = journal_next(journal, NULL);
+    second = oldest ? journal_next(journal, oldest) : NULL;
+    chunk = second ? second->first_chunk : 0;
+    pthread_mutex_unlock(&journal->open.lock);
+    return chunk;
+}
+
+struct segment *journal_oldest_idle(struct journal *journal, uint64_t kept)
+{
+    struct segment *oldest;
+    const struct segment *second;
+    bool is_idle;
+
+    pthread_mutex_lock(&journal->open.lock);
+    oldest = journal_next(journal, NULL);
+    second = oldest ? journal_next(journal, oldest) : NULL;
+    is_idle = second && oldest != journal->writing && second->first_chunk <= kept &&
+              oldest->n_users == 0 && atomic_load(&oldest->n_live) == 0 &&
+              atomic_load(&oldest->n_holds) == 0;
+    pthread_mutex_unlock(&journal->open.lock);
+    return is_idle ? oldest : NULL;
+}
+
+/* What could not be read of it may be worth a look. */
+static int set_aside(const struct segment *segment)
+{
+    char path[sizeof(segment->path) + 16];
+
+    snprintf(path, sizeof(path), "%s.damaged", segment->path);
+    log_event(LOG_WARN, "journal_segment_set_aside", LOG_S("path", path));
+    return rename(segment->path, path) < 0 ? fault(-errno, "cannot rename %s", segment->path) : 0;
+}
+
+int journal_remove(struct journal *journal, struct segment *segment)
+{
+    int r;
+
+    pthread_mutex_lock(&journal->open.lock);
+    ensure(segment->n_users == 0 && segment == journal_next(journal, NULL));
+    atomic_store(&journal->segments[segment->number % JOURNAL_SEGMENTS], NULL);
+    atomic_store(&journal->first, segment->number + 1);
+    journal->open.n -= segment->env != NULL;
+    pthread_mutex_unlock(&journal->open.lock);
+    faultpoint("checkpoint_before_unlink");
+    if (segment->is_damaged)
+        r = set_aside(segment);
+    else
+        r = file_remove_tree(segment->path);
+    if (!r)
+        r = db_sync_directory(journal->directory);
+    faultpoint("checkpoint_after_unlink");
+    segment_free(segment);
+    return pass(r);
+}
+
 void journal_check_readers(struct journal *journal)
 {
     struct segment *segment;
     int n_dead;
 
     pthread_mutex_lock(&journal->open.lock);
-    for (uint32_t i = 0; (segment = journal_segment(journal, i)); i++) {
+    for (segment = journal_next(journal, NULL); segment; segment = journal_next(journal, segment)) {
         if (segment->env)
             (void) mdb_reader_check(segment->env, &n_dead);
     }
@@ -541,7 +640,9 @@ uint64_t journal_file_bytes(struct journal *journal)
     const struct segment *segment;
     uint64_t n_bytes = 0;
 
-    for (uint32_t i = 0; (segment = journal_segment(journal, i)); i++)
+    pthread_mutex_lock(&journal->open.lock);
+    for (segment = journal_next(journal, NULL); segment; segment = journal_next(journal, segment))
         n_bytes += db_file_bytes(segment->path);
+    pthread_mutex_unlock(&journal->open.lock);
     return n_bytes;
 }

@@ -12,8 +12,10 @@
  *     meta     "format" -> u32, "first_chunk" -> u64 (little-endian)
  *
  * A segment counts from the commit of its meta and snapshot on, which is one transaction: an
- * environment without them is a rotation that did not come to its end, and is begun anew. Old
- * segments stay until sealed blocks take them over.
+ * environment without them is a rotation that did not come to its end, and is begun anew.
+ *
+ * A segment goes when no head points into it any more (n_live), nobody reads it (n_holds) and it is
+ * the oldest: journal_trim(). Its last sequences are in the snapshots of those behind it.
  *
  * A damaged segment (LMDB's own pages) is served as far as it can be read and never written to: the
  * next one is made at once.
@@ -36,15 +38,19 @@
 #include "server/store/format.h"
 #include "server/store/runs.h"
 
-#define JOURNAL_SEGMENTS 16384u
+#define JOURNAL_SEGMENTS 16384u /* at a time */
 #define JOURNAL_OPEN 64u
 #define JOURNAL_SLACK_BYTES (UINT64_C(256) << 20) /* of the map above a segment */
 #define JOURNAL_RUN_KEPT_US (INT64_C(90) * 86400 * 1000000)
 
 struct segment {
-    uint32_t index;
     uint32_t number;
     bool is_damaged; /* the start's */
+    uint64_t first_chunk;
+    _Atomic uint64_t n_live; /* rows in heads */
+    /* Scans that have places in it. Taken under the lock of an agent whose head points here, so a
+     * segment without live rows gets no new ones. */
+    _Atomic uint32_t n_holds;
     char path[512];
     /* Under open.lock; env and its tables hold still for who uses it. */
     MDB_env *env;
@@ -58,16 +64,16 @@ struct journal {
     char directory[480];
     uint64_t segment_bytes;
     bool is_open;
-    _Atomic(struct segment *) segments[JOURNAL_SEGMENTS];
-    _Atomic uint32_t n_segments;
+    _Atomic(struct segment *) segments[JOURNAL_SEGMENTS]; /* number % JOURNAL_SEGMENTS */
+    _Atomic uint32_t first, end;                          /* numbers; first = end: none */
     struct {
         pthread_mutex_t lock;
         uint32_t n;
         uint64_t n_uses;
     } open;
-    struct segment *writing; /* the writer uses it until the next rotation */
-    uint64_t next_chunk;     /* committed */
-    uint64_t pending_chunk;  /* of the transaction under way */
+    struct segment *writing;     /* the writer uses it until the next rotation */
+    _Atomic uint64_t next_chunk; /* committed */
+    uint64_t pending_chunk;      /* of the transaction under way */
     MDB_txn *txn;
     MDB_cursor *cursor;
 };
@@ -86,16 +92,34 @@ void journal_release(struct journal *journal, struct segment *segment);
 /* After the replay: a segment to write to. Outcomes: STORE_FULL. */
 int journal_start(struct journal *journal, struct runs *runs) MUST_USE;
 
-static inline struct segment *journal_segment(struct journal *journal, uint32_t index)
+/* NULL where there is none of that number. */
+static inline struct segment *journal_segment(struct journal *journal, uint32_t number)
 {
-    return index < atomic_load_explicit(&journal->n_segments, memory_order_acquire)
-               ? atomic_load_explicit(&journal->segments[index], memory_order_acquire)
-               : NULL;
+    struct segment *segment =
+        atomic_load_explicit(&journal->segments[number % JOURNAL_SEGMENTS], memory_order_acquire);
+
+    return segment && segment->number == number ? segment : NULL;
 }
 
-static inline uint32_t journal_current(struct journal *journal)
+/* For the writer, and before the threads: others use journal_segment() with a number that they
+ * hold. */
+static inline struct segment *journal_next(struct journal *journal, const struct segment *after)
 {
-    return atomic_load_explicit(&journal->n_segments, memory_order_relaxed) - 1;
+    uint32_t end = atomic_load_explicit(&journal->end, memory_order_acquire);
+    uint32_t number = after ? after->number + 1 : atomic_load(&journal->first);
+
+    for (; number < end; number++) {
+        struct segment *segment = journal_segment(journal, number);
+
+        if (segment)
+            return segment;
+    }
+    return NULL;
+}
+
+static inline uint32_t journal_n_segments(struct journal *journal)
+{
+    return atomic_load(&journal->end) - atomic_load(&journal->first);
 }
 
 bool journal_wants_rotation(struct journal *journal);
@@ -119,6 +143,20 @@ bool journal_has_room(struct journal *journal);
 /* What the snapshot of a segment in use says, over what the segments before it said. A damaged one
  * adds what can be read. */
 int journal_load_runs(struct segment *segment, struct runs *runs) MUST_USE;
+
+/* Of the oldest segment; what is below is in no segment. */
+uint64_t journal_first_chunk(struct journal *journal);
+
+/* Segments from the first one with rows in heads on, the writer's included. */
+uint32_t journal_n_live(struct journal *journal);
+
+/* The oldest segment, when it may go: the writer's never does, nor one that has chunks from `kept`
+ * on. NULL: none. */
+struct segment *journal_oldest_idle(struct journal *journal, uint64_t kept);
+/* The first chunk behind the oldest segment; 0: there is only one. */
+uint64_t journal_second_chunk(struct journal *journal);
+/* Removes it from the table and from the disk. The sealer's; one thread. */
+int journal_remove(struct journal *journal, struct segment *segment) MUST_USE;
 
 void journal_check_readers(struct journal *journal);
 uint64_t journal_file_bytes(struct journal *journal);

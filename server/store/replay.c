@@ -1,30 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The start: every segment's chunks, in order, become runs, heads and counters. A chunk with a bad
- * checksum is passed over and counted; its rows are gone, and so are its last sequences: an agent
- * that is ahead of them says so in its hello, and store_run_begin() puts the gap on record.
+ * The start: the days say what is sealed, and how far; then every segment's chunks, in order,
+ * become runs, heads and counters. A row enters its head unless its own day has it sealed. A chunk
+ * with a bad checksum is passed over and counted; its rows are gone, and so are its last sequences:
+ * an agent that is ahead of them says so in its hello, and store_run_begin() puts the gap on
+ * record.
  *
  * Each segment's snapshot of the runs goes over what the segments before it said: where all is well
  * it says nothing new, and where one of them or a part of itself is damaged the rest is not lost.
  */
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "common/base/crc32c.h"
 #include "common/base/fault.h"
 #include "common/log/log.h"
 #include "server/store/whole.h"
 
+/* How far each agent is sealed on a day. */
+struct sealed_day {
+    struct replay *replay;
+    int32_t number;
+    struct position *of; /* by number - 1 */
+    uint32_t n;
+};
+
 struct replay {
     struct store *store;
     struct segment *segment;
-    uint64_t n_chunks, n_rows;
+    struct sealed_day *days;
+    size_t n_days;
+    struct buf gone; /* struct retain_gone */
+    uint64_t n_chunks, n_rows, n_sealed;
     uint64_t n_unknown; /* rows of agents or layouts that `state` does not have */
 };
 
-static int
-on_batch(struct replay *replay, struct agent_position at, const struct format_batch *record)
+static int on_batch(struct replay *replay, struct position at, const struct format_batch *record)
 {
     struct agent *agent = agents_get(&replay->store->agents, record->head.agent);
     struct run_key key =
@@ -32,24 +45,122 @@ on_batch(struct replay *replay, struct agent_position at, const struct format_ba
     struct run_value value = { record->sequence, record->received_us, record->head.crc32c };
     struct run *run;
 
-    if (agent && agent_position_is_behind(at, agent->counted_at_start))
+    if (agent && position_is_behind(at, agent->counted_at_start))
         agent_count(agent, record, at);
     return pass(runs_set(&replay->store->runs, &key, &value, &run));
 }
+
+/* ---- days ---- */
+
+static int on_day_agent(void *ctx, uint32_t number, struct position sealed, struct span spans)
+{
+    struct sealed_day *day = ctx;
+    struct store *store = day->replay->store;
+    struct agent *agent = agents_get(&store->agents, number);
+    struct day_span span;
+    int r = 0;
+
+    if (!agent || number > day->n)
+        return 0; /* `state` is older than this day: a backup was restored */
+    day->of[number - 1] = sealed;
+    agent->seal = store->days.max_seal;
+    if (store->journal.next_chunk <= sealed.chunk)
+        store->journal.next_chunk = sealed.chunk + 1;
+    for (size_t at = 0; at + sizeof(span) <= spans.len && !r; at += sizeof(span)) {
+        memcpy(&span, spans.data + at, sizeof(span));
+        r = agent_add_span(agent, catalog_layout(&store->catalog, span.layout), &span);
+    }
+    return pass(r);
+}
+
+static int load_day(struct replay *replay, int32_t number)
+{
+    struct store *store = replay->store;
+    struct sealed_day *days = reallocarray(replay->days, replay->n_days + 1, sizeof(*days)),
+                      *sealed;
+    struct day *day;
+    int r;
+
+    if (!days)
+        return fault(-ENOMEM, "no memory for what is sealed");
+    replay->days = days;
+    sealed = &days[replay->n_days];
+    *sealed = (struct sealed_day){ .replay = replay,
+                                   .number = number,
+                                   .n = idtable_highest(&store->agents.table) };
+    sealed->of = calloc((size_t) sealed->n + 1, sizeof(*sealed->of));
+    if (!sealed->of)
+        return fault(-ENOMEM, "no memory for what is sealed");
+    replay->n_days++;
+    r = days_use(&store->days, number, &day);
+    if (r)
+        return r == STORE_NOT_FOUND ? 0 : pass(r);
+    r = day_agents_each(day, on_day_agent, sealed);
+    days_release(&store->days, day);
+    return pass(r);
+}
+
+static int load_days(struct replay *replay)
+{
+    struct days *days = &replay->store->days;
+    int r = 0;
+
+    for (int32_t number = days_next(days, INT32_MIN); number != INT32_MAX && !r;
+         number = days_next(days, number + 1))
+        r = load_day(replay, number);
+    return pass(r);
+}
+
+/* Its day went, and the row with it. */
+static bool is_gone(const struct replay *replay, const struct format_row *row, uint64_t chunk)
+{
+    const struct retain_gone *gone = (const void *) replay->gone.data;
+    int32_t number = day_of(row->time_us);
+
+    for (size_t i = 0; i < replay->gone.len / sizeof(*gone); i++) {
+        if (gone[i].day == number)
+            return chunk < gone[i].chunk;
+    }
+    return false;
+}
+
+static bool is_sealed(const struct replay *replay, const struct format_row *row, struct position at)
+{
+    int32_t number = day_of(row->time_us);
+
+    /* From the last on: the journal is about now. */
+    for (size_t i = replay->n_days; i-- > 0 && replay->days[i].number >= number;) {
+        const struct sealed_day *day = &replay->days[i];
+
+        if (day->number == number && row->head.agent > 0 && row->head.agent <= day->n)
+            return !position_is_behind(at, day->of[row->head.agent - 1]);
+    }
+    return false;
+}
+
+/* ---- the journal ---- */
 
 static int
 on_row(struct replay *replay, uint64_t chunk, uint32_t offset, const struct format_row *row)
 {
     struct agent *agent = agents_get(&replay->store->agents, row->head.agent);
     const struct store_layout *layout = catalog_layout(&replay->store->catalog, row->layout);
-    struct head_row at = { row->time_us, chunk, replay->segment->index, offset };
+    struct head_row at = { row->time_us, chunk, replay->segment->number, offset };
+    int r;
 
     if (!agent || !layout || layout->n_columns != row->n_values) {
         replay->n_unknown++;
         return 0;
     }
+    if (is_sealed(replay, row, (struct position){ chunk, offset }) || is_gone(replay, row, chunk)) {
+        replay->n_sealed++;
+        return 0;
+    }
     replay->n_rows++;
-    return pass(agent_add_row(agent, layout, row->layout, &at));
+    r = agent_add_row(agent, layout, row->layout, layout->n_columns, &at);
+    if (!r)
+        atomic_fetch_add(&replay->segment->n_live, 1);
+    return pass(r);
 }
 
 static bool is_whole(uint64_t number, const uint8_t *data, size_t len)
@@ -87,7 +198,7 @@ static int on_chunk(struct replay *replay, uint64_t number, const uint8_t *data,
                 r = on_row(replay, number, (uint32_t) at, &row);
         } else {
             memcpy(&batch, data + at, sizeof(batch));
-            r = on_batch(replay, (struct agent_position){ number, (uint32_t) at }, &batch);
+            r = on_batch(replay, (struct position){ number, (uint32_t) at }, &batch);
         }
         at += head.n_bytes;
     }
@@ -135,6 +246,7 @@ static int replay_chunks(struct replay *replay)
     if (!rc) {
         uint64_t first = first_chunk(segment, txn);
 
+        segment->first_chunk = first;
         if (journal->next_chunk < first)
             journal->next_chunk = first;
         rc = mdb_cursor_open(txn, segment->chunks, &cursor);
@@ -195,20 +307,31 @@ static void pass_counted(struct store *store)
     }
 }
 
+static void replay_deinit(struct replay *replay)
+{
+    for (size_t i = 0; i < replay->n_days; i++)
+        free(replay->days[i].of);
+    free(replay->days);
+    buf_deinit(&replay->gone);
+}
+
 int store_replay(struct store *store)
 {
-    struct replay replay = { .store = store };
-    struct segment *segment;
+    CLEANUP(replay_deinit) struct replay replay = { .store = store };
+    struct journal *journal = &store->journal;
+    int r = load_days(&replay);
 
-    for (uint32_t i = 0; (segment = journal_segment(&store->journal, i)); i++) {
-        int r = replay_segment(&replay, segment);
-
-        if (r)
-            return pass(r);
-    }
+    if (!r)
+        r = retain_load(store, &replay.gone);
+    for (struct segment *segment = journal_next(journal, NULL); segment && !r;
+         segment = journal_next(journal, segment))
+        r = replay_segment(&replay, segment);
+    if (r)
+        return pass(r);
     pass_counted(store);
     log_event(LOG_INFO, "journal_replayed", LOG_U("chunks", replay.n_chunks),
-              LOG_U("rows", replay.n_rows), LOG_U("damaged_chunks", store->n_damaged),
+              LOG_U("rows", replay.n_rows), LOG_U("sealed_rows", replay.n_sealed),
+              LOG_U("days", replay.n_days), LOG_U("damaged_chunks", store->n_damaged),
               LOG_U("unknown_rows", replay.n_unknown));
     return 0;
 }

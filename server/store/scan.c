@@ -1,222 +1,419 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Reading rows. A scan takes some hundred places out of a head under its lock, then reads them from
- * the journal in one short read transaction for each segment among them: a transaction that stays
- * open would keep LMDB from using pages again.
+ * Reading rows: sealed blocks day by day, then what is still in the head.
  *
- * Each row is checked by its own checksum before it is believed (format.h says why not by the
- * chunk's).
+ * Under the agent's lock a scan notes up to which seal number blocks count, and copies the places
+ * of all rows in the head: what is sealed while it runs is read from the journal's pages, whose
+ * segments it holds, and not from the new blocks. The compactor leaves an agent alone while a scan
+ * of it runs, as a block that it makes stands for several.
+ *
+ * Blocks whose times meet are put together and sorted; so are rows of the head that lie among them.
+ * All else goes out as it comes from a block, in order of time.
  */
 
 #include <errno.h>
 #include <stdlib.h>
 
-#include "common/base/crc32c.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/log/log.h"
+#include "server/store/reader.h"
+#include "server/store/scan.h"
 #include "server/store/whole.h"
 
-#define SCAN_STRIDE 256
+#define PIECE_ROWS 512 /* of the head */
 
-struct reader {
+struct scanner {
+    struct store *store;
     struct store_scan *scan;
-    struct journal *journal;
-    MDB_txn *txn;
-    struct segment *segment; /* the transaction's; in use */
-    uint64_t chunk;          /* 0: none */
-    MDB_val data;            /* the chunk's */
-    double *values;
-    bool *is_present;
+    struct agent *agent;
+    uint64_t seal;
+    struct head_row *places; /* of the head, in order of time */
+    size_t n_places, next_place;
+    uint32_t first_segment, end_segment; /* held */
+    struct reader reader;
+    struct rows rows, room;
+    struct buf found, opened;
+    const double **values;
+    const uint64_t **absent;
+    bool goes_on;
 };
 
-static void reader_close(struct reader *reader)
+/* ---- what the head has ---- */
+
+static void hold(struct scanner *scanner, int by)
 {
-    if (reader->txn)
-        mdb_txn_abort(take(reader->txn));
-    if (reader->segment)
-        journal_release(reader->journal, reader->segment);
-    reader->segment = NULL;
-    reader->chunk = 0;
+    struct journal *journal = &scanner->store->journal;
+
+    for (uint32_t number = scanner->first_segment; number < scanner->end_segment; number++) {
+        struct segment *segment = journal_segment(journal, number);
+
+        if (segment && by > 0)
+            atomic_fetch_add(&segment->n_holds, 1);
+        else if (segment)
+            atomic_fetch_sub(&segment->n_holds, 1);
+    }
 }
 
-/* Outcomes: STORE_NOT_FOUND (damage). */
-static int reader_open(struct reader *reader, struct segment *segment)
+/* With the lock held. Every segment from the first to the last of the places is held, so none of
+ * them goes: they go in order. */
+static int copy_places(struct scanner *scanner)
 {
-    int rc, r;
+    const struct store_scan *scan = scanner->scan;
+    const struct head *head = heads_find(&scanner->agent->heads, scan->layout);
+    struct head_row from = { .time_us = scan->from_us }, to = { .time_us = scan->to_us };
+    size_t first = head ? head_seek(head, &from, true) : 0;
+    size_t n = head ? head_seek(head, &to, true) - first : 0;
 
-    ensure(segment);
-    if (segment == reader->segment)
+    if (n == 0)
         return 0;
-    reader_close(reader);
-    r = journal_use(reader->journal, segment);
-    if (r)
-        return pass(r);
-    reader->segment = segment;
-    rc = mdb_txn_begin(segment->env, NULL, MDB_RDONLY, &reader->txn);
-    if (rc) {
-        reader->txn = NULL;
-        reader_close(reader);
-        return fold(db_check(rc, "cannot begin to read the journal"));
+    scanner->places = malloc(n * sizeof(*scanner->places));
+    if (!scanner->places)
+        return fault(-ENOMEM, "no memory for the places of %zu rows", n);
+    memcpy(scanner->places, &head->rows[first], n * sizeof(*scanner->places));
+    scanner->n_places = n;
+    scanner->first_segment = UINT32_MAX;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t segment = scanner->places[i].segment;
+
+        if (segment < scanner->first_segment)
+            scanner->first_segment = segment;
+        if (segment >= scanner->end_segment)
+            scanner->end_segment = segment + 1;
     }
+    hold(scanner, 1);
     return 0;
 }
 
-/* Goes to the row's chunk. Outcomes: STORE_NOT_FOUND (damage). */
-static int reader_go(struct reader *reader, const struct head_row *at)
+static int begin(struct scanner *scanner)
 {
-    struct format_chunk header;
-    uint8_t name[8];
-    MDB_val key = db_val(name, sizeof(name));
-    int rc, r = reader_open(reader, journal_segment(reader->journal, at->segment));
+    struct agent *agent = scanner->agent;
+    int r;
 
-    if (r)
-        return pass(r);
-    ensure(reader->segment);
-    if (reader->chunk == at->chunk)
-        return 0;
-    reader->chunk = 0;
-    db_key_u64(name, at->chunk);
-    rc = mdb_get(reader->txn, reader->segment->chunks, &key, &reader->data);
-    if (rc == MDB_NOTFOUND || db_is_damage(rc)) {
-        reader_close(reader); /* the transaction may be of no more use */
-        return STORE_NOT_FOUND;
-    }
-    if (rc)
-        return fold(db_check(rc, "cannot read the journal"));
-    if (reader->data.mv_size < sizeof(header))
-        return STORE_NOT_FOUND;
-    memcpy(&header, reader->data.mv_data, sizeof(header));
-    if (header.number != at->chunk)
-        return STORE_NOT_FOUND;
-    reader->chunk = at->chunk;
-    return 0;
+    pthread_mutex_lock(&agent->lock);
+    scanner->seal = agent->seal;
+    r = copy_places(scanner);
+    agent->n_scans += r == 0;
+    pthread_mutex_unlock(&agent->lock);
+    return pass(r);
 }
 
-/* The row's record when it is whole and the one that is meant, else NULL. */
-static const uint8_t *
-whole_row(const struct reader *reader, const struct head_row *at, struct format_row *row)
+static void end(struct scanner *scanner)
 {
-    const uint8_t *record = (const uint8_t *) reader->data.mv_data + at->offset;
-    size_t len = reader->data.mv_size;
+    struct agent *agent = scanner->agent;
 
-    if (at->offset > len || len - at->offset < sizeof(*row))
-        return NULL;
-    memcpy(row, record, sizeof(*row));
-    if (row->head.type != FORMAT_ROW || row->head.n_bytes > len - at->offset ||
-        !format_row_fits(row) || row->head.agent != reader->scan->agent ||
-        row->layout != reader->scan->layout || row->time_us != at->time_us)
-        return NULL;
-    if (crc32c(0, record + FORMAT_CRC_FROM, row->head.n_bytes - FORMAT_CRC_FROM) !=
-        row->head.crc32c)
-        return NULL;
-    return record;
+    reader_close(&scanner->reader);
+    pthread_mutex_lock(&agent->lock);
+    ensure(agent->n_scans > 0);
+    agent->n_scans--;
+    pthread_mutex_unlock(&agent->lock);
+    hold(scanner, -1);
+}
+
+static void scanner_deinit(struct scanner *scanner)
+{
+    free(scanner->places);
+    free(scanner->values);
+    free(scanner->absent);
+    rows_deinit(&scanner->rows);
+    rows_deinit(&scanner->room);
+    buf_deinit(&scanner->found);
+    buf_deinit(&scanner->opened);
 }
 
 /* The columns asked for; both lists of places are ascending. */
-static void copy_columns(struct reader *reader, const uint8_t *record, const struct format_row *row)
+static void add_row(struct scanner *scanner, const struct reader_row *row)
 {
-    const struct store_scan *scan = reader->scan;
-    const uint8_t *values = record + sizeof(*row);
-    const uint8_t *absent = values + 8 * (size_t) row->n_values;
+    const struct store_scan *scan = scanner->scan;
+    struct rows *rows = &scanner->rows;
     uint32_t next = 0, place = UINT32_MAX;
+    size_t at = rows->n_rows++;
 
-    if (row->n_absent)
-        memcpy(&place, absent, sizeof(place));
+    rows->times_us[at] = row->head.time_us;
+    if (row->head.n_absent)
+        memcpy(&place, row->absent, sizeof(place));
     for (size_t i = 0; i < scan->n_columns; i++) {
         uint32_t column = scan->columns[i];
+        bool is_absent;
 
         while (place < column) {
             place = UINT32_MAX;
-            if (++next < row->n_absent)
-                memcpy(&place, absent + 4 * (size_t) next, sizeof(place));
+            if (++next < row->head.n_absent)
+                memcpy(&place, row->absent + 4 * (size_t) next, sizeof(place));
         }
-        reader->is_present[i] = column < row->n_values && place != column;
-        if (reader->is_present[i])
-            memcpy(&reader->values[i], values + 8 * (size_t) column, sizeof(double));
+        is_absent = column >= row->head.n_values || place == column;
+        if (is_absent)
+            rows_column(rows, i)[at] = 0;
         else
-            reader->values[i] = 0;
+            memcpy(&rows_column(rows, i)[at], row->values + 8 * (size_t) column, sizeof(double));
+        rows_mark(rows, i, at, is_absent);
     }
 }
 
-/* False in ret_goes_on: on_row said stop. */
-static int read_row(struct reader *reader, const struct head_row *at, bool *ret_goes_on)
+/* The next places before `to_us`, as many as fit. */
+static int add_head_rows(struct scanner *scanner, int64_t to_us, size_t max)
 {
-    struct store_scan *scan = reader->scan;
-    struct format_row row;
-    const uint8_t *record = NULL;
-    int r = reader_go(reader, at);
+    for (size_t n = 0; n < max && scanner->next_place < scanner->n_places; n++) {
+        const struct head_row *at = &scanner->places[scanner->next_place];
+        struct reader_row row;
+        int r;
 
-    *ret_goes_on = true;
-    if (r < 0)
-        return pass(r);
-    if (r == 0)
-        record = whole_row(reader, at, &row);
-    if (!record) {
-        scan->ret_damaged++;
+        if (at->time_us >= to_us)
+            break;
+        scanner->next_place++;
+        r = reader_row(&scanner->reader, scanner->scan->agent, scanner->scan->layout, at, &row);
+        if (r < 0)
+            return pass(r);
+        if (r == 0) {
+            add_row(scanner, &row);
+            continue;
+        }
+        scanner->scan->ret_damaged++;
         log_peer(LOG_ERROR, "journal_row_damaged", LOG_U("chunk", at->chunk),
                  LOG_U("offset", at->offset));
-        return 0;
     }
-    copy_columns(reader, record, &row);
-    scan->ret_rows++;
-    *ret_goes_on = scan->on_row(scan->ctx, row.time_us, reader->values, reader->is_present);
     return 0;
 }
 
-/* The next places from *cursor on, which moves behind them. */
-static size_t take_places(struct agent *agent,
-                          const struct store_scan *scan,
-                          struct head_row *cursor,
-                          bool is_first,
-                          struct head_row to[static SCAN_STRIDE])
+static size_t count_places_before(const struct scanner *scanner, int64_t time_us)
 {
-    const struct head *head;
     size_t n = 0;
 
-    pthread_mutex_lock(&agent->lock);
-    head = heads_find(&agent->heads, scan->layout);
-    if (head) {
-        for (size_t i = head_seek(head, cursor, is_first); i < head->n_rows && n < SCAN_STRIDE;
-             i++) {
-            if (head->rows[i].time_us >= scan->to_us)
-                break;
-            to[n++] = head->rows[i];
-        }
-    }
-    pthread_mutex_unlock(&agent->lock);
-    if (n)
-        *cursor = to[n - 1];
+    while (scanner->next_place + n < scanner->n_places &&
+           scanner->places[scanner->next_place + n].time_us < time_us)
+        n++;
     return n;
+}
+
+/* ---- pieces ---- */
+
+static size_t first_at_or_after(const struct rows *rows, int64_t time_us)
+{
+    size_t low = 0, high = rows->n_rows;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (rows->times_us[middle] < time_us)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void tell(struct scanner *scanner)
+{
+    struct store_scan *scan = scanner->scan;
+    const struct rows *rows = &scanner->rows;
+    struct store_piece piece = {
+        .times_us = rows->times_us,
+        .values = scanner->values,
+        .absent = scanner->absent,
+        .first = first_at_or_after(rows, scan->from_us),
+        .end = first_at_or_after(rows, scan->to_us),
+    };
+
+    if (piece.first == piece.end)
+        return;
+    for (size_t i = 0; i < scan->n_columns; i++) {
+        scanner->values[i] = rows_column(rows, i);
+        scanner->absent[i] = rows->has_marks[i] ? rows_marks(rows, i) : NULL;
+    }
+    scan->ret_rows += piece.end - piece.first;
+    scanner->goes_on = scan->on_piece(scan->ctx, &piece);
+}
+
+static int tell_head_rows(struct scanner *scanner, int64_t to_us)
+{
+    int r = 0;
+
+    while (!r && scanner->goes_on && count_places_before(scanner, to_us)) {
+        r = rows_begin(&scanner->rows, scanner->scan->n_columns, PIECE_ROWS);
+        if (!r)
+            r = add_head_rows(scanner, to_us, PIECE_ROWS);
+        if (!r)
+            tell(scanner);
+    }
+    return pass(r);
+}
+
+/* ---- blocks ---- */
+
+/* False: the layout is not in the block, or the block is damaged. */
+static int open_part(struct scanner *scanner,
+                     const struct found_block *found,
+                     struct block_part *ret,
+                     bool *ret_is_there)
+{
+    struct block block;
+    int r = block_open(found->bytes, &scanner->opened, &block);
+
+    *ret_is_there = r == 0 && block.agent == scanner->scan->agent &&
+                    block_find(&block, scanner->scan->layout, ret);
+    if (r == BLOCK_BAD) {
+        scanner->scan->ret_damaged += found->prefix.n_rows;
+        log_peer(LOG_ERROR, "block_damaged", LOG_U("agent", found->key.agent),
+                 LOG_I("first_us", found->key.first_us));
+        return 0;
+    }
+    return pass(r);
+}
+
+static int add_block(struct scanner *scanner, const struct found_block *found)
+{
+    struct block_part part;
+    bool is_there;
+    int r = open_part(scanner, found, &part, &is_there);
+
+    if (r || !is_there)
+        return pass(r);
+    r = rows_add_part(&scanner->rows, &part, scanner->scan->columns, &scanner->room);
+    if (r == BLOCK_BAD) {
+        scanner->scan->ret_damaged += part.n_rows;
+        return 0;
+    }
+    return pass(r);
+}
+
+/* Blocks whose times meet, and the rows of the head among them, as one piece. */
+static int tell_cluster(struct scanner *scanner, const struct found_block *blocks, size_t n)
+{
+    size_t n_rows = 0, n_places;
+    int64_t last_us = blocks[0].prefix.last_us;
+    int r = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        n_rows += blocks[i].prefix.n_rows;
+        last_us = blocks[i].prefix.last_us > last_us ? blocks[i].prefix.last_us : last_us;
+    }
+    n_places = count_places_before(scanner, last_us + 1);
+    r = rows_begin(&scanner->rows, scanner->scan->n_columns, n_rows + n_places);
+    for (size_t i = 0; i < n && !r; i++)
+        r = add_block(scanner, &blocks[i]);
+    if (!r)
+        r = add_head_rows(scanner, last_us + 1, n_places);
+    if (!r)
+        r = rows_sort(&scanner->rows);
+    if (!r)
+        tell(scanner);
+    return pass(r);
+}
+
+static int by_seal(const void *a, const void *b)
+{
+    const struct found_block *x = a, *y = b;
+
+    return (x->key.seal > y->key.seal) - (x->key.seal < y->key.seal);
+}
+
+static int tell_blocks(struct scanner *scanner)
+{
+    struct found_block *blocks = (void *) scanner->found.data;
+    size_t n = scanner->found.len / sizeof(*blocks);
+    int r = 0;
+
+    for (size_t first = 0, end; first < n && !r && scanner->goes_on; first = end) {
+        end = found_cluster(blocks, n, first);
+        r = tell_head_rows(scanner, blocks[first].key.first_us);
+        /* Rows of one time come as they were committed. */
+        if (end - first > 1)
+            qsort(&blocks[first], end - first, sizeof(*blocks), by_seal);
+        if (!r && scanner->goes_on)
+            r = tell_cluster(scanner, &blocks[first], end - first);
+    }
+    return pass(r);
+}
+
+static int read_day(struct scanner *scanner, struct day *day)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    const struct store_scan *scan = scanner->scan;
+    struct find_blocks find = { scan->agent, scan->from_us, scan->to_us, scanner->seal };
+    int r = db_check(mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn), "cannot begin to read a day");
+
+    buf_clear(&scanner->found);
+    if (!r)
+        r = found_blocks(day, txn, &find, &scanner->found, &scanner->scan->ret_damaged);
+    if (r == STORE_NOT_FOUND) {
+        days_found_damage(&scanner->store->days, day, "pages that lead nowhere");
+        r = 0;
+    }
+    return r ? pass(r) : pass(tell_blocks(scanner));
+}
+
+static int read_days(struct scanner *scanner)
+{
+    struct days *days = &scanner->store->days;
+    int32_t last = day_of(scanner->scan->to_us - 1);
+    int32_t number = days_next(days, day_of(scanner->scan->from_us));
+    int r = 0;
+
+    for (; number <= last && number != INT32_MAX && !r && scanner->goes_on;
+         number = days_next(days, number + 1)) {
+        struct day *day;
+
+        r = days_use(days, number, &day);
+        if (r == STORE_NOT_FOUND) {
+            r = 0;
+            continue;
+        }
+        if (r)
+            return pass(r);
+        r = read_day(scanner, day);
+        days_release(days, day);
+    }
+    return pass(r);
 }
 
 int store_scan(struct store *store, struct store_scan *scan)
 {
-    struct agent *agent = agents_get(&store->agents, scan->agent);
-    struct head_row cursor = { .time_us = scan->from_us }, places[SCAN_STRIDE];
-    struct reader reader = { .scan = scan, .journal = &store->journal };
-    bool goes_on = true, is_first = true;
-    size_t n = SCAN_STRIDE;
-    int r = 0;
+    struct scanner scanner = { .store = store,
+                               .scan = scan,
+                               .agent = agents_get(&store->agents, scan->agent),
+                               .reader = { .journal = &store->journal },
+                               .goes_on = true };
+    int r;
 
     ensure(!store->options.is_shared);
     scan->ret_rows = scan->ret_damaged = 0;
-    if (!agent || scan->from_us >= scan->to_us)
+    if (!scanner.agent || scan->from_us >= scan->to_us)
         return 0;
-    reader.values = malloc((scan->n_columns + 1) * (sizeof(double) + sizeof(bool)));
-    if (!reader.values)
-        return fault(-ENOMEM, "no memory for %zu columns", scan->n_columns);
-    reader.is_present = (bool *) &reader.values[scan->n_columns + 1];
-    while (n == SCAN_STRIDE && goes_on && !r) {
-        n = take_places(agent, scan, &cursor, is_first, places);
-        is_first = false;
-        for (size_t i = 0; i < n && goes_on && !r; i++)
-            r = read_row(&reader, &places[i], &goes_on);
-        reader_close(&reader);
+    scanner.values = reallocarray(NULL, scan->n_columns + 1, sizeof(*scanner.values));
+    scanner.absent = reallocarray(NULL, scan->n_columns + 1, sizeof(*scanner.absent));
+    r = scanner.values && scanner.absent
+            ? begin(&scanner)
+            : fault(-ENOMEM, "no memory for %zu columns", scan->n_columns);
+    if (!r) {
+        r = read_days(&scanner);
+        if (!r)
+            r = tell_head_rows(&scanner, scan->to_us);
+        end(&scanner);
     }
-    free(reader.values);
+    scanner_deinit(&scanner);
     return pass(r);
+}
+
+/* ---- spans ---- */
+
+static void add_head_span(struct store_span *spans, size_t *n, const struct head *head)
+{
+    struct store_span span = { .layout = head->layout, .n_rows = head->n_rows };
+
+    if (head->n_rows == 0)
+        return;
+    span.first_us = head->rows[0].time_us;
+    span.last_us = head->rows[head->n_rows - 1].time_us;
+    for (size_t i = 0; i < *n; i++) {
+        if (spans[i].layout != head->layout)
+            continue;
+        spans[i].n_rows += span.n_rows;
+        spans[i].first_us = span.first_us < spans[i].first_us ? span.first_us : spans[i].first_us;
+        spans[i].last_us = span.last_us > spans[i].last_us ? span.last_us : spans[i].last_us;
+        return;
+    }
+    spans[(*n)++] = span;
 }
 
 int store_spans(struct store *store,
@@ -227,28 +424,25 @@ int store_spans(struct store *store,
 {
     struct agent *agent = agents_get(&store->agents, agent_number);
     struct store_span *spans;
-    size_t n = 0, n_heads = 0;
+    size_t n = 0, n_sealed;
 
-    if (!agent) {
-        *ret = NULL;
-        *ret_n = 0;
+    *ret = NULL;
+    *ret_n = 0;
+    if (!agent)
         return 0;
-    }
     pthread_mutex_lock(&agent->lock);
-    n_heads = agent->heads.n_heads;
-    spans = arena_alloc_array(arena, n_heads + 1, sizeof(*spans));
-    for (size_t i = 0; spans && i < n_heads; i++) {
-        const struct head *head = &agent->heads.heads[i];
+    n_sealed = agent->spans.len / sizeof(struct day_span);
+    spans = arena_alloc_array(arena, n_sealed + agent->heads.n_heads + 1, sizeof(*spans));
+    for (; spans && n < n_sealed; n++) {
+        const struct day_span *sealed = (const struct day_span *) (void *) agent->spans.data + n;
 
-        if (head->n_rows == 0)
-            continue;
-        spans[n++] = (struct store_span){
-            .layout = head->layout,
-            .first_us = head->rows[0].time_us,
-            .last_us = head->rows[head->n_rows - 1].time_us,
-            .n_rows = head->n_rows,
-        };
+        spans[n] = (struct store_span){ .layout = sealed->layout,
+                                        .first_us = sealed->first_us,
+                                        .last_us = sealed->last_us,
+                                        .n_rows = sealed->n_rows };
     }
+    for (size_t i = 0; spans && i < agent->heads.n_heads; i++)
+        add_head_span(spans, &n, &agent->heads.heads[i]);
     pthread_mutex_unlock(&agent->lock);
     if (!spans)
         return fault(-ENOMEM, "no room for the spans of agent %u", agent_number);

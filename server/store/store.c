@@ -204,6 +204,8 @@ static int open_journal(struct store *store)
     int r = journal_open(&store->journal, store->directory, store->options.segment_bytes);
 
     if (!r)
+        r = days_open(&store->days, store->directory);
+    if (!r)
         r = store_replay(store);
     if (!r)
         r = journal_start(&store->journal, &store->runs);
@@ -218,9 +220,22 @@ static int start_threads(struct store *store)
     int r = state_start(&store->state);
 
     if (!r)
+        r = sealer_start(&store->sealer, store);
+    if (!r)
         r = writer_start(&store->writer, store);
     store->is_started = true;
     return pass(r);
+}
+
+/* An offline command and a test need not name what they do not care for. */
+static void set_defaults(struct store_options *options)
+{
+    if (options->journal_bytes == 0)
+        options->journal_bytes = STORE_JOURNAL_BYTES;
+    if (options->follow_bytes == 0)
+        options->follow_bytes = STORE_FOLLOW_BYTES;
+    if (options->seal_age_us == 0)
+        options->seal_age_us = STORE_SEAL_AGE_US;
 }
 
 static struct store *store_new(const struct store_options *options)
@@ -230,10 +245,14 @@ static struct store *store_new(const struct store_options *options)
     if (!store)
         return NULL;
     store->options = *options;
+    set_defaults(&store->options);
+    atomic_store(&store->retention_us, options->retention_us);
+    atomic_store(&store->retention_bytes, options->retention_bytes);
     store->lock_fd = -1;
     store->directory = strdup(options->directory);
     store->options.directory = store->directory;
     ensure(pthread_mutex_init(&store->disk.lock, NULL) == 0);
+    follow_init(store);
     if (store->directory && runs_init(&store->runs) == 0)
         return store;
     free(store->directory);
@@ -276,6 +295,7 @@ void store_stop(struct store *store)
     if (!store->is_started)
         return;
     writer_stop(&store->writer);
+    sealer_stop(&store->sealer);
     state_stop(&store->state);
     store->is_started = false;
 }
@@ -286,12 +306,15 @@ struct store *store_close(struct store *store)
         return NULL;
     store_stop(store);
     writer_deinit(&store->writer);
+    sealer_deinit(&store->sealer);
+    days_close(&store->days);
     journal_close(&store->journal);
     catalog_close(&store->catalog);
     agents_close(&store->agents);
     runs_deinit(&store->runs);
     state_close(&store->state);
     fd_closep(&store->lock_fd);
+    follow_deinit(store);
     pthread_mutex_destroy(&store->disk.lock);
     free(store->directory);
     free(store);
@@ -383,6 +406,34 @@ int store_intern(struct store *store, struct store_intern *request)
     if (store->options.is_shared)
         return fault(-EPERM, "an offline command beside a hub makes no definitions");
     return catalog_intern(&store->catalog, request);
+}
+
+/* ---- sealing ---- */
+
+void store_set_retention(struct store *store, int64_t retention_us, uint64_t retention_bytes)
+{
+    atomic_store(&store->retention_us, retention_us);
+    atomic_store(&store->retention_bytes, retention_bytes);
+}
+
+void store_retain_now(struct store *store)
+{
+    if (store->is_started)
+        sealer_retain_soon(&store->sealer);
+}
+
+int store_seal(struct store *store)
+{
+    if (!store->is_started)
+        return STORE_STOPPED;
+    return sealer_seal_now(&store->sealer);
+}
+
+int store_compact(struct store *store)
+{
+    if (!store->is_started)
+        return STORE_STOPPED;
+    return sealer_compact_now(&store->sealer);
 }
 
 /* ---- writing ---- */
@@ -501,7 +552,7 @@ void store_get_stats(struct store *store, struct store_stats *ret)
         .n_agents = idtable_highest(&store->agents.table),
         .n_definitions = idtable_highest(&store->catalog.definitions),
         .n_layouts = idtable_highest(&store->catalog.layouts),
-        .n_segments = atomic_load(&store->journal.n_segments),
+        .n_segments = journal_n_segments(&store->journal),
         .n_damaged = store->n_damaged,
         .has_failed = atomic_load(&store->has_failed),
     };
@@ -509,7 +560,13 @@ void store_get_stats(struct store *store, struct store_stats *ret)
         tell_writer(&store->writer, ret);
     if (path_of(path, store->directory, "state") == 0)
         ret->database_bytes = db_file_bytes(path);
-    ret->database_bytes += journal_file_bytes(&store->journal);
+    if (!store->options.is_shared) {
+        ret->journal_bytes = journal_file_bytes(&store->journal);
+        ret->day_bytes = days_file_bytes(&store->days);
+        ret->n_days = days_count(&store->days);
+        ret->database_bytes += ret->journal_bytes + ret->day_bytes;
+        sealer_tell(&store->sealer, ret);
+    }
     (void) store_disk_is_above(store);
     pthread_mutex_lock(&store->disk.lock);
     ret->disk_free_bytes = store->disk.free_bytes;

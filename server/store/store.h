@@ -14,17 +14,18 @@
  *   journal     admitted batches in commit order; segments, append-only
  *   head        where the rows of one agent and layout stand in the journal, in time order
  *   position    of a row in the journal: chunk number, offset; grows with commit order
+ *   sealed      in a block of its day, and no longer in a head
  *
  * The way of a batch: store_submit() queues it; the journal's writer takes all that is queued,
  * checks sequences, appends them in one transaction, commits with fdatasync, puts the rows into the
- * heads and calls each done(). Readers scan heads and read journal pages in short transactions.
- * Seam for sealed blocks: store_scan() is the only way rows are read; positions are there for
- * "sealed up to".
+ * heads and calls each done(). Within minutes the sealer makes blocks of them (seal.h), and the
+ * journal behind them goes. Readers see blocks and heads as one: store_scan().
  *
  * On disk (all LMDB environments are directories, so that its files keep the names people know):
  *   lock                        held with flock while a hub runs
  *   state/                      small and precious; state.h, agents.h, catalog.h
  *   default/journal/00000001/   a segment; journal.h, format.h
+ *   default/metrics/20261126/   a day's blocks; days.h
  *
  * Files:  whole.h names them all, and the order of the locks.
  * Thread: any, unless a function says otherwise.
@@ -40,6 +41,8 @@
 #include "common/base/clock.h"
 #include "common/base/span.h"
 #include "server/store/store_catalog.h" /* agents, definitions, layouts */
+#include "server/store/store_follow.h"  /* the journal, for who passes it on */
+#include "server/store/store_status.h"
 
 struct store;
 
@@ -57,12 +60,23 @@ enum store_outcome {
     STORE_TOO_MUCH,  /* a limit; nothing was interned or written */
 };
 
+#define STORE_JOURNAL_BYTES (UINT64_C(2) << 30)
+#define STORE_FOLLOW_BYTES (UINT64_C(16) << 30)
+#define STORE_SEAL_AGE_US (INT64_C(300) * 1000000)
+
 struct store_options {
     const char *directory;  /* <state>/db */
-    uint64_t segment_bytes; /* a journal segment is rotated at this size; 1 GiB */
-    uint64_t queue_bytes;   /* what may wait for the writer; one batch always may */
-    uint32_t full_percent;  /* of the disk: above it nothing is written */
-    bool is_shared;         /* an offline command beside a hub: no flock, no threads, state only */
+    uint64_t segment_bytes; /* a journal segment is rotated at this size; 256 MiB */
+    uint64_t journal_bytes; /* above it all is sealed; at twice of it the writer waits; 0: 2 GiB */
+    int64_t seal_age_us;    /* rows are sealed when they are so old; 0: 5 min */
+    /* What is older goes, a day at a time, and the oldest days when there is more; 0: no limit. See
+     * store_set_retention(). */
+    int64_t retention_us;
+    uint64_t retention_bytes;
+    uint64_t follow_bytes; /* of sealed journal kept for followers; 0: 16 GiB */
+    uint64_t queue_bytes;  /* what may wait for the writer; one batch always may */
+    uint32_t full_percent; /* of the disk: above it nothing is written */
+    bool is_shared;        /* an offline command beside a hub: no flock, no threads, state only */
     bool allow_any_filesystem; /* tests */
     /* On a writer thread. on_fatal: once, for a disk error that is not "full": acknowledge no more.
      * The fault is in the log. */
@@ -93,6 +107,16 @@ int store_open(struct store **ret,
 void store_stop(struct store *store);
 struct store *store_close(struct store *store);
 DEFINE_CLEANUP(struct store *, store_close);
+
+void store_set_retention(struct store *store, int64_t retention_us, uint64_t retention_bytes);
+
+/* Looks now, not only each minute. Does not wait. */
+void store_retain_now(struct store *store);
+
+/* Seals all rows that are committed by now. Blocks. Outcomes: STORE_FULL, STORE_STOPPED. */
+int store_seal(struct store *store) MUST_USE;
+/* The same; then all blocks are compacted as if their days were over. */
+int store_compact(struct store *store) MUST_USE;
 
 /* ---- writing ---- */
 
@@ -212,15 +236,27 @@ int store_spans(struct store *store,
                 struct store_span **ret,
                 size_t *ret_n) MUST_USE;
 
+/* Rows [first, end) of these arrays; borrowed during the call. */
+struct store_piece {
+    size_t first, end;
+    const int64_t *times_us;       /* never falling, nor from piece to piece */
+    const double *const *values;   /* [i]: of columns[i] */
+    const uint64_t *const *absent; /* [i]: NULL, or bit `row` of it says that there is no value */
+};
+
+static inline bool store_piece_has(const struct store_piece *piece, size_t i, size_t row)
+{
+    return !piece->absent[i] || !(piece->absent[i][row / 64] >> row % 64 & 1);
+}
+
 struct store_scan {
     uint32_t agent;
     uint32_t layout;
     int64_t from_us, to_us;  /* from inclusive, to exclusive */
     const uint32_t *columns; /* ascending positions in the layout */
     size_t n_columns;
-    /* In time order; values[i] is of columns[i] where is_present[i]. False: stop. Must not block.
-     */
-    bool (*on_row)(void *ctx, int64_t time_us, const double *values, const bool *is_present);
+    /* In time order; rows of one time as they were committed. False: stop. Must not block. */
+    bool (*on_piece)(void *ctx, const struct store_piece *piece);
     void *ctx;
     uint64_t ret_rows;    /* rows read */
     uint64_t ret_damaged; /* rows passed over for a bad checksum */
@@ -263,15 +299,3 @@ int store_state_each(struct store *store,
                      void *ctx) MUST_USE;
 /* Grows with every commit of `state`, also of another process. Cheap: reads hot pages only. */
 uint64_t store_state_version(struct store *store);
-
-/* ---- status ---- */
-
-struct store_stats {
-    uint64_t n_agents, n_definitions, n_layouts, n_segments;
-    uint64_t n_batches, n_samples, n_duplicates, n_commits; /* since the start */
-    uint64_t n_damaged;                                     /* chunks that the start passed over */
-    uint64_t database_bytes, disk_free_bytes;
-    int64_t commit_p50_us, commit_p99_us; /* of the last 1024 commits */
-    bool is_full, has_failed;
-};
-void store_get_stats(struct store *store, struct store_stats *ret);

@@ -14,20 +14,29 @@
  *   journal.[ch]  segments, appending; format.h: chunks and records
  *   runs.[ch]     last sequences
  *   heads.[ch]    where rows stand
- *   replay.c      the start: journal -> runs, heads, counters
- *   scan.c        reading rows
+ *   replay.c      the start: days and journal -> runs, spans, heads, counters
+ *   reader.[ch]   a row out of the journal
+ *   days.[ch]     sealed blocks, an environment for each day
+ *   seal.[ch]     the sealer: gather.c heads -> blocks; compact.c small blocks -> larger ones;
+ *                 retain.c old days go
+ *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
+ *   follow.[ch]   the journal for others; what they keep from going
+ *   codec/, block/  what a block is; pure
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
- * lock, runs.lock, writer.queue.lock, state.queue.lock, disk.lock, writer.stats.lock. No callback
- * to the caller is made with one of them held, but LMDB's own.
+ * lock, runs.lock, writer.queue.lock, state.queue.lock, days.lock, sealer.shared.lock, follow.lock,
+ * disk.lock, writer.stats.lock. No callback to the caller is made with one of them held, but LMDB's
+ * own.
  */
 
 #include <stdatomic.h>
 
 #include "server/store/agents.h"
 #include "server/store/catalog.h"
+#include "server/store/follow.h"
 #include "server/store/journal.h"
 #include "server/store/runs.h"
+#include "server/store/seal.h"
 #include "server/store/state.h"
 #include "server/store/writer.h"
 
@@ -43,6 +52,14 @@ struct store {
     struct runs runs;
     struct journal journal; /* not opened when shared */
     struct writer writer;
+    struct days days; /* not opened when shared */
+    struct sealer sealer;
+    struct {
+        pthread_mutex_t lock;
+        struct store_follower *first;
+    } follow;
+    _Atomic int64_t retention_us;
+    _Atomic uint64_t retention_bytes;
     struct {
         pthread_mutex_t lock;
         mono_us next_check;

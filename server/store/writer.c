@@ -88,7 +88,7 @@ static void look_at_disk(struct writer *writer)
 
     if (atomic_load(&store->has_failed))
         return;
-    if (store_disk_is_above(store))
+    if (store_disk_is_above(store) || sealer_is_stuck(&store->sealer))
         set_full(writer, true);
     else if (writer->queue.is_full && journal_has_room(&store->journal))
         set_full(writer, false);
@@ -111,11 +111,12 @@ static void write_group(struct writer *writer, struct store_batch *batches)
     int r;
 
     faultpoint("journal_queued");
+    sealer_wait_for_room(&store->sealer);
     if (atomic_load(&store->has_failed)) {
         group_refuse(store, batches, STORE_STOPPED);
         return;
     }
-    if (store_disk_is_above(store)) {
+    if (store_disk_is_above(store) || sealer_is_stuck(&store->sealer)) {
         refuse_failed(writer, batches, STORE_FULL);
         return;
     }

@@ -7,6 +7,10 @@ shift
 cd "$root"
 # gRPC's headers: where bootstrap put them, or those of the subproject.
 read -ra flags <<<"$(pkg-config --cflags grpc 2>/dev/null || printf -- '-I%s ' subprojects/grpcio-*/include) $(pkg-config --cflags libprotobuf-c)"
+# Those that only subprojects have.
+for directory in subprojects/lmdb-*/lib subprojects/httptools-*/vendor/llhttp/include; do
+    [ ! -d "$directory" ] || flags+=(-isystem "$directory")
+done
 n=0 bad=0
 while IFS= read -r header; do
     n=$((n + 1))

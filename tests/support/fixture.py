@@ -101,6 +101,8 @@ class Hub:
         self.process = None
         self.address = None
         self.port = 0
+        self.https = None  # ADDRESS:PORT, None where it is off
+        self.https_port = 0
         self.log = ""
         if not (self.state / "certs").exists():
             run(program("sentinel-hub", build), "init", "--state-dir", self.state, *init)
@@ -128,9 +130,10 @@ class Hub:
     def _read_log(self, process):
         for line in process.stderr:
             self.log += line
-            found = re.match(r"ready grpc=(\S+:(\d+))", line)
+            found = re.match(r"ready grpc=(\S+:(\d+)) https=(?:off|(\S+:(\d+)))$", line)
             if found:
                 self.address, self.port = found[1], int(found[2])
+                self.https, self.https_port = found[3], int(found[4] or 0)
                 self._ready.set()
 
     def wait_ready(self):

@@ -11,7 +11,7 @@
  *
  * Pure functions. What is in the bytes is drawn in parts.h.
  *
- * Start here: block_encode(), block_open(), block_next(), block_column().
+ * Start here: block_encode(), block_open(), block_next(), block_columns().
  * Thread:     any; a struct codec_work, and a part while a column is read from it, one at a time.
  */
 
@@ -58,7 +58,9 @@ struct block_input {
 };
 
 /* Appends a block to `out`. Outcomes: none. Faults: no memory (then `out` may hold a part). */
-int block_encode(struct codec_work *work, const struct block_input *input, struct buf *out) MUST_USE;
+int block_encode(struct codec_work *work,
+                 const struct block_input *input,
+                 struct buf *out) MUST_USE;
 
 /* ---- reading ---- */
 
@@ -93,7 +95,9 @@ struct block_cursor {
 int block_open(struct span bytes, struct buf *room, struct block *ret_block) MUST_USE;
 
 /* The next layout, in the order in which they were written. False: no more. */
-bool block_next(const struct block *block, struct block_cursor *cursor, struct block_part *ret_part);
+bool block_next(const struct block *block,
+                struct block_cursor *cursor,
+                struct block_part *ret_part);
 
 /* False: the layout has no rows here. */
 bool block_find(const struct block *block, uint32_t layout, struct block_part *ret_part);
@@ -115,7 +119,28 @@ int block_column(const struct block_part *part,
                  uint64_t *ret_absent) MUST_USE;
 
 /*
+ * Many columns at once: the directory is walked once, and what several columns stand on is decoded
+ * once. On BLOCK_BAD what was written means nothing; block_column() says which columns are good.
+ *
+ *   columns     ascending, each below the part's n_columns; NULL: all of them
+ *   n_columns   how many; with NULL the part's n_columns
+ *   stride      at least n_rows: columns[i] is written from ret_values[i * stride] on
+ *   ret_absent  NULL, or codec_mark_words(n_rows) words for each, one after the other
+ *
+ * Outcomes: BLOCK_BAD. Faults: no memory.
+ */
+int block_columns(const struct block_part *part,
+                  const uint32_t *columns,
+                  size_t n_columns,
+                  size_t stride,
+                  double *ret_values,
+                  uint64_t *ret_absent) MUST_USE;
+
+/*
  * No value of the column that is a number lies outside low .. high; the bounds are up to 7 % of a
  * value too wide. False: not known without decoding.
  */
-bool block_bounds(const struct block_part *part, uint32_t column, double *ret_low, double *ret_high);
+bool block_bounds(const struct block_part *part,
+                  uint32_t column,
+                  double *ret_low,
+                  double *ret_high);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <math.h>
+#include <stdlib.h>
 
+#include "common/base/ensure.h"
+#include "common/base/fault.h"
 #include "server/store/block/parts.h"
 
 #define PARAMETER_MAX 15
@@ -28,8 +30,7 @@ static bool take_number(struct span *bytes, unsigned parameter, uint64_t *ret)
 {
     uint64_t more = 0;
 
-    if (parameter == PARAMETER_MAX &&
-        (!codec_get_varint(bytes, &more) || more > BLOCK_COLUMNS_MAX))
+    if (parameter == PARAMETER_MAX && (!codec_get_varint(bytes, &more) || more > BLOCK_COLUMNS_MAX))
         return false;
     *ret = parameter + more;
     return true;
@@ -151,6 +152,105 @@ bool parts_find(const struct block_part *part, uint64_t column, struct parts_ent
             return true;
     return false;
 }
+
+/* ---- the index ---- */
+
+static bool take_pattern(struct span *marks, struct span *ret)
+{
+    uint64_t len;
+
+    return codec_get_varint(marks, &len) && take_span(marks, len, ret);
+}
+
+static size_t count_patterns(const struct block_part *part)
+{
+    struct span marks = part->marks, pattern;
+    size_t n = 0;
+
+    while (take_pattern(&marks, &pattern))
+        n++;
+    return n;
+}
+
+int parts_index_make(struct parts_index *index, const struct block_part *part)
+{
+    size_t n_patterns = count_patterns(part), n = 0;
+    struct span marks = part->marks;
+    struct parts_walk walk;
+    struct parts_entry entry;
+
+    index->places = calloc(part->n_columns, sizeof(*index->places));
+    index->patterns = calloc(n_patterns + 1, sizeof(*index->patterns));
+    if (!index->places || !index->patterns)
+        return fault(-ENOMEM, "no memory for an index of %u columns", part->n_columns);
+    while (index->n_patterns < n_patterns &&
+           take_pattern(&marks, &index->patterns[index->n_patterns]))
+        index->n_patterns++;
+    parts_walk_init(&walk, part);
+    while (n < part->n_columns) {
+        struct parts_place place = { walk.directory.data, walk.columns.data };
+        bool is_whole = parts_take(&walk, &entry);
+
+        /* block_open() has walked it. */
+        ensure(is_whole && entry.n <= part->n_columns - n);
+        for (uint64_t i = 0; i < entry.n; i++)
+            index->places[n++] = place;
+    }
+    return 0;
+}
+
+void parts_index_deinit(struct parts_index *index)
+{
+    free(index->places);
+    free(index->patterns);
+}
+
+bool parts_look_up(const struct parts_index *index,
+                   const struct block_part *part,
+                   uint64_t column,
+                   struct parts_entry *ret)
+{
+    const uint8_t *directory, *columns;
+    struct parts_walk walk;
+
+    if (column >= part->n_columns)
+        return false;
+    directory = index->places[column].directory;
+    columns = index->places[column].columns;
+    parts_walk_init(&walk, part);
+    walk.directory =
+        span_of(directory, part->directory.len - (size_t) (directory - part->directory.data));
+    walk.columns = span_of(columns, part->columns.len - (size_t) (columns - part->columns.data));
+    return parts_take(&walk, ret);
+}
+
+bool parts_pattern(const struct parts_index *index,
+                   const struct block_part *part,
+                   uint64_t pattern,
+                   struct span *ret)
+{
+    struct span marks = part->marks;
+
+    if (index->patterns) {
+        if (pattern >= index->n_patterns)
+            return false;
+        *ret = index->patterns[pattern];
+        return true;
+    }
+    for (uint64_t i = 0; i <= pattern; i++)
+        if (!take_pattern(&marks, ret))
+            return false;
+    return true;
+}
+
+bool parts_is_constant(const struct parts_entry *entry)
+{
+    unsigned operation = entry->form & 15u;
+
+    return (operation == CODEC_CONST || operation == CODEC_CONST_BITS) && entry->n_terms == 0;
+}
+
+/* ---- bounds ---- */
 
 uint16_t parts_bound(double value, bool is_high)
 {

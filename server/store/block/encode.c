@@ -13,6 +13,9 @@
 #define ZSTD_WORTH_TRYING 64
 #define PARAMETER_MAX 15
 
+/* So many layouts back equal times are looked for. */
+#define TIMES_WINDOW 64
+
 /* What one layout becomes; the four parts are buffers until the lengths are known. */
 struct layout {
     const struct block_rows *rows;
@@ -34,6 +37,14 @@ static void layout_deinit(struct layout *l)
     buf_deinit(&l->marks);
     buf_deinit(&l->directory);
     buf_deinit(&l->bytes);
+}
+
+static uint64_t bits_of(double value)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &value, sizeof(bits));
+    return bits;
 }
 
 static const uint64_t *marks_of(const struct block_rows *rows, size_t column)
@@ -114,7 +125,8 @@ static void put_terms(struct layout *l, const struct relate_column *c)
         codec_put_varint(&l->directory, (uint64_t) c->terms[i].column * 2 + c->terms[i].is_minus);
 }
 
-/* The column's own bytes, which are the last ones in `bytes` and move to the directory if constant. */
+/* The column's own bytes, which are the last ones in `bytes` and move to the directory if constant.
+ */
 static void put_entry(struct layout *l, size_t column, uint8_t form, size_t len)
 {
     const struct relate_column *c = &l->relate.columns[column];
@@ -136,7 +148,8 @@ static void put_entry(struct layout *l, size_t column, uint8_t form, size_t len)
                    &l->directory);
 }
 
-/* Tries the column as a sum with others; keeps that when it is shorter than `*len` and `form` are. */
+/* Tries the column as a sum with others; keeps that when it is shorter than `*len` and `form` are.
+ */
 static int try_sum(struct layout *l, size_t column, uint8_t *form, size_t *len)
 {
     struct relate_column *c = &l->relate.columns[column];
@@ -198,7 +211,6 @@ static int put_column(struct layout *l, size_t column)
 {
     const struct relate_column *c = &l->relate.columns[column];
     size_t n_rows = l->rows->n_rows, n_dense = n_rows;
-    static const double zero;
     const double *values = c->values;
 
     if (c->operation == PARTS_SAME) {
@@ -220,7 +232,7 @@ static int put_column(struct layout *l, size_t column)
         l->n_nones++;
         return 0;
     }
-    if (c->is_constant && !c->is_marked && memcmp(values, &zero, sizeof(zero)) == 0) {
+    if (c->is_constant && !c->is_marked && bits_of(values[0]) == 0) {
         if (l->n_nones > 0)
             end_runs(l);
         l->n_zeros++;
@@ -236,10 +248,10 @@ static int layout_encode(struct layout *l)
 
     ensure(rows->n_columns >= 1 && rows->n_columns <= BLOCK_COLUMNS_MAX);
     ensure(n_rows >= 1 && n_rows <= BLOCK_ROWS_MAX);
-    l->relate = (struct relate){ calloc(rows->n_columns, sizeof(*l->relate.columns)), rows->n_columns,
-                                 n_rows, EFFORT_EACH * (size_t) rows->n_columns };
+    l->relate = (struct relate){ calloc(rows->n_columns, sizeof(*l->relate.columns)),
+                                 rows->n_columns, n_rows, EFFORT_EACH * (size_t) rows->n_columns };
     l->patterns = calloc(rows->n_columns, sizeof(*l->patterns));
-    l->dense = malloc(n_rows * sizeof(*l->dense));
+    l->dense = calloc(n_rows, sizeof(*l->dense));
     if (!l->relate.columns || !l->patterns || !l->dense)
         return fault(-ENOMEM, "no memory for a block of %u columns", rows->n_columns);
     for (size_t i = 0; i < rows->n_columns; i++) {
@@ -262,33 +274,49 @@ static int layout_encode(struct layout *l)
     return 0;
 }
 
-/* How many layouts back the same times stand first, 0 when nowhere. */
-static size_t find_times(const struct block_input *input, size_t layout)
+/* The block under way: heads, bodies, and where in them each layout's own times stand. */
+struct places {
+    struct buf heads, bodies;
+    size_t *times; /* SIZE_MAX: has none of its own */
+    size_t *lens;
+};
+
+static void places_deinit(struct places *places)
+{
+    buf_deinit(&places->heads);
+    buf_deinit(&places->bodies);
+    free(places->times);
+    free(places->lens);
+}
+
+/* A layout before this one with the same times, of its own; or this one. */
+static size_t
+find_times(const struct block_input *input, const struct places *places, size_t layout)
 {
     const struct block_rows *rows = &input->layouts[layout];
 
-    for (size_t i = 0; i < layout; i++) {
+    for (size_t i = layout; i-- > 0 && layout - i <= TIMES_WINDOW;) {
         const struct block_rows *other = &input->layouts[i];
 
-        if (other->n_rows == rows->n_rows &&
+        if (other->n_rows == rows->n_rows && places->times[i] != SIZE_MAX &&
             (other->times_us == rows->times_us ||
              memcmp(other->times_us, rows->times_us, rows->n_rows * sizeof(int64_t)) == 0))
-            return layout - i;
+            return i;
     }
-    return 0;
+    return layout;
 }
 
 /* Appends the layout's head and body where they belong. */
 static int put_layout(struct codec_work *work,
                       const struct block_input *input,
                       size_t i,
-                      struct buf *heads,
-                      struct buf *bodies)
+                      struct places *places)
 {
     const struct block_rows *rows = &input->layouts[i];
     CLEANUP(layout_deinit)
     struct layout l = { .rows = rows, .work = work, .effort = input->effort };
-    size_t start = bodies->len, same = find_times(input, i);
+    size_t start = places->bodies.len, same = find_times(input, places, i);
+    struct buf *heads = &places->heads, *bodies = &places->bodies;
     int r = layout_encode(&l);
 
     if (r < 0)
@@ -296,13 +324,17 @@ static int put_layout(struct codec_work *work,
     codec_put_varint(heads, rows->layout);
     codec_put_varint(heads, rows->n_columns);
     codec_put_varint(heads, rows->n_rows);
-    codec_put_varint(heads, same);
-    if (same == 0) {
+    if (same == i) {
         r = codec_encode_times(work, rows->times_us, rows->n_rows, input->effort, bodies);
         if (r < 0)
             return pass(r);
-        codec_put_varint(heads, bodies->len - start);
+        places->times[i] = start;
+        places->lens[i] = bodies->len - start;
+    } else {
+        places->times[i] = SIZE_MAX;
     }
+    codec_put_varint(heads, start - places->times[same]);
+    codec_put_varint(heads, places->lens[same]);
     codec_put_varint(heads, l.marks.len);
     codec_put_varint(heads, l.directory.len);
     codec_put_varint(heads, l.bytes.len);
@@ -365,23 +397,28 @@ static bool put_compressed(const struct block_input *input, struct span whole, s
 
 int block_encode(struct codec_work *work, const struct block_input *input, struct buf *out)
 {
-    CLEANUP(buf_deinit) struct buf heads = { 0 }, bodies = { 0 };
-    size_t start = out->len;
+    CLEANUP(places_deinit) struct places places = { 0 };
+    size_t start = out->len, n = input->n_layouts;
+    struct buf *whole = &places.heads;
     uint32_t crc;
 
-    ensure(input->n_layouts >= 1 && input->n_layouts <= BLOCK_LAYOUTS_MAX);
-    for (size_t i = 0; i < input->n_layouts; i++) {
-        int r = put_layout(work, input, i, &heads, &bodies);
+    ensure(n >= 1 && n <= BLOCK_LAYOUTS_MAX);
+    places.times = calloc(n, sizeof(*places.times));
+    places.lens = calloc(n, sizeof(*places.lens));
+    if (!places.times || !places.lens)
+        return fault(-ENOMEM, "no memory for a block of %zu layouts", n);
+    for (size_t i = 0; i < n; i++) {
+        int r = put_layout(work, input, i, &places);
 
         if (r < 0)
             return pass(r);
     }
-    buf_append_span(&heads, buf_span(&bodies));
-    if (buf_failed(&heads) || buf_failed(&bodies))
+    buf_append_span(whole, buf_span(&places.bodies));
+    if (buf_failed(whole) || buf_failed(&places.bodies))
         return fault(-ENOMEM, "no memory for a block");
-    if (!put_compressed(input, buf_span(&heads), out)) {
+    if (!put_compressed(input, buf_span(whole), out)) {
         put_header(input, false, out);
-        buf_append_span(out, buf_span(&heads));
+        buf_append_span(out, buf_span(whole));
     }
     if (buf_failed(out))
         return fault(-ENOMEM, "no memory for a block");

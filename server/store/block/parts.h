@@ -38,7 +38,8 @@
  *   bounds      only when n_rows >= 256: u16 low, u16 high: the highest 16 bits of the least and
  *               of the greatest value, rounded outwards
  *
- *   SAME, SUM, OVER are of unmarked columns and may go through one another, PARTS_DEPTH_MAX times at
+ *   SAME, SUM, OVER are of unmarked columns and may go through one another, PARTS_DEPTH_MAX times
+ at
  *   most.
  */
 
@@ -98,6 +99,37 @@ bool parts_take(struct parts_walk *walk, struct parts_entry *ret);
 /* The entry of one column. */
 bool parts_find(const struct block_part *part, uint64_t column, struct parts_entry *ret);
 
+/* Whether all that is there has one value, which codec_decode_constant() reads. Not so of ZEROS. */
+bool parts_is_constant(const struct parts_entry *entry);
+
+/* Where the operation of each column stands, and each pattern of absence. The zero value is none.
+ */
+struct parts_place {
+    const uint8_t *directory, *columns;
+};
+
+struct parts_index {
+    struct parts_place *places; /* n_columns of them; NULL: no index */
+    struct span *patterns;
+    size_t n_patterns;
+};
+
+/* Of a part that block_open() has checked. Outcomes: none. Faults: no memory (deinit all the same).
+ */
+int parts_index_make(struct parts_index *index, const struct block_part *part) MUST_USE;
+void parts_index_deinit(struct parts_index *index);
+
+bool parts_look_up(const struct parts_index *index,
+                   const struct block_part *part,
+                   uint64_t column,
+                   struct parts_entry *ret);
+
+/* Also without an index, by a walk. */
+bool parts_pattern(const struct parts_index *index,
+                   const struct block_part *part,
+                   uint64_t pattern,
+                   struct span *ret);
+
 /* Bounds from and to their 16 bits. */
 uint16_t parts_bound(double value, bool is_high);
 double parts_unbound(uint16_t bound);
@@ -116,8 +148,8 @@ struct relate_column {
     uint32_t columns[2];
     struct parts_term terms[PARTS_TERMS_MAX];
     size_t n_terms;
-    uint64_t same, rise, fall;     /* what a few rows say: candidates agree in one of them */
-    int64_t steps[RELATE_PROBES];  /* from one row to the next, here and there */
+    uint64_t same, rise, fall;    /* what a few rows say: candidates agree in one of them */
+    int64_t steps[RELATE_PROBES]; /* from one row to the next, here and there */
 };
 
 /* `effort_left` bounds the search, whatever the layout: comparisons of one row. */

@@ -67,7 +67,8 @@ bool relate_rest(const struct relate *relate,
         again = rest;
         for (size_t k = 0; k < n_terms; k++)
             again += add_term(relate, &terms[k], i);
-        if (bits_of(again) != bits_of(values[i]))
+        /* Which NaN a sum of two is depends on the machine. */
+        if (bits_of(again) != bits_of(values[i]) || isnan(again))
             return false;
         ret_rest[i] = rest;
     }
@@ -150,7 +151,7 @@ static bool is_quotient(const double *values, const double *of, double divisor, 
     if (bits_of(of[n_rows - 1] / divisor) != bits_of(values[n_rows - 1]))
         return false;
     for (size_t i = 0; i < n_rows; i++)
-        if (bits_of(of[i] / divisor) != bits_of(values[i]))
+        if (bits_of(of[i] / divisor) != bits_of(values[i]) || isnan(values[i]))
             return false;
     return true;
 }
@@ -177,8 +178,8 @@ static bool find_dividend(const struct relate *relate, size_t column, double div
 }
 
 /*
- * A column that becomes a part of another goes on as it is, and so does what it stands on: that keeps
- * rings away, and chains short. False: it stands on the other one, or on a quotient.
+ * A column that becomes a part of another goes on as it is, and so does what it stands on: that
+ * keeps rings away, and chains short. False: it stands on the other one, or on a quotient.
  */
 static bool need(struct relate *relate, size_t column, size_t by)
 {
@@ -215,7 +216,7 @@ bool relate_quotient(struct relate *relate, size_t column)
             !(fabs(divisor) > 1) || divisor == before)
             continue;
         before = divisor;
-        if (!spend(relate, 2 * WINDOW))
+        if (!spend(relate, (size_t) 2 * WINDOW))
             return false;
         if (!find_dividend(relate, column, divisor, &of) || !need(relate, of, column))
             continue;
@@ -254,7 +255,8 @@ static bool find_term(struct relate *relate,
     for (size_t i = from; i < relate->n_columns && i < column + SUM_WINDOW; i++) {
         const struct relate_column *c = &relate->columns[i];
 
-        if (i == column || !is_free(c) || !c->is_whole || !spend(relate, 2 * RELATE_PROBES))
+        if (i == column || !is_free(c) || !c->is_whole ||
+            !spend(relate, (size_t) 2 * RELATE_PROBES))
             continue;
         for (int is_minus = 0; is_minus < 2; is_minus++) {
             unsigned with = cost_of(steps, c->steps, is_minus);

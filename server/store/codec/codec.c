@@ -23,8 +23,8 @@ _Static_assert(sizeof(double) == 8, "IEEE 754 binary64");
 
 static const double powers[DIGITS_MAX + 1] = { 1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                                1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15 };
-static const double inverses[DIGITS_MAX + 1] = { 1e0,  1e-1, 1e-2,  1e-3,  1e-4,  1e-5,
-                                                 1e-6, 1e-7, 1e-8,  1e-9,  1e-10, 1e-11,
+static const double inverses[DIGITS_MAX + 1] = { 1e0,   1e-1,  1e-2,  1e-3, 1e-4,  1e-5,
+                                                 1e-6,  1e-7,  1e-8,  1e-9, 1e-10, 1e-11,
                                                  1e-12, 1e-13, 1e-14, 1e-15 };
 
 void codec_work_deinit(struct codec_work *work)
@@ -244,7 +244,8 @@ static uint8_t try_decimals(const struct column *c)
     for (int is_product = 0; is_product < 2; is_product++) {
         int digits = find_digits(c->values, c->n, is_product);
 
-        if (digits >= 0 && 8 * count_exact(c->values, c->n, is_product, (unsigned) digits) >= 7 * c->n)
+        if (digits >= 0 &&
+            8 * count_exact(c->values, c->n, is_product, (unsigned) digits) >= 7 * c->n)
             return put_decimals(c, is_product, (unsigned) digits);
     }
     return 0;
@@ -367,7 +368,8 @@ static void apply_patches(struct patches *patches, double *values)
     for (; patches->n_left > 0; patches->n_left--) {
         const uint8_t *pattern;
         uint64_t gap;
-        bool is_whole = codec_get_varint(&patches->bytes, &gap) && form_take(&patches->bytes, 8, &pattern);
+        bool is_whole =
+            codec_get_varint(&patches->bytes, &gap) && form_take(&patches->bytes, 8, &pattern);
 
         ensure(is_whole);
         place += gap;
@@ -375,7 +377,8 @@ static void apply_patches(struct patches *patches, double *values)
     }
 }
 
-static void convert(enum codec_kind kind, unsigned digits, const uint64_t *words, size_t n, double *ret)
+static void
+convert(enum codec_kind kind, unsigned digits, const uint64_t *words, size_t n, double *ret)
 {
     if (kind == CODEC_BITS)
         for (size_t i = 0; i < n; i++)

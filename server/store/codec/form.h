@@ -41,9 +41,9 @@
  *   | z base | middle | coder's bytes ->            <- plain bits |
  *
  *   An integer r - base is: zero? sign? and its length in bits (1..64) as steps up or down from
- *   `middle`, each an adaptive bit; then of what is below the leading one the highest RANGE_MODELLED bits
- *   adaptively and the rest as plain bits. Probabilities begin even and learn at 1/(n + 1.5), at
- *   least 1/RANGE_LIMIT.
+ *   `middle`, each an adaptive bit; then of what is below the leading one the highest
+ * RANGE_MODELLED bits adaptively and the rest as plain bits. Probabilities begin even and learn at
+ * 1/(n + 1.5), at least 1/RANGE_LIMIT.
  */
 
 #include "server/store/codec/codec.h"
@@ -119,7 +119,11 @@ struct range_model {
     unsigned sign_before; /* 0 none, 1 plus, 2 minus */
 };
 
-/* Appends, or returns false when that would take more than `limit` bytes; `out` is then as it was. */
+/* The order whose residuals of y[0] .. y[n-1] take the fewest bits: which of 0, 1, 2. */
+unsigned range_order(const uint64_t *y, size_t n);
+
+/* Appends, or returns false when that would take more than `limit` bytes; `out` is then as it was.
+ */
 bool range_encode(const uint64_t *words, size_t n, size_t limit, struct buf *out);
 
 struct range_decoder {
@@ -165,7 +169,11 @@ size_t ints_decode(struct ints_decoder *decoder, uint64_t *ret);
 
 /* ---- zstd.c ---- */
 
-bool zstd_encode(struct codec_work *work, const double *values, size_t n, size_t limit, struct buf *out);
+bool zstd_encode(struct codec_work *work,
+                 const double *values,
+                 size_t n,
+                 size_t limit,
+                 struct buf *out);
 bool zstd_decode(struct span bytes, size_t n, double *ret);
 
 /* ---- codec.c ---- */

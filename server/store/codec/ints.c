@@ -61,9 +61,11 @@ static void scale_down(uint64_t *y, size_t n, uint64_t first, uint64_t scale)
     }
 }
 
+/* ---- which order ---- */
+
 /*
  * What the integers of one order take. FRAMES pays for what lies between the least and the greatest
- * of a frame, or, with exceptions, somewhat more than the lengths; RANGE for the lengths, and a sign.
+ * of a frame, or, with exceptions, somewhat more than the lengths.
  */
 struct cost {
     unsigned bits;
@@ -80,11 +82,11 @@ static inline void count_cost(struct cost *cost, uint64_t word)
     cost->most = number > cost->most ? number : cost->most;
 }
 
-static void end_frame(struct cost *cost, unsigned n, enum codec_effort effort)
+static void end_frame(struct cost *cost, unsigned n)
 {
     bool is_mixed = cost->least < 0 && cost->most > 0;
     unsigned between = n * form_length((uint64_t) cost->most - (uint64_t) cost->least);
-    unsigned each = cost->bits + n * (is_mixed + (effort == CODEC_FAST));
+    unsigned each = cost->bits + n * (is_mixed + 1);
 
     cost->total += each < between ? each : between;
     cost->bits = 0;
@@ -93,7 +95,7 @@ static void end_frame(struct cost *cost, unsigned n, enum codec_effort effort)
 }
 
 /* Over all of a short column and a part of each few frames of a long one. */
-static unsigned choose_order(const uint64_t *y, size_t n, enum codec_effort effort)
+static unsigned choose_order(const uint64_t *y, size_t n)
 {
     static const struct cost none = { .least = INT64_MAX, .most = INT64_MIN };
     struct cost cost[3] = { none, none, none };
@@ -110,7 +112,7 @@ static unsigned choose_order(const uint64_t *y, size_t n, enum codec_effort effo
             count_cost(&cost[2], rise - (y[i - 1] - y[i - 2]));
         }
         for (size_t i = 0; i < 3; i++)
-            end_frame(&cost[i], (unsigned) (to - from), effort);
+            end_frame(&cost[i], (unsigned) (to - from));
     }
     if (cost[1].total <= cost[0].total)
         return cost[2].total < cost[1].total ? 2 : 1;
@@ -123,6 +125,37 @@ static void differ(uint64_t *y, size_t n, unsigned order)
     for (unsigned pass = 0; pass < order; pass++)
         for (size_t i = n - 1; i > 0; i--)
             y[i] -= y[i - 1];
+}
+
+/* What differ() did, undone. */
+static void sum(uint64_t *y, size_t n, unsigned order)
+{
+    for (unsigned pass = 0; pass < order; pass++)
+        for (size_t i = 1; i < n; i++)
+            y[i] += y[i - 1];
+}
+
+/*
+ * The range coder over the order that suits it, in the place of the frames that are `frames_len`
+ * bytes from `body` on. `room` holds the residuals of `order`.
+ */
+static bool
+replace_by_range(uint64_t *room, size_t n, unsigned *order, size_t body, struct buf *out)
+{
+    size_t frames_len = out->len - body, limit = frames_len - frames_len / 32, range_len;
+    unsigned best;
+
+    sum(room, n, *order);
+    best = range_order(room, n);
+    differ(room, n, best);
+    /* The range coder's decoder is slower: it has to earn its place. */
+    if (!range_encode(room + 1, n - 1, limit, out))
+        return false;
+    range_len = out->len - body - frames_len;
+    memmove(out->data + body, out->data + body + frames_len, range_len);
+    out->len = body + range_len;
+    *order = best;
+    return true;
 }
 
 void ints_encode(const uint64_t *x,
@@ -138,7 +171,7 @@ void ints_encode(const uint64_t *x,
 
     memcpy(room, x, n * sizeof(*x));
     scale_down(room, n, x[0], scale);
-    order = choose_order(room, n, effort);
+    order = choose_order(room, n);
     differ(room, n, order);
 
     head = (uint8_t) (order | (scale != 1 ? FORM_SCALED : 0));
@@ -150,17 +183,8 @@ void ints_encode(const uint64_t *x,
     frames_encode(room + 1, n - 1, out);
     if (effort == CODEC_FAST || n < 4 || buf_failed(out))
         return;
-
-    /* The range coder's decoder is slower: it has to earn its place, which it does by the tail. */
-    size_t frames_len = out->len - body;
-
-    if (range_encode(room + 1, n - 1, frames_len - frames_len / 32, out)) {
-        size_t range_len = out->len - body - frames_len;
-
-        memmove(out->data + body, out->data + body + frames_len, range_len);
-        out->len = body + range_len;
-        out->data[start] |= FORM_RANGE;
-    }
+    if (replace_by_range(room, n, &order, body, out))
+        out->data[start] = (uint8_t) (order | (scale != 1 ? FORM_SCALED : 0) | FORM_RANGE);
 }
 
 bool ints_open(struct ints_decoder *decoder, struct span bytes, size_t n)

@@ -16,6 +16,8 @@
 /* What goes around the coder and the plain bits: their slack while writing. */
 #define WRITE_SLACK 16
 
+#define ORDER_SAMPLE 1024
+
 static void model_init(struct range_model *model, unsigned middle)
 {
     struct range_bit *bits = model->zero;
@@ -28,10 +30,10 @@ static void model_init(struct range_model *model, unsigned middle)
 }
 
 /* 65536 / (n + 1.5) */
-#define RATE(n) (uint16_t) (131072 / (2 * (n) + 3))
+#define RATE(n) (uint16_t)(131072 / (2 * (n) + 3))
 #define RATES(n) RATE(n), RATE(n + 1), RATE(n + 2), RATE(n + 3), RATE(n + 4)
 #define MORE_RATES(n) RATES(n), RATES(n + 5), RATES(n + 10), RATES(n + 15)
-static const uint16_t rates[] = { MORE_RATES(0), MORE_RATES(20), MORE_RATES(40), MORE_RATES(60),
+static const uint16_t rates[] = { MORE_RATES(0),  MORE_RATES(20),  MORE_RATES(40), MORE_RATES(60),
                                   MORE_RATES(80), MORE_RATES(100), MORE_RATES(120) };
 
 static inline void learn(struct range_bit *bit, bool is_one)
@@ -198,31 +200,107 @@ static void finish(struct encoder *e)
         put_plain(e, 0, 8 - e->n_held);
 }
 
-/* The base leaves residuals on one side of zero, where they are; the middle is their mean length. */
+/* The base leaves residuals on one side of zero, where they are. */
+static uint64_t base_between(int64_t least, int64_t most)
+{
+    if (least > 0)
+        return (uint64_t) least;
+    return most < 0 ? (uint64_t) most : 0;
+}
+
+static unsigned signed_length(uint64_t word)
+{
+    return form_length(word >> 63 ? 0 - word : word);
+}
+
+/* The middle is the mean length. */
 static uint64_t find_base(const uint64_t *words, size_t n, unsigned *ret_middle)
 {
     int64_t least = INT64_MAX, most = INT64_MIN;
-    uint64_t base = 0;
     size_t total = 0, n_lengths = 0;
+    uint64_t base;
 
     for (size_t i = 0; i < n; i++) {
         least = (int64_t) words[i] < least ? (int64_t) words[i] : least;
         most = (int64_t) words[i] > most ? (int64_t) words[i] : most;
     }
-    if (least > 0)
-        base = (uint64_t) least;
-    else if (most < 0)
-        base = (uint64_t) most;
+    base = base_between(least, most);
     for (size_t i = 0; i < n; i++) {
-        uint64_t word = words[i] - base;
+        unsigned length = signed_length(words[i] - base);
 
-        if (word == 0)
-            continue;
-        total += form_length(word >> 63 ? 0 - word : word);
-        n_lengths++;
+        total += length;
+        n_lengths += length > 0;
     }
     *ret_middle = n_lengths ? (unsigned) ((total + n_lengths / 2) / n_lengths) : 1;
     return base;
+}
+
+/* ---- which order ---- */
+
+/* 16 x log2 of a number above 0, rounded. */
+static unsigned log_of(size_t number)
+{
+    static const uint8_t part[16] = { 0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 14, 15 };
+    unsigned length = form_length(number);
+    size_t top = length > 5 ? number >> (length - 5) : number << (5 - length);
+
+    return 16 * (length - 1) + part[top & 15];
+}
+
+/* The entropy of lengths and signs, and the bits below the leading ones; in sixteenths. */
+static size_t cost_of(const uint64_t *words, size_t n)
+{
+    size_t n_of[2][65] = { 0 }, n_signs[2] = { 0 }, cost = 0;
+    unsigned middle;
+    uint64_t base = find_base(words, n, &middle);
+
+    for (size_t i = 0; i < n; i++) {
+        uint64_t word = words[i] - base;
+
+        n_of[word >> 63][signed_length(word)]++;
+    }
+    for (unsigned length = 0; length <= 64; length++) {
+        size_t n_these = n_of[0][length] + n_of[1][length];
+
+        if (n_these == 0)
+            continue;
+        /* 32: that a length occurs has to be learnt. */
+        cost += n_these * (log_of(n) - log_of(n_these) + 16 * (length ? length - 1 : 0)) + 32;
+        n_signs[0] += length ? n_of[0][length] : 0;
+        n_signs[1] += n_of[1][length];
+    }
+    if (n_signs[0] > 0 && n_signs[1] > 0)
+        for (unsigned i = 0; i < 2; i++)
+            cost += n_signs[i] * (log_of(n_signs[0] + n_signs[1]) - log_of(n_signs[i]));
+    return cost;
+}
+
+unsigned range_order(const uint64_t *y, size_t n)
+{
+    size_t best_cost = SIZE_MAX;
+    uint64_t words[ORDER_SAMPLE];
+    unsigned best = 0;
+
+    /* Of a long column a part in its middle. */
+    if (n > ORDER_SAMPLE + 3) {
+        y += (n - ORDER_SAMPLE) / 2;
+        n = ORDER_SAMPLE + 3;
+    }
+    for (unsigned order = 0; order <= 2 && n > 3; order++) {
+        size_t cost;
+
+        for (size_t i = 3; i < n; i++) {
+            uint64_t rise = y[i] - y[i - 1], before = y[i - 1] - y[i - 2];
+
+            words[i - 3] = order == 0 ? y[i] : order == 1 ? rise : rise - before;
+        }
+        cost = cost_of(words, n - 3);
+        if (cost < best_cost) {
+            best_cost = cost;
+            best = order;
+        }
+    }
+    return best;
 }
 
 bool range_encode(const uint64_t *words, size_t n, size_t limit, struct buf *out)
@@ -298,7 +376,7 @@ static uint64_t get_plain(struct range_decoder *d, unsigned n)
             d->is_short = true;
             return 0;
         }
-        d->held |= (uint64_t) *--d->back << d->n_held;
+        d->held |= (uint64_t) * --d->back << d->n_held;
         d->n_held += 8;
     }
     word = d->held & ((UINT64_C(1) << n) - 1);

@@ -6,7 +6,11 @@
 
 #define LEVEL 9
 
-bool zstd_encode(struct codec_work *work, const double *values, size_t n, size_t limit, struct buf *out)
+bool zstd_encode(struct codec_work *work,
+                 const double *values,
+                 size_t n,
+                 size_t limit,
+                 struct buf *out)
 {
     size_t start = out->len, len;
     uint8_t *planes, *to;

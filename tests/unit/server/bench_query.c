@@ -103,10 +103,9 @@ ask(const char *what, struct query_range range, struct query_selector selector, 
         printf("    %zu series\n", range.n_series);
 }
 
-static bool on_row(void *ctx, int64_t time_us, const double *values, const bool *is_present)
+static bool on_piece(void *ctx, const struct store_piece *piece)
 {
-    (void) time_us, (void) values, (void) is_present;
-    ++*(uint64_t *) ctx;
+    *(uint64_t *) ctx += piece->end - piece->first;
     return true;
 }
 
@@ -121,7 +120,7 @@ static void scan_alone(uint32_t layout, const char *prefix, int n_agents, int64_
                                    .to_us = to_us,
                                    .columns = columns,
                                    .n_columns = 5,
-                                   .on_row = on_row,
+                                   .on_piece = on_piece,
                                    .ctx = &n };
         char id[32];
 

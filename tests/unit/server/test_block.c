@@ -58,7 +58,8 @@ static void stop(void)
     buf_deinit(&room);
 }
 
-/* A host's memory: a limit, what is used and free of it, and both as shares; then the same again. */
+/* A host's memory: a limit, what is used and free of it, and both as shares; then the same again.
+ */
 static void make_related(double *values, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -100,12 +101,10 @@ static void make_layout(size_t i, uint32_t n_columns, uint32_t n_rows, bool is_a
     if (n_columns >= 7 && !is_absent)
         make_related(sheet->values + rand_below(&rng, n_columns - 6) * n_rows, n_rows);
     make_times((unsigned) (i % N_TIME_KINDS), &rng, n_rows, sheet->times);
-    layouts[i] = (struct block_rows){ 100 + (uint32_t) i * 1000,
-                                      n_columns,
-                                      n_rows,
-                                      sheet->times,
-                                      sheet->values,
-                                      is_absent ? sheet->absent : NULL };
+    layouts[i] = (struct block_rows){
+        100 + (uint32_t) i * 1000,       n_columns, n_rows, sheet->times, sheet->values,
+        is_absent ? sheet->absent : NULL
+    };
 }
 
 static void encode(size_t n_layouts, enum codec_effort effort)
@@ -139,6 +138,43 @@ static void check_column(const struct block_rows *rows, const struct block_part 
     ck_assert_int_eq(block_column(part, c, column, NULL), BLOCK_OK);
 }
 
+/* What is read of one column alone is read of it among others. */
+static void check_columns(const struct block_part *part, const uint32_t *columns, size_t n)
+{
+    size_t words = codec_mark_words(part->n_rows), stride = part->n_rows + 3;
+    double *values = malloc(n * stride * sizeof(*values));
+    uint64_t *absent = malloc(n * words * sizeof(*absent));
+
+    ck_assert(values && absent);
+    for (int with_absent = 0; with_absent < 2; with_absent++) {
+        memset(values, 0x5a, n * stride * sizeof(*values));
+        ck_assert_int_eq(
+            block_columns(part, columns, n, stride, values, with_absent ? absent : NULL), BLOCK_OK);
+        for (size_t i = 0; i < n; i++) {
+            uint32_t c = columns ? columns[i] : (uint32_t) i;
+
+            ck_assert_int_eq(block_column(part, c, column, marks), BLOCK_OK);
+            ck_assert_mem_eq(values + i * stride, column, part->n_rows * sizeof(*values));
+            if (with_absent)
+                ck_assert_mem_eq(absent + i * words, marks, words * sizeof(*marks));
+        }
+    }
+    free(values);
+    free(absent);
+}
+
+static void check_some_columns(const struct block_part *part)
+{
+    uint32_t some[N_COLUMNS];
+    size_t n = 0;
+
+    for (uint32_t c = 0; c < part->n_columns; c++)
+        if (rand_below(&rng, 3) == 0)
+            some[n++] = c;
+    check_columns(part, some, n);
+    check_columns(part, NULL, part->n_columns);
+}
+
 static void check_block(void)
 {
     struct block_cursor cursor = { 0 };
@@ -162,6 +198,7 @@ static void check_block(void)
             ck_assert(times[i] >= block.first_us && times[i] <= block.last_us);
         for (uint32_t c = 0; c < rows->n_columns; c++)
             check_column(rows, &part, c);
+        check_some_columns(&part);
     }
     ck_assert_uint_eq(n_parts, input.n_layouts);
 }
@@ -193,6 +230,30 @@ START_TEST(a_layout_is_found_by_its_id)
     ck_assert(block_find(&block, 1100, &part));
     ck_assert_uint_eq(part.layout, 1100);
     ck_assert(!block_find(&block, 1101, &part));
+}
+END_TEST
+
+START_TEST(layouts_of_equal_times_are_read_in_any_order)
+{
+    static struct block_rows many[500];
+    int64_t times[2][20], back[20];
+    double values[20] = { 0 };
+    struct block_part part;
+    struct block block;
+
+    make_times(2, &rng, 20, times[0]);
+    make_times(3, &rng, 20, times[1]);
+    for (uint32_t i = 0; i < 500; i++)
+        many[i] = (struct block_rows){ i, 1, 20, times[i / 7 % 2], values, NULL };
+    input = (struct block_input){ 1, CODEC_FAST, many, 500 };
+    ck_assert_int_eq(block_encode(&work, &input, &out), 0);
+    ck_assert_uint_le(out.len, 12 * 500 + 200);
+    ck_assert_int_eq(block_open(buf_span(&out), &room, &block), BLOCK_OK);
+    for (uint32_t i = 0; i < 500; i += 3) {
+        ck_assert(block_find(&block, 499 - i, &part));
+        ck_assert_int_eq(block_times(&part, back), BLOCK_OK);
+        ck_assert_mem_eq(back, many[499 - i].times_us, sizeof(back));
+    }
 }
 END_TEST
 
@@ -284,9 +345,12 @@ static void read_all(const struct block *block)
         int64_t *times = malloc(part.n_rows * sizeof(*times));
         double *values = malloc(part.n_rows * sizeof(*values));
         uint64_t *absent = malloc(codec_mark_words(part.n_rows) * sizeof(*absent));
+        double *all = malloc((size_t) part.n_columns * part.n_rows * sizeof(*all));
         double low, high;
 
-        ck_assert(times && values && absent);
+        ck_assert(times && values && absent && all);
+        if (part.n_columns < 200)
+            ck_assert_int_ge(block_columns(&part, NULL, part.n_columns, part.n_rows, all, NULL), 0);
         ck_assert_int_ge(block_times(&part, times), 0);
         for (uint32_t c = 0; c < part.n_columns && c < 200; c++) {
             ck_assert_int_ge(block_column(&part, c, values, absent), 0);
@@ -295,6 +359,7 @@ static void read_all(const struct block *block)
         free(times);
         free(values);
         free(absent);
+        free(all);
     }
 }
 
@@ -368,22 +433,23 @@ START_TEST(columns_that_lean_on_each_other_in_a_ring_are_bad)
 {
     /* Two columns, each the same as the other. */
     static const uint8_t body[] = {
-        'S', 'N', 'M', 'B', 0, 0, 0, 0, 1, 0, /* version, flags */
-        7, 2, 10, 1, 2, 1,                    /* agent, first, length, rows, columns, layouts */
-        5, 2, 1, 0, 2, 0, 4, 0,               /* layout, columns, rows, own times: 2, 0, 4, 0 */
-        0xff, 2,                              /* times */
-        10, 1, 10, 0,                         /* SAME 1, SAME 0 */
+        'S',  'N', 'M', 'B', 0, 0, 0, 0, 1, 0, /* version, flags */
+        7,    2,   10,  1,   2, 1,             /* agent, first, length, rows, columns, layouts */
+        5,    2,   1,   0,   2, 0, 4, 0,       /* layout, columns, rows, own times: 2, 0, 4, 0 */
+        0xff, 2,                               /* times */
+        10,   1,   10,  0,                     /* SAME 1, SAME 0 */
     };
     uint8_t bytes[sizeof(body)];
     struct block_part part;
     struct block block;
-    double value;
+    double value, values[2];
 
     memcpy(bytes, body, sizeof(body));
     mend_checksum(bytes, sizeof(bytes));
     ck_assert_int_eq(block_open(span_of(bytes, sizeof(bytes)), &room, &block), BLOCK_OK);
     ck_assert(block_find(&block, 5, &part));
     ck_assert_int_eq(block_column(&part, 0, &value, NULL), BLOCK_BAD);
+    ck_assert_int_eq(block_columns(&part, NULL, 2, 1, values, NULL), BLOCK_BAD);
 }
 END_TEST
 
@@ -406,6 +472,7 @@ Suite *suite(void)
     tcase_set_timeout(tc, 120);
     tcase_add_loop_test(tc, a_block_comes_back, 0, 4);
     tcase_add_test(tc, a_layout_is_found_by_its_id);
+    tcase_add_test(tc, layouts_of_equal_times_are_read_in_any_order);
     suite_add_tcase(s, tc);
 
     tc = tcase_create("cost");

@@ -107,8 +107,8 @@ void make_column(unsigned kind, struct rand *rand, size_t n, double *ret_values)
     double last = kind == 6 ? 1e15 : whole(rand, 1u << 30);
 
     for (size_t i = 0; i < n; i++)
-        ret_values[i] = kind < 8 ? (last = next_counter(kind, rand, last))
-                                 : make_gauge(kind, rand, i);
+        ret_values[i] =
+            kind < 8 ? (last = next_counter(kind, rand, last)) : make_gauge(kind, rand, i);
 }
 
 void make_times(unsigned kind, struct rand *rand, size_t n, int64_t *ret_times_us)

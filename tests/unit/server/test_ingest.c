@@ -13,16 +13,16 @@ struct seen {
     bool is_present[3];
 };
 
-static bool see(void *ctx, int64_t time_us, const double *values, const bool *is_present)
+static bool see(void *ctx, const struct store_piece *piece)
 {
     struct seen *seen = ctx;
+    size_t last = piece->end - 1;
 
-    (void) time_us;
     for (size_t i = 0; i < 3; i++) {
-        seen->values[i] = values[i];
-        seen->is_present[i] = is_present[i];
+        seen->values[i] = piece->values[i][last];
+        seen->is_present[i] = store_piece_has(piece, i, last);
     }
-    seen->n_rows++;
+    seen->n_rows += piece->end - piece->first;
     return true;
 }
 
@@ -48,7 +48,7 @@ static bool value_of(const char *name, const char *cpu, double *ret, size_t *ret
         .to_us = INT64_MAX,
         .columns = columns,
         .n_columns = 3,
-        .on_row = see,
+        .on_piece = see,
         .ctx = &seen,
     };
     ck_assert_int_eq(store_scan(store, &scan), 0);

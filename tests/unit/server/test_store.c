@@ -232,14 +232,18 @@ uint64_t bits_of(double value)
     return bits;
 }
 
-static bool on_scanned(void *ctx, int64_t time_us, const double *values, const bool *is_present)
+static bool on_scanned(void *ctx, const struct store_piece *piece)
 {
     struct scanned *scanned = ctx;
 
-    ck_assert_uint_lt(scanned->n, SCAN_MAX);
-    scanned->rows[scanned->n].time_us = time_us;
-    scanned->rows[scanned->n].bits = bits_of(values[0]);
-    scanned->rows[scanned->n++].is_present = is_present[0];
+    for (size_t row = piece->first; row < piece->end; row++) {
+        ck_assert_uint_lt(scanned->n, SCAN_MAX);
+        if (scanned->n)
+            ck_assert_int_ge(piece->times_us[row], scanned->rows[scanned->n - 1].time_us);
+        scanned->rows[scanned->n].time_us = piece->times_us[row];
+        scanned->rows[scanned->n].bits = bits_of(piece->values[0][row]);
+        scanned->rows[scanned->n++].is_present = store_piece_has(piece, 0, row);
+    }
     return true;
 }
 
@@ -254,7 +258,7 @@ scan_column(struct store *store, uint32_t agent, uint32_t layout, uint32_t colum
         .to_us = INT64_MAX,
         .columns = &column,
         .n_columns = 1,
-        .on_row = on_scanned,
+        .on_piece = on_scanned,
         .ctx = &scanned,
     };
 
@@ -322,5 +326,7 @@ Suite *suite(void)
     suite_add_tcase(suite, case_disk());
     suite_add_tcase(suite, case_catalog());
     suite_add_tcase(suite, case_state());
+    suite_add_tcase(suite, case_seal());
+    suite_add_tcase(suite, case_follow());
     return suite;
 }

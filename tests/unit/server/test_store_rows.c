@@ -149,15 +149,23 @@ START_TEST(late_rows_come_in_order_and_equal_times_as_they_were_committed)
 }
 END_TEST
 
-static bool
-stop_after_three(void *ctx, int64_t time_us, const double *values, const bool *is_present)
-{
-    int64_t *times = ctx;
+struct told {
+    int64_t first_us, last_us;
+    bool goes_on;
+};
 
-    ck_assert(is_present[0] && is_present[1]);
-    ck_assert_double_eq(values[1], values[0] + 2);
-    times[++times[0]] = time_us;
-    return times[0] < 3;
+static bool hear(void *ctx, const struct store_piece *piece)
+{
+    struct told *told = ctx;
+
+    for (size_t row = piece->first; row < piece->end; row++) {
+        ck_assert(store_piece_has(piece, 0, row) && store_piece_has(piece, 1, row));
+        ck_assert_double_eq(piece->values[1][row], piece->values[0][row] + 2);
+        if (!told->first_us)
+            told->first_us = piece->times_us[row];
+        told->last_us = piece->times_us[row];
+    }
+    return told->goes_on;
 }
 
 START_TEST(a_scan_keeps_to_its_range_and_stops_when_told)
@@ -165,7 +173,7 @@ START_TEST(a_scan_keeps_to_its_range_and_stops_when_told)
     static const uint32_t columns[] = { 1, 3 };
     struct store *store = open_store(0);
     uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, 4);
-    int64_t times[8] = { 0 };
+    struct told told = { .goes_on = true };
     struct store_scan scan = {
         .agent = agent,
         .layout = layout,
@@ -173,20 +181,21 @@ START_TEST(a_scan_keeps_to_its_range_and_stops_when_told)
         .to_us = 4000000,
         .columns = columns,
         .n_columns = 2,
-        .on_row = stop_after_three,
-        .ctx = times,
+        .on_piece = hear,
+        .ctx = &told,
     };
 
     ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, 1, 0, 4, 1000 }, NULL),
                      STORE_OK);
     ck_assert_int_eq(store_scan(store, &scan), 0);
     ck_assert_uint_eq(scan.ret_rows, 2);
-    ck_assert_int_eq(times[1], 2000000);
-    ck_assert_int_eq(times[2], 3000000);
-    times[0] = 0;
+    ck_assert_int_eq(told.first_us, 2000000);
+    ck_assert_int_eq(told.last_us, 3000000);
+    told.goes_on = false;
     scan.to_us = INT64_MAX;
     ck_assert_int_eq(store_scan(store, &scan), 0);
-    ck_assert_uint_eq(scan.ret_rows, 3);
+    ck_assert_uint_gt(scan.ret_rows, 0);
+    ck_assert_uint_lt(scan.ret_rows, 998);
     scan.layout = layout + 100;
     ck_assert_int_eq(store_scan(store, &scan), 0);
     ck_assert_uint_eq(scan.ret_rows, 0);

@@ -1,0 +1,775 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/store/days.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/base/crc32c.h"
+#include "common/base/ensure.h"
+#include "common/base/fault.h"
+#include "common/base/faultpoint.h"
+#include "common/base/file.h"
+#include "common/log/log.h"
+
+#define DAY_TABLES 3
+
+/* ---- names ---- */
+
+/* The civil date of a day, 20261126. */
+static void name_of(int32_t number, char to[static 16])
+{
+    time_t at = (time_t) number * 86400;
+    struct tm tm;
+
+    ensure(gmtime_r(&at, &tm));
+    snprintf(to, 16, "%04d%02d%02d", (tm.tm_year + 1900) % 10000, (tm.tm_mon + 1) % 100,
+             tm.tm_mday % 100);
+}
+
+/* False: no name of a day. */
+static bool number_of(const char *name, int32_t *ret)
+{
+    struct tm tm = { 0 };
+    char back[16];
+    time_t at;
+    long date;
+
+    if (strlen(name) != 8 || strspn(name, "0123456789") != 8)
+        return false;
+    date = strtol(name, NULL, 10);
+    tm.tm_year = (int) (date / 10000) - 1900;
+    tm.tm_mon = (int) (date / 100 % 100) - 1;
+    tm.tm_mday = (int) (date % 100);
+    at = timegm(&tm);
+    *ret = day_of((int64_t) at * 1000000);
+    name_of(*ret, back);
+    return strcmp(back, name) == 0;
+}
+
+static int is_day(const struct dirent *entry)
+{
+    int32_t number;
+
+    return number_of(entry->d_name, &number);
+}
+
+/* ---- environments ---- */
+
+static struct day *day_new(const struct days *days, int32_t number)
+{
+    struct day *day = calloc(1, sizeof(*day));
+    char name[16];
+
+    if (!day)
+        return NULL;
+    day->number = number;
+    name_of(number, name);
+    ensure(snprintf(day->path, sizeof(day->path), "%s/%s", days->directory, name) <
+           (int) sizeof(day->path));
+    return day;
+}
+
+static void day_free(struct day *day)
+{
+    if (day->env)
+        mdb_env_close(day->env);
+    free(day);
+}
+
+/* With the lock held. False: every open one is in use. */
+static bool close_one(struct days *days)
+{
+    struct day *oldest = NULL;
+
+    for (struct day *day = days->first; day; day = day->next) {
+        if (day->env && day->n_users == 0 && (!oldest || day->last_use < oldest->last_use))
+            oldest = day;
+    }
+    if (!oldest)
+        return false;
+    mdb_env_close(take(oldest->env));
+    days->n_open--;
+    return true;
+}
+
+static int open_tables(struct day *day)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    MDB_val key = db_val("format", 6), value;
+    int rc = mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn);
+
+    if (!rc)
+        rc = mdb_dbi_open(txn, "blocks", 0, &day->blocks);
+    if (!rc)
+        rc = mdb_dbi_open(txn, "agents", 0, &day->agents);
+    if (!rc)
+        rc = mdb_dbi_open(txn, "meta", 0, &day->meta);
+    if (!rc)
+        rc = mdb_get(txn, day->meta, &key, &value);
+    return rc ? rc : mdb_txn_commit(take(txn));
+}
+
+/* With the lock held. The answer is LMDB's. */
+static int open_env(struct days *days, struct day *day)
+{
+    int rc;
+
+    while (days->n_open >= DAYS_OPEN && close_one(days))
+        ;
+    do {
+        rc = db_env_open(&day->env, day->path, DAY_MAP_BYTES, DAY_TABLES);
+    } while ((rc == EMFILE || rc == ENFILE || rc == ENOMEM) && close_one(days));
+    if (rc)
+        return rc;
+    days->n_open++;
+    return 0;
+}
+
+static void close_env(struct days *days, struct day *day)
+{
+    mdb_env_close(take(day->env));
+    days->n_open--;
+}
+
+/* One that is there. With the lock held. */
+static int open_whole(struct days *days, struct day *day)
+{
+    int rc = open_env(days, day);
+
+    if (!rc) {
+        rc = open_tables(day);
+        if (rc)
+            close_env(days, day);
+    }
+    return rc;
+}
+
+/* With the lock held. Where the day is, or where it belongs. */
+static struct day **find(struct days *days, int32_t number)
+{
+    struct day **at = &days->first;
+
+    while (*at && (*at)->number < number)
+        at = &(*at)->next;
+    return at;
+}
+
+static void note_damage(struct day *day, const char *why)
+{
+    char path[sizeof(day->path) + 16];
+    int fd;
+
+    if (atomic_exchange(&day->is_damaged, true))
+        return;
+    log_event(LOG_ERROR, "day_damaged", LOG_S("path", day->path), LOG_S("why", why),
+              LOG_S("remedy", "it is set aside at the next start; restore it from a backup"));
+    snprintf(path, sizeof(path), "%s/damaged", day->path);
+    fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    fd_closep(&fd);
+}
+
+void days_found_damage(struct days *days, struct day *day, const char *why)
+{
+    (void) days;
+    note_damage(day, why);
+}
+
+/* With the lock held; it is open. */
+static void begin_use(struct days *days, struct day *day)
+{
+    day->n_users++;
+    day->last_use = ++days->n_uses;
+}
+
+int days_use(struct days *days, int32_t number, struct day **ret)
+{
+    struct day *day;
+    int rc = 0, r = 0;
+
+    pthread_mutex_lock(&days->lock);
+    day = *find(days, number);
+    if (!day || day->number != number || atomic_load(&day->is_damaged))
+        r = STORE_NOT_FOUND;
+    if (!r && !day->env)
+        rc = open_whole(days, day);
+    if (rc == MDB_NOTFOUND || db_is_damage(rc)) {
+        note_damage(day, mdb_strerror(rc));
+        r = STORE_NOT_FOUND;
+    } else if (rc) {
+        r = fold(db_check(rc, "cannot open a day"));
+    }
+    if (!r)
+        begin_use(days, day);
+    pthread_mutex_unlock(&days->lock);
+    if (!r)
+        *ret = day;
+    return r;
+}
+
+void days_release(struct days *days, struct day *day)
+{
+    bool is_gone;
+
+    pthread_mutex_lock(&days->lock);
+    ensure(day->n_users > 0);
+    day->n_users--;
+    is_gone = day->is_removed && day->n_users == 0;
+    if (is_gone && day->env)
+        close_env(days, day);
+    pthread_mutex_unlock(&days->lock);
+    if (is_gone)
+        day_free(day);
+}
+
+static int write_beginning(struct day *day)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    uint32_t format = DAY_FORMAT;
+    MDB_val key = db_val("format", 6), value = db_val(&format, sizeof(format));
+    int rc = mdb_txn_begin(day->env, NULL, 0, &txn);
+
+    if (!rc)
+        rc = mdb_dbi_open(txn, "blocks", MDB_CREATE, &day->blocks);
+    if (!rc)
+        rc = mdb_dbi_open(txn, "agents", MDB_CREATE, &day->agents);
+    if (!rc)
+        rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &day->meta);
+    if (!rc)
+        rc = mdb_put(txn, day->meta, &key, &value, 0);
+    if (rc)
+        return pass(db_check(rc, "cannot begin a day"));
+    return pass(db_commit(day->env, take(txn), "cannot begin a day"));
+}
+
+/* A whole new one, durable, open; not yet in the table. */
+static int make_day(struct days *days, int32_t number, struct day **ret)
+{
+    struct day *day = day_new(days, number);
+    int r;
+
+    if (!day)
+        return fault(-ENOMEM, "no memory for a day");
+    r = file_remove_tree(day->path);
+    if (!r && mkdir(day->path, 0700) < 0)
+        r = db_check(errno, "cannot make a directory for a day");
+    if (!r) {
+        pthread_mutex_lock(&days->lock);
+        r = db_check(open_env(days, day), "cannot make a day");
+        pthread_mutex_unlock(&days->lock);
+    }
+    faultpoint("day_before_beginning");
+    if (!r)
+        r = write_beginning(day);
+    if (!r)
+        r = db_sync_directory(day->path);
+    if (!r)
+        r = db_sync_directory(days->directory);
+    if (r) {
+        if (day->env) {
+            pthread_mutex_lock(&days->lock);
+            close_env(days, day);
+            pthread_mutex_unlock(&days->lock);
+        }
+        day_free(day);
+        return pass(r);
+    }
+    *ret = day;
+    return 0;
+}
+
+int days_make(struct days *days, int32_t number, struct day **ret)
+{
+    struct day *day = NULL, **at;
+    bool is_there;
+    int r;
+
+    pthread_mutex_lock(&days->lock);
+    day = *find(days, number);
+    is_there = day && day->number == number;
+    pthread_mutex_unlock(&days->lock);
+    if (is_there)
+        return pass(days_use(days, number, ret));
+    r = make_day(days, number, &day);
+    if (r)
+        return pass(r);
+    pthread_mutex_lock(&days->lock);
+    at = find(days, number);
+    day->next = *at;
+    *at = day;
+    begin_use(days, day);
+    pthread_mutex_unlock(&days->lock);
+    *ret = day;
+    return 0;
+}
+
+int32_t days_next(struct days *days, int32_t number)
+{
+    const struct day *day;
+
+    pthread_mutex_lock(&days->lock);
+    day = *find(days, number);
+    number = day ? day->number : INT32_MAX;
+    pthread_mutex_unlock(&days->lock);
+    return number;
+}
+
+int days_remove(struct days *days, int32_t number)
+{
+    struct day **at, *day;
+    char path[sizeof(day->path)];
+    bool is_idle;
+    int r;
+
+    pthread_mutex_lock(&days->lock);
+    at = find(days, number);
+    day = *at;
+    ensure(day && day->number == number);
+    *at = day->next;
+    day->is_removed = true;
+    is_idle = day->n_users == 0;
+    if (is_idle && day->env)
+        close_env(days, day);
+    memcpy(path, day->path, sizeof(path));
+    pthread_mutex_unlock(&days->lock);
+    if (is_idle)
+        day_free(day);
+    faultpoint("retention_before_unlink");
+    r = file_remove_tree(path);
+    if (!r)
+        r = db_sync_directory(days->directory);
+    faultpoint("retention_after_unlink");
+    return pass(r);
+}
+
+/* ---- a file without free pages ---- */
+
+bool day_wants_rewrite(struct day *day)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    MDB_stat stat;
+    uint64_t n_used = 4;
+    MDB_dbi tables[] = { day->blocks, day->agents, day->meta };
+
+    if (mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn))
+        return false;
+    for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
+        if (mdb_stat(txn, tables[i], &stat))
+            return false;
+        n_used += stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
+    }
+    return db_env_used_bytes(day->env) > (n_used + n_used / 16 + 4) * stat.ms_psize;
+}
+
+/* The copy, durable, beside. */
+static int copy_day(const struct days *days, const struct day *day, const char *path)
+{
+    char file[sizeof(day->path) + 32];
+    int fd, r = file_remove_tree(path);
+
+    if (!r && mkdir(path, 0700) < 0)
+        r = db_check(errno, "cannot make a directory for a day");
+    if (!r)
+        r = db_check(mdb_env_copy2(day->env, path, MDB_CP_COMPACT), "cannot copy a day");
+    if (r)
+        return pass(r);
+    snprintf(file, sizeof(file), "%s/data.mdb", path);
+    fd = open(file, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return fault(-errno, "cannot open %s", file);
+    r = fsync(fd) < 0 ? db_check(errno, "cannot sync a day") : 0;
+    fd_closep(&fd);
+    if (!r)
+        r = db_sync_directory(path);
+    return r ? pass(r) : pass(db_sync_directory(days->directory));
+}
+
+/* The new one is in the table; who uses the old one keeps it. */
+static void exchange(struct days *days, struct day *day, struct day *fresh)
+{
+    struct day **at;
+    bool is_idle;
+
+    pthread_mutex_lock(&days->lock);
+    at = find(days, day->number);
+    ensure(*at == day);
+    fresh->next = day->next;
+    *at = fresh;
+    day->is_removed = true;
+    is_idle = day->n_users == 0;
+    if (is_idle && day->env)
+        close_env(days, day);
+    pthread_mutex_unlock(&days->lock);
+    if (is_idle)
+        day_free(day);
+}
+
+int days_rewrite(struct days *days, int32_t number)
+{
+    struct day *day, *fresh;
+    char path[sizeof(day->path) + 16];
+    int r = days_use(days, number, &day);
+
+    if (r)
+        return r == STORE_NOT_FOUND ? 0 : pass(r);
+    snprintf(path, sizeof(path), "%s.new", day->path);
+    fresh = day_new(days, number);
+    r = fresh ? copy_day(days, day, path) : fault(-ENOMEM, "no memory for a day");
+    faultpoint("rewrite_before_exchange");
+    /* A file system without the exchange keeps the day as it is: larger, and whole. */
+    if (!r && renameat2(AT_FDCWD, path, AT_FDCWD, day->path, RENAME_EXCHANGE) < 0)
+        log_event(LOG_WARN, "day_not_rewritten", LOG_S("path", day->path),
+                  LOG_S("why", strerror(errno)));
+    else if (!r)
+        exchange(days, day, take(fresh));
+    faultpoint("rewrite_after_exchange");
+    days_release(days, day);
+    free(fresh);
+    if (file_remove_tree(path) < 0 || r)
+        return pass(r);
+    return pass(db_sync_directory(days->directory));
+}
+
+uint64_t day_file_bytes(const struct day *day)
+{
+    return db_file_bytes(day->path);
+}
+
+uint64_t days_file_bytes(struct days *days)
+{
+    uint64_t n_bytes = 0;
+
+    pthread_mutex_lock(&days->lock);
+    for (const struct day *day = days->first; day; day = day->next)
+        n_bytes += day_file_bytes(day);
+    pthread_mutex_unlock(&days->lock);
+    return n_bytes;
+}
+
+size_t days_count(struct days *days)
+{
+    size_t n = 0;
+
+    pthread_mutex_lock(&days->lock);
+    for (const struct day *day = days->first; day; day = day->next)
+        n++;
+    pthread_mutex_unlock(&days->lock);
+    return n;
+}
+
+void days_check_readers(struct days *days)
+{
+    int n_dead;
+
+    pthread_mutex_lock(&days->lock);
+    for (struct day *day = days->first; day; day = day->next) {
+        if (day->env)
+            (void) mdb_reader_check(day->env, &n_dead);
+    }
+    pthread_mutex_unlock(&days->lock);
+}
+
+/* ---- the start ---- */
+
+/* Its name says that it is no day; what is in it stays for who can mend it. */
+static int set_aside(const struct day *day)
+{
+    char path[sizeof(day->path) + 32];
+
+    snprintf(path, sizeof(path), "%s.damaged-%lld", day->path, (long long) time(NULL));
+    log_event(LOG_ERROR, "day_set_aside", LOG_S("path", path),
+              LOG_S("remedy", "the rest is served; restore this day from a backup"));
+    return rename(day->path, path) < 0 ? fault(-errno, "cannot rename %s", day->path) : 0;
+}
+
+/* A copy that did not come to its place. */
+static int is_left_over(const struct dirent *entry)
+{
+    size_t len = strlen(entry->d_name);
+
+    return len == 12 && strcmp(entry->d_name + 8, ".new") == 0;
+}
+
+static int remove_left_over(struct days *days)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(days->directory, &entries, is_left_over, alphasort), r = 0;
+
+    for (int i = 0; i < n; i++) {
+        char path[sizeof(days->directory) + 300];
+
+        snprintf(path, sizeof(path), "%s/%s", days->directory, entries[i]->d_name);
+        if (!r)
+            r = file_remove_tree(path);
+        free(entries[i]);
+    }
+    free(entries);
+    return pass(r);
+}
+
+static int read_seal(struct days *days, struct day *day)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    MDB_val key = db_val("seal", 4), value;
+    uint64_t seal;
+    int rc = mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn);
+
+    if (!rc)
+        rc = mdb_get(txn, day->meta, &key, &value);
+    if (!rc && value.mv_size == sizeof(seal)) {
+        memcpy(&seal, value.mv_data, sizeof(seal));
+        days->max_seal = seal > days->max_seal ? seal : days->max_seal;
+    }
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static int open_day(struct days *days, int32_t number)
+{
+    struct day *day = day_new(days, number), **at;
+    char marker[sizeof(day->path) + 16];
+    struct stat st;
+    int rc, r = 0;
+
+    if (!day)
+        return fault(-ENOMEM, "no memory for a day");
+    snprintf(marker, sizeof(marker), "%s/damaged", day->path);
+    rc = stat(marker, &st) == 0 ? MDB_CORRUPTED : open_whole(days, day);
+    if (!rc)
+        rc = read_seal(days, day);
+    if (!rc) {
+        day->n_new = 1; /* it is not known what was left to compact */
+        at = find(days, number);
+        day->next = *at;
+        *at = day;
+        return 0;
+    }
+    if (day->env)
+        close_env(days, day);
+    if (rc == MDB_NOTFOUND) /* a beginning cut short: nothing was in it */
+        r = file_remove_tree(day->path);
+    else if (db_is_damage(rc))
+        r = set_aside(day);
+    else
+        r = fold(db_check(rc, "cannot open a day"));
+    day_free(day);
+    return pass(r);
+}
+
+int days_open(struct days *days, const char *database)
+{
+    struct dirent **entries = NULL;
+    int n, r = 0;
+
+    memset(days, 0, sizeof(*days));
+    ensure(pthread_mutex_init(&days->lock, NULL) == 0);
+    days->is_open = true;
+    if (snprintf(days->directory, sizeof(days->directory), "%s/default/metrics", database) >=
+        (int) sizeof(days->directory))
+        return fault(-ENAMETOOLONG, "the path of the days is too long");
+    if (mkdir(days->directory, 0700) < 0 && errno != EEXIST)
+        return pass(db_check(errno, "cannot make the directory of the days"));
+    r = remove_left_over(days);
+    if (r)
+        return pass(r);
+    n = scandir(days->directory, &entries, is_day, alphasort);
+    if (n < 0)
+        return fault(-errno, "cannot read %s", days->directory);
+    for (int i = 0; i < n; i++) {
+        int32_t number;
+
+        if (!r && number_of(entries[i]->d_name, &number))
+            r = open_day(days, number);
+        free(entries[i]);
+    }
+    free(entries);
+    return pass(r);
+}
+
+void days_close(struct days *days)
+{
+    struct day *day, *next;
+
+    if (!days->is_open)
+        return;
+    for (day = days->first; day; day = next) {
+        next = day->next;
+        ensure(day->n_users == 0);
+        day_free(day);
+    }
+    pthread_mutex_destroy(&days->lock);
+    days->is_open = false;
+}
+
+/* ---- inside a transaction ---- */
+
+void day_key_put(uint8_t to[static DAY_KEY_BYTES], const struct day_key *key)
+{
+    db_key_u32(to, key->agent);
+    db_key_u64(to + 4, (uint64_t) key->first_us ^ UINT64_C(1) << 63);
+    db_key_u64(to + 12, key->seal);
+    to[20] = (uint8_t) (key->part >> 8);
+    to[21] = (uint8_t) key->part;
+}
+
+bool day_key_get(MDB_val from, struct day_key *ret)
+{
+    const uint8_t *at = from.mv_data;
+
+    if (from.mv_size != DAY_KEY_BYTES)
+        return false;
+    ret->agent = db_u32_of(db_val(at, 4));
+    ret->first_us = (int64_t) (db_u64_of(db_val(at + 4, 8)) ^ UINT64_C(1) << 63);
+    ret->seal = db_u64_of(db_val(at + 12, 8));
+    ret->part = (uint16_t) (at[20] << 8 | at[21]);
+    return true;
+}
+
+uint32_t day_prefix_crc(MDB_val key, const struct day_prefix *prefix)
+{
+    const uint8_t *from = (const uint8_t *) prefix + sizeof(prefix->crc32c);
+
+    return crc32c(crc32c(0, key.mv_data, key.mv_size), from,
+                  sizeof(*prefix) - sizeof(prefix->crc32c));
+}
+
+bool day_prefix_get(MDB_val key, MDB_val value, struct day_prefix *ret, struct span *ret_block)
+{
+    if (value.mv_size < sizeof(*ret))
+        return false;
+    memcpy(ret, value.mv_data, sizeof(*ret));
+    *ret_block =
+        span_of((const uint8_t *) value.mv_data + sizeof(*ret), value.mv_size - sizeof(*ret));
+    return ret->crc32c == day_prefix_crc(key, ret);
+}
+
+/* False: damaged. */
+static bool
+read_agent(MDB_val key, MDB_val value, struct position *ret_sealed, struct span *ret_spans)
+{
+    const uint8_t *at = value.mv_data;
+    struct day_agent head;
+
+    if (value.mv_size < sizeof(head))
+        return false;
+    memcpy(&head, at, sizeof(head));
+    if ((value.mv_size - sizeof(head)) / sizeof(struct day_span) != head.n_spans ||
+        (value.mv_size - sizeof(head)) % sizeof(struct day_span) != 0 ||
+        head.crc32c != crc32c(crc32c(0, key.mv_data, key.mv_size), at + sizeof(head.crc32c),
+                              value.mv_size - sizeof(head.crc32c)))
+        return false;
+    *ret_sealed = (struct position){ head.chunk, head.offset };
+    *ret_spans = span_of(at + sizeof(head), value.mv_size - sizeof(head));
+    return true;
+}
+
+static void say_agent_damaged(const struct day *day, uint32_t agent)
+{
+    log_peer(LOG_ERROR, "day_agent_damaged", LOG_S("path", day->path), LOG_U("agent", agent));
+}
+
+int day_agent_get(struct day *day,
+                  MDB_txn *txn,
+                  uint32_t agent,
+                  struct position *ret,
+                  struct buf *ret_spans)
+{
+    uint8_t name[4];
+    MDB_val key = db_val(name, sizeof(name)), value;
+    struct span spans;
+    int rc;
+
+    db_key_u32(name, agent);
+    rc = mdb_get(txn, day->agents, &key, &value);
+    if (rc)
+        return rc == MDB_NOTFOUND ? STORE_NOT_FOUND : fold(db_check(rc, "cannot read a day"));
+    if (!read_agent(key, value, ret, &spans)) {
+        say_agent_damaged(day, agent);
+        return STORE_NOT_FOUND;
+    }
+    if (ret_spans)
+        buf_append_span(ret_spans, spans);
+    return 0;
+}
+
+int day_agent_put(struct day *day,
+                  MDB_txn *txn,
+                  uint32_t agent,
+                  struct position sealed,
+                  struct span spans)
+{
+    uint8_t name[4];
+    struct day_agent head = {
+        .n_spans = (uint32_t) (spans.len / sizeof(struct day_span)),
+        .chunk = sealed.chunk,
+        .offset = sealed.offset,
+    };
+    MDB_val key = db_val(name, sizeof(name)), value = db_val(NULL, sizeof(head) + spans.len);
+    uint8_t *at;
+    int rc;
+
+    db_key_u32(name, agent);
+    rc = mdb_put(txn, day->agents, &key, &value, MDB_RESERVE);
+    if (rc)
+        return pass(db_check(rc, "cannot write a day"));
+    at = value.mv_data;
+    memcpy(at, &head, sizeof(head));
+    if (spans.len)
+        memcpy(at + sizeof(head), spans.data, spans.len);
+    head.crc32c = crc32c(crc32c(0, name, sizeof(name)), at + sizeof(head.crc32c),
+                         value.mv_size - sizeof(head.crc32c));
+    memcpy(at, &head.crc32c, sizeof(head.crc32c));
+    return 0;
+}
+
+int day_agents_each(struct day *day,
+                    int (*fn)(void *ctx, uint32_t agent, struct position sealed, struct span spans),
+                    void *ctx)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    CLEANUP(db_cursor_closep) MDB_cursor *cursor = NULL;
+    MDB_val key, value;
+    int r = 0, rc = mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn);
+
+    if (!rc)
+        rc = mdb_cursor_open(txn, day->agents, &cursor);
+    if (!rc)
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
+    while (!rc && !r) {
+        struct position sealed;
+        struct span spans;
+
+        if (read_agent(key, value, &sealed, &spans))
+            r = fn(ctx, db_u32_of(key), sealed, spans);
+        else
+            say_agent_damaged(day, db_u32_of(key));
+        if (!r)
+            rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+    }
+    if (r)
+        return pass(r);
+    if (db_is_damage(rc)) {
+        note_damage(day, mdb_strerror(rc));
+        return 0;
+    }
+    return rc == MDB_NOTFOUND ? 0 : fold(db_check(rc, "cannot read a day"));
+}
+
+void day_spans_add(struct buf *spans, const struct day_span *more)
+{
+    struct day_span *at = (void *) spans->data;
+
+    for (size_t i = 0; i < spans->len / sizeof(*at); i++) {
+        if (at[i].layout != more->layout)
+            continue;
+        at[i].first_us = more->first_us < at[i].first_us ? more->first_us : at[i].first_us;
+        at[i].last_us = more->last_us > at[i].last_us ? more->last_us : at[i].last_us;
+        at[i].n_rows += more->n_rows;
+        return;
+    }
+    buf_append(spans, more, sizeof(*more));
+}

@@ -1,0 +1,168 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Days: sealed blocks, an LMDB environment for each day (UTC) of the rows' times.
+ *
+ *   <db>/default/metrics/20261126/   data.mdb, lock.mdb
+ *     blocks   agent u32, first time i64 (sign bit turned), seal u64, part u16, all big-endian
+ *              -> struct day_prefix, then the block (server/store/block)
+ *     agents   agent u32 (big-endian) -> struct day_agent, then its spans (struct day_span): how
+ *              far the agent's rows of this day are sealed, and what there is of each layout
+ *     meta     "format" -> u32, "seal" -> u64: the highest seal number in it
+ *
+ * A seal number names one commit of one day; they grow over all days. A row is sealed if and only
+ * if its position is at or below the one its own day has for the agent: block and position are one
+ * transaction. A compacted block carries the highest number of its sources.
+ *
+ * A day counts from the commit of its meta on; an environment without it is a beginning that was
+ * cut short, and is begun anew. A damaged day is set aside at the next start (its directory gets
+ * another name) and the rest serves.
+ *
+ * Environments open when they are used, at most DAYS_OPEN of them without a user; a removed one
+ * closes after its last user.
+ *
+ * Thread: any, but one at a time writes (the sealer; or the start, before it).
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "common/base/buf.h"
+#include "server/store/db.h"
+#include "server/store/format.h"
+
+#define DAY_US (INT64_C(86400) * 1000000)
+#define DAY_MAP_BYTES (UINT64_C(64) << 30) /* sparse */
+#define DAY_FORMAT 1u
+#define DAYS_OPEN 64u
+
+struct day_prefix {
+    uint32_t crc32c; /* of the key, then of what follows up to the block */
+    uint32_t n_rows; /* of all layouts */
+    int64_t last_us;
+    uint64_t n_samples;
+    uint32_t level; /* 0 as sealed, 1 an hour, 2 a day */
+    uint32_t zero;
+};
+
+struct day_agent {
+    uint32_t crc32c; /* of the key, then of all that follows */
+    uint32_t n_spans;
+    uint64_t chunk;
+    uint32_t offset;
+    uint32_t zero;
+};
+
+struct day_span {
+    uint32_t layout, zero;
+    int64_t first_us, last_us;
+    uint64_t n_rows;
+};
+
+static_assert(sizeof(struct day_prefix) == 32, "on disk");
+static_assert(sizeof(struct day_agent) == 24, "on disk");
+static_assert(sizeof(struct day_span) == 32, "on disk");
+
+struct day_key {
+    uint32_t agent;
+    int64_t first_us;
+    uint64_t seal;
+    uint16_t part;
+};
+
+#define DAY_KEY_BYTES 22
+
+struct day {
+    int32_t number; /* days since 1970 */
+    char path[512];
+    struct day *next;
+    /* Under the lock of days; env and its tables hold still for who uses it. */
+    MDB_env *env;
+    MDB_dbi blocks, agents, meta;
+    uint32_t n_users;
+    uint64_t last_use;
+    bool is_removed;
+    _Atomic bool is_damaged; /* nothing more is written to it */
+    /* The writer's: commits of blocks since the last whole sweep of the compactor. */
+    uint64_t n_new;
+};
+
+struct days {
+    char directory[480];
+    bool is_open;
+    uint64_t max_seal; /* at the start: the highest in any day */
+    pthread_mutex_t lock;
+    struct day *first; /* ascending */
+    uint32_t n_open;
+    uint64_t n_uses;
+};
+
+static inline int32_t day_of(int64_t time_us)
+{
+    int64_t day = time_us / DAY_US - (time_us % DAY_US < 0);
+
+    return (int32_t) day;
+}
+
+/* Finds what is there. Outcomes: STORE_FULL. */
+int days_open(struct days *days, const char *database) MUST_USE;
+void days_close(struct days *days);
+
+/* With its environment open until days_release(). Outcomes: STORE_NOT_FOUND (none, or damaged). */
+int days_use(struct days *days, int32_t number, struct day **ret) MUST_USE;
+/* The same; makes it when there is none. Outcomes: STORE_FULL, STORE_NOT_FOUND (damaged). */
+int days_make(struct days *days, int32_t number, struct day **ret) MUST_USE;
+void days_release(struct days *days, struct day *day);
+
+/* The first day at or after `number`: INT32_MAX when there is none. */
+int32_t days_next(struct days *days, int32_t number);
+
+/* Pages that went take much of its file. */
+bool day_wants_rewrite(struct day *day);
+/* Its file written anew without free pages, in the place of the old one at once or not at all.
+ * Outcomes: STORE_FULL (it stays as it is). */
+int days_rewrite(struct days *days, int32_t number) MUST_USE;
+
+/* Gone from the table and from the disk; it closes after its last user. */
+int days_remove(struct days *days, int32_t number) MUST_USE;
+
+/* What its pages say leads nowhere: said once, set aside at the next start. */
+void days_found_damage(struct days *days, struct day *day, const char *why);
+
+uint64_t day_file_bytes(const struct day *day);
+uint64_t days_file_bytes(struct days *days);
+size_t days_count(struct days *days);
+void days_check_readers(struct days *days);
+
+/* ---- inside a transaction ---- */
+
+void day_key_put(uint8_t to[static DAY_KEY_BYTES], const struct day_key *key);
+bool day_key_get(MDB_val from, struct day_key *ret);
+
+/* The block behind a good prefix; false: the prefix is damaged. */
+bool day_prefix_get(MDB_val key, MDB_val value, struct day_prefix *ret, struct span *ret_block);
+uint32_t day_prefix_crc(MDB_val key, const struct day_prefix *prefix);
+
+/*
+ * How far an agent is sealed, and its spans (NULL: not wanted), appended to `ret_spans`. Outcomes:
+ * STORE_NOT_FOUND (nothing, or damaged: then it is said).
+ */
+int day_agent_get(struct day *day,
+                  MDB_txn *txn,
+                  uint32_t agent,
+                  struct position *ret,
+                  struct buf *ret_spans) MUST_USE;
+int day_agent_put(struct day *day,
+                  MDB_txn *txn,
+                  uint32_t agent,
+                  struct position sealed,
+                  struct span spans) MUST_USE;
+
+/* Every agent of the day, in order; `spans` is borrowed during the call. */
+int day_agents_each(struct day *day,
+                    int (*fn)(void *ctx, uint32_t agent, struct position sealed, struct span spans),
+                    void *ctx) MUST_USE;
+
+/* A row more of a layout: `spans` holds struct day_span. */
+void day_spans_add(struct buf *spans, const struct day_span *more);

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Following the journal. A follower keeps its place in `state`, META "follow.<name>" -> u64 chunk,
+ * u32 offset, u64 lost rows; while one is open, no segment with rows at or behind its place goes,
+ * until they take more than follow_bytes: then it is moved on, and what it missed is counted.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/crc32c.h"
+#include "common/base/ensure.h"
+#include "common/base/fault.h"
+#include "common/log/log.h"
+#include "server/store/follow.h"
+#include "server/store/whole.h"
+
+#define NAME_BYTES 64
+
+struct place_record {
+    uint64_t chunk;
+    uint32_t offset;
+    uint32_t zero;
+    uint64_t n_lost_chunks;
+};
+
+struct store_follower {
+    struct store *store;
+    struct store_follower *next;
+    char key[NAME_BYTES + 8];
+    struct position read; /* the last row handed out */
+    /* Under follow.lock. */
+    struct position kept; /* the last row that need not come again; durable */
+    uint64_t n_lost_chunks;
+};
+
+/* The chunk in which the next row is. */
+static uint64_t next_chunk(struct position place)
+{
+    return place.offset == UINT32_MAX ? place.chunk + 1 : place.chunk;
+}
+
+/* ---- places ---- */
+
+static int
+write_place(struct store_follower *follower, struct position place, uint64_t n_lost_chunks)
+{
+    struct place_record record = { .chunk = place.chunk,
+                                   .offset = place.offset,
+                                   .n_lost_chunks = n_lost_chunks };
+    struct store_write write = { STORE_TABLE_META, span_of_text(follower->key),
+                                 span_of(&record, sizeof(record)) };
+
+    return pass(store_state_write(follower->store, &write, 1));
+}
+
+/* A new one begins at the end of what there is. */
+static int read_place(struct store_follower *follower)
+{
+    CLEANUP(arena_deinit) struct arena arena;
+    struct place_record record;
+    struct span value;
+    int r;
+
+    arena_init(&arena, 4096);
+    r = store_state_get(follower->store, STORE_TABLE_META, span_of_text(follower->key), &arena,
+                        &value);
+    if (r == STORE_NOT_FOUND) {
+        follower->kept.chunk = atomic_load(&follower->store->journal.next_chunk) - 1;
+        follower->kept.offset = UINT32_MAX;
+        return pass(write_place(follower, follower->kept, 0));
+    }
+    if (r)
+        return pass(r);
+    if (value.len != sizeof(record))
+        return fault(-EIO, "the place of a follower cannot be read: %s", follower->key);
+    memcpy(&record, value.data, sizeof(record));
+    follower->kept = (struct position){ record.chunk, record.offset };
+    follower->n_lost_chunks = record.n_lost_chunks;
+    return 0;
+}
+
+int store_follow(struct store *store, const char *name, struct store_follower **ret)
+{
+    struct store_follower *follower = calloc(1, sizeof(*follower));
+    int r;
+
+    if (!follower)
+        return fault(-ENOMEM, "no memory for a follower");
+    ensure(strlen(name) > 0 && strlen(name) < NAME_BYTES && store->is_started);
+    follower->store = store;
+    snprintf(follower->key, sizeof(follower->key), "follow.%s", name);
+    r = read_place(follower);
+    if (r) {
+        free(follower);
+        return pass(r);
+    }
+    follower->read = follower->kept;
+    pthread_mutex_lock(&store->follow.lock);
+    follower->next = store->follow.first;
+    store->follow.first = follower;
+    pthread_mutex_unlock(&store->follow.lock);
+    *ret = follower;
+    return 0;
+}
+
+struct store_follower *store_unfollow(struct store_follower *follower)
+{
+    struct store_follower **at;
+
+    if (!follower)
+        return NULL;
+    pthread_mutex_lock(&follower->store->follow.lock);
+    for (at = &follower->store->follow.first; *at != follower; at = &(*at)->next)
+        ;
+    *at = follower->next;
+    pthread_mutex_unlock(&follower->store->follow.lock);
+    free(follower);
+    return NULL;
+}
+
+int store_follow_keep(struct store_follower *follower)
+{
+    int r = write_place(follower, follower->read, follower->n_lost_chunks);
+
+    if (r)
+        return pass(r);
+    pthread_mutex_lock(&follower->store->follow.lock);
+    if (position_is_behind(follower->read, follower->kept))
+        follower->kept = follower->read;
+    pthread_mutex_unlock(&follower->store->follow.lock);
+    return 0;
+}
+
+void store_follow_again(struct store_follower *follower)
+{
+    pthread_mutex_lock(&follower->store->follow.lock);
+    follower->read = follower->kept;
+    pthread_mutex_unlock(&follower->store->follow.lock);
+}
+
+void store_follow_lag(struct store_follower *follower, struct store_follow_lag *ret)
+{
+    struct store *store = follower->store;
+    uint64_t next = atomic_load(&store->journal.next_chunk);
+
+    pthread_mutex_lock(&store->follow.lock);
+    *ret = (struct store_follow_lag){
+        .n_chunks = next > follower->kept.chunk + 1 ? next - follower->kept.chunk - 1 : 0,
+        .n_lost_chunks = follower->n_lost_chunks,
+    };
+    pthread_mutex_unlock(&store->follow.lock);
+}
+
+/* ---- what must stay ---- */
+
+void follow_init(struct store *store)
+{
+    ensure(pthread_mutex_init(&store->follow.lock, NULL) == 0);
+}
+
+void follow_deinit(struct store *store)
+{
+    ensure(!store->follow.first);
+    pthread_mutex_destroy(&store->follow.lock);
+}
+
+uint64_t follow_first_chunk(struct store *store)
+{
+    uint64_t first = UINT64_MAX;
+
+    pthread_mutex_lock(&store->follow.lock);
+    for (const struct store_follower *at = store->follow.first; at; at = at->next)
+        first = next_chunk(at->kept) < first ? next_chunk(at->kept) : first;
+    pthread_mutex_unlock(&store->follow.lock);
+    return first;
+}
+
+void follow_move_on(struct store *store, uint64_t chunk)
+{
+    pthread_mutex_lock(&store->follow.lock);
+    for (struct store_follower *at = store->follow.first; at; at = at->next) {
+        if (at->kept.chunk >= chunk)
+            continue;
+        at->n_lost_chunks += chunk - at->kept.chunk;
+        log_event(LOG_ERROR, "follower_moved_on", LOG_S("who", at->key),
+                  LOG_U("lost_chunks", chunk - at->kept.chunk),
+                  LOG_S("remedy", "the receiver is away for too long; see remote_write"));
+        at->kept = (struct position){ chunk, 0 };
+        if (position_is_behind(at->kept, at->read))
+            at->read = at->kept;
+    }
+    pthread_mutex_unlock(&store->follow.lock);
+}
+
+/* ---- reading ---- */
+
+/* Held until journal_release_chunk(). NULL: it is not there, or damaged. */
+static struct segment *segment_of(struct journal *journal, uint64_t chunk)
+{
+    struct segment *found = NULL, *segment;
+
+    pthread_mutex_lock(&journal->open.lock);
+    for (segment = journal_next(journal, NULL); segment; segment = journal_next(journal, segment)) {
+        if (segment->first_chunk <= chunk)
+            found = segment;
+    }
+    if (found)
+        atomic_fetch_add(&found->n_holds, 1);
+    pthread_mutex_unlock(&journal->open.lock);
+    return found;
+}
+
+static bool is_whole(MDB_val value, uint64_t number)
+{
+    const uint8_t *data = value.mv_data;
+    struct format_chunk header;
+
+    if (value.mv_size < sizeof(header))
+        return false;
+    memcpy(&header, data, sizeof(header));
+    return header.version == FORMAT_VERSION && header.number == number &&
+           header.n_bytes == value.mv_size &&
+           crc32c(0, data + sizeof(header.crc32c), value.mv_size - sizeof(header.crc32c)) ==
+               header.crc32c;
+}
+
+/* Rows of one chunk behind `read`. False: the caller has enough. */
+static bool
+hand_out(struct store_follower *follower, MDB_val value, const struct store_follow_read *how)
+{
+    const uint8_t *data = value.mv_data;
+    uint64_t chunk = 0;
+    size_t at = sizeof(struct format_chunk);
+
+    memcpy(&chunk, data + offsetof(struct format_chunk, number), sizeof(chunk));
+    while (value.mv_size - at >= sizeof(struct format_row)) {
+        struct position place = { chunk, (uint32_t) at };
+        struct format_row row;
+        struct store_followed told;
+
+        memcpy(&row, data + at, sizeof(row));
+        if (row.head.n_bytes < sizeof(row) || row.head.n_bytes > value.mv_size - at)
+            break;
+        at += row.head.n_bytes;
+        if (row.head.type != FORMAT_ROW || !format_row_fits(&row) ||
+            !position_is_behind(place, follower->read))
+            continue;
+        told = (struct store_followed){
+            .agent = row.head.agent,
+            .layout = row.layout,
+            .time_us = row.time_us,
+            .n_values = row.n_values,
+            .n_absent = row.n_absent,
+            .values = data + place.offset + sizeof(row),
+            .absent = data + place.offset + sizeof(row) + 8 * (size_t) row.n_values,
+        };
+        if (!how->on_row(how->ctx, &told))
+            return false;
+        follower->read = place;
+    }
+    follower->read = (struct position){ chunk, UINT32_MAX };
+    return true;
+}
+
+/* From the chunk of `read` on, within one segment. */
+static int read_segment(struct store_follower *follower,
+                        struct segment *segment,
+                        const struct store_follow_read *how,
+                        bool *ret_goes_on)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    CLEANUP(db_cursor_closep) MDB_cursor *cursor = NULL;
+    struct store *store = follower->store;
+    uint64_t end = atomic_load(&store->journal.next_chunk);
+    uint8_t name[8];
+    MDB_val key = db_val(name, sizeof(name)), value;
+    int rc = mdb_txn_begin(segment->env, NULL, MDB_RDONLY, &txn);
+
+    db_key_u64(name, next_chunk(follower->read));
+    if (!rc)
+        rc = mdb_cursor_open(txn, segment->chunks, &cursor);
+    if (!rc)
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    for (; !rc && *ret_goes_on; rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        uint64_t number = db_u64_of(key);
+
+        if (number >= end)
+            break;
+        if (is_whole(value, number))
+            *ret_goes_on = hand_out(follower, value, how);
+        else
+            follower->read = (struct position){ number, UINT32_MAX };
+    }
+    return rc == 0 || rc == MDB_NOTFOUND || db_is_damage(rc)
+               ? 0
+               : fold(db_check(rc, "cannot read the journal"));
+}
+
+int store_follow_read(struct store_follower *follower, const struct store_follow_read *how)
+{
+    struct journal *journal = &follower->store->journal;
+    bool goes_on = true;
+    int r = 0;
+
+    while (!r && goes_on) {
+        uint64_t next = next_chunk(follower->read);
+        struct segment *segment;
+
+        if (next >= atomic_load(&journal->next_chunk))
+            return 0;
+        segment = segment_of(journal, next);
+        if (!segment)
+            return 0;
+        r = journal_use(journal, segment);
+        if (r == 0) {
+            r = read_segment(follower, segment, how, &goes_on);
+            journal_release(journal, segment);
+        } else if (r == STORE_NOT_FOUND) {
+            r = 0; /* damaged: said at the start */
+        }
+        if (!r && goes_on) {
+            /* The segment is through: on to the first chunk of the next one, if there is one. */
+            struct segment *after;
+
+            pthread_mutex_lock(&journal->open.lock);
+            after = journal_next(journal, segment);
+            if (after && follower->read.chunk + 1 < after->first_chunk)
+                follower->read = (struct position){ after->first_chunk - 1, UINT32_MAX };
+            pthread_mutex_unlock(&journal->open.lock);
+            goes_on = after != NULL;
+        }
+        atomic_fetch_sub(&segment->n_holds, 1);
+    }
+    return pass(r);
+}

@@ -1,0 +1,21 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Private to the store: what followers keep from going. store_follow.h is the rest.
+ *
+ * Thread: any.
+ */
+
+#include <stdint.h>
+
+struct store;
+
+void follow_init(struct store *store);
+void follow_deinit(struct store *store);
+
+/* Chunks from here on must stay; UINT64_MAX: nobody follows. */
+uint64_t follow_first_chunk(struct store *store);
+
+/* Whoever is before this chunk goes on from it, with the loss counted. */
+void follow_move_on(struct store *store, uint64_t chunk);

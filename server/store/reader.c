@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/store/reader.h"
+
+#include "common/base/crc32c.h"
+#include "common/base/ensure.h"
+#include "common/base/fault.h"
+
+void reader_close(struct reader *reader)
+{
+    if (reader->txn)
+        mdb_txn_abort(take(reader->txn));
+    if (reader->segment)
+        journal_release(reader->journal, reader->segment);
+    reader->segment = NULL;
+    reader->chunk = 0;
+}
+
+/* Outcomes: STORE_NOT_FOUND (damage). */
+static int reader_open(struct reader *reader, struct segment *segment)
+{
+    int rc, r;
+
+    ensure(segment);
+    if (segment == reader->segment)
+        return 0;
+    reader_close(reader);
+    r = journal_use(reader->journal, segment);
+    if (r)
+        return pass(r);
+    reader->segment = segment;
+    rc = mdb_txn_begin(segment->env, NULL, MDB_RDONLY, &reader->txn);
+    if (rc) {
+        reader->txn = NULL;
+        reader_close(reader);
+        return fold(db_check(rc, "cannot begin to read the journal"));
+    }
+    return 0;
+}
+
+/* Goes to the row's chunk. Outcomes: STORE_NOT_FOUND (damage). */
+static int reader_go(struct reader *reader, const struct head_row *at)
+{
+    struct format_chunk header;
+    uint8_t name[8];
+    MDB_val key = db_val(name, sizeof(name));
+    int rc, r = reader_open(reader, journal_segment(reader->journal, at->segment));
+
+    if (r)
+        return pass(r);
+    ensure(reader->segment);
+    if (reader->chunk == at->chunk)
+        return 0;
+    reader->chunk = 0;
+    db_key_u64(name, at->chunk);
+    rc = mdb_get(reader->txn, reader->segment->chunks, &key, &reader->data);
+    if (rc == MDB_NOTFOUND || db_is_damage(rc)) {
+        reader_close(reader); /* the transaction may be of no more use */
+        return STORE_NOT_FOUND;
+    }
+    if (rc)
+        return fold(db_check(rc, "cannot read the journal"));
+    if (reader->data.mv_size < sizeof(header))
+        return STORE_NOT_FOUND;
+    memcpy(&header, reader->data.mv_data, sizeof(header));
+    if (header.number != at->chunk)
+        return STORE_NOT_FOUND;
+    reader->chunk = at->chunk;
+    return 0;
+}
+
+int reader_row(struct reader *reader,
+               uint32_t agent,
+               uint32_t layout,
+               const struct head_row *at,
+               struct reader_row *ret)
+{
+    struct format_row *row = &ret->head;
+    const uint8_t *record;
+    size_t len;
+    int r = reader_go(reader, at);
+
+    if (r)
+        return pass(r);
+    len = reader->data.mv_size;
+    record = (const uint8_t *) reader->data.mv_data + at->offset;
+    if (at->offset > len || len - at->offset < sizeof(*row))
+        return STORE_NOT_FOUND;
+    memcpy(row, record, sizeof(*row));
+    if (row->head.type != FORMAT_ROW || row->head.n_bytes > len - at->offset ||
+        !format_row_fits(row) || row->head.agent != agent || row->layout != layout ||
+        row->time_us != at->time_us ||
+        crc32c(0, record + FORMAT_CRC_FROM, row->head.n_bytes - FORMAT_CRC_FROM) !=
+            row->head.crc32c)
+        return STORE_NOT_FOUND;
+    ret->values = record + sizeof(*row);
+    ret->absent = ret->values + 8 * (size_t) row->n_values;
+    return 0;
+}

@@ -1,0 +1,39 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Reader: rows out of the journal's mapped pages, one at a time, each believed only with its own
+ * checksum (format.h says why not by the chunk's).
+ *
+ * It keeps one read transaction, of the segment it was in last; close it soon, as a transaction
+ * that stays open keeps LMDB from using pages again.
+ *
+ * Thread: one at a time; blocks on page faults.
+ */
+
+#include "server/store/heads.h"
+#include "server/store/journal.h"
+
+struct reader {
+    struct journal *journal;
+    MDB_txn *txn;
+    struct segment *segment; /* the transaction's; in use */
+    uint64_t chunk;          /* 0: none */
+    MDB_val data;            /* the chunk's */
+};
+
+struct reader_row {
+    struct format_row head;
+    const uint8_t *values; /* n_values x 8 bytes, not aligned; until the next row or the end */
+    const uint8_t *absent; /* n_absent x 4 bytes */
+};
+
+/* The zero value with a journal is ready. */
+void reader_close(struct reader *reader);
+
+/* The row of an agent and layout at a place. Outcomes: STORE_NOT_FOUND (damaged). */
+int reader_row(struct reader *reader,
+               uint32_t agent,
+               uint32_t layout,
+               const struct head_row *at,
+               struct reader_row *ret) MUST_USE;

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Retention: whole days go. What the agents' spans say is then made anew from the days that are
+ * left: a day is the only place that knows what was in it.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/base/fault.h"
+#include "common/log/log.h"
+#include "server/store/whole.h"
+
+/* ---- spans of all agents ---- */
+
+struct spans {
+    struct store *store;
+    struct buf *of; /* by number - 1 */
+    uint32_t n;
+};
+
+static int add_spans(void *ctx, uint32_t agent, struct position sealed, struct span bytes)
+{
+    struct spans *spans = ctx;
+    struct day_span span;
+
+    (void) sealed;
+    for (size_t at = 0; agent > 0 && agent <= spans->n && at + sizeof(span) <= bytes.len;
+         at += sizeof(span)) {
+        memcpy(&span, bytes.data + at, sizeof(span));
+        day_spans_add(&spans->of[agent - 1], &span);
+        if (buf_failed(&spans->of[agent - 1]))
+            return fault(-ENOMEM, "no memory for the spans of an agent");
+    }
+    return 0;
+}
+
+static int read_spans(struct spans *spans)
+{
+    struct days *days = &spans->store->days;
+    int r = 0;
+
+    for (int32_t number = days_next(days, INT32_MIN); number != INT32_MAX && !r;
+         number = days_next(days, number + 1)) {
+        struct day *day;
+
+        r = days_use(days, number, &day);
+        if (r == STORE_NOT_FOUND) {
+            r = 0;
+            continue;
+        }
+        if (r)
+            return pass(r);
+        r = day_agents_each(day, add_spans, spans);
+        days_release(days, day);
+    }
+    return pass(r);
+}
+
+/* Only the sealer adds to an agent's spans, and it is here. */
+static void set_spans(struct spans *spans)
+{
+    for (uint32_t i = 0; i < spans->n; i++) {
+        struct agent *agent = agents_get(&spans->store->agents, i + 1);
+        struct buf old;
+
+        if (!agent)
+            continue;
+        pthread_mutex_lock(&agent->lock);
+        old = agent->spans;
+        agent->spans = spans->of[i];
+        spans->of[i] = old;
+        pthread_mutex_unlock(&agent->lock);
+    }
+}
+
+static int renew_spans(struct store *store)
+{
+    struct spans spans = { .store = store, .n = idtable_highest(&store->agents.table) };
+    int r;
+
+    spans.of = calloc((size_t) spans.n + 1, sizeof(*spans.of));
+    if (!spans.of)
+        return fault(-ENOMEM, "no memory for the spans of %u agents", spans.n);
+    r = read_spans(&spans);
+    if (!r)
+        set_spans(&spans);
+    for (uint32_t i = 0; i < spans.n; i++)
+        buf_deinit(&spans.of[i]);
+    free(spans.of);
+    return pass(r);
+}
+
+/* ---- what is gone ---- */
+
+/*
+ * In `state`, META "retention.gone": for each day that went and whose rows may still be in the
+ * journal, up to which chunk they are gone too. Without it the next start would bring them back.
+ */
+#define GONE_KEY "retention.gone"
+#define GONE_MAX 1024u
+
+static int read_gone(struct store *store, struct arena *arena, struct span *ret)
+{
+    int r = store_state_get(store, STORE_TABLE_META, span_of_text(GONE_KEY), arena, ret);
+
+    if (r == STORE_NOT_FOUND)
+        *ret = (struct span){ 0 };
+    return r == STORE_NOT_FOUND ? 0 : pass(r);
+}
+
+int retain_load(struct store *store, struct buf *ret)
+{
+    CLEANUP(arena_deinit) struct arena arena;
+    struct span gone;
+    int r;
+
+    arena_init(&arena, 1 << 20);
+    r = read_gone(store, &arena, &gone);
+    if (!r)
+        buf_append_span(ret, gone);
+    return r ? pass(r) : buf_failed(ret) ? fault(-ENOMEM, "no memory for days that went") : 0;
+}
+
+/* What was sealed or not of this day up to now is gone. Outcomes: STORE_FULL. */
+static int note_gone(struct store *store, int32_t number)
+{
+    CLEANUP(buf_deinit) struct buf old = { 0 }, gone = { 0 };
+    struct retain_gone fresh = { .day = number, .chunk = atomic_load(&store->journal.next_chunk) };
+    const struct retain_gone *at;
+    struct store_write write = { STORE_TABLE_META, span_of_text(GONE_KEY), { 0 } };
+    size_t n;
+    int r = retain_load(store, &old);
+
+    if (r)
+        return pass(r);
+    buf_append(&gone, &fresh, sizeof(fresh));
+    at = (const void *) old.data;
+    n = old.len / sizeof(*at);
+    for (size_t i = 0; i < n && i < GONE_MAX - 1; i++) {
+        if (at[i].day != number && at[i].chunk > journal_first_chunk(&store->journal))
+            buf_append(&gone, &at[i], sizeof(at[i]));
+    }
+    if (buf_failed(&gone))
+        return fault(-ENOMEM, "no memory for days that went");
+    write.value = buf_span(&gone);
+    return pass(store_state_write(store, &write, 1));
+}
+
+/* ---- days ---- */
+
+/* The number of the first day that is kept. */
+static int32_t first_kept(struct store *store)
+{
+    int64_t retention_us = atomic_load(&store->retention_us);
+
+    return retention_us ? day_of(clock_wall().us - retention_us) : INT32_MIN;
+}
+
+int retain(struct sealer *sealer)
+{
+    struct store *store = sealer->store;
+    uint64_t max_bytes = atomic_load(&store->retention_bytes);
+    int32_t kept = first_kept(store), number;
+    uint64_t n_gone = 0;
+    int r = 0;
+
+    while (!r && (number = days_next(&store->days, INT32_MIN)) != INT32_MAX) {
+        uint64_t n_bytes = days_file_bytes(&store->days);
+        bool is_old = number < kept;
+
+        /* The day that is written to stays, whatever it takes. */
+        if (!is_old && (max_bytes == 0 || n_bytes <= max_bytes ||
+                        days_next(&store->days, number + 1) == INT32_MAX))
+            break;
+        log_event(LOG_INFO, "day_expired", LOG_I("day", number),
+                  LOG_S("reason", is_old ? "retention" : "retention_size"),
+                  LOG_U("bytes_before", n_bytes));
+        r = note_gone(store, number);
+        if (!r)
+            r = days_remove(&store->days, number);
+        n_gone += r == 0;
+    }
+    if (!r && n_gone)
+        r = renew_spans(store);
+    pthread_mutex_lock(&sealer->shared.lock);
+    sealer->shared.n_days_gone += n_gone;
+    pthread_mutex_unlock(&sealer->shared.lock);
+    return pass(r);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Who passes rows on gets each of them, in the order of commit, also after a restart. */
+
+#include "test_store.h"
+
+#include <string.h>
+
+#define SECOND_US INT64_C(1000000)
+#define BEGIN_US (INT64_C(1790000000) * SECOND_US)
+
+struct heard {
+    uint64_t n, max;
+    int64_t first_us, last_us;
+};
+
+static bool hear_row(void *ctx, const struct store_followed *row)
+{
+    struct heard *heard = ctx;
+    double first, last;
+
+    if (heard->n == heard->max)
+        return false;
+    if (heard->n++ == 0)
+        heard->first_us = row->time_us;
+    else
+        ck_assert_int_eq(row->time_us, heard->last_us + SECOND_US);
+    heard->last_us = row->time_us;
+    memcpy(&first, row->values, sizeof(first));
+    memcpy(&last, row->values + 8 * (size_t) (row->n_values - 1), sizeof(last));
+    ck_assert_double_eq(last, first + row->n_values - 1);
+    return true;
+}
+
+static struct heard hear(struct store_follower *follower, uint64_t max)
+{
+    struct heard heard = { .max = max };
+    struct store_follow_read how = { .on_row = hear_row, .ctx = &heard };
+
+    ck_assert_int_eq(store_follow_read(follower, &how), 0);
+    return heard;
+}
+
+static void put(struct store *store, uint32_t agent, uint32_t layout, uint64_t sequence)
+{
+    struct put rows = { agent, layout, 1, sequence, BEGIN_US + (int64_t) sequence * 10 * SECOND_US,
+                        20,    10 };
+
+    ck_assert_int_eq(put_rows(store, rows, NULL), STORE_OK);
+}
+
+static struct store *open_for_followers(uint64_t follow_bytes)
+{
+    struct store_options options = store_settings(128 << 10);
+    struct store_why why;
+    struct store *store = NULL;
+
+    options.follow_bytes = follow_bytes;
+    ck_assert_int_eq(store_open(&store, &options, &why), 0);
+    return store;
+}
+
+static uint64_t n_segments(struct store *store)
+{
+    struct store_stats stats;
+
+    store_get_stats(store, &stats);
+    return stats.n_segments;
+}
+
+START_TEST(a_follower_goes_on_where_it_was_also_after_a_restart)
+{
+    struct store *store = open_for_followers(0);
+    uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, 20);
+    struct store_follower *follower = NULL;
+    struct heard heard;
+
+    put(store, agent, layout, 1);
+    ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+    ck_assert_uint_eq(hear(follower, UINT64_MAX).n, 0); /* from now on */
+    for (uint64_t i = 2; i <= 5; i++)
+        put(store, agent, layout, i);
+    heard = hear(follower, 13);
+    ck_assert_uint_eq(heard.n, 13);
+    ck_assert_int_eq(heard.first_us, BEGIN_US + 20 * SECOND_US);
+    ck_assert_int_eq(store_follow_keep(follower), 0);
+    ck_assert_uint_eq(hear(follower, UINT64_MAX).n, 27);
+    store_follow_again(follower); /* was not taken */
+    ck_assert_uint_eq(hear(follower, 7).n, 7);
+    follower = store_unfollow(follower);
+    store_close(store);
+
+    store = open_for_followers(0);
+    ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+    heard = hear(follower, UINT64_MAX);
+    ck_assert_uint_eq(heard.n, 27);
+    ck_assert_int_eq(heard.first_us, BEGIN_US + 33 * SECOND_US);
+    ck_assert_int_eq(store_follow_keep(follower), 0);
+    ck_assert_uint_eq(hear(follower, UINT64_MAX).n, 0);
+    follower = store_unfollow(follower);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(what_is_sealed_stays_for_who_has_not_read_it)
+{
+    struct store *store = open_for_followers(0);
+    uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, 20);
+    struct store_follower *follower = NULL;
+    struct store_follow_lag lag;
+    uint64_t i;
+
+    ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+    for (i = 1; n_segments(store) < 5; i++)
+        put(store, agent, layout, i);
+    ck_assert_int_eq(store_seal(store), 0);
+    ck_assert_uint_ge(n_segments(store), 5);
+    store_follow_lag(follower, &lag);
+    ck_assert_uint_gt(lag.n_chunks, 0);
+    ck_assert_uint_eq(hear(follower, UINT64_MAX).n, (i - 1) * 10);
+    ck_assert_int_eq(store_follow_keep(follower), 0);
+    put(store, agent, layout, i);
+    ck_assert_int_eq(store_seal(store), 0);
+    ck_assert_uint_le(n_segments(store), 2);
+    store_follow_lag(follower, &lag);
+    ck_assert_uint_eq(lag.n_lost_chunks, 0);
+    follower = store_unfollow(follower);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(who_is_too_far_behind_is_moved_on_and_the_loss_is_counted)
+{
+    struct store *store = open_for_followers(256 << 10);
+    uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, 20);
+    struct store_follower *follower = NULL;
+    struct store_follow_lag lag = { 0 };
+    struct heard heard;
+    uint64_t i;
+
+    ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+    for (i = 1; lag.n_lost_chunks == 0 && i < 2000; i++) {
+        put(store, agent, layout, i);
+        if (i % 20 == 0)
+            ck_assert_int_eq(store_seal(store), 0);
+        store_follow_lag(follower, &lag);
+    }
+    ck_assert_uint_gt(lag.n_lost_chunks, 0);
+    heard = hear(follower, UINT64_MAX);
+    ck_assert_uint_gt(heard.n, 0);
+    ck_assert_int_gt(heard.first_us, BEGIN_US + 10 * SECOND_US);
+    ck_assert_int_eq(heard.last_us, BEGIN_US + (int64_t) (i - 1) * 10 * SECOND_US + 9 * SECOND_US);
+    follower = store_unfollow(follower);
+    store_close(store);
+}
+END_TEST
+
+TCase *case_follow(void)
+{
+    TCase *tcase = tcase_create("follow");
+
+    tcase_set_timeout(tcase, 120);
+    tcase_add_checked_fixture(tcase, make_database, remove_database);
+    tcase_add_test(tcase, a_follower_goes_on_where_it_was_also_after_a_restart);
+    tcase_add_test(tcase, what_is_sealed_stays_for_who_has_not_read_it);
+    tcase_add_test(tcase, who_is_too_far_behind_is_moved_on_and_the_loss_is_counted);
+    return tcase;
+}
