@@ -49,10 +49,9 @@ struct range {
     /* the samples of the agent at work */
     struct gather *gathers;
     size_t n_gathers, gather_capacity;
-    uint32_t *gather_of;  /* of each wanted definition, + 1; 0: none */
-    uint64_t n_gathered;  /* samples */
-    int64_t read_from_us; /* at or before request->from_us */
-    size_t n_kept;        /* samples that the gathers have room for */
+    uint32_t *gather_of; /* of each wanted definition, + 1; 0: none */
+    uint64_t n_gathered; /* samples */
+    size_t n_kept;       /* samples that the gathers have room for */
     bool is_too_much, is_out_of_memory;
 
     /* the columns of `layout` that are wanted: places in the layout and in `wanted` */

@@ -68,12 +68,10 @@ static struct gather *gather_of(struct range *range, size_t wanted)
     return gather;
 }
 
-/* Where the column's samples begin: at the last one before the range that is wanted, else at
- * `inside`. */
-static size_t
-begin_of(const struct store_piece *piece, size_t column, size_t inside, int64_t from_us)
+/* Where the column's samples begin: at the last one before the range, else at `inside`. */
+static size_t begin_of(const struct store_piece *piece, size_t column, size_t inside)
 {
-    for (size_t row = inside; row-- > piece->first && piece->times_us[row] >= from_us;)
+    for (size_t row = inside; row-- > piece->first;)
         if (store_piece_has(piece, column, row))
             return row;
     return inside;
@@ -83,7 +81,7 @@ static bool
 gather_column(struct range *range, const struct store_piece *piece, size_t column, size_t inside)
 {
     struct gather *gather = gather_of(range, range->places[column]);
-    const size_t begin = begin_of(piece, column, inside, range->read_from_us);
+    const size_t begin = begin_of(piece, column, inside);
     size_t n, before;
 
     if (!gather || !gather_reserve(range, gather, piece->end - begin))
@@ -245,7 +243,6 @@ int source_gather(struct range *range, int64_t from_us)
     size_t n_spans;
     int r;
 
-    range->read_from_us = from_us;
     arena_init(&arena, SPANS_BYTES);
     r = store_spans(range->query->store, range->agent->number, &arena, &spans, &n_spans);
     for (size_t i = 0; !r && i < n_spans; i++) {
