@@ -2,8 +2,8 @@
 
 /*
  * Forgetting: definitions and layouts that no day, no head and no roll-up has any more go from
- * `state` at the start, when no stream has one in hand, once a day has gone. Their numbers are never
- * given again.
+ * `state` at the start, when no stream has one in hand, once a day has gone. Their numbers are
+ * never given again.
  *
  * Where something was set aside as damaged nothing is forgotten: it may come back.
  */
