@@ -213,6 +213,9 @@ void parts_sum_begin(unsigned class, double *values, size_t n);
 void parts_sum_add(unsigned class, double *values, const double *terms, bool is_minus, size_t n);
 void parts_sum_end(unsigned class, double *values, size_t n);
 
+/* Whether it has at most 6 digits behind the point. */
+bool parts_is_short(double value);
+
 double relate_term(const struct relate *relate, const struct parts_term *term, size_t row);
 
 /* Finds others of which the column, less them, has smaller steps. */
