@@ -38,7 +38,7 @@
  *   bounds      only when n_rows >= 256: u16 low, u16 high: the highest 16 bits of the least and
  *               of the greatest value, rounded outwards
  *
- *   SAME, SUM, OVER are of unmarked columns and go through one another, but PARTS_DEPTH_MAX times.
+ *   SAME, SUM, OVER are of unmarked columns and stand on one another, PARTS_DEPTH_MAX deep.
  */
 
 #include "server/store/block/block.h"
