@@ -9,7 +9,6 @@
 #include "server/store/block/parts.h"
 
 #define ZSTD_LEVEL 9
-#define QUOTIENT_DIGITS 6
 #define ZSTD_WORTH_TRYING 64
 #define PARAMETER_MAX 15
 
@@ -177,36 +176,16 @@ static int try_sum(struct layout *l, size_t column, uint8_t *form, size_t *len)
     return 0;
 }
 
-/* A share of a limit has many digits, be they decimal or not. */
-static bool may_be_quotient(uint8_t form)
-{
-    unsigned kind = form & 15u;
-
-    return kind == CODEC_BITS || kind == CODEC_RAW || kind == CODEC_ZSTD ||
-           form >> 4 >= QUOTIENT_DIGITS;
-}
-
 static int put_values(struct layout *l, size_t column, const double *values, size_t n)
 {
     const struct relate_column *c = &l->relate.columns[column];
     size_t start = l->bytes.len, len;
-    bool is_quotient;
     uint8_t form;
     int r = codec_encode_values(l->work, values, n, l->effort, &l->bytes, &form);
 
     if (r < 0)
         return pass(r);
     len = l->bytes.len - start;
-    if (len > 2 * n && !c->is_constant && c->sum.n_terms == 0 && may_be_quotient(form)) {
-        r = relate_quotient(&l->relate, column, &is_quotient);
-        if (r < 0)
-            return pass(r);
-        if (is_quotient) {
-            l->bytes.len = start;
-            put_relation(l, c);
-            return 0;
-        }
-    }
     if (l->effort == CODEC_SMALL && !c->is_marked && len > n / 8) {
         r = try_sum(l, column, &form, &len);
         if (r < 0)
@@ -216,13 +195,30 @@ static int put_values(struct layout *l, size_t column, const double *values, siz
     return 0;
 }
 
+/* A share of a limit has many digits, here or there. */
+static int try_quotient(struct layout *l, size_t column, bool *ret_is_one)
+{
+    const struct relate_column *c = &l->relate.columns[column];
+    size_t n_rows = l->rows->n_rows;
+
+    *ret_is_one = false;
+    if (!relate_is_free(c) ||
+        (parts_is_short(c->values[n_rows - 1]) && parts_is_short(c->values[n_rows / 2])))
+        return 0;
+    return pass(relate_quotient(&l->relate, column, ret_is_one));
+}
+
 static int put_column(struct layout *l, size_t column)
 {
     const struct relate_column *c = &l->relate.columns[column];
     size_t n_rows = l->rows->n_rows, n_dense = n_rows;
     const double *values = c->values;
+    bool is_quotient;
+    int r = try_quotient(l, column, &is_quotient);
 
-    if (c->operation == PARTS_SAME) {
+    if (r < 0)
+        return pass(r);
+    if (is_quotient || c->operation == PARTS_SAME) {
         put_relation(l, c);
         return 0;
     }

@@ -12,10 +12,9 @@
  *   ---- end of the header ----
  *   heads, one for each layout:
  *       v layout, v n_columns, v n_rows
- *       v n: its times are those of the n-th layout before it, which has its own; 0: its own, then
-       v their length
- *       v length of the marks, v length of the directory, v length of the columns
- *   bodies, one for each layout: times, marks, directory, columns
+ *       v back     so many bytes before its body its times stand, in another's; 0: its own
+ *       v length of the times, v of the marks, v of the directory, v of the columns
+ *   bodies, one for each layout: its own times, marks, directory, columns
  *
  *   marks       patterns of absence, each once: v length, bytes (codec_encode_marks)
  *   columns     the columns' bytes without anything between
@@ -28,8 +27,9 @@
  *    3 .. 9         v length, bounds                the codec's form as it is, see codec.h
  *    10 SAME        v column                        of a column before or behind in this layout
  *    11 SUM         n x v column x 2 + minus        goes before the operation of one column: to
- *                                                   those values come n others, n - 1 = p % 4, as
- *                                                   integers of 10^-d, d = 0, 2, 3, 6 by p / 4
+ *                                                   those values come n others, n = p % 4 + 1, in
+ *                                                   order; p / 4 is the class: 0 as doubles, 1, 2,
+ *                                                   3 rounded to integers of 10^-2, 10^-3, 10^-6
  *    12 OVER        v column, v column              the first over the second
  *    13 MARKED      p is the pattern (15: 15 + v)   goes before the operation of one column, whose
  *                                                   bytes hold only the values that are there
@@ -38,9 +38,7 @@
  *   bounds      only when n_rows >= 256: u16 low, u16 high: the highest 16 bits of the least and
  *               of the greatest value, rounded outwards
  *
- *   SAME, SUM, OVER are of unmarked columns and may go through one another, PARTS_DEPTH_MAX times
- at
- *   most.
+ *   SAME, SUM, OVER are of unmarked columns and stand on one another, PARTS_DEPTH_MAX deep.
  */
 
 #include "server/store/block/block.h"
@@ -212,6 +210,9 @@ static inline bool relate_is_free(const struct relate_column *c)
 void parts_sum_begin(unsigned class, double *values, size_t n);
 void parts_sum_add(unsigned class, double *values, const double *terms, bool is_minus, size_t n);
 void parts_sum_end(unsigned class, double *values, size_t n);
+
+/* Whether it has at most 6 digits behind the point. */
+bool parts_is_short(double value);
 
 double relate_term(const struct relate *relate, const struct parts_term *term, size_t row);
 

@@ -63,6 +63,13 @@ static bool as_whole(double value, unsigned class, double *ret)
     return fabs(integer) <= INTEGER_MAX && parts_bits(integer / power) == parts_bits(value);
 }
 
+bool parts_is_short(double value)
+{
+    double integer;
+
+    return as_whole(value, PARTS_CLASSES - 1, &integer);
+}
+
 double relate_term(const struct relate *relate, const struct parts_term *term, size_t row)
 {
     double value = relate->columns[term->column].values[row];

@@ -41,9 +41,9 @@
  *   | z base | middle | coder's bytes ->            <- plain bits |
  *
  *   An integer r - base is: zero? sign? and its length in bits (1..64) as steps up or down from
- *   `middle`, each an adaptive bit; then of what is below the leading one the highest
- * RANGE_MODELLED bits adaptively and the rest as plain bits. Probabilities begin even and learn at
- * 1/(n + 1.5), at least 1/RANGE_LIMIT.
+ *   `middle`, each an adaptive bit; then of what is below the leading one the highest bit
+ *   (RANGE_MODELLED of them) adaptively and the rest as plain bits. Probabilities begin even and
+ *   learn at 1/(n + 1.5), at least 1/RANGE_LIMIT.
  */
 
 #include "server/store/codec/codec.h"
