@@ -90,8 +90,10 @@ static int put_rows(const struct export *export)
 {
     const struct load *load = &export->load;
     double *values = calloc(load->n_series, sizeof(*values));
-    int exit_code = values ? BENCH_OK : bench_say(BENCH_FAILED, "out of memory");
+    int exit_code = BENCH_OK;
 
+    if (!values)
+        return bench_say(BENCH_FAILED, "out of memory");
     for (uint64_t scrape = 0; scrape < export->n_scrapes && exit_code == BENCH_OK; scrape++) {
         if (bench_is_interrupted())
             exit_code = bench_say(BENCH_FAILED, "interrupted");

@@ -145,6 +145,8 @@ static int run_hub(struct bench_hub *hub, const char *address)
                            state,
                            "--listen-grpc",
                            address,
+                           "--listen-https",
+                           "127.0.0.1:0",
                            hub->is_insecure ? "--insecure" : NULL,
                            NULL };
 

@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import subprocess
 import unittest
 
 import fixture
@@ -50,6 +51,18 @@ class Bench(unittest.TestCase):
         self.assertGreaterEqual(told["reconnects"], 8)
         self.assertTrue(0 < told["constant_share"] < 1, told["constant_share"])
         self.assertEqual(told["data"], str(self.recording))
+
+    def test_a_count_of_scrapes_is_a_run_and_can_be_exported(self):
+        told = self.told("metrics", "--data", self.recording, "--agents", 3, "--series", 30, "--scrapes", 40, "--verify")
+        self.assertEqual(told["acknowledged"], 3 * 30 * 40)
+        self.assertTrue(told["verified"])
+        bench = [fixture.program("sentinel-bench"), "export", "--data", str(self.recording), "--agents", "3", "--series", "30",
+                 "--scrapes", "40"]
+        out = subprocess.run(bench, capture_output=True, timeout=60, check=True).stdout
+        length = int.from_bytes(out[8:12], "little")
+        header = json.loads(out[12:12 + length])
+        self.assertEqual((out[:8], header["agents"], header["scrapes"], len(header["series"])), (b"SNTLFLT1", 3, 40, 30))
+        self.assertEqual(len(out) - 12 - length, 3 * 40 * 8 * 31)
 
     def test_plaintext_is_compared_with_tls(self):
         told = self.told("metrics", "--agents", 2, "--series", 50, "--duration", "1s", "--warmup", "0s", "--rate", 100000,
