@@ -123,7 +123,7 @@ static int open_env(struct days *days, struct day *day)
     while (days->n_open >= DAYS_OPEN && close_one(days))
         ;
     do {
-        rc = db_env_open(&day->env, day->path, DAY_MAP_BYTES, DAY_TABLES);
+        rc = db_env_open(&day->env, day->path, days->map_bytes, DAY_TABLES);
     } while ((rc == EMFILE || rc == ENFILE || rc == ENOMEM) && close_one(days));
     if (rc)
         return rc;
@@ -376,6 +376,8 @@ static int copy_day(const struct days *days, const struct day *day, const char *
         r = db_check(errno, "cannot make a directory for a day");
     if (!r)
         r = db_check(mdb_env_copy2(day->env, path, MDB_CP_COMPACT), "cannot copy a day");
+    if (!r)
+        r = db_check(db_reserve_lock_file(path), "cannot make a lock file for a day");
     if (r)
         return pass(r);
     snprintf(file, sizeof(file), "%s/data.mdb", path);
@@ -575,7 +577,7 @@ static int make_directory(struct days *days, const char *database)
     return pass(db_sync_directory(tenant));
 }
 
-int days_open(struct days *days, const char *database)
+int days_open(struct days *days, const char *database, uint64_t map_bytes)
 {
     struct dirent **entries = NULL;
     int n, r = 0;
@@ -583,6 +585,7 @@ int days_open(struct days *days, const char *database)
     memset(days, 0, sizeof(*days));
     ensure(pthread_mutex_init(&days->lock, NULL) == 0);
     days->is_open = true;
+    days->map_bytes = map_bytes;
     r = make_directory(days, database);
     if (!r)
         r = remove_left_over(days);

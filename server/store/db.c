@@ -68,10 +68,10 @@ bool db_is_damage(int rc)
 
 /*
  * LMDB writes its lock file through a map: a page of it that finds no room on a full disk would be
- * SIGBUS. 0, or errno. An old one is opened all the same: the readers that there are in practice
+ * SIGBUS. An old one is opened all the same: the readers that there are in practice
  * fit into its first page.
  */
-static int reserve_lock_file(const char *directory)
+int db_reserve_lock_file(const char *directory)
 {
     char path[4096];
     struct stat st;
@@ -93,7 +93,7 @@ static int reserve_lock_file(const char *directory)
 int db_env_open(MDB_env **ret, const char *directory, uint64_t map_bytes, unsigned n_tables)
 {
     MDB_env *env;
-    int rc = reserve_lock_file(directory);
+    int rc = db_reserve_lock_file(directory);
 
     if (!rc)
         rc = mdb_env_create(&env);

@@ -188,5 +188,40 @@ class Full(unittest.TestCase):
         hub.stop(expect=0)
 
 
+class Broken(unittest.TestCase):
+    """A disk that answers EIO: the hub acknowledges nothing more, says so and ends; the next start is clean."""
+
+    def hub_breaks(self, kind: str):
+        if fixture.is_sanitized():
+            self.skipTest("AddressSanitizer wants to be the first library")
+        hub = fixture.Hub()
+        self.addCleanup(hub.stop)
+        word = hub.home / "broken"
+        hub.start(env={"LD_PRELOAD": str(fixture.BUILD / "tests" / "power" / "broken_disk.so"), "SENTINEL_BROKEN_DISK": str(word)})
+        sender = Sender(hub, "web-1")
+        self.assertIsNone(sender.send(20))
+        word.write_text(kind)
+        told = sender.send(20)
+        self.assertIn(told["code"], ("UNAVAILABLE", "INTERNAL"), told)
+        self.assertEqual(sender.acked, 20)
+        hub.wait_exit(expect=1)
+        self.assertIn("event=store_failed", hub.log)
+        self.assertIn("Input/output error", hub.log)
+        self.assertIn("what was acknowledged is on disk", hub.log)
+        word.unlink()
+        hub.start()
+        sender.check(self)
+        self.assertIsNone(sender.send(20))
+        self.assertGreaterEqual(sender.acked, 40)
+        sender.check(self)
+        hub.stop(expect=0)
+
+    def test_a_write_that_fails(self):
+        self.hub_breaks("write")
+
+    def test_a_sync_that_fails(self):
+        self.hub_breaks("sync")
+
+
 if __name__ == "__main__":
     fixture.main()
