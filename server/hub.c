@@ -344,7 +344,8 @@ static void on_store_word(struct loop_wakeup *wakeup)
     set_state(hub, is_full ? FRONT_FULL : FRONT_SERVING);
     if (is_full)
         log_event(LOG_ERROR, "store_full", LOG_S("path", hub->database),
-                  LOG_S("remedy", "free space on this disk; the hub goes on by itself"));
+                  LOG_S("remedy", "free space on this disk, or what event=seal_has_no_room says; "
+                                  "the hub goes on by itself"));
     else
         log_event(LOG_INFO, "store_has_room_again", LOG_S("path", hub->database));
 }
@@ -423,6 +424,7 @@ static int open_store(struct hub *hub)
         .queue_bytes = settings->journal_queue_size,
         .journal_bytes = settings->journal_size,
         .seal_age_us = settings->store_seal_age,
+        .day_bytes = settings->store_day_size,
         .retention_us = settings->retention,
         .retention_bytes = settings->retention_size,
         .full_percent = (uint32_t) settings->store_full_percent,

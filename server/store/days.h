@@ -90,6 +90,7 @@ struct day {
 
 struct days {
     char directory[480];
+    uint64_t map_bytes; /* of each day */
     bool is_open;
     uint64_t max_seal;  /* at the start: the highest in any day */
     size_t n_set_aside; /* damaged ones that lie beside */
@@ -107,7 +108,7 @@ static inline int32_t day_of(int64_t time_us)
 }
 
 /* Finds what is there. Outcomes: STORE_FULL. */
-int days_open(struct days *days, const char *database) MUST_USE;
+int days_open(struct days *days, const char *database, uint64_t map_bytes) MUST_USE;
 void days_close(struct days *days);
 
 /* With its environment open until days_release(). Outcomes: STORE_NOT_FOUND (none, or damaged). */

@@ -2,6 +2,7 @@
 #include "server/store/seal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -39,7 +40,21 @@ bool sealer_is_stuck(struct sealer *sealer)
     return is_stuck;
 }
 
-static void set_stuck(struct sealer *sealer, bool is_stuck, const char *why)
+static void note_no_room(struct sealer *sealer, const char *path, MDB_env *env)
+{
+    snprintf(sealer->no_room, sizeof(sealer->no_room), "%s", path);
+    sealer->is_day_at_limit = env && db_env_has_room(env);
+}
+
+static void say_stuck(const struct sealer *sealer)
+{
+    log_event(LOG_ERROR, "seal_has_no_room", LOG_S("what", sealer->no_room),
+              LOG_S("remedy", sealer->is_day_at_limit
+                                  ? "this day has reached store.day_size: raise it and start again"
+                                  : "free space on this disk; it goes on by itself"));
+}
+
+static void set_stuck(struct sealer *sealer, bool is_stuck)
 {
     bool was_stuck;
 
@@ -49,8 +64,7 @@ static void set_stuck(struct sealer *sealer, bool is_stuck, const char *why)
     pthread_cond_broadcast(&sealer->shared.progress);
     pthread_mutex_unlock(&sealer->shared.lock);
     if (is_stuck && !was_stuck)
-        log_event(LOG_ERROR, "seal_has_no_room", LOG_S("what", why),
-                  LOG_S("remedy", "free space on this disk; it goes on by itself"));
+        say_stuck(sealer);
     if (!is_stuck && was_stuck)
         log_plain(LOG_INFO, "seal_has_room_again");
 }
@@ -148,6 +162,8 @@ int sealer_compact_now(struct sealer *sealer)
         if (sealer->shared.wants_sweep)
             n_sweeps = sealer->shared.n_sweeps;
     }
+    if (!r && sealer->shared.is_sweep_short)
+        r = STORE_FULL;
     pthread_mutex_unlock(&sealer->shared.lock);
     return r;
 }
@@ -290,6 +306,8 @@ static int commit_day(struct sealer *sealer, size_t first, size_t end)
         return pass(r);
     r = write_day(sealer, day, sealer->seal + 1, first, end);
     day->n_new += r == 0;
+    if (r == STORE_FULL)
+        note_no_room(sealer, day->path, day->env);
     days_release(days, day);
     if (r)
         return pass(r);
@@ -479,8 +497,10 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
     struct store *store = sealer->store;
     int64_t begin_us = clock_mono().us;
     bool is_asked = take_wish(sealer, next_retain_us), did = false, has_more = false;
-    int r = seal_pass(sealer, is_asked, &did);
+    int r;
 
+    note_no_room(sealer, store->directory, NULL);
+    r = seal_pass(sealer, is_asked, &did);
     if (!r && !did)
         r = compact_step(sealer, &has_more);
     if (r >= 0 && begin_us >= *next_retain_us) {
@@ -503,7 +523,7 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
         store_fail(store);
         return false;
     }
-    set_stuck(sealer, r == STORE_FULL, store->days.directory);
+    set_stuck(sealer, r == STORE_FULL);
     return r == 0 && (has_more || (did && is_journal_long(store, 1)));
 }
 

@@ -27,7 +27,7 @@
  *   default/journal/00000001/   a segment; journal.h, format.h
  *   default/metrics/20261126/   a day's blocks; days.h
  *
- * Files:  whole.h names them all, and the order of the locks.
+ * Files:  whole.h names them all, and the locks' order.
  * Thread: any, unless a function says otherwise.
  * Start here: store_submit() is called from server/ingest.
  */
@@ -69,6 +69,7 @@ struct store_options {
     const char *directory;  /* <state>/db */
     uint64_t segment_bytes; /* a journal segment is rotated at this size; 256 MiB */
     uint64_t journal_bytes; /* above it all is sealed; at twice of it the writer waits; 0: 2 GiB */
+    uint64_t day_bytes;     /* of blocks of one day at most: address space; 0: 64 GiB */
     int64_t seal_age_us;    /* rows are sealed when they are so old; 0: 5 min */
     /* What is older goes, a day at a time, and the oldest days when there is more; 0: no limit. See
      * store_set_retention(). */
@@ -79,8 +80,7 @@ struct store_options {
     uint32_t full_percent; /* of the disk: above it nothing is written */
     bool is_shared;        /* an offline command beside a hub: no flock, no threads, state only */
     bool allow_any_filesystem; /* tests */
-    /* On a writer thread. on_fatal: once, for a disk error that is not "full": acknowledge no more.
-     * The fault is in the log. */
+    /* On a writer thread; once, for a disk error that is not "full": acknowledge no more. */
     void (*on_fatal)(void *ctx);
     /* "Full" begins, ends: by the clock, so also while nothing is submitted. To be logged there. */
     void (*on_full)(void *ctx, bool is_full);
@@ -237,7 +237,6 @@ enum store_table {
 };
 
 #define STORE_KEY_BYTES 511 /* LMDB's limit */
-
 struct store_write {
     enum store_table table;
     struct span key;   /* 1 to STORE_KEY_BYTES bytes, else a fault (-EINVAL) */

@@ -74,6 +74,8 @@ struct store {
 
 /* The disk is above full_percent; looked at every 100 ms at most. */
 bool store_disk_is_above(struct store *store);
+/* It would not be with so many bytes more. */
+bool store_disk_has_room(struct store *store, uint64_t n_bytes);
 
 /* An error of the disk that is not "full": on_fatal, once; nothing is acknowledged from now on. */
 void store_fail(struct store *store);
