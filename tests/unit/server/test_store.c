@@ -328,5 +328,6 @@ Suite *suite(void)
     suite_add_tcase(suite, case_state());
     suite_add_tcase(suite, case_seal());
     suite_add_tcase(suite, case_follow());
+    suite_add_tcase(suite, case_verify());
     return suite;
 }

@@ -66,3 +66,4 @@ TCase *case_catalog(void);
 TCase *case_state(void);
 TCase *case_seal(void);
 TCase *case_follow(void);
+TCase *case_verify(void);
