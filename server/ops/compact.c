@@ -21,8 +21,9 @@ static const char help[] =
     "room\n"
     "now, or a small copy. The hub must be stopped. Exit code 5: it runs.\n";
 
-#define SEGMENT_BYTES (UINT64_C(256) << 20) /* opened with; journal.segment_size of the hub stays \
-                                             */
+#define SEGMENT_BYTES                                                           \
+    (UINT64_C(256) << 20) /* opened with; journal.segment_size of the hub stays \
+                           */
 
 struct compact {
     struct store *store;

@@ -25,6 +25,8 @@ static const struct command commands[] = {
     { "issue", ops_issue, "make an identity for an agent or an operator" },
     { "check-config", ops_check_config, "say whether the settings are good" },
     { "print-config", ops_print_config, "print every setting with its value and meaning" },
+    { "backup", ops_backup, "copy it all as it is at one moment, beside a running hub" },
+    { "restore", ops_restore, "make a state directory of a backup" },
     { "verify", ops_verify, "read all of the database and name what is damaged" },
     { "stats", ops_stats, "what the database holds, and what it takes" },
     { "compact", ops_compact, "seal and compact all of it now; the hub must be stopped" },

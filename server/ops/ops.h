@@ -39,6 +39,8 @@ int ops_version(int argc, char **argv);
 int ops_verify(int argc, char **argv);
 int ops_stats(int argc, char **argv);
 int ops_compact(int argc, char **argv);
+int ops_backup(int argc, char **argv);
+int ops_restore(int argc, char **argv);
 
 /* ---- for the commands ---- */
 

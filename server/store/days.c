@@ -36,15 +36,15 @@ bool day_number_of(const char *name, int32_t *ret)
 {
     struct tm tm = { 0 };
     char back[16];
-    time_t at;
+    long digits;
 
-    if (strlen(name) != 8 || strspn(name, "0123456789") != 8 ||
-        sscanf(name, "%4d%2d%2d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday) != 3)
+    if (strlen(name) != 8 || strspn(name, "0123456789") != 8)
         return false;
-    tm.tm_year -= 1900;
-    tm.tm_mon -= 1;
-    at = timegm(&tm);
-    *ret = day_of((int64_t) at * 1000000);
+    digits = strtol(name, NULL, 10);
+    tm.tm_year = (int) (digits / 10000) - 1900;
+    tm.tm_mon = (int) (digits / 100 % 100) - 1;
+    tm.tm_mday = (int) (digits % 100);
+    *ret = day_of((int64_t) timegm(&tm) * 1000000);
     name_of(*ret, back);
     return strcmp(back, name) == 0;
 }

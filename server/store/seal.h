@@ -17,6 +17,8 @@
  * When the journal is twice its limit, the writer waits for the sealer: what agents send is slowed,
  * not lost. A sealer that finds the disk full says so and tries again each second.
  *
+ * While a backup copies (pause.h) there are no rounds, and the writer does not wait for any.
+ *
  * Between seals it compacts (compact.c) and lets go of what is older than the retention (retain.c).
  *
  * Thread: its own; what is said to be for others, any.
@@ -29,6 +31,7 @@
 #include "server/store/block/block.h"
 #include "server/store/days.h"
 #include "server/store/heads.h"
+#include "server/store/pause.h"
 
 #define SEAL_VALUES (UINT64_C(1) << 18) /* of an agent; and at most in one block */
 #define SEAL_ROWS 65536u                /* at most in one block */
@@ -76,11 +79,13 @@ struct sealer {
     struct seal_group group;
     struct gather *gather; /* gather.c */
     struct sweep sweep;
+    struct pause pause;
     struct {
         pthread_mutex_t lock;
         pthread_cond_t wake, progress;
         bool is_stopping;
-        bool is_stuck; /* no room on the disk or in a day */
+        bool is_stuck;  /* no room on the disk or in a day */
+        bool is_paused; /* for a backup */
         bool wants_all, wants_sweep, wants_retention;
         uint64_t n_passes, n_sweeps;                   /* whole ones */
         uint64_t n_blocks, n_rows, n_samples, n_bytes; /* since the start */

@@ -85,4 +85,70 @@ struct store_survey {
 
 /* Damage is no fault: it is counted. Outcomes: STORE_NOT_FOUND, STORE_NEWER; ret_why has the
  * remedy. */
-int store_survey(struct store_survey *survey, struct store_why *ret_why) MUST_USE;
+int store_survey(struct store_survey *asked, struct store_why *ret_why) MUST_USE;
+
+/* ---- backup ---- */
+
+/*
+ * A copy of a state directory as it was at one moment, beside a running hub or without one: what
+ * was acknowledged before store_backup() began is in it, each sample once, with the counters that
+ * belong to it. The hub goes on taking batches; it seals nothing meanwhile (pause.h).
+ *
+ * All is written, durably, to <to>.partial and renamed at the end: what is called `to` is whole. A
+ * <to>.partial that an earlier, cut backup left goes first.
+ *
+ * In this order, whose reasons are these:
+ *   agents    their counters say up to where in the journal they count: never ahead of its copy
+ *   days      nothing changes in them now
+ *   journal   the newest segment first: that is the moment, and the others are at their end then
+ *   state     with the agents as they were at first; has all that the rest names
+ *   files     certificates, operators
+ */
+struct store_backup {
+    const char *state_directory;
+    const char *const *beside; /* directories in it to copy as files, NULL at the end */
+    const char *to;            /* not there yet, or empty */
+    int64_t wait_us;           /* for the round of the sealer that is under way */
+    /* Any of them may be NULL. */
+    void (*on_progress)(void *ctx, uint64_t done_bytes, uint64_t all_bytes);
+    void (*on_damage)(void *ctx, const struct store_damage *damage); /* left out */
+    void *ctx;
+    /* Out. */
+    int64_t began_us;
+    uint64_t n_bytes, n_days, n_segments, n_left_out;
+};
+
+/*
+ * Outcomes: STORE_NOT_FOUND (no database), STORE_UNFIT (something is in the way at `to`),
+ * STORE_BUSY (another backup, or the round does not end), STORE_FULL (no room at `to`). ret_why has
+ * the remedy; nothing is left at `to`.
+ */
+int store_backup(struct store_backup *asked, struct store_why *ret_why) MUST_USE;
+
+/* ---- restore ---- */
+
+/*
+ * A backup becomes a state directory: copied to <to>/restore.partial, looked through, marked, and
+ * only then put in place, the database last.
+ */
+struct store_restore {
+    const char *from;
+    const char *to; /* not there yet, or empty */
+    const char *(*check_row)(void *ctx, enum store_table table, struct span key, struct span value);
+    /* With the database open (as an offline command has it), and the directory that will become
+     * `to`: what else must change in it. An answer that is not 0 ends the restore. */
+    int (*on_copied)(void *ctx, struct store *store, const char *state_directory);
+    void (*on_progress)(void *ctx, uint64_t done_bytes, uint64_t all_bytes);
+    void (*on_damage)(void *ctx, const struct store_damage *damage); /* restored as it is */
+    void *ctx;
+    /* Out. */
+    struct store_found found;
+    int64_t began_us; /* of the backup */
+};
+
+/* In META: when the database came from a backup, i64 microseconds UTC, and of when that was. */
+#define STORE_RESTORED_KEY "restored"
+
+/* Outcomes: STORE_NOT_FOUND (no backup), STORE_UNFIT (something is in the way), STORE_FULL,
+ * STORE_NEWER. ret_why has the remedy; nothing is left at `to`. */
+int store_restore(struct store_restore *asked, struct store_why *ret_why) MUST_USE;

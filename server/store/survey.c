@@ -375,14 +375,14 @@ static bool is_stopped(int status)
                                    WTERMSIG(status) == SIGINT || WTERMSIG(status) == SIGHUP);
 }
 
-static int run(struct parent *parent, const char *path, int (*look)(struct survey *survey))
+/* survey.path is set. */
+static int run_one(struct parent *parent, int (*look)(struct survey *survey))
 {
     struct survey *survey = &parent->survey;
-    uint64_t n_bytes = db_file_bytes(path);
+    uint64_t n_bytes = db_file_bytes(survey->path);
     int pipe_fds[2], status = 0, r;
     pid_t child;
 
-    survey->path = path;
     survey->shared->n_read_bytes = 0;
     survey->shared->environment = (struct store_environment){ .n_bytes = n_bytes };
     if (pipe2(pipe_fds, O_CLOEXEC) < 0)
@@ -399,10 +399,20 @@ static int run(struct parent *parent, const char *path, int (*look)(struct surve
     while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
         ;
     if (!r && is_stopped(status))
-        r = fault(-EINTR, "the reading of %s was stopped", path);
+        r = fault(-EINTR, "the reading of %s was stopped", survey->path);
     if (!r)
         on_end(parent, status);
     parent->n_done_bytes += n_bytes;
+    return pass(r);
+}
+
+static int run(struct parent *parent, const char *path, int (*look)(struct survey *survey))
+{
+    int r;
+
+    parent->survey.path = path;
+    r = run_one(parent, look);
+    parent->survey.path = NULL;
     return pass(r);
 }
 

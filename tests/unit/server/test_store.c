@@ -329,5 +329,6 @@ Suite *suite(void)
     suite_add_tcase(suite, case_seal());
     suite_add_tcase(suite, case_follow());
     suite_add_tcase(suite, case_verify());
+    suite_add_tcase(suite, case_backup());
     return suite;
 }

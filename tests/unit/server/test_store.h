@@ -67,3 +67,4 @@ TCase *case_state(void);
 TCase *case_seal(void);
 TCase *case_follow(void);
 TCase *case_verify(void);
+TCase *case_backup(void);
