@@ -19,11 +19,18 @@ static const char help[] =
     "by their size. What is in the journal may be in a day already: it goes a little later.\n"
     "--environments lists each journal segment and day.\n";
 
+#define METRICS 32 /* more than store_survey() tells */
+
 struct stats {
     struct ops_progress progress;
-    struct json_writer environments, metrics;
-    struct buf environments_text, metrics_text;
-    bool is_json, is_long, has_metrics;
+    struct json_writer writer; /* `environments` is open in it during the survey */
+    struct buf json, environments;
+    struct {
+        char name[256];
+        uint64_t n_series;
+    } metrics[METRICS];
+    size_t n_metrics;
+    bool is_json, is_long;
 };
 
 static const char *kind_name(enum store_environment_kind kind)
@@ -42,7 +49,7 @@ static const char *kind_name(enum store_environment_kind kind)
 static void on_environment(void *ctx, const struct store_environment *environment)
 {
     struct stats *stats = ctx;
-    struct json_writer *writer = &stats->environments;
+    struct json_writer *writer = &stats->writer;
     char size[TEXT_SIZE_BYTES];
 
     if (stats->is_json) {
@@ -56,7 +63,7 @@ static void on_environment(void *ctx, const struct store_environment *environmen
         json_put_u64(writer, "samples", environment->n_samples);
         json_close_object(writer);
     } else if (stats->is_long) {
-        buf_printf(&stats->environments_text,
+        buf_printf(&stats->environments,
                    "%-8s %11s %11" PRIu64 " %16" PRIu64 " %11" PRIu64 "  %s\n",
                    kind_name(environment->kind), text_of_size(environment->n_bytes, size),
                    environment->n_records, environment->n_samples, environment->n_free_pages,
@@ -68,17 +75,10 @@ static void on_metric(void *ctx, const char *name, uint64_t n_series)
 {
     struct stats *stats = ctx;
 
-    if (!stats->is_json) {
-        buf_printf(&stats->metrics_text, "%11" PRIu64 "  ", n_series);
-        text_append_printable(&stats->metrics_text, span_of_text(name));
-        buf_append_text(&stats->metrics_text, "\n");
-    } else {
-        json_open_object(&stats->metrics);
-        json_put_text(&stats->metrics, "metric", name);
-        json_put_u64(&stats->metrics, "series", n_series);
-        json_close_object(&stats->metrics);
-    }
-    stats->has_metrics = true;
+    if (stats->n_metrics == METRICS)
+        return;
+    snprintf(stats->metrics[stats->n_metrics].name, sizeof(stats->metrics[0].name), "%s", name);
+    stats->metrics[stats->n_metrics++].n_series = n_series;
 }
 
 static void on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
@@ -90,41 +90,51 @@ static void on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
 
 static int print_json(struct stats *stats, const struct store_found *found)
 {
-    CLEANUP(buf_deinit) struct buf text = { 0 };
-    struct json_writer writer;
+    struct json_writer *writer = &stats->writer;
 
-    json_close_array(&stats->environments);
-    json_close_array(&stats->metrics);
-    json_begin(&writer, &text, false);
-    json_open_object(&writer);
-    ops_put_found(&writer, found);
-    json_put_u64(&writer, "n_damaged", found->n_damaged);
-    json_key(&writer, "environments");
-    buf_append_span(&text, buf_span(&stats->environments_text));
-    json_key(&writer, "top_metrics");
-    buf_append_span(&text, buf_span(&stats->metrics_text));
-    json_close_object(&writer);
-    if (buf_failed(&text) || buf_failed(&stats->environments_text) ||
-        buf_failed(&stats->metrics_text))
+    json_close_array(writer);
+    ops_put_found(writer, found);
+    json_put_u64(writer, "n_damaged", found->n_damaged);
+    json_key(writer, "top_metrics");
+    json_open_array(writer);
+    for (size_t i = 0; i < stats->n_metrics; i++) {
+        json_open_object(writer);
+        json_put_text(writer, "metric", stats->metrics[i].name);
+        json_put_u64(writer, "series", stats->metrics[i].n_series);
+        json_close_object(writer);
+    }
+    json_close_array(writer);
+    json_close_object(writer);
+    if (buf_failed(&stats->json))
         return ops_refuse("stats", OPS_FAILED, "no memory");
-    printf("%s\n", buf_text(&text));
+    printf("%s\n", buf_text(&stats->json));
     return OPS_OK;
+}
+
+static void print_text(struct stats *stats, const struct store_found *found)
+{
+    ops_print_found(found);
+    if (stats->is_long)
+        printf("\n%-8s %11s %11s %16s %11s  %s\n%s", "kind", "size", "records", "samples",
+               "free pages", "path", buf_text(&stats->environments));
+    if (stats->n_metrics)
+        printf("\n%11s  metric\n", "series");
+    for (size_t i = 0; i < stats->n_metrics; i++) {
+        CLEANUP(buf_deinit) struct buf name = { 0 };
+
+        text_append_printable(&name, span_of_text(stats->metrics[i].name));
+        printf("%11" PRIu64 "  %s\n", stats->metrics[i].n_series, buf_text(&name));
+    }
 }
 
 static int print(struct stats *stats, const struct store_found *found)
 {
     int exit_code = OPS_OK;
 
-    if (stats->is_json) {
+    if (stats->is_json)
         exit_code = print_json(stats, found);
-    } else {
-        ops_print_found(found);
-        if (stats->is_long)
-            printf("\n%-8s %11s %11s %16s %11s  %s\n%s", "kind", "size", "records", "samples",
-                   "free pages", "path", buf_text(&stats->environments_text));
-        if (stats->has_metrics)
-            printf("\n%11s  metric\n%s", "series", buf_text(&stats->metrics_text));
-    }
+    else
+        print_text(stats, found);
     if (exit_code != OPS_OK || found->n_damaged == 0)
         return exit_code;
     return ops_refuse("stats", OPS_PARTIAL,
@@ -144,10 +154,10 @@ static int run(struct stats *stats, const char *directory)
     struct store_why why = { "" };
 
     if (stats->is_json) {
-        json_begin(&stats->environments, &stats->environments_text, false);
-        json_open_array(&stats->environments);
-        json_begin(&stats->metrics, &stats->metrics_text, false);
-        json_open_array(&stats->metrics);
+        json_begin(&stats->writer, &stats->json, true);
+        json_open_object(&stats->writer);
+        json_key(&stats->writer, "environments");
+        json_open_array(&stats->writer);
     }
     ops_progress_begin(&stats->progress, "reading");
     int r = store_survey(&survey, &why);
@@ -184,7 +194,7 @@ int ops_stats(int argc, char **argv)
     if (exit_code != 0)
         return exit_code;
     exit_code = run(&stats, directory);
-    buf_deinit(&stats.environments_text);
-    buf_deinit(&stats.metrics_text);
+    buf_deinit(&stats.environments);
+    buf_deinit(&stats.json);
     return exit_code;
 }

@@ -22,8 +22,8 @@
 #define BLOCK_BYTES ((size_t) 1 << 20)
 #define MAX_TABLES 16
 
-/* Of the process that reads. Above EXIT_FAULT: an errno. */
-enum { EXIT_WHOLE = 0, EXIT_GONE = 1, EXIT_DAMAGED = 2, EXIT_FAULT = 16 };
+/* Of the process that reads. Above EXIT_FAULT: an errno. 1 is a sanitizer's. */
+enum { EXIT_WHOLE = 0, EXIT_GONE = 3, EXIT_DAMAGED = 4, EXIT_FAULT = 16 };
 
 /* An errno of a write: STORE_FULL, or a fault. */
 static int failed(struct copy *copy, int error, const char *path)

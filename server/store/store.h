@@ -23,6 +23,7 @@
  *
  * On disk (all LMDB environments are directories, so that its files keep the names people know):
  *   lock                        held with flock while a hub runs
+ *   pause                       pause.h: a backup copies, or a round of the sealer is under way
  *   state/                      small and precious; state.h, agents.h, catalog.h
  *   default/journal/00000001/   a segment; journal.h, format.h
  *   default/metrics/20261126/   a day's blocks; days.h
