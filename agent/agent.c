@@ -93,6 +93,7 @@ static void write_status(struct agent *agent)
         .settings_digest = agent->digest,
         .started = agent->started,
         .interval_us = agent->interval_us,
+        .is_insecure = agent->options->insecure_id != NULL,
     };
     int r;
 
@@ -300,6 +301,7 @@ static int agent_open(struct agent *agent)
                             .hub = settings->hub,
                             .server_name = settings->server_name[0] ? settings->server_name : NULL,
                             .identity = settings->identity,
+                            .insecure_id = agent->options->insecure_id,
                             .is_tls13_only = settings->tls_min_version == SETTINGS_TLS_1_3,
                             .interval_us = settings->interval,
                             .pace = pace_of(settings),
@@ -340,6 +342,11 @@ static int run(struct agent *agent)
     log_event(LOG_INFO, "started", LOG_S("version", SENTINEL_VERSION), LOG_S("hub", settings->hub),
               LOG_S("identity", settings->identity), LOG_S("settings_sha256", agent->digest));
 
+    if (agent->options->insecure_id)
+        log_event(LOG_WARN, "insecure", LOG_S("hub", settings->hub),
+                  LOG_S("id", agent->options->insecure_id),
+                  LOG_S("meaning", "plaintext: nobody is authenticated, anybody on this machine "
+                                   "can read and send"));
     r = uplink_start(agent->uplink);
     if (r)
         return pass(r);

@@ -24,6 +24,9 @@
 struct agent_options {
     const struct settings *settings;
     const struct settings_sources *sources; /* where they came from, for a reload */
+    /* Plaintext, to a hub that runs with --insecure: this agent's id there, which is loud in log
+     * and status. NULL: mutual TLS. */
+    const char *insecure_id;
 };
 
 enum agent_outcome {

@@ -31,6 +31,7 @@ static void put_hub(struct json_writer *json, const struct status_facts *facts)
     json_key(json, "hub");
     json_open_object(json);
     json_put_text(json, "target", facts->hub);
+    json_put_bool(json, "insecure", facts->is_insecure);
     json_put_text(json, "state", uplink_state_name(hub->state));
     put_time(json, "since", hub->since);
     put_time(json, "next_attempt", hub->next_attempt);

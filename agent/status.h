@@ -19,6 +19,7 @@ struct status_facts {
     const char *settings_digest;
     wall_us started;
     int64_t interval_us;
+    bool is_insecure;
     struct collect_totals collect;
     struct spool_ledger spool;
     struct uplink_status uplink;

@@ -416,35 +416,53 @@ void agent_connect(struct bench_agent *agent)
 
 /* ---- life ---- */
 
-static int make_channel(struct bench_agent *agent)
+/* Outcomes: AGENT_NO_IDENTITY. */
+static int load_credentials(struct bench_agent *agent, struct rpc_credentials **ret)
 {
     const struct fleet_options *options = &fleet_of(agent)->options;
     CLEANUP(tls_identity_deinit) struct tls_identity identity = { 0 };
-    CLEANUP(rpc_credentials_freep) struct rpc_credentials *credentials = NULL;
-    char directory[4200];
     struct tls_why why = { "" };
+    char directory[4200];
     int r;
 
-    snprintf(directory, sizeof(directory), "%s/bench-%" PRIu32, options->identities, agent->index);
+    snprintf(directory, sizeof(directory), "%s/bench-%" PRIu32, options->identities,
+             agent->index % options->n_identities);
     r = tls_identity_load(directory, &identity, &why);
     if (r == 0)
-        r = rpc_credentials_new(&credentials, &(struct rpc_credentials_options){
-                                                  .roots_pem = buf_span(&identity.roots_pem),
-                                                  .chain_pem = buf_span(&identity.chain_pem),
-                                                  .key_pem = buf_span(&identity.key_pem) });
-    if (r > 0) {
-        fleet_fail(fleet_of(agent), BENCH_FAILED, "no usable identity in %s: %s", directory,
-                   why.text);
-        return AGENT_NO_IDENTITY;
-    }
-    if (r < 0)
+        r = rpc_credentials_new(
+            ret, &(struct rpc_credentials_options){ .roots_pem = buf_span(&identity.roots_pem),
+                                                    .chain_pem = buf_span(&identity.chain_pem),
+                                                    .key_pem = buf_span(&identity.key_pem) });
+    if (r <= 0)
         return pass(r);
-    return pass(rpc_channel_new(&agent->channel, agent->part->queue,
-                                &(struct rpc_channel_options){ .target = options->target,
-                                                               .credentials = credentials,
-                                                               .server_name = options->server_name,
-                                                               .min_backoff_us = MIN_WAIT_US,
-                                                               .max_backoff_us = MAX_WAIT_US }));
+    fleet_fail(fleet_of(agent), BENCH_FAILED, "no usable identity in %s: %s", directory, why.text);
+    return AGENT_NO_IDENTITY;
+}
+
+static int make_channel(struct bench_agent *agent)
+{
+    const struct fleet_options *options = &fleet_of(agent)->options;
+    CLEANUP(rpc_credentials_freep) struct rpc_credentials *credentials = NULL;
+    char name[32];
+    const struct rpc_metadata metadata = { "sentinel-agent", name };
+    struct rpc_channel_options channel = {
+        .target = options->target,
+        .server_name = options->server_name,
+        .min_backoff_us = MIN_WAIT_US,
+        .max_backoff_us = MAX_WAIT_US,
+        .metadata = &metadata,
+        .n_metadata = options->identities ? 0 : 1,
+    };
+    int r;
+
+    snprintf(name, sizeof(name), "bench-%" PRIu32, agent->index % options->n_identities);
+    if (options->identities) {
+        r = load_credentials(agent, &credentials);
+        if (r != 0)
+            return r < 0 ? pass(r) : AGENT_NO_IDENTITY;
+    }
+    channel.credentials = credentials;
+    return fold(rpc_channel_new(&agent->channel, agent->part->queue, &channel));
 }
 
 int agent_init(struct bench_agent *agent, struct part *part, uint32_t index)
@@ -459,7 +477,7 @@ int agent_init(struct bench_agent *agent, struct part *part, uint32_t index)
         return fault(-ENOMEM, "no memory for an agent");
     crypto_random(agent->spool, sizeof(agent->spool));
     r = load_message_init(&agent->message, part->fleet->load, index);
-    return r < 0 ? pass(r) : pass(make_channel(agent));
+    return r < 0 ? pass(r) : make_channel(agent);
 }
 
 void agent_deinit(struct bench_agent *agent)

@@ -4,27 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/bench.h"
+#include "bench/ask.h"
 #include "common/base/fault.h"
-#include "common/loop/loop.h"
-#include "common/rpc/client/client.h"
 #include "common/tls/tls.h"
 #include "common/wire/wire.h"
 #include "sentinel/admin/v1/admin.pb-c.h"
-#include "sentinel/query/v1/query.pb-c.h"
 
 #define TIMEOUT_US INT64_C(60000000)
 #define ARENA_BYTES (UINT64_C(512) << 20)
 /* A hub that is just coming up again is asked once more. */
 #define N_ATTEMPTS 50
 #define NAP_MS 200
-
-struct ask {
-    struct loop *loop;
-    struct rpc_queue *queue;
-    struct rpc_channel *channel;
-    struct arena arena; /* of the answer at hand */
-};
 
 struct ask *ask_close(struct ask *ask)
 {
@@ -69,14 +59,14 @@ int ask_open(struct ask **ret, const char *target, const char *server_name, cons
     if (!ask)
         return fault(-ENOMEM, "no memory for a session");
     arena_init(&ask->arena, ARENA_BYTES);
-    r = load_credentials(identity, &credentials);
+    r = identity ? load_credentials(identity, &credentials) : 0;
     options.credentials = credentials;
     if (r == 0)
         r = loop_new(&ask->loop);
     if (r == 0)
         r = rpc_queue_new(&ask->queue, ask->loop);
     if (r == 0)
-        r = rpc_channel_new(&ask->channel, ask->queue, &options);
+        r = fold(rpc_channel_new(&ask->channel, ask->queue, &options));
     if (r < 0)
         return pass(r);
     *ret = take(ask);
@@ -104,9 +94,10 @@ static int say_status(struct ask *ask, const char *path, const struct rpc_status
                      error.field_description ? error.field_description : "");
 }
 
-/* *ret is NULL when the hub answered NOT_FOUND. */
-static int
-call(struct ask *ask, const char *path, const ProtobufCMessage *request, ProtobufCMessage **ret)
+int ask_call(struct ask *ask,
+             const char *path,
+             const ProtobufCMessage *request,
+             ProtobufCMessage **ret)
 {
     CLEANUP(buf_deinit) struct buf packed = { 0 };
     const struct wire_method *method = wire_find_method(path);
@@ -145,7 +136,7 @@ int ask_status(struct ask *ask, struct ask_status *ret)
     int exit_code;
 
     sentinel__admin__v1__get_status_request__init(&request);
-    exit_code = call(ask, "/sentinel.admin.v1.AdminService/GetStatus", &request.base, &answer);
+    exit_code = ask_call(ask, "/sentinel.admin.v1.AdminService/GetStatus", &request.base, &answer);
     if (exit_code != BENCH_OK)
         return exit_code;
     response = (const void *) answer;
@@ -175,7 +166,7 @@ struct query {
     char *ids[1];
 };
 
-static Google__Protobuf__Timestamp timestamp_of(int64_t us)
+Google__Protobuf__Timestamp ask_timestamp(int64_t us)
 {
     Google__Protobuf__Timestamp time;
 
@@ -205,9 +196,9 @@ static void query_init(struct query *query, const struct ask_points *question)
     snprintf(query->id, sizeof(query->id), "bench-%" PRIu32, question->agent);
     query->ids[0] = query->id;
     query->agents.ids = query->ids;
-    query->agents.n_ids = 1;
-    query->from = timestamp_of(question->from_us);
-    query->to = timestamp_of(question->to_us);
+    query->agents.n_ids = question->agent == ASK_ALL_AGENTS ? 0 : 1;
+    query->from = ask_timestamp(question->from_us);
+    query->to = ask_timestamp(question->to_us);
     query->range.from_time = &query->from;
     query->range.to_time = &query->to;
     query->step.seconds = question->step_us / 1000000;
@@ -215,7 +206,7 @@ static void query_init(struct query *query, const struct ask_points *question)
     query->message.agents = &query->agents;
     query->message.range = &query->range;
     query->message.step = &query->step;
-    query->message.name = (char *) (uintptr_t) load_kind_name(question->kind);
+    query->message.name = (char *) (uintptr_t) question->load->groups[question->group].name;
     query->message.aggregation = (Sentinel__Query__V1__Aggregation) question->how;
     query->message.group_aggregation = SENTINEL__QUERY__V1__AGGREGATION__AGGREGATION_SUM;
     query->message.group_all = true;
@@ -235,7 +226,7 @@ int ask_points(struct ask *ask, const struct ask_points *question)
 
     query_init(&query, question);
     exit_code =
-        call(ask, "/sentinel.query.v1.QueryService/QueryMetrics", &query.message.base, &answer);
+        ask_call(ask, "/sentinel.query.v1.QueryService/QueryMetrics", &query.message.base, &answer);
     if (exit_code != BENCH_OK || !answer)
         return exit_code;
     response = (const void *) answer;

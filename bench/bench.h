@@ -6,10 +6,11 @@
  * client like any other; it knows nothing of the server's insides and drives sentinel-hub as a
  * program.
  *
- * Files: main.c commands; bench_metrics.c the phases of `metrics`, options.c its command line,
- * report.c what it prints; bench_identities.c; load.c what is sent (pure); stats.c histogram and
- * /proc; hub.c a hub of our own and identities; fleet.c threads; agent.c one agent's stream; ask.c
- * questions of an operator; verify.c the oracle.
+ * Files: main.c commands, bench_<command>.c each of them. `metrics`: options.c its command line,
+ * report.c what it prints, fleet.c threads, agent.c one agent's stream, verify.c the oracle.
+ * `record`: workload.c, gather.c. What is sent (pure): load.c, load_series.c, replay.c, tracks.c;
+ * data.c reads a recording. hub.c a hub of our own and identities, process.c programs, ask.c
+ * questions of an operator, stats.c histogram and /proc, print.c.
  *
  * Threads: main, which measures; and one loop for each part of the fleet. What they share is atomic
  * and named so below.
@@ -24,6 +25,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "bench/load.h"
 #include "common/base/arena.h"
 #include "common/base/buf.h"
 #include "common/base/cleanup.h"
@@ -37,71 +39,26 @@ int bench_say(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* SIGINT, SIGTERM or SIGHUP came: they are blocked, and stay pending. */
 bool bench_is_interrupted(void);
 
+/* To as many descriptors as may be, which it returns; programs that we start have them too. */
+uint64_t bench_raise_descriptors(void);
+
 int cmd_metrics(int argc, char **argv);
+int cmd_query(int argc, char **argv);
+int cmd_idle(int argc, char **argv);
+int cmd_handshakes(int argc, char **argv);
+int cmd_record(int argc, char **argv);
+int cmd_export(int argc, char **argv);
 int cmd_identities(int argc, char **argv);
 
-/* ---- load.c: what agents send. Pure ---- */
+/* ---- data.c: a recording, from its file ---- */
 
-#define LOAD_MAX_SERIES 4096u   /* one batch declares them all */
-#define LOAD_MAX_SAMPLES 65536u /* of a batch */
-#define LOAD_RUN_BYTES 17
-
-enum load_kind { LOAD_CONSTANT, LOAD_COUNTER, LOAD_GAUGE, LOAD_N_KINDS };
-
-/* What all agents of a run have in common. */
-struct load {
-    uint32_t n_agents, n_series, batch_scrapes;
-    int64_t first_us;    /* a multiple of interval_us: where the step of the first scrape begins */
-    int64_t interval_us; /* between an agent's scrapes; synthetic time, it passes as fast as the
-                            load runs */
-    char run[LOAD_RUN_BYTES]; /* an attribute of every series: runs on one hub are told apart by it
-                               */
-    struct buf declarations;  /* the series and layouts of a MetricBatch, encoded */
+struct data {
+    struct replay replay;
+    struct tracks tracks;
 };
-
-/* Faults: no memory. */
-int load_init(struct load *load) MUST_USE; /* the fields above `declarations` are set */
-void load_deinit(struct load *load);
-
-/* "bench.constant", "bench.counter", "bench.gauge": series are those by turns, told apart by the
- * attribute `item`. */
-const char *load_kind_name(enum load_kind kind);
-static inline enum load_kind load_kind_of(uint32_t series)
-{
-    return (enum load_kind)(series % LOAD_N_KINDS);
-}
-uint32_t load_n_of_kind(const struct load *load, enum load_kind kind);
-
-/*
- * The value of a series in an agent's n-th scrape (from 0): of nothing but these three. Constants
- * and counters are integers, and counters never fall; gauges have one or two decimals. Never
- * negative.
- */
-double load_value(uint32_t agent, uint32_t series, uint64_t scrape);
-/* Agents lie apart within a step, as real ones do. */
-int64_t load_time_us(const struct load *load, uint32_t agent, uint64_t scrape);
-
-/* One agent's StreamMetricsRequest with a batch, made once and patched in place for each sequence.
- */
-struct load_message {
-    uint8_t *bytes; /* room for the changing front, then the scrapes */
-    size_t scrapes_bytes;
-    uint32_t agent;
-};
-
-int load_message_init(struct load_message *message,
-                      const struct load *load,
-                      uint32_t agent) MUST_USE;
-void load_message_deinit(struct load_message *message);
-/* Batch `sequence` (from 1), without declarations. Borrowed until the next change of the message.
- */
-struct span
-load_message_patch(struct load_message *message, const struct load *load, uint64_t sequence);
-/* The same with all declarations: the first of a stream. Replaces what is in `to`. */
-int load_message_declare(struct load_message *message,
-                         const struct load *load,
-                         uint64_t sequence,
-                         struct buf *to) MUST_USE;
+/* `path` NULL: there is none. Returns an exit code; data_deinit() in any case. */
+int data_load(struct data *data, const char *path);
+void data_deinit(struct data *data);
 
 /* ---- stats.c ---- */
 
@@ -121,6 +78,9 @@ uint64_t histogram_count(const struct histogram *histogram);
 uint64_t histogram_quantile(const struct histogram *histogram, double share);
 uint64_t histogram_max(const struct histogram *histogram);
 
+/* Of n > 0 numbers, which are put in order. */
+double stats_median(double *numbers, size_t n);
+
 /* User and system time of a process so far; -1 when there is no such process. */
 int64_t stats_cpu_us(pid_t pid);
 /* Its resident bytes; 0 when there is no such process. */
@@ -135,14 +95,26 @@ struct bench_hub {
     char home[512]; /* the temporary directory, or empty */
     char program[512];
     char address[300]; /* HOST:PORT */
+    char identities[600], operator_identity[600];
+    unsigned n_runs;
+    bool is_insecure;
+};
+
+struct bench_hub_options {
+    const char *parent_directory; /* NULL: $TMPDIR, else /tmp */
+    uint32_t n_identities;        /* of agents: bench-0 .. */
+    bool is_insecure;             /* plaintext, and no identities */
 };
 
 /* $SENTINEL_HUB_PROGRAM, else beside this program in the build tree or its directory, else on PATH.
  * Returns an exit code. */
 int hub_find_program(char *to, size_t size);
-/* Makes the directory, the database, `n_agents` identities, and runs it. Returns an exit code;
- * hub_stop() in any case. */
-int hub_start(struct bench_hub *hub, const char *parent_directory, uint32_t n_agents);
+/* Makes the directory, the database, identities, and runs it. Returns an exit code; hub_stop() in
+ * any case. */
+int hub_start(struct bench_hub *hub, const struct bench_hub_options *options);
+/* SIGKILL, and again at the same address; ret_us: from the start of the new process until it says
+ * that it serves, to 5 ms. Returns an exit code. */
+int hub_restart(struct bench_hub *hub, int64_t *ret_us);
 /* Stops it and removes everything. */
 void hub_stop(struct bench_hub *hub);
 /* OUT/bench-0 .. bench-(N-1); those that are there stay. Returns an exit code. */
@@ -163,7 +135,8 @@ enum fleet_stage {
 struct fleet_options {
     const char *target;      /* HOST:PORT */
     const char *server_name; /* NULL: the target's host */
-    const char *identities;  /* a directory with bench-0 .. */
+    const char *identities;  /* a directory with bench-0 ..; NULL: plaintext */
+    uint32_t n_identities;   /* agent i is bench-(i modulo this) */
     uint32_t n_threads, window;
     uint64_t rate;        /* samples per second of all; 0: as fast as acks allow */
     int64_t last_time_us; /* no scrape beyond */
@@ -193,6 +166,13 @@ void fleet_set_stage(struct fleet *fleet, enum fleet_stage stage);
 void fleet_set_measuring(struct fleet *fleet, bool is_measuring);
 size_t fleet_n_parts(const struct fleet *fleet);
 const struct fleet_counters *fleet_counters(const struct fleet *fleet, size_t part);
+/* Of all parts. */
+struct fleet_look {
+    uint64_t acknowledged; /* batches */
+    uint32_t n_streaming, n_done, n_used_up;
+    bool has_failed;
+};
+struct fleet_look fleet_look(struct fleet *fleet);
 /* The first failure that agents cannot get over, or an empty text; *ret_exit is what to exit with.
  * Thread: any. */
 void fleet_failure(struct fleet *fleet, char *to, size_t size, int *ret_exit);
@@ -205,6 +185,7 @@ DEFINE_CLEANUP(struct fleet *, fleet_free);
 /* ---- ask.c: an operator's questions. Thread: main ---- */
 
 struct ask;
+/* `identity` NULL: plaintext. */
 int ask_open(struct ask **ret,
              const char *target,
              const char *server_name,
@@ -219,13 +200,14 @@ struct ask_status {
 /* Returns an exit code; what is wrong is said when it is not BENCH_OK. */
 int ask_status(struct ask *ask, struct ask_status *ret);
 
-/* One metric of one agent in this run. Names and numbers are those of QueryMetrics. */
-enum ask_how { ASK_SUM = 4, ASK_COUNT = 5, ASK_LAST = 6 };
+/* One metric of one agent, or of all, in this run. Names and numbers are those of QueryMetrics. */
+#define ASK_ALL_AGENTS UINT32_MAX
+enum ask_how { ASK_AVG = 1, ASK_SUM = 4, ASK_COUNT = 5, ASK_LAST = 6 };
 struct ask_points {
     const struct load *load;
     uint32_t agent;
-    enum load_kind kind;
-    int64_t item; /* this series alone; -1: the sum over all of the kind */
+    uint32_t group;
+    int64_t item; /* this series alone; -1: the sum over all of the group */
     int64_t from_us, to_us, step_us;
     enum ask_how how;
     void (*on_point)(void *ctx,

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench/metrics.h"
-#include "common/conf/conf.h"
 
 int cmd_identities(int argc, char **argv)
 {
@@ -25,17 +24,10 @@ int cmd_identities(int argc, char **argv)
 
     if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
         return bench_say(BENCH_USAGE, "%s", error.text);
-    if (wants_help) {
-        struct buf text = { 0 };
-
-        conf_print_options(rows, &text);
-        printf("Example:\n  sentinel-bench identities --state-dir /var/lib/sentinel-hub --out "
-               "./agents --agents 200\n\n"
-               "Options:\n%s",
-               buf_text(&text));
-        buf_deinit(&text);
-        return BENCH_OK;
-    }
+    if (wants_help)
+        return options_print_help(
+            rows, "Example:\n  sentinel-bench identities --state-dir /var/lib/sentinel-hub --out "
+                  "./agents --agents 200\n");
     if (!state || !out || args.n_rest > 0)
         return bench_say(BENCH_USAGE, "--state-dir DIR and --out DIR are needed, and nothing else");
     exit_code = options_read_count("--agents", agents, 1, 100000, &n_agents);

@@ -67,6 +67,24 @@ const struct fleet_counters *fleet_counters(const struct fleet *fleet, size_t pa
     return &fleet->parts[part].counters;
 }
 
+struct fleet_look fleet_look(struct fleet *fleet)
+{
+    struct fleet_look look = { 0 };
+
+    for (uint32_t i = 0; i < fleet->n_parts; i++) {
+        const struct fleet_counters *counters = &fleet->parts[i].counters;
+
+        look.acknowledged += atomic_load(&counters->acknowledged);
+        look.n_streaming += atomic_load(&counters->n_streaming);
+        look.n_done += atomic_load(&counters->n_done);
+        look.n_used_up += atomic_load(&counters->n_used_up);
+    }
+    pthread_mutex_lock(&fleet->shared.lock);
+    look.has_failed = fleet->shared.exit_code != BENCH_OK;
+    pthread_mutex_unlock(&fleet->shared.lock);
+    return look;
+}
+
 /* Agent i is in part i % n_parts. */
 struct fleet_agent_result fleet_result(const struct fleet *fleet, uint32_t agent)
 {

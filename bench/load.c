@@ -11,20 +11,17 @@
  */
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/bench.h"
+#include "bench/load.h"
+#include "bench/load_private.h"
+#include "bench/mix.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
-#include "common/wire/wire.h"
-#include "sentinel/telemetry/v1/telemetry.pb-c.h"
 
 #define FRONT_BYTES 32
-#define LAYOUT_ID 1u
-#define ARENA_BYTES (64u << 20) /* for the declarations of LOAD_MAX_SERIES */
+#define MAX_LATE_US 500u
 
 #define TAG_BATCH 0x12
 #define TAG_SEQUENCE 0x08
@@ -33,152 +30,67 @@
 #define TAG_LAYOUT 0x10
 #define TAG_VALUES 0x1a
 
-/* The finaliser of splitmix64: every bit of the input moves every bit of the output. */
-static uint64_t mix(uint64_t x)
-{
-    x ^= x >> 30;
-    x *= UINT64_C(0xbf58476d1ce4e5b9);
-    x ^= x >> 27;
-    x *= UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
-
-/* 0 .. bound - 1 without a division. */
-static uint64_t below(uint64_t hash, uint32_t bound)
-{
-    return ((hash >> 32) * bound) >> 32;
-}
-
 static double counter_value(uint64_t id, uint64_t scrape)
 {
-    const uint32_t step = 1 + (uint32_t) below(id, 1000);
+    const uint32_t step = 1 + (uint32_t) mix_below(id, 1000);
 
     /* The part behind the plus is at most a step, so the next value is not less. */
-    return (double) (scrape * step + below(mix(id + scrape), step + 1));
+    return (double) (scrape * step + mix_below(mix(id + scrape), step + 1));
 }
 
 static double gauge_value(uint64_t id, uint64_t scrape, bool has_two_decimals)
 {
     const uint64_t place = (scrape + (id & 1023)) % 720;
     const uint64_t slow = place < 360 ? place : 720 - place;
-    const uint64_t units = 1000 + below(id, 8000) + slow + below(mix(id + scrape), 64);
+    const uint64_t units = 1000 + mix_below(id, 8000) + slow + mix_below(mix(id + scrape), 64);
 
     return (double) units / (has_two_decimals ? 100.0 : 10.0);
 }
 
-double load_value(uint32_t agent, uint32_t series, uint64_t scrape)
+static enum load_kind kind_of(uint32_t series)
 {
-    const uint64_t id = mix((((uint64_t) agent << 32) | series) + UINT64_C(0x9e3779b97f4a7c15));
+    return (enum load_kind)(series % LOAD_N_KINDS);
+}
 
-    if (load_kind_of(series) == LOAD_CONSTANT)
-        return (double) below(id, 1000000);
-    if (load_kind_of(series) == LOAD_COUNTER)
+double load_value(const struct load *load, uint32_t agent, uint32_t series, uint64_t scrape)
+{
+    const uint64_t id = mix_pair(agent, series);
+
+    if (load->tracks)
+        return tracks_value(load->tracks, agent, series, scrape);
+    if (kind_of(series) == LOAD_CONSTANT)
+        return (double) mix_below(id, 1000000);
+    if (kind_of(series) == LOAD_COUNTER)
         return counter_value(id, scrape);
     return gauge_value(id, scrape, series / LOAD_N_KINDS % 2 == 1);
 }
 
 int64_t load_time_us(const struct load *load, uint32_t agent, uint64_t scrape)
 {
-    return load->first_us + (int64_t) scrape * load->interval_us +
-           (int64_t) agent * (load->interval_us / (int64_t) load->n_agents);
+    const int64_t apart_us = load->interval_us / (int64_t) load->n_agents;
+    int64_t late_us = 0;
+
+    if (load->tracks)
+        late_us = (int64_t) mix_below(mix(mix_pair(agent, UINT32_MAX) + scrape), MAX_LATE_US);
+    if (late_us >= apart_us) /* it stays within its step */
+        late_us = 0;
+    return load->first_us + (int64_t) scrape * load->interval_us + (int64_t) agent * apart_us +
+           late_us;
 }
 
-const char *load_kind_name(enum load_kind kind)
+uint32_t load_n_constant(const struct load *load, uint32_t agent, uint64_t n_scrapes)
 {
-    static const char *const names[LOAD_N_KINDS] = {
-        [LOAD_CONSTANT] = "bench.constant",
-        [LOAD_COUNTER] = "bench.counter",
-        [LOAD_GAUGE] = "bench.gauge",
-    };
+    uint32_t n = 0;
 
-    ensure(kind < LOAD_N_KINDS);
-    return names[kind];
-}
-
-uint32_t load_n_of_kind(const struct load *load, enum load_kind kind)
-{
-    return (load->n_series + LOAD_N_KINDS - 1 - (uint32_t) kind) / LOAD_N_KINDS;
-}
-
-/* ---- declarations ---- */
-
-struct declared {
-    Sentinel__Telemetry__V1__Series message;
-    Sentinel__Telemetry__V1__Attribute run, item;
-    Sentinel__Telemetry__V1__Attribute *attributes[2];
-    char item_text[12];
-};
-
-static void declare(struct declared *to, struct load *load, uint32_t series)
-{
-    static char item_key[] = "item", run_key[] = "run", unit[] = "1";
-
-    sentinel__telemetry__v1__series__init(&to->message);
-    sentinel__telemetry__v1__attribute__init(&to->run);
-    sentinel__telemetry__v1__attribute__init(&to->item);
-    snprintf(to->item_text, sizeof(to->item_text), "%" PRIu32, series);
-    to->item.key = item_key;
-    to->item.value = to->item_text;
-    to->run.key = run_key;
-    to->run.value = load->run;
-    to->attributes[0] = &to->item;
-    to->attributes[1] = &to->run;
-    to->message.id = series + 1;
-    to->message.name = (char *) (uintptr_t) load_kind_name(load_kind_of(series));
-    to->message.unit = unit;
-    to->message.kind = load_kind_of(series) == LOAD_COUNTER
-                           ? SENTINEL__TELEMETRY__V1__KIND__KIND_COUNTER
-                           : SENTINEL__TELEMETRY__V1__KIND__KIND_GAUGE;
-    to->message.attributes = to->attributes;
-    to->message.n_attributes = 2;
-}
-
-static int pack_declarations(struct load *load, struct declared *rows, struct arena *arena)
-{
-    Sentinel__Telemetry__V1__Series **series =
-        arena_alloc_array(arena, load->n_series, sizeof(Sentinel__Telemetry__V1__Series *));
-    uint32_t *ids = arena_alloc_array(arena, load->n_series, sizeof(*ids));
-    Sentinel__Telemetry__V1__MetricBatch batch;
-    Sentinel__Telemetry__V1__Layout layout, *layouts[1] = { &layout };
-
-    if (!series || !ids)
-        return fault(-ENOMEM, "no memory for %" PRIu32 " series", load->n_series);
-    sentinel__telemetry__v1__metric_batch__init(&batch);
-    sentinel__telemetry__v1__layout__init(&layout);
     for (uint32_t i = 0; i < load->n_series; i++) {
-        declare(&rows[i], load, i);
-        series[i] = &rows[i].message;
-        ids[i] = i + 1;
+        const double first = load_value(load, agent, i, 0);
+        uint64_t same = 1;
+
+        while (same < n_scrapes && load_value(load, agent, i, same) == first)
+            same++;
+        n += same >= n_scrapes;
     }
-    layout.id = LAYOUT_ID;
-    layout.series_ids = ids;
-    layout.n_series_ids = load->n_series;
-    batch.series = series;
-    batch.n_series = load->n_series;
-    batch.layouts = layouts;
-    batch.n_layouts = 1;
-    return pass(wire_pack(&batch.base, &load->declarations));
-}
-
-int load_init(struct load *load)
-{
-    CLEANUP(arena_deinit) struct arena arena;
-    struct declared *rows;
-
-    ensure(load->n_agents > 0 && load->n_series > 0 && load->n_series <= LOAD_MAX_SERIES);
-    ensure((uint64_t) load->batch_scrapes * load->n_series <= LOAD_MAX_SAMPLES);
-    ensure(load->first_us % load->interval_us == 0);
-    load->declarations = (struct buf){ 0 };
-    arena_init(&arena, ARENA_BYTES);
-    rows = arena_alloc_array(&arena, load->n_series, sizeof(*rows));
-    if (!rows)
-        return fault(-ENOMEM, "no memory for %" PRIu32 " series", load->n_series);
-    return pass(pack_declarations(load, rows, &arena));
-}
-
-void load_deinit(struct load *load)
-{
-    buf_deinit(&load->declarations);
+    return n;
 }
 
 /* ---- messages ---- */
@@ -244,8 +156,8 @@ put_scrape(const struct load *load, uint32_t agent, const struct scrape_shape *s
     *at++ = TAG_VALUES;
     at = put_varint(at, shape->values_bytes);
     ensure((size_t) (at - to) == shape->values_at);
-    for (uint32_t i = LOAD_CONSTANT; i < load->n_series; i += LOAD_N_KINDS)
-        put_double(at + (size_t) i * 8, load_value(agent, i, 0));
+    for (uint32_t i = 0; i < load->n_series; i++)
+        put_double(at + (size_t) i * 8, load_value(load, agent, i, 0));
 }
 
 int load_message_init(struct load_message *message, const struct load *load, uint32_t agent)
@@ -268,7 +180,19 @@ void load_message_deinit(struct load_message *message)
     message->bytes = NULL;
 }
 
-/* Times and values; constants are there from the beginning. */
+/* What changes; constants are there from the beginning. */
+static void put_values(const struct load *load, uint32_t agent, uint64_t scrape, uint8_t *to)
+{
+    if (load->tracks) {
+        tracks_put(load->tracks, agent, scrape, load->n_series, true, to);
+        return;
+    }
+    for (uint32_t i = LOAD_COUNTER; i < load->n_series; i += LOAD_N_KINDS)
+        put_double(to + (size_t) i * 8, load_value(load, agent, i, scrape));
+    for (uint32_t i = LOAD_GAUGE; i < load->n_series; i += LOAD_N_KINDS)
+        put_double(to + (size_t) i * 8, load_value(load, agent, i, scrape));
+}
+
 static void patch_scrapes(struct load_message *message, const struct load *load, uint64_t sequence)
 {
     const struct scrape_shape shape = shape_of(load);
@@ -276,13 +200,9 @@ static void patch_scrapes(struct load_message *message, const struct load *load,
 
     for (uint32_t n = 0; n < load->batch_scrapes; n++, scrape++) {
         uint8_t *at = message->bytes + FRONT_BYTES + n * shape.total_bytes;
-        uint8_t *values = at + shape.values_at;
 
         put_u64(at + shape.time_at, (uint64_t) load_time_us(load, message->agent, scrape));
-        for (uint32_t i = LOAD_COUNTER; i < load->n_series; i += LOAD_N_KINDS)
-            put_double(values + (size_t) i * 8, load_value(message->agent, i, scrape));
-        for (uint32_t i = LOAD_GAUGE; i < load->n_series; i += LOAD_N_KINDS)
-            put_double(values + (size_t) i * 8, load_value(message->agent, i, scrape));
+        put_values(load, message->agent, scrape, at + shape.values_at);
     }
 }
 

@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "bench/bench.h"
 #include "common/base/text.h"
@@ -25,6 +26,11 @@ static const struct command commands[] = {
     { "metrics",
       "many agents stream metrics; what the hub takes, how fast, and whether it keeps it",
       cmd_metrics },
+    { "query", "how long an operator's questions take, over a day and over a fleet", cmd_query },
+    { "idle", "what connections that do nothing cost the hub", cmd_idle },
+    { "handshakes", "how many new connections a hub takes in a second", cmd_handshakes },
+    { "record", "what an agent sees of this machine under a scripted load, in a file", cmd_record },
+    { "export", "the same values for other systems' senders", cmd_export },
     { "identities", "makes the agents' identities for a hub that you run", cmd_identities },
     { "version", "the version of this program", cmd_version },
 };
@@ -40,6 +46,17 @@ int bench_say(int code, const char *fmt, ...)
     fprintf(stderr, "\n");
     va_end(args);
     return code;
+}
+
+uint64_t bench_raise_descriptors(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 0;
+    limit.rlim_cur = limit.rlim_max;
+    (void) setrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_max;
 }
 
 static const int interrupts[] = { SIGINT, SIGTERM, SIGHUP };

@@ -3,7 +3,6 @@
 
 #include "bench/metrics.h"
 #include "common/base/text.h"
-#include "common/conf/conf.h"
 
 int options_read_count(const char *flag,
                        const char *text,
@@ -19,13 +18,22 @@ int options_read_count(const char *flag,
     return BENCH_OK;
 }
 
-static int read_duration(const char *flag, const char *text, int64_t min_us, int64_t *ret_us)
+int options_read_duration(const char *flag, const char *text, int64_t min_us, int64_t *ret_us)
 {
     if (!text)
         return BENCH_OK;
     if (text_to_duration_us(text, ret_us) || *ret_us < min_us)
         return bench_say(BENCH_USAGE, "%s: `%s` is not a duration such as 10s, or too short", flag,
                          text);
+    return BENCH_OK;
+}
+
+int options_print_help(const struct conf_option *rows, const char *about)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    conf_print_options(rows, &text);
+    printf("%s\nOptions:\n%s", about, buf_text(&text));
     return BENCH_OK;
 }
 
@@ -42,6 +50,7 @@ static int read_numbers(struct options *options)
           &options->n_batch_scrapes },
         { "--window", options->window, 1, 65536, &options->n_window },
         { "--threads", options->threads, 1, 256, &options->n_threads },
+        { "--scrapes", options->scrapes, 1, UINT64_C(1000000000), &options->n_scrapes },
         { "--rate", options->rate, 0, UINT64_C(1000000000000), &options->samples_per_s },
     };
     uint64_t pid = 0;
@@ -54,12 +63,39 @@ static int read_numbers(struct options *options)
         exit_code = options_read_count("--hub-pid", options->hub_pid, 1, INT32_MAX, &pid);
     options->pid = (pid_t) pid;
     if (exit_code == BENCH_OK)
-        exit_code = read_duration("--duration", options->duration, 1000, &options->duration_us);
+        exit_code =
+            options_read_duration("--duration", options->duration, 1000, &options->duration_us);
     if (exit_code == BENCH_OK)
-        exit_code = read_duration("--warmup", options->warmup, 0, &options->warmup_us);
+        exit_code = options_read_duration("--warmup", options->warmup, 0, &options->warmup_us);
     if (exit_code == BENCH_OK)
-        exit_code = read_duration("--interval", options->interval, 1000, &options->interval_us);
+        exit_code =
+            options_read_duration("--interval", options->interval, 1000, &options->interval_us);
     return exit_code;
+}
+
+static int check_foreign(const struct options *options)
+{
+    if (!options->identities && !options->is_insecure)
+        return bench_say(BENCH_USAGE,
+                         "--hub needs --identities DIR; `sentinel-bench identities` makes them");
+    if (options->verifies && !options->operator_identity && !options->is_insecure)
+        return bench_say(
+            BENCH_USAGE,
+            "--verify with --hub needs --operator DIR, the identity of a viewer or more");
+    if (options->restarts || options->compares_tls)
+        return bench_say(BENCH_USAGE, "--restart and --compare-tls start hubs of their own; leave "
+                                      "out --hub");
+    return BENCH_OK;
+}
+
+static int check_own(const struct options *options)
+{
+    if (options->compares_tls && options->samples_per_s == 0)
+        return bench_say(BENCH_USAGE,
+                         "--compare-tls needs --rate N: what both hubs are offered, and can take");
+    if (options->compares_tls && (options->is_insecure || options->restarts))
+        return bench_say(BENCH_USAGE, "--compare-tls goes neither with --insecure nor --restart");
+    return BENCH_OK;
 }
 
 static int check_options(struct options *options)
@@ -73,18 +109,14 @@ static int check_options(struct options *options)
             BENCH_USAGE,
             "--series times --batch-scrapes is more than %u, what a hub takes in a batch",
             LOAD_MAX_SAMPLES);
+    if (options->n_scrapes > 0 && options->restarts)
+        return bench_say(BENCH_USAGE, "--restart is for a load that goes on; leave out --scrapes");
+    if (options->n_scrapes % options->n_batch_scrapes != 0)
+        return bench_say(BENCH_USAGE, "--scrapes must be a multiple of --batch-scrapes");
     if (options->n_threads > options->n_agents)
         options->n_threads = options->n_agents;
-    if (!options->hub)
-        return BENCH_OK;
-    if (!options->identities)
-        return bench_say(BENCH_USAGE,
-                         "--hub needs --identities DIR; `sentinel-bench identities` makes them");
-    if (options->verifies && !options->operator_identity)
-        return bench_say(
-            BENCH_USAGE,
-            "--verify with --hub needs --operator DIR, the identity of a viewer or more");
-    return BENCH_OK;
+    options->reconnects = options->reconnects || options->restarts;
+    return options->hub ? check_foreign(options) : check_own(options);
 }
 
 /* Where the flags of the table below put what they are given. */
@@ -118,6 +150,21 @@ static const struct conf_option rows[] = {
       .metavar = "TIME",
       .value = &given.interval,
       .help = "between the times of an agent's scrapes; 10s" },
+    { .flag = "--scrapes",
+      .metavar = "N",
+      .value = &given.scrapes,
+      .help = "that each agent sends, and all of it is measured; instead of --duration" },
+    { .flag = "--data",
+      .metavar = "FILE",
+      .value = &given.data,
+      .help = "a recording of `sentinel-bench record`, whose values are sent; numbers of our own" },
+    { .flag = "--restart",
+      .is_set = &given.restarts,
+      .help = "under load the hub is killed, and started again: how long it takes" },
+    { .flag = "--insecure", .is_set = &given.is_insecure, .help = "plaintext" },
+    { .flag = "--compare-tls",
+      .is_set = &given.compares_tls,
+      .help = "runs with TLS and without by turns, at --rate: what it costs the hub" },
     { .flag = "--reconnect", .is_set = &given.reconnects, .help = "go on when a stream breaks" },
     { .flag = "--verify",
       .is_set = &given.verifies,
@@ -165,17 +212,12 @@ int options_parse(int argc, char **argv, struct options *options)
     if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
         return bench_say(BENCH_USAGE, "%s", error.text);
     *options = given;
-    if (options->wants_help) {
-        struct buf text = { 0 };
-
-        conf_print_options(rows, &text);
-        printf("Streams metrics of many agents over mutual TLS.\n\nExample:\n"
-               "  sentinel-bench metrics --agents 200 --series 500 --duration 20s "
-               "--verify\n\nOptions:\n%s",
-               buf_text(&text));
-        buf_deinit(&text);
-        return BENCH_OK;
-    }
+    if (options->wants_help)
+        return options_print_help(
+            rows, "Streams metrics of many agents over mutual TLS.\n\nExamples:\n"
+                  "  sentinel-bench metrics --agents 200 --series 500 --duration 20s --verify\n"
+                  "  sentinel-bench metrics --data host.replay\n"
+                  "  sentinel-bench metrics --rate 1000000 --compare-tls\n");
     if (args.n_rest > 0)
         return bench_say(BENCH_USAGE, "`%s` is too much; --help has the options", args.rest[0]);
     exit_code = check_options(options);

@@ -4,13 +4,14 @@
 #include <stdlib.h>
 
 #include "bench/metrics.h"
+#include "bench/print.h"
 
 /* ---- numbers ---- */
 
 /* NaN: not known. */
 struct report {
     double duration_s, samples_per_s, hub_cpu_s, own_cpu_s, per_core_s, wire_bytes, disk_bytes,
-        resident_bytes;
+        resident_bytes, constant_share, varying_bytes, restart_ms, restart_first_ack_ms, tls_ratio;
     uint64_t ack_p50_us, ack_p99_us, ack_max_us;
     uint64_t acknowledged, refused, reconnects, throttles;
 };
@@ -36,16 +37,22 @@ static void make_report(const struct metrics *metrics, struct report *ret)
     ret->acknowledged = metrics_samples(metrics, metrics_acknowledged(metrics));
     ret->samples_per_s = ret->duration_s > 0 ? (double) measured / ret->duration_s : NAN;
     ret->own_cpu_s = (double) (metrics->end.own_cpu_us - metrics->begin.own_cpu_us) / 1e6;
-    ret->hub_cpu_s = (double) (metrics->end.cpu_us - metrics->begin.cpu_us) / 1e6;
-    if (metrics->begin.cpu_us < 0 || metrics->end.cpu_us < metrics->begin.cpu_us)
-        ret->hub_cpu_s = NAN; /* or another process by now */
-    ret->per_core_s = ret->hub_cpu_s > 0 ? (double) measured / ret->hub_cpu_s : NAN;
+    ret->per_core_s = 1e6 / metrics_cpu_per_sample(metrics);
+    ret->hub_cpu_s = (double) measured / ret->per_core_s;
     ret->wire_bytes =
         sent > 0 ? (double) sent_bytes / (double) metrics_samples(metrics, sent) : NAN;
     ret->disk_bytes = NAN;
     if (metrics->disk_before >= 0 && metrics->disk_after >= 0 && ret->acknowledged > 0)
         ret->disk_bytes =
             (double) (metrics->disk_after - metrics->disk_before) / (double) ret->acknowledged;
+    ret->constant_share = metrics_constant_share(metrics);
+    ret->varying_bytes = ret->disk_bytes / (1 - ret->constant_share);
+    if (!isfinite(ret->varying_bytes))
+        ret->varying_bytes = NAN;
+    ret->restart_ms = metrics->restart_us < 0 ? NAN : (double) metrics->restart_us / 1e3;
+    ret->restart_first_ack_ms =
+        metrics->restart_first_ack_us < 0 ? NAN : (double) metrics->restart_first_ack_us / 1e3;
+    ret->tls_ratio = metrics->tls_cpu_ratio > 0 ? metrics->tls_cpu_ratio : NAN;
     ret->resident_bytes = metrics->resident_bytes > 0 ? (double) metrics->resident_bytes : NAN;
     if (acks) {
         ret->ack_p50_us = histogram_quantile(acks, 0.50);
@@ -53,15 +60,6 @@ static void make_report(const struct metrics *metrics, struct report *ret)
         ret->ack_max_us = histogram_max(acks);
     }
     free(acks);
-}
-
-static void put_number(struct json_writer *json, const char *key, double value, double scale)
-{
-    json_key(json, key);
-    if (isnan(value))
-        json_null(json);
-    else
-        json_f64(json, round(value * scale) / scale);
 }
 
 static void print_json(const struct metrics *metrics, const struct report *report)
@@ -72,22 +70,29 @@ static void print_json(const struct metrics *metrics, const struct report *repor
 
     json_begin(&json, &text, true);
     json_open_object(&json);
+    json_put_text(&json, "data", options->data ? options->data : "synthetic");
+    json_put_bool(&json, "tls", !options->is_insecure);
     json_put_u64(&json, "agents", options->n_agents);
     json_put_u64(&json, "series", options->n_series);
     json_put_u64(&json, "batch_scrapes", options->n_batch_scrapes);
     json_put_u64(&json, "window", options->n_window);
     json_put_u64(&json, "rate", options->samples_per_s);
-    put_number(&json, "duration_s", report->duration_s, 1000);
-    put_number(&json, "samples_per_second", report->samples_per_s, 1);
-    put_number(&json, "samples_per_hub_core_second", report->per_core_s, 1);
-    put_number(&json, "hub_cpu_s", report->hub_cpu_s, 100);
-    put_number(&json, "bench_cpu_s", report->own_cpu_s, 100);
+    print_json_number(&json, "duration_s", report->duration_s, 1000);
+    print_json_number(&json, "samples_per_second", report->samples_per_s, 1);
+    print_json_number(&json, "samples_per_hub_core_second", report->per_core_s, 1);
+    print_json_number(&json, "hub_cpu_s", report->hub_cpu_s, 100);
+    print_json_number(&json, "bench_cpu_s", report->own_cpu_s, 100);
     json_put_u64(&json, "ack_p50_us", report->ack_p50_us);
     json_put_u64(&json, "ack_p99_us", report->ack_p99_us);
     json_put_u64(&json, "ack_max_us", report->ack_max_us);
-    put_number(&json, "wire_bytes_per_sample", report->wire_bytes, 1000);
-    put_number(&json, "disk_bytes_per_sample", report->disk_bytes, 1000);
-    put_number(&json, "hub_rss_bytes", report->resident_bytes, 1);
+    print_json_number(&json, "wire_bytes_per_sample", report->wire_bytes, 1000);
+    print_json_number(&json, "disk_bytes_per_sample", report->disk_bytes, 1000);
+    print_json_number(&json, "constant_share", report->constant_share, 1000);
+    print_json_number(&json, "disk_bytes_per_varying_sample", report->varying_bytes, 1000);
+    print_json_number(&json, "restart_ms", report->restart_ms, 1);
+    print_json_number(&json, "restart_first_ack_ms", report->restart_first_ack_ms, 1);
+    print_json_number(&json, "tls_cpu_ratio", report->tls_ratio, 1000);
+    print_json_number(&json, "hub_rss_bytes", report->resident_bytes, 1);
     json_put_u64(&json, "acknowledged", report->acknowledged);
     json_put_u64(&json, "refused", report->refused);
     json_put_u64(&json, "reconnects", report->reconnects);
@@ -101,20 +106,24 @@ static void print_json(const struct metrics *metrics, const struct report *repor
     printf("%s\n", buf_text(&text));
 }
 
-static void print_line(const char *name, double value, int decimals, const char *unit)
+/* Of what only some runs are about. */
+static void print_optional(const char *name, double value, int decimals, const char *unit)
 {
-    if (isnan(value))
-        printf("%-28s %14s\n", name, "not known");
-    else
-        printf("%-28s %14.*f %s\n", name, decimals, value, unit);
+    if (!isnan(value))
+        print_line(name, value, decimals, unit);
 }
 
 static void print_text(const struct metrics *metrics, const struct report *report)
 {
     const struct verify_result *verified = &metrics->verified;
 
-    printf("%" PRIu64 " agents x %" PRIu64 " series, %.1f s measured\n\n",
-           metrics->options.n_agents, metrics->options.n_series, report->duration_s);
+    printf("%" PRIu64 " agents x %" PRIu64 " series, %s, %.1f s measured\n",
+           metrics->options.n_agents, metrics->options.n_series,
+           metrics->options.is_insecure ? "plaintext" : "mutual TLS", report->duration_s);
+    if (metrics->options.data)
+        printf("data: %s, %u series and %u instants recorded\n", metrics->options.data,
+               metrics->data.replay.n_series, metrics->data.replay.n_rows);
+    printf("\n");
     print_line("samples", report->samples_per_s, 0, "/s, acknowledged: on disk");
     print_line("samples per hub core", report->per_core_s, 0, "/s");
     print_line("hub CPU", report->hub_cpu_s, 2, "s");
@@ -126,6 +135,13 @@ static void print_text(const struct metrics *metrics, const struct report *repor
     print_line("on the wire", report->wire_bytes, 2,
                "bytes per sample, messages as sent, before TLS");
     print_line("on the disk", report->disk_bytes, 2, "bytes per sample, growth of db/");
+    print_line("constant series", report->constant_share * 100, 1, "% of all");
+    print_line("on the disk, without them", report->varying_bytes, 2,
+               "bytes per sample, as if constant ones took nothing");
+    print_optional("restart after kill -9", report->restart_ms, 0, "ms until it serves");
+    print_optional("  to the first ack", report->restart_first_ack_ms, 0,
+                   "ms after the kill, back-off of the agents included");
+    print_optional("TLS, hub CPU per sample", report->tls_ratio, 2, "times that of plaintext");
     print_line("hub memory", report->resident_bytes / 1048576, 1, "MiB resident");
     print_line("acknowledged", (double) report->acknowledged, 0, "samples in all");
     print_line("refused", (double) report->refused, 0, "batches");

@@ -91,6 +91,19 @@ uint64_t histogram_quantile(const struct histogram *histogram, double share)
     return max;
 }
 
+static int compare_doubles(const void *a, const void *b)
+{
+    const double left = *(const double *) a, right = *(const double *) b;
+
+    return (left > right) - (left < right);
+}
+
+double stats_median(double *numbers, size_t n)
+{
+    qsort(numbers, n, sizeof(*numbers), compare_doubles);
+    return n % 2 == 1 ? numbers[n / 2] : (numbers[n / 2 - 1] + numbers[n / 2]) / 2;
+}
+
 /* ---- /proc ---- */
 
 /* The file's beginning as text; false when it cannot be read. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The oracle. Every sample counts: for each agent and kind the number and the sum of all series in
+ * The oracle. Every sample counts: for each agent and group the number and the sum of all series in
  * each step of one interval, where each series has exactly one sample. Some series are also
  * compared bit by bit, value by value, and one question without an end makes sure that nothing lies
  * outside of what was sent.
@@ -22,6 +22,8 @@
 #define MAX_CELLS UINT64_C(4000000)
 /* Single series of each agent. */
 #define N_SINGLES 6u
+/* Integers up to here are doubles: sums in any order are the same. */
+#define MAX_EXACT 9007199254740992.0
 #define DAY_US INT64_C(86400000000)
 
 struct verify {
@@ -29,8 +31,8 @@ struct verify {
     const struct load *load;
     struct verify_result *result;
     uint32_t agent;
-    enum load_kind kind;
-    int64_t item;                    /* -1: all of the kind */
+    uint32_t group;
+    int64_t item;                    /* -1: all of the group */
     uint64_t n_sent, n_acknowledged; /* scrapes */
     /* the chunk at hand */
     uint64_t first, n_steps; /* scrapes */
@@ -40,7 +42,7 @@ struct verify {
 
 static uint64_t n_expected(const struct verify *verify)
 {
-    return verify->item >= 0 ? 1 : load_n_of_kind(verify->load, verify->kind);
+    return verify->item >= 0 ? 1 : verify->load->groups[verify->group].n_series;
 }
 
 /* ---- what comes back ---- */
@@ -82,10 +84,11 @@ static void on_total(void *ctx, int64_t time_us, double value)
 
 static double sum_of(const struct verify *verify, uint64_t scrape)
 {
+    const struct load_group *group = &verify->load->groups[verify->group];
     double sum = 0;
 
-    for (uint32_t i = (uint32_t) verify->kind; i < verify->load->n_series; i += LOAD_N_KINDS)
-        sum += load_value(verify->agent, i, scrape);
+    for (uint32_t i = 0; i < group->n_series; i++)
+        sum += load_value(verify->load, verify->agent, group->series[i], scrape);
     return sum;
 }
 
@@ -103,12 +106,13 @@ static bool is_right(const struct verify *verify, uint64_t scrape, double value)
     double wanted;
 
     if (verify->item >= 0) {
-        wanted = load_value(verify->agent, (uint32_t) verify->item, scrape);
+        wanted = load_value(verify->load, verify->agent, (uint32_t) verify->item, scrape);
         return bits_of(wanted) == bits_of(value);
     }
     wanted = sum_of(verify, scrape);
-    return verify->kind == LOAD_GAUGE ? fabs(value - wanted) <= 1e-9 * fabs(wanted)
-                                      : value == wanted;
+    return verify->load->groups[verify->group].is_integer && fabs(wanted) < MAX_EXACT
+               ? value == wanted
+               : fabs(value - wanted) <= 1e-9 * fabs(wanted);
 }
 
 static void say_first(const struct verify *verify, uint64_t scrape, const char *what, double value)
@@ -123,7 +127,7 @@ static void say_first(const struct verify *verify, uint64_t scrape, const char *
     bench_say(BENCH_FAILED,
               "agent bench-%" PRIu32 " %s%s, scrape %" PRIu64 " (sent %" PRIu64
               ", acknowledged %" PRIu64 "): %s %.17g",
-              verify->agent, load_kind_name(verify->kind), item, scrape, verify->n_sent,
+              verify->agent, verify->load->groups[verify->group].name, item, scrape, verify->n_sent,
               verify->n_acknowledged, what, value);
 }
 
@@ -152,7 +156,7 @@ static int compare_chunk(struct verify *verify)
     struct ask_points question = {
         .load = verify->load,
         .agent = verify->agent,
-        .kind = verify->kind,
+        .group = verify->group,
         .item = verify->item,
         .from_us = verify->load->first_us + (int64_t) verify->first * verify->load->interval_us,
         .step_us = verify->load->interval_us,
@@ -199,7 +203,7 @@ static int compare_total(struct verify *verify, uint64_t n_doubled)
     const struct ask_points question = {
         .load = load,
         .agent = verify->agent,
-        .kind = verify->kind,
+        .group = verify->group,
         .item = -1,
         .from_us = load->first_us - 3650 * DAY_US,
         .to_us = load->first_us + 3650 * DAY_US,
@@ -208,7 +212,7 @@ static int compare_total(struct verify *verify, uint64_t n_doubled)
         .on_point = on_total,
         .ctx = verify,
     };
-    const uint64_t most = verify->n_sent * load_n_of_kind(load, verify->kind) + n_doubled;
+    const uint64_t most = verify->n_sent * load->groups[verify->group].n_series + n_doubled;
     uint64_t have;
     int exit_code;
 
@@ -229,20 +233,19 @@ static int verify_agent(struct verify *verify, struct fleet_agent_result result)
 
     verify->n_sent = result.sent * load->batch_scrapes;
     verify->n_acknowledged = result.acknowledged * load->batch_scrapes;
-    for (uint32_t kind = 0; kind < LOAD_N_KINDS && kind < load->n_series && exit_code == BENCH_OK;
-         kind++) {
+    for (uint32_t i = 0; i < load->n_groups && exit_code == BENCH_OK; i++) {
         const uint64_t before = verify->result->doubled;
 
-        verify->kind = (enum load_kind) kind;
+        verify->group = i;
         verify->item = -1;
         exit_code = compare(verify);
         if (exit_code == BENCH_OK)
             exit_code = compare_total(verify, verify->result->doubled - before);
     }
     for (uint32_t i = 0; i < N_SINGLES && i < load->n_series && exit_code == BENCH_OK; i++) {
-        /* The first of each kind, and others that differ between agents. */
+        /* The first ones, and others that differ between agents. */
         verify->item = i < LOAD_N_KINDS ? i : (verify->agent * 7919 + i * 104729) % load->n_series;
-        verify->kind = load_kind_of((uint32_t) verify->item);
+        verify->group = load->group_of[verify->item];
         exit_code = compare(verify);
     }
     return exit_code;

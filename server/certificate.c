@@ -57,6 +57,31 @@ static int refuse_material(struct tls_why *ret_why)
     return PKI_BAD;
 }
 
+/* Outcomes: PKI_BAD. */
+static int make_context(const struct tls_identity *material,
+                        const struct settings *settings,
+                        struct tls_context **ret,
+                        struct tls_why *ret_why)
+{
+    const struct tls_context_options options = {
+        .is_server = true,
+        .min_version =
+            settings->tls_min_version == SETTINGS_TLS_1_3 ? TLS_VERSION_1_3 : TLS_VERSION_1_2,
+        .roots_pem = buf_span(&material->roots_pem),
+        .chain_pem = buf_span(&material->chain_pem),
+        .key_pem = buf_span(&material->key_pem),
+    };
+    int r = tls_context_new(ret, &options, ret_why);
+
+    return r > 0 ? PKI_BAD : pass(r);
+}
+
+static void take_context(struct certificate *certificate, struct tls_context *take_context)
+{
+    tls_context_unref(certificate->context);
+    certificate->context = take_context;
+}
+
 /* The dates of what is shown, for status and warnings. Outcomes: PKI_BAD. */
 static int
 note(struct certificate *certificate, const struct tls_identity *material, struct tls_why *ret_why)
@@ -113,6 +138,7 @@ int certificate_start(struct certificate *certificate,
                       struct tls_why *ret_why)
 {
     CLEANUP(tls_identity_deinit) struct tls_identity material = { 0 };
+    CLEANUP(tls_context_unrefp) struct tls_context *context = NULL;
     struct tls_why why = { "" };
 
     int r = renew(certificate, settings, clock_wall(), &why);
@@ -130,11 +156,15 @@ int certificate_start(struct certificate *certificate,
         .chain_pem = buf_span(&material.chain_pem),
         .key_pem = buf_span(&material.key_pem),
     };
+    r = make_context(&material, settings, &context, ret_why);
+    if (r != 0)
+        return pass(r);
     r = rpc_credentials_new(&certificate->credentials, &options);
     if (r == RPC_BAD_MATERIAL)
         return refuse_material(ret_why);
     if (r != 0)
         return fold(r);
+    take_context(certificate, take(context));
     return pass(note(certificate, &material, ret_why));
 }
 
@@ -143,8 +173,11 @@ int certificate_replace(struct certificate *certificate,
                         struct tls_why *ret_why)
 {
     CLEANUP(tls_identity_deinit) struct tls_identity material = { 0 };
+    CLEANUP(tls_context_unrefp) struct tls_context *context = NULL;
 
     int r = load_material(certificate, settings, &material, ret_why);
+    if (r == 0)
+        r = make_context(&material, settings, &context, ret_why);
     if (r != 0)
         return pass(r);
     r = rpc_credentials_replace(certificate->credentials, buf_span(&material.roots_pem),
@@ -153,6 +186,7 @@ int certificate_replace(struct certificate *certificate,
         return refuse_material(ret_why);
     if (r != 0)
         return fold(r);
+    take_context(certificate, take(context));
     return pass(note(certificate, &material, ret_why));
 }
 
@@ -190,4 +224,5 @@ bool certificate_look_after(struct certificate *certificate,
 void certificate_deinit(struct certificate *certificate)
 {
     certificate->credentials = rpc_credentials_free(certificate->credentials);
+    certificate->context = tls_context_unref(certificate->context);
 }

@@ -2,9 +2,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Certificate: what the hub's listener shows, from the files to gRPC: loaded at start, replaced at
- * a reload, renewed in time. A part of the daemon (hub.c), by itself so that it can be tested with
- * a clock of the test's own.
+ * Certificate: what the hub's listeners show, from the files to gRPC and to the web: loaded at
+ * start, replaced at a reload, renewed in time. A part of the daemon (hub.c), by itself so that it
+ * can be tested with a clock of the test's own.
  *
  * Thread: one, the loop's.
  */
@@ -12,6 +12,7 @@
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
 #include "common/rpc/rpc.h"
+#include "common/tls/stream/stream.h"
 #include "common/tls/tls.h"
 #include "server/pki/pki.h"
 #include "server/settings.h"
@@ -21,10 +22,11 @@ struct certificate {
     const char *state; /* borrowed: the state directory */
     struct pki *pki;   /* borrowed */
     struct rpc_credentials *credentials;
-    wall_us begin, end; /* of what is shown */
-    bool is_behind;     /* the files are newer than what is shown: a load of them failed */
-    mono_us warned;     /* us 0: never */
-    mono_us tried;      /* the last renewal that failed; us 0: none */
+    struct tls_context *context; /* the same for the web; another one after each replacement */
+    wall_us begin, end;          /* of what is shown */
+    bool is_behind;              /* the files are newer than what is shown: a load of them failed */
+    mono_us warned;              /* us 0: never */
+    mono_us tried;               /* the last renewal that failed; us 0: none */
 };
 
 /*

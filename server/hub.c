@@ -26,6 +26,7 @@
 #include "server/pki/pki.h"
 #include "server/query/query.h"
 #include "server/store/store.h"
+#include "server/web/web.h"
 
 #define SECOND_US INT64_C(1000000)
 #define REGISTRY_EVERY_US (SECOND_US / 10)
@@ -51,6 +52,7 @@ struct hub {
     bool is_rpc_up;
     struct certificate certificate; /* without credentials: insecure */
     struct rpc_server *server;
+    struct web *web; /* NULL: listen.https is off */
 
     const struct settings_sources *sources;
     struct settings at_start; /* what needs a restart is taken from here */
@@ -81,9 +83,40 @@ static void on_get_status(void *ctx, struct front_status *ret)
 {
     struct hub *hub = ctx;
 
+    struct web_stats stats;
+
     pthread_mutex_lock(&hub->shared.lock);
     *ret = hub->shared.status;
     pthread_mutex_unlock(&hub->shared.lock);
+    if (hub->web) {
+        web_get_stats(hub->web, &stats);
+        ret->https_handshakes_failed = stats.n_handshakes_failed;
+    }
+}
+
+static void on_get_web_status(void *ctx, struct web_status *ret)
+{
+    struct hub *hub = ctx;
+
+    pthread_mutex_lock(&hub->shared.lock);
+    ret->started = hub->shared.status.started;
+    ret->certificate_expires = hub->shared.status.certificate_expires;
+    pthread_mutex_unlock(&hub->shared.lock);
+    ret->grpc_handshakes_failed = rpc_handshakes_failed();
+    ret->security = settings_security_names[hub->at_start.security];
+}
+
+/* What both listeners say of us. */
+static void set_state(struct hub *hub, enum front_state state)
+{
+    static const enum web_state states[] = {
+        [FRONT_STARTING] = WEB_STARTING, [FRONT_SERVING] = WEB_SERVING, [FRONT_FULL] = WEB_FULL,
+        [FRONT_DRAINING] = WEB_DRAINING, [FRONT_FAILED] = WEB_FAILED,
+    };
+
+    front_set_state(hub->front, state);
+    if (hub->web)
+        web_set_state(hub->web, states[state]);
 }
 
 static bool on_is_connected(void *ctx, uint32_t agent)
@@ -152,6 +185,18 @@ static void fill_limits(const struct settings *settings, struct ingest_limits *r
     ret->retention_us = settings->retention;
 }
 
+static void fill_web_limits(const struct settings *settings, struct web_limits *ret)
+{
+    *ret = (struct web_limits){
+        .max_connections = (uint32_t) settings->web_max_connections,
+        .max_series = (uint32_t) settings->metrics_max_series,
+        .request_timeout_us = settings->web_request_timeout,
+        .idle_timeout_us = settings->web_idle_timeout,
+        .write_timeout_us = settings->web_write_timeout,
+        .is_public = settings->metrics_public,
+    };
+}
+
 /* ---- certificates ---- */
 
 static void show_certificate(struct hub *hub)
@@ -159,6 +204,8 @@ static void show_certificate(struct hub *hub)
     pthread_mutex_lock(&hub->shared.lock);
     hub->shared.status.certificate_expires = hub->certificate.end;
     pthread_mutex_unlock(&hub->shared.lock);
+    if (hub->web)
+        web_set_context(hub->web, hub->certificate.context);
 }
 
 /* ---- reload ---- */
@@ -195,9 +242,13 @@ static void reload(struct hub *hub)
         show_certificate(hub);
 
     struct ingest_limits limits;
+    struct web_limits web_limits;
     apply_log(&hub->settings);
     fill_limits(&hub->settings, &limits);
     ingest_set_limits(hub->ingest, &limits);
+    fill_web_limits(&hub->settings, &web_limits);
+    if (hub->web)
+        web_set_limits(hub->web, &web_limits);
     store_set_retention(hub->store, hub->settings.retention, hub->settings.retention_size);
     if (note_settings(hub) != 0)
         log_plain(LOG_WARN, "status_is_stale");
@@ -240,8 +291,10 @@ static void drain(struct hub *hub, int64_t patience_us)
 {
     hub->is_draining = true;
     hub->drain_due.us = clock_mono().us + patience_us;
-    front_set_state(hub->front, hub->outcome == HUB_OK ? FRONT_DRAINING : FRONT_FAILED);
+    set_state(hub, hub->outcome == HUB_OK ? FRONT_DRAINING : FRONT_FAILED);
     rpc_server_stop(hub->server);
+    if (hub->web)
+        web_stop(hub->web, patience_us);
     if (loop_timer_arm_in(hub->loop, &hub->drain_timer, 0) != 0)
         loop_stop(hub->loop);
 }
@@ -288,10 +341,11 @@ static void on_store_word(struct loop_wakeup *wakeup)
         return;
     }
     bool is_full = atomic_load(&hub->is_store_full);
-    front_set_state(hub->front, is_full ? FRONT_FULL : FRONT_SERVING);
+    set_state(hub, is_full ? FRONT_FULL : FRONT_SERVING);
     if (is_full)
         log_event(LOG_ERROR, "store_full", LOG_S("path", hub->database),
-                  LOG_S("remedy", "free space on this disk; the hub goes on by itself"));
+                  LOG_S("remedy", "free space on this disk, or what event=seal_has_no_room says; "
+                                  "the hub goes on by itself"));
     else
         log_event(LOG_INFO, "store_has_room_again", LOG_S("path", hub->database));
 }
@@ -370,6 +424,7 @@ static int open_store(struct hub *hub)
         .queue_bytes = settings->journal_queue_size,
         .journal_bytes = settings->journal_size,
         .seal_age_us = settings->store_seal_age,
+        .day_bytes = settings->store_day_size,
         .retention_us = settings->retention,
         .retention_bytes = settings->retention_size,
         .full_percent = (uint32_t) settings->store_full_percent,
@@ -501,6 +556,38 @@ static int listen_grpc(struct hub *hub)
     return fold(r);
 }
 
+/* Before gRPC, whose calls ask for the web's figures; it answers after web_start(). */
+static int listen_https(struct hub *hub)
+{
+    const struct settings *settings = &hub->settings;
+    struct web_options options = {
+        .context = hub->certificate.context,
+        .store = hub->store,
+        .pki = hub->pki,
+        .ingest = hub->ingest,
+        .pool = hub->pool,
+        .get_status = on_get_web_status,
+        .ctx = hub,
+    };
+    char host[256], text[256];
+
+    if (!settings_serves_https(settings))
+        return 0;
+    int r = settings_split_address(settings->listen_https, host, sizeof(host), &options.port);
+    ensure(r == 0); /* settings_load() checked it */
+    options.host = host;
+    fill_web_limits(settings, &options.limits);
+    r = web_new(&hub->web, &options);
+    if (r == WEB_IN_USE) {
+        snprintf(text, sizeof(text),
+                 "cannot listen on %.100s: it is taken, or not an address of this machine; give "
+                 "another with --listen-https, or --listen-https off",
+                 settings->listen_https);
+        return refuse(HUB_FAILED, text);
+    }
+    return fold(r);
+}
+
 static int arm_timers(struct hub *hub)
 {
     if (!hub->pki)
@@ -511,18 +598,32 @@ static int arm_timers(struct hub *hub)
     return pass(r);
 }
 
+/* ADDRESS:PORT with the port that is listened on. */
+static void put_address(struct buf *to, const char *listen, uint16_t port)
+{
+    char host[256];
+    uint16_t wanted;
+
+    int r = settings_split_address(listen, host, sizeof(host), &wanted);
+    ensure(r == 0); /* settings_load() checked it */
+    bool is_v6 = strchr(host, ':') != NULL;
+    buf_printf(to, "%s%s%s:%u", is_v6 ? "[" : "", host, is_v6 ? "]" : "", (unsigned) port);
+}
+
 /* The line that scripts wait for: nothing else shares it. */
 static void say_ready(const struct hub *hub)
 {
-    char host[256], line[512];
-    uint16_t port;
+    CLEANUP(buf_deinit) struct buf line = { 0 };
 
-    int r = settings_split_address(hub->settings.listen_grpc, host, sizeof(host), &port);
-    ensure(r == 0); /* settings_load() checked it */
-    bool is_v6 = strchr(host, ':') != NULL;
-    int len = snprintf(line, sizeof(line), "ready grpc=%s%s%s:%u https=off\n", is_v6 ? "[" : "",
-                       host, is_v6 ? "]" : "", (unsigned) rpc_server_port(hub->server));
-    if (write(STDERR_FILENO, line, (size_t) len) < 0)
+    buf_append_text(&line, "ready grpc=");
+    put_address(&line, hub->settings.listen_grpc, rpc_server_port(hub->server));
+    buf_append_text(&line, " https=");
+    if (hub->web)
+        put_address(&line, hub->settings.listen_https, web_port(hub->web));
+    else
+        buf_append_text(&line, "off");
+    buf_append_text(&line, "\n");
+    if (write(STDERR_FILENO, buf_text(&line), line.len) < 0)
         log_plain(LOG_WARN, "stderr_is_closed");
 }
 
@@ -533,8 +634,6 @@ static void say_start(const struct hub *hub)
     log_event(LOG_INFO, "started", LOG_S("version", SENTINEL_VERSION),
               LOG_S("security", settings_security_names[settings->security]),
               LOG_S("state_dir", hub->state), LOG_U("threads", count_threads(settings->threads)));
-    log_event(LOG_INFO, "https_not_served", LOG_S("address", settings->listen_https),
-              LOG_S("reason", "this version has no HTTPS listener; no port is open for it"));
     if (settings->security == SETTINGS_INSECURE)
         log_event(LOG_WARN, "insecure", LOG_S("address", settings->listen_grpc),
                   LOG_S("reason",
@@ -561,12 +660,16 @@ static int start(struct hub *hub)
     if (r == 0)
         r = load_certificate(hub);
     if (r == 0)
+        r = listen_https(hub);
+    if (r == 0)
         r = listen_grpc(hub);
+    if (r == 0 && hub->web)
+        r = web_start(hub->web);
     if (r == 0)
         r = arm_timers(hub);
     if (r != 0)
         return pass(r);
-    front_set_state(hub->front, FRONT_SERVING);
+    set_state(hub, FRONT_SERVING);
     say_start(hub);
     say_ready(hub);
     return 0;
@@ -582,7 +685,13 @@ static void stop(struct hub *hub)
             rpc_server_stop(hub->server);
         rpc_server_join(hub->server, patience_us > 0 ? patience_us : 0);
     }
+    if (hub->web) {
+        int64_t patience_us = hub->is_draining ? hub->drain_due.us - clock_mono().us : 0;
+        web_stop(hub->web, patience_us > 0 ? patience_us : 0);
+        web_join(hub->web);
+    }
     hub->pool = query_pool_free(hub->pool);
+    hub->web = web_free(hub->web);
     hub->server = rpc_server_free(hub->server);
     certificate_deinit(&hub->certificate);
     if (hub->store)

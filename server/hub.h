@@ -28,7 +28,7 @@ enum hub_outcome {
  * Runs until it is told to stop. Blocks. Says on stderr when everything is up, in one line of its
  * own:
  *
- *     ready grpc=127.0.0.1:8082 https=off
+ *     ready grpc=127.0.0.1:8082 https=127.0.0.1:8081
  *
  * `sources` is read again at each reload. Faults are in the log too.
  */

@@ -100,11 +100,27 @@ static int check_address(const char *name, const char *address, struct conf_erro
                   name, address);
 }
 
-static int check_security(struct settings *settings, bool is_flag_given, struct conf_error *error)
+bool settings_serves_https(const struct settings *settings)
+{
+    return strcmp(settings->listen_https, "off") != 0;
+}
+
+static int check_loopback(const char *name, const char *address, struct conf_error *error)
 {
     char host[256];
     uint16_t port;
 
+    int r = settings_split_address(address, host, sizeof(host), &port);
+    if (r == 0 && !is_loopback(host))
+        return refuse(error,
+                      "security: `insecure` means plaintext and is only served on a loopback "
+                      "address, not on %.100s; add --listen-%s 127.0.0.1:%u",
+                      host, name, (unsigned) port);
+    return r;
+}
+
+static int check_security(struct settings *settings, bool is_flag_given, struct conf_error *error)
+{
     if (is_flag_given && settings->security == SETTINGS_PRODUCTION)
         return refuse(error,
                       "--insecure contradicts `security: production`; leave one of them out");
@@ -118,12 +134,9 @@ static int check_security(struct settings *settings, bool is_flag_given, struct 
         return refuse(error,
                       "security: `insecure` means plaintext and is only taken together with "
                       "the flag --insecure; use `development` for TLS with the hub's own CA");
-    int r = settings_split_address(settings->listen_grpc, host, sizeof(host), &port);
-    if (r == 0 && !is_loopback(host))
-        return refuse(error,
-                      "security: `insecure` means plaintext and is only served on a loopback "
-                      "address, not on %.100s; add --listen-grpc 127.0.0.1:%u",
-                      host, (unsigned) port);
+    int r = check_loopback("grpc", settings->listen_grpc, error);
+    if (r == 0 && settings_serves_https(settings))
+        r = check_loopback("https", settings->listen_https, error);
     return r;
 }
 
@@ -131,7 +144,7 @@ static int check(struct settings *settings, bool is_flag_given, struct conf_erro
 {
     int r = check_address("listen.grpc", settings->listen_grpc, error);
 
-    if (r == 0)
+    if (r == 0 && settings_serves_https(settings))
         r = check_address("listen.https", settings->listen_https, error);
     if (r == 0)
         r = check_security(settings, is_flag_given, error);

@@ -61,6 +61,8 @@ struct settings_sources {
 int settings_load(struct settings *ret,
                   const struct settings_sources *sources,
                   struct conf_error *ret_error) MUST_USE;
+/* listen.https is not `off`. */
+bool settings_serves_https(const struct settings *settings);
 /* The zero value is fine. */
 void settings_free(struct settings *settings);
 

@@ -47,6 +47,8 @@ static void print_hub(const struct json *hub, struct buf *to)
 
     buf_printf(to, "hub        %s %s since %s\n", text_at(hub, "target"), text_at(hub, "state"),
                text_at(hub, "since"));
+    if (json_get_bool(json_member(hub, "insecure"), false))
+        buf_append_text(to, "           INSECURE: plaintext, nobody is authenticated\n");
     if (text_at(hub, "peer")[0])
         buf_printf(to, "           at %s, version %s, clock %+.3f s\n", text_at(hub, "peer"),
                    text_at(hub, "version"), offset_s);

@@ -17,6 +17,7 @@ struct connection_options {
     struct rpc_queue *queue;
     const char *hub;
     const char *server_name; /* NULL: the host of `hub` */
+    const char *insecure_id; /* plaintext, and this agent's id; NULL: mutual TLS */
     bool is_tls13_only;
     int64_t keepalive_us;
 };
@@ -26,7 +27,8 @@ enum connection_outcome {
     CONNECTION_BAD_IDENTITY, /* ret_why says what to do */
 };
 
-/* The identity is only read: it may be wiped afterwards. Outcomes: CONNECTION_BAD_IDENTITY. */
+/* The identity is only read: it may be wiped afterwards; NULL with insecure_id. Outcomes:
+ * CONNECTION_BAD_IDENTITY. */
 int connection_open(struct rpc_channel **ret,
                     const struct connection_options *options,
                     const struct tls_identity *identity,

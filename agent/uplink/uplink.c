@@ -24,7 +24,7 @@
 
 struct uplink {
     struct uplink_options options;
-    char *hub, *server_name, *identity;
+    char *hub, *server_name, *identity, *insecure_id;
     struct rpc_queue *queue;
     struct rand rand;
     uint8_t instance[16];
@@ -453,9 +453,10 @@ static int open_call(struct uplink *uplink, struct tls_why *ret_why)
     CLEANUP(tls_identity_deinit) struct tls_identity identity = { 0 };
     int64_t keepalive_us =
         uplink_jitter(uplink->options.pace.keepalive_us, rand_unit(&uplink->rand));
-    int r;
+    int r = 0;
 
-    r = tls_identity_load(uplink->identity, &identity, ret_why);
+    if (!uplink->insecure_id)
+        r = tls_identity_load(uplink->identity, &identity, ret_why);
     if (r)
         return r < 0 ? pass(r) : CONNECTION_BAD_IDENTITY;
     r = connection_open(&uplink->channel,
@@ -463,10 +464,11 @@ static int open_call(struct uplink *uplink, struct tls_why *ret_why)
                             .queue = uplink->queue,
                             .hub = uplink->hub,
                             .server_name = uplink->server_name,
+                            .insecure_id = uplink->insecure_id,
                             .is_tls13_only = uplink->options.is_tls13_only,
                             .keepalive_us = keepalive_us,
                         },
-                        &identity, ret_why);
+                        uplink->insecure_id ? NULL : &identity, ret_why);
     if (r)
         return r < 0 ? pass(r) : r;
     r = rpc_client_call_new(&uplink->call, uplink->channel,
@@ -541,7 +543,9 @@ int uplink_new(struct uplink **ret, const struct uplink_options *options)
     uplink->hub = strdup(options->hub);
     uplink->identity = strdup(options->identity);
     uplink->server_name = options->server_name ? strdup(options->server_name) : NULL;
-    if (!uplink->hub || !uplink->identity || (options->server_name && !uplink->server_name))
+    uplink->insecure_id = options->insecure_id ? strdup(options->insecure_id) : NULL;
+    if (!uplink->hub || !uplink->identity || (options->server_name && !uplink->server_name) ||
+        (options->insecure_id && !uplink->insecure_id))
         return fault(-ENOMEM, "no memory for the uplink");
     r = rpc_queue_new(&uplink->queue, options->loop);
     if (r)
@@ -569,6 +573,7 @@ struct uplink *uplink_free(struct uplink *uplink)
     free(uplink->hub);
     free(uplink->server_name);
     free(uplink->identity);
+    free(uplink->insecure_id);
     free(uplink);
     return NULL;
 }

@@ -49,6 +49,7 @@ struct uplink_options {
     const char *hub;         /* HOST:PORT */
     const char *server_name; /* what the hub's certificate must carry; NULL: the host of `hub` */
     const char *identity;    /* directory */
+    const char *insecure_id; /* plaintext, and this agent's id; NULL: mutual TLS */
     bool is_tls13_only;
     int64_t interval_us; /* told to the hub */
     struct uplink_pace pace;

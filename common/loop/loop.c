@@ -169,16 +169,15 @@ int loop_run_once(struct loop *loop, int timeout_ms)
 
 int loop_run(struct loop *loop)
 {
-    do {
-        int r = loop_run_once(loop, -1);
+    int r;
 
-        if (r < 0)
-            return pass(r);
-    } while (!atomic_exchange(&loop->is_stopping, false));
+    do
+        r = loop_run_once(loop, -1);
+    while (r == 0 && !atomic_exchange(&loop->is_stopping, false));
 
     /* Whoever waits for this thread may take the parts down. */
     loop->owner = 0;
-    return 0;
+    return pass(r);
 }
 
 void loop_stop(struct loop *loop)

@@ -81,6 +81,7 @@ enum rpc_outcome {
     RPC_QUEUE_FULL,   /* the send queue is at its limit; wait for on_writable */
     RPC_CLOSED,       /* the call is over; nothing was sent */
     RPC_IN_USE,       /* the address is taken, or not ours */
+    RPC_BAD_METADATA, /* a key or value that a header cannot have */
 };
 
 /* The PEM bytes are copied. Outcomes: RPC_BAD_MATERIAL. */

@@ -16,6 +16,7 @@ struct evp_pkey_st;
 struct stack_st_X509;
 struct x509_st;
 struct X509_name_st;
+struct X509_VERIFY_PARAM_st;
 
 struct tls_key {
     struct evp_pkey_st *pkey;
@@ -52,6 +53,9 @@ bool tls_is_good_key(const struct evp_pkey_st *pkey);
 
 /* UTF-8 of 1 .. 64 bytes (RFC 5280 appendix A.1: ub-common-name, ub-organization-name, ...). */
 bool tls_is_subject_text(const char *text);
+
+/* A DNS name or an address that the leaf must carry. False: it is neither. */
+bool tls_expect_host(struct X509_VERIFY_PARAM_st *param, const char *host);
 
 /* An empty certificate. */
 int tls_cert_alloc(struct tls_cert **ret) MUST_USE;

@@ -197,7 +197,7 @@ parse(struct span pem, size_t max, const char *what, STACK_OF(X509) * *ret, stru
     return pass(r);
 }
 
-static bool set_host(X509_VERIFY_PARAM *param, const char *host)
+bool tls_expect_host(X509_VERIFY_PARAM *param, const char *host)
 {
     uint8_t address[sizeof(struct in6_addr)];
 
@@ -253,7 +253,7 @@ int tls_chain_verify(struct span chain_pem,
     if (!X509_VERIFY_PARAM_set_purpose(param, purpose))
         return tls_clear(fault(-ENOTRECOVERABLE, "cannot set a purpose"));
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
-    if (host && !set_host(param, host))
+    if (host && !tls_expect_host(param, host))
         return tls_clear(tls_refuse(ret_why, TLS_BAD, "the host name is not one"));
     if (X509_verify_cert(context) != 1)
         return tls_clear(explain(context, profile, host, ret_why));

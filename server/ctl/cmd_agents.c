@@ -47,6 +47,8 @@ static void agent_json(struct json_writer *json, const agent_message *agent)
 static void
 list_row(struct ctl *ctl, struct table *table, const agent_message *agent, int64_t now_us)
 {
+    struct buf labels = { 0 };
+
     table_add(table, agent->agent_id);
     table_add(table, agent->connected ? "connected" : "away");
     table_add(table, format_ago(ctl, convert_time_us(agent->last_seen), now_us));
@@ -55,12 +57,17 @@ list_row(struct ctl *ctl, struct table *table, const agent_message *agent, int64
     table_add(table, agent->agent_version);
     table_add(table, host_fact(agent, "os.description"));
     table_add(table, agent->address);
+    for (size_t i = 0; i < agent->n_labels; i++)
+        buf_printf(&labels, "%s%s=%s", i ? " " : "", agent->labels[i]->key,
+                   agent->labels[i]->value);
+    table_add(table, buf_text(&labels));
+    buf_deinit(&labels);
 }
 
 int cmd_agents_list(struct ctl *ctl)
 {
     static const char *const headers[] = { "AGENT",   "STATE",  "LAST SEEN", ">SERIES", ">SAMPLES",
-                                           "VERSION", "SYSTEM", "ADDRESS",   NULL };
+                                           "VERSION", "SYSTEM", "ADDRESS",   "LABELS",  NULL };
     Sentinel__Query__V1__ListAgentsRequest request = SENTINEL__QUERY__V1__LIST_AGENTS_REQUEST__INIT;
     ctl_selector selector;
     int64_t now_us = clock_wall().us;

@@ -58,16 +58,18 @@ static void put_bash(const struct ctl *ctl)
         "    case ${COMP_WORDS[i]} in\n"
         "    ");
     put_flags(ctl, true, "|");
-    printf(") ((i++)) ;;\n"
-           "    -*) ;;\n"
-           "    *) said=\"$said${said:+ }${COMP_WORDS[i]}\" ;;\n"
-           "    esac\n"
-           "  done\n"
-           "  COMPREPLY=()\n"
-           "  case $before in\n"
-           "  --identity) COMPREPLY=($(compgen -d -- \"$word\")); return ;;\n"
-           "  --agg|--group-agg) words=\"avg min max sum count last rate increase\" ;;\n"
-           "  ");
+    printf(
+        ") ((i++)) ;;\n"
+        "    -*) ;;\n"
+        "    *) said=\"$said${said:+ }${COMP_WORDS[i]}\" ;;\n"
+        "    esac\n"
+        "  done\n"
+        "  COMPREPLY=()\n"
+        "  case $before in\n"
+        "  --identity) COMPREPLY=($(compgen -d -- \"$word\")); return ;;\n"
+        "  --agg|--group-agg) words=\"avg min max sum count last rate increase p50 p95 p99\" ;;\n"
+        "  --by) words=\"metric agent attribute\" ;;\n"
+        "  ");
     put_flags(ctl, true, "|");
     printf(") return ;;\n"
            "  *) case $said in\n"

@@ -115,21 +115,42 @@ int cmd_metrics_list(struct ctl *ctl)
 
 /* ---- query and plot share the question ---- */
 
-static int
-read_aggregation(const char *flag, const char *text, Sentinel__Query__V1__Aggregation *ret)
+/* "p99", "p99.9": a quantile, of which a question has one. */
+static int read_percentile(const char *flag, const char *text, range_request *request)
+{
+    char *end;
+    double percent = strtod(text + 1, &end);
+
+    if (!(text[1] >= '0' && text[1] <= '9') || *end || !(percent <= 100))
+        return ctl_say(CTL_USAGE, "%s: `%s` is not p0 to p100", flag, text);
+    if (request->quantile != 0 && request->quantile != percent / 100)
+        return ctl_say(CTL_USAGE, "--agg and --group-agg: one percentile at most");
+    request->quantile = percent / 100;
+    return CTL_OK;
+}
+
+static int read_aggregation(const char *flag,
+                            const char *text,
+                            range_request *request,
+                            Sentinel__Query__V1__Aggregation *ret)
 {
     static const char *const names[] = { "default", "avg",  "min",  "max",      "sum",
                                          "count",   "last", "rate", "increase", NULL };
 
+    if (text && text[0] == 'p') {
+        *ret = SENTINEL__QUERY__V1__AGGREGATION__AGGREGATION_QUANTILE;
+        return read_percentile(flag, text, request);
+    }
     for (size_t i = 0; names[i] && text; i++)
         if (strcmp(names[i], text) == 0) {
             *ret = (Sentinel__Query__V1__Aggregation) i;
             return CTL_OK;
         }
-    return text ? ctl_say(CTL_USAGE,
-                          "%s: `%s` is none of avg, min, max, sum, count, last, rate, increase",
-                          flag, text)
-                : CTL_OK;
+    return text
+               ? ctl_say(CTL_USAGE,
+                         "%s: `%s` is none of avg, min, max, sum, count, last, rate, increase, p99",
+                         flag, text)
+               : CTL_OK;
 }
 
 struct question {
@@ -170,9 +191,10 @@ static int make_question(struct ctl *ctl, const char *name, struct question *que
     if (!r)
         r = make_range(ctl, question);
     if (!r)
-        r = read_aggregation("--agg", ctl->aggregation, &request->aggregation);
+        r = read_aggregation("--agg", ctl->aggregation, request, &request->aggregation);
     if (!r)
-        r = read_aggregation("--group-agg", ctl->group_aggregation, &request->group_aggregation);
+        r = read_aggregation("--group-agg", ctl->group_aggregation, request,
+                             &request->group_aggregation);
     if (!r && ctl->top && (text_to_u64(ctl->top, &top) || top < 1 || top > UINT32_MAX))
         r = ctl_say(CTL_USAGE, "--top: `%s` is not a number from 1", ctl->top);
     if (r)

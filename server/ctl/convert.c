@@ -18,24 +18,36 @@ int convert_pair(struct ctl *ctl,
     return *ret_key && *ret_value ? CTL_OK : ctl_say(CTL_FAILED, "out of memory");
 }
 
+int convert_add_agent(struct ctl *ctl, const char *word, ctl_selector *to)
+{
+    char *item = arena_copy_text(&ctl->arena, word);
+
+    if (!item)
+        return ctl_say(CTL_FAILED, "out of memory");
+    if (!strpbrk(item, "*?"))
+        to->ids[to->n_ids++] = item;
+    else if (*to->pattern)
+        return ctl_say(CTL_USAGE, "one pattern of agents at most (`%s` and `%s`)", to->pattern,
+                       item);
+    else
+        to->pattern = item;
+    return CTL_OK;
+}
+
 int convert_selector(struct ctl *ctl, ctl_selector *ret)
 {
     sentinel__query__v1__agent_selector__init(ret);
-    ret->ids = arena_alloc_array(&ctl->arena, ctl->agents.n_items, sizeof(char *));
+    /* One more: convert_add_agent(). */
+    ret->ids = arena_alloc_array(&ctl->arena, ctl->agents.n_items + 1, sizeof(char *));
     ret->labels = arena_alloc_array(&ctl->arena, ctl->labels.n_items,
                                     sizeof(Sentinel__Query__V1__AgentSelector__LabelsEntry *));
     if (!ret->ids || !ret->labels)
         return ctl_say(CTL_FAILED, "out of memory");
     for (size_t i = 0; i < ctl->agents.n_items; i++) {
-        char *item = ctl->agents.items[i];
+        int r = convert_add_agent(ctl, ctl->agents.items[i], ret);
 
-        if (!strpbrk(item, "*?"))
-            ret->ids[ret->n_ids++] = item;
-        else if (*ret->pattern)
-            return ctl_say(CTL_USAGE, "--agent: one pattern at most (`%s` and `%s`)", ret->pattern,
-                           item);
-        else
-            ret->pattern = item;
+        if (r)
+            return r;
     }
     for (size_t i = 0; i < ctl->labels.n_items; i++) {
         Sentinel__Query__V1__AgentSelector__LabelsEntry *entry =

@@ -15,6 +15,8 @@ typedef Sentinel__Query__V1__AgentSelector ctl_selector;
  * ctl. Returns an exit code.
  */
 int convert_selector(struct ctl *ctl, ctl_selector *ret) MUST_USE;
+/* Adds a word that names an agent or a pattern; once, after convert_selector(). */
+int convert_add_agent(struct ctl *ctl, const char *word, ctl_selector *to) MUST_USE;
 
 /* "k=v" split at the first '='; in the arena. Returns an exit code. */
 int convert_pair(struct ctl *ctl,

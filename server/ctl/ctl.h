@@ -40,7 +40,8 @@ struct ctl {
     const char *hub, *identity, *server_name, *timeout;
     bool is_json, no_color, is_insecure, wants_help, wants_version;
     struct conf_list agents, attributes, group_by, labels;
-    const char *range, *from, *to, *step, *aggregation, *group_aggregation, *top, *height, *width;
+    const char *range, *from, *to, *step, *aggregation, *group_aggregation, *top, *by, *height,
+        *width;
     bool group_all, latest, is_ascii;
     const char *const *words; /* behind the command */
     size_t n_words;
@@ -113,9 +114,11 @@ void plot_print(struct ctl *ctl, const struct plot *plot, FILE *to);
 /* ---- commands: return an exit code ---- */
 int cmd_agents_list(struct ctl *ctl);
 int cmd_agents_show(struct ctl *ctl);
+int cmd_agents_label(struct ctl *ctl);
 int cmd_metrics_list(struct ctl *ctl);
 int cmd_metrics_query(struct ctl *ctl);
 int cmd_metrics_plot(struct ctl *ctl);
+int cmd_metrics_top(struct ctl *ctl);
 int cmd_status(struct ctl *ctl);
 int cmd_version(struct ctl *ctl);
 int cmd_completion(struct ctl *ctl);

@@ -12,9 +12,12 @@
 const struct ctl_command ctl_commands[] = {
     { "agents", "list", "[PATTERN]", "the agents that the hub knows", cmd_agents_list, 0, 1 },
     { "agents", "show", "ID", "one agent: host, clock, streams, ledger", cmd_agents_show, 1, 1 },
+    { "agents", "label", "AGENT|PATTERN KEY=VALUE... KEY-...", "sets and removes labels",
+      cmd_agents_label, 2, 65 },
     { "metrics", "list", "[PATTERN]", "the metrics that agents have sent", cmd_metrics_list, 0, 1 },
     { "metrics", "query", "NAME...", "values over a range, in steps", cmd_metrics_query, 1, 64 },
     { "metrics", "plot", "NAME", "the same as a plot in the terminal", cmd_metrics_plot, 1, 1 },
+    { "metrics", "top", "[PATTERN]", "who has the most series", cmd_metrics_top, 0, 1 },
     { "status", NULL, "", "how the hub is", cmd_status, 0, 0 },
     { "completion", NULL, "SHELL", "completion for bash, zsh or fish", cmd_completion, 1, 1 },
     { "version", NULL, "", "the version of this program", cmd_version, 0, 0 },
@@ -42,6 +45,7 @@ static int print_help(FILE *to, const struct conf_option *options, const char *g
         &text,
         "Examples:\n"
         "  sentinelctl agents list\n"
+        "  sentinelctl agents label 'web-*' role=web rack-\n"
         "  sentinelctl metrics query system.memory.usage --agent web-1 --range 1h --step 1m\n"
         "  sentinelctl metrics plot system.cpu.time --group-by cpu.mode\n"
         "  sentinelctl status --json\n\n"
@@ -194,7 +198,7 @@ static const struct conf_option options[] = {
     { .flag = "--agg",
       .metavar = "HOW",
       .value = &ctl.aggregation,
-      .help = "within a step: avg min max sum count last rate increase" },
+      .help = "within a step: avg min max sum count last rate increase p50 p99 ..." },
     { .flag = "--group-by",
       .metavar = "KEY",
       .values = &ctl.group_by,
@@ -202,9 +206,13 @@ static const struct conf_option options[] = {
     { .flag = "--group-agg",
       .metavar = "HOW",
       .value = &ctl.group_aggregation,
-      .help = "within a group: avg min max sum count last" },
+      .help = "within a group: avg min max sum count last p50 p99 ..." },
     { .flag = "--all", .is_set = &ctl.group_all, .help = "one group of all series" },
-    { .flag = "--top", .metavar = "N", .value = &ctl.top, .help = "only the N largest by mean" },
+    { .flag = "--top", .metavar = "N", .value = &ctl.top, .help = "only the N largest" },
+    { .flag = "--by",
+      .metavar = "WHAT",
+      .value = &ctl.by,
+      .help = "of metrics top: metric, agent or attribute" },
     { .flag = "--latest", .is_set = &ctl.latest, .help = "only the newest value of each series" },
     { .flag = "--width", .metavar = "CELLS", .value = &ctl.width, .help = "of the plot" },
     { .flag = "--height", .metavar = "CELLS", .value = &ctl.height, .help = "of the plot" },

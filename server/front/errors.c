@@ -93,6 +93,23 @@ const char *front_reason(enum front_failure failure)
     return rows[failure].reason;
 }
 
+/* Names cut to fit may end within a character, and what is not UTF-8 makes the whole status
+ * unreadable for a client. */
+static void make_utf8(char *text)
+{
+    struct span rest = span_of_text(text);
+
+    while (rest.len > 0) {
+        uint32_t code;
+        size_t len = text_utf8_next(rest, &code);
+
+        if (len == 0)
+            text[rest.data - (const uint8_t *) text] = '?';
+        len += len == 0;
+        rest = span_of(rest.data + len, rest.len - len);
+    }
+}
+
 void front_describe(struct front_detail *detail, const char *field, const char *fmt, ...)
 {
     va_list args;
@@ -101,6 +118,8 @@ void front_describe(struct front_detail *detail, const char *field, const char *
     va_start(args, fmt);
     (void) vsnprintf(detail->description, sizeof(detail->description), fmt, args);
     va_end(args);
+    make_utf8(detail->field);
+    make_utf8(detail->description);
 }
 
 static const char *
@@ -248,7 +267,10 @@ enum front_failure front_failure_of_query(int outcome,
     case QUERY_BAD:
         return FAIL_BAD_QUESTION;
     case QUERY_TOO_MUCH:
+    case QUERY_UNWANTED: /* reaches nobody */
         return FAIL_TOO_MUCH;
+    case QUERY_FULL:
+        return FAIL_FULL;
     default:
         return FAIL_FAULT;
     }

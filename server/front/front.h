@@ -43,6 +43,7 @@ struct front_status { /* what GetStatus says beyond what front asks for itself *
     wall_us started;
     wall_us settings_loaded;
     wall_us certificate_expires;
+    uint64_t https_handshakes_failed;
     char settings_sha256[65];
     char security[16];
 };

@@ -186,6 +186,8 @@ void front_set_time(struct Google__Protobuf__Timestamp *to, int64_t us);
 /* false: out of range or malformed. */
 bool front_time_of(const struct Google__Protobuf__Timestamp *from, int64_t *ret_us);
 bool front_duration_of(const struct Google__Protobuf__Duration *from, int64_t *ret_us);
+/* Whether the caller is gone, on a reader; `ctx` is the unary. */
+bool unary_is_unwanted(void *ctx);
 /* FAIL_NOT, or FAIL_TOO_MUCH when the answer is not whole. */
 enum front_failure unary_finish(struct unary *unary, const ProtobufCMessage *answer);
 
@@ -195,9 +197,14 @@ extern const struct rpc_handler svc_telemetry_metrics;
 extern const struct rpc_handler svc_health_watch;
 extern const struct rpc_handler svc_reflection;
 front_answer_fn svc_health_check, svc_health_list;
-front_answer_fn svc_admin_get_status;
+front_answer_fn svc_admin_get_status, svc_admin_set_agent_labels;
 front_answer_fn svc_query_list_agents, svc_query_get_agent, svc_query_list_metrics,
-    svc_query_metrics;
+    svc_query_metrics, svc_query_top_metrics;
+
+struct Sentinel__Query__V1__AgentSelector;
+/* NULL: every agent. Borrows from the message. */
+struct query_selector front_selector(struct unary *unary,
+                                     const struct Sentinel__Query__V1__AgentSelector *from);
 
 void svc_health_state_changed(struct front *front);
 void svc_telemetry_recheck_all(struct front *front);

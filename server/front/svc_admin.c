@@ -6,11 +6,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "common/base/buf.h"
-#include "common/base/file.h"
+#include "common/base/usage.h"
+#include "common/log/log.h"
 #include "server/front/inside.h"
 
 static const char *state_name(enum front_state state)
@@ -27,31 +26,6 @@ static const char *state_name(enum front_state state)
     default:
         return "NOT_SERVING";
     }
-}
-
-/* 0 where the kernel does not say. */
-static uint64_t resident_bytes(void)
-{
-    struct buf statm = { 0 };
-    const char *second; /* the first is the address space */
-    uint64_t resident = 0;
-
-    if (file_read("/proc/self/statm", 4096, &statm) == FILE_OK) {
-        second = strchr(buf_text(&statm), ' ');
-        resident = second ? strtoull(second, NULL, 10) : 0;
-    }
-    buf_deinit(&statm);
-    return resident * (uint64_t) sysconf(_SC_PAGESIZE);
-}
-
-static int64_t cpu_us(void)
-{
-    struct rusage usage;
-
-    if (getrusage(RUSAGE_SELF, &usage) != 0)
-        return 0;
-    return (int64_t) (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
-           usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
 }
 
 static void fill_store(struct unary *unary, Sentinel__Admin__V1__GetStatusResponse *to)
@@ -101,10 +75,38 @@ enum front_failure svc_admin_get_status(struct unary *unary)
     answer->settings_sha256 = own->settings_sha256;
     answer->certificate_expires = unary_time(unary, own->certificate_expires);
     answer->registry_generation = options->pki ? pki_generation(options->pki) : 0;
-    answer->handshakes_failed = rpc_handshakes_failed();
-    answer->resident_bytes = resident_bytes();
-    answer->cpu_time = unary_duration(unary, cpu_us());
+    answer->handshakes_failed = rpc_handshakes_failed() + own->https_handshakes_failed;
+    answer->resident_bytes = usage_resident_bytes();
+    answer->cpu_time = unary_duration(unary, usage_cpu_us());
     fill_store(unary, answer);
     fill_ingest(unary, answer);
+    return unary_finish(unary, &answer->base);
+}
+
+enum front_failure svc_admin_set_agent_labels(struct unary *unary)
+{
+    const Sentinel__Admin__V1__SetAgentLabelsRequest *request = (const void *) unary->request;
+    const struct query_selector selector = front_selector(unary, request->agents);
+    struct query_labels question = {
+        .selector = &selector,
+        .set = unary_attributes(unary, request->set, request->n_set),
+        .n_set = request->n_set,
+        .remove = (const char *const *) request->remove,
+        .n_remove = request->n_remove,
+    };
+    struct query_problem problem = { 0 };
+    Sentinel__Admin__V1__SetAgentLabelsResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
+    int r;
+
+    if (unary->is_short)
+        return unary_finish(unary, NULL);
+    r = query_set_labels(unary->front->options.query, &question, &unary->arena, &problem);
+    if (r != QUERY_OK)
+        return front_failure_of_query(r, &problem, &unary->detail);
+    log_event(LOG_INFO, "agent_labels_set", LOG_S("by", unary->caller.name),
+              LOG_U("selected", question.n_selected), LOG_U("changed", question.n_changed));
+    sentinel__admin__v1__set_agent_labels_response__init(answer);
+    answer->changed = question.n_changed;
+    answer->selected = question.n_selected;
     return unary_finish(unary, &answer->base);
 }

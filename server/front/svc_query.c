@@ -9,8 +9,8 @@
 
 #define HOUR_US INT64_C(3600000000)
 
-static struct query_selector selector_of(struct unary *unary,
-                                         const Sentinel__Query__V1__AgentSelector *from)
+struct query_selector front_selector(struct unary *unary,
+                                     const Sentinel__Query__V1__AgentSelector *from)
 {
     if (!from)
         return (struct query_selector){ 0 };
@@ -63,7 +63,7 @@ agent_message(struct unary *unary, const struct store_agent *agent, bool is_conn
 enum front_failure svc_query_list_agents(struct unary *unary)
 {
     const Sentinel__Query__V1__ListAgentsRequest *request = (const void *) unary->request;
-    const struct query_selector selector = selector_of(unary, request->agents);
+    const struct query_selector selector = front_selector(unary, request->agents);
     struct query_agents question = {
         .selector = &selector,
         .page_size = request->page_size,
@@ -195,7 +195,7 @@ static Sentinel__Query__V1__Metric *metric_message(struct unary *unary,
 enum front_failure svc_query_list_metrics(struct unary *unary)
 {
     const Sentinel__Query__V1__ListMetricsRequest *request = (const void *) unary->request;
-    const struct query_selector selector = selector_of(unary, request->agents);
+    const struct query_selector selector = front_selector(unary, request->agents);
     struct query_metrics question = {
         .selector = &selector,
         .name_pattern = request->name_pattern,
@@ -218,6 +218,54 @@ enum front_failure svc_query_list_metrics(struct unary *unary)
     for (size_t i = 0; answer->metrics && i < question.n_metrics; i++)
         answer->metrics[i] = metric_message(unary, &question.metrics[i]);
     answer->n_metrics = question.n_metrics;
+    return unary_finish(unary, &answer->base);
+}
+
+/* ---- who makes the cardinality ---- */
+
+enum front_failure svc_query_top_metrics(struct unary *unary)
+{
+    const Sentinel__Query__V1__TopMetricsRequest *request = (const void *) unary->request;
+    const struct query_selector selector = front_selector(unary, request->agents);
+    struct query_top question = {
+        .selector = &selector,
+        .name_pattern = request->name_pattern,
+        .by = request->by ? (enum query_top_by) request->by : QUERY_TOP_METRIC,
+        .page_size = request->page_size,
+        .page_token = request->page_token,
+    };
+    struct query_problem problem = { 0 };
+    Sentinel__Query__V1__TopMetricsResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
+    Sentinel__Query__V1__TopRow *rows;
+    int r;
+
+    if (unary->is_short)
+        return unary_finish(unary, NULL);
+    r = query_top(unary->front->options.query, &question, &unary->arena, &problem);
+    if (r != QUERY_OK)
+        return front_failure_of_query(r, &problem, &unary->detail);
+    sentinel__query__v1__top_metrics_response__init(answer);
+    answer->next_page_token = front_borrow(question.next_page_token);
+    answer->total = question.total;
+    answer->series = question.n_series;
+    answer->definitions = question.n_definitions;
+    rows = unary_alloc(unary, question.n_rows + 1, sizeof(*rows));
+    answer->rows = unary_alloc(unary, question.n_rows + 1, sizeof(*answer->rows));
+    if (unary->is_short)
+        return unary_finish(unary, NULL);
+    for (size_t i = 0; i < question.n_rows; i++) {
+        const struct query_top_row *from = &question.rows[i];
+
+        sentinel__query__v1__top_row__init(&rows[i]);
+        rows[i].name = front_borrow(from->name);
+        rows[i].metric = front_borrow(from->metric);
+        rows[i].series = from->n_series;
+        rows[i].definitions = from->n_definitions;
+        rows[i].agents = from->n_agents;
+        rows[i].values = from->n_values;
+        answer->rows[i] = &rows[i];
+    }
+    answer->n_rows = question.n_rows;
     return unary_finish(unary, &answer->base);
 }
 
@@ -316,6 +364,8 @@ static enum front_failure question_of(struct unary *unary,
         .top_k = request->top_k,
         .page_size = request->page_size,
         .page_token = request->page_token,
+        .is_unwanted = unary_is_unwanted,
+        .ctx = unary,
     };
     if ((int) request->aggregation < 0 || (int) request->aggregation > (int) QUERY_QUANTILE ||
         (int) request->group_aggregation < 0 ||
@@ -365,7 +415,7 @@ static Sentinel__Query__V1__TimeSeries *series_message(struct unary *unary,
 enum front_failure svc_query_metrics(struct unary *unary)
 {
     const Sentinel__Query__V1__QueryMetricsRequest *request = (const void *) unary->request;
-    const struct query_selector selector = selector_of(unary, request->agents);
+    const struct query_selector selector = front_selector(unary, request->agents);
     Sentinel__Query__V1__QueryMetricsResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
     struct query_problem problem = { 0 };
     struct query_range question;

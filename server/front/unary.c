@@ -77,6 +77,13 @@ static void answer(struct unary_call *u)
     unary->answer = NULL;
 }
 
+bool unary_is_unwanted(void *ctx)
+{
+    struct unary *unary = ctx;
+
+    return atomic_load(&container_of(unary, struct unary_call, unary)->is_cancelled);
+}
+
 static void send_answer(struct unary_call *u)
 {
     if (u->failure != FAIL_NOT) {

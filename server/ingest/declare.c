@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
@@ -291,6 +293,47 @@ static int declare_one_layout(struct ingest_stream *stream,
 
 /* ---- a batch's declarations ---- */
 
+static int by_metric(const void *a, const void *b)
+{
+    const struct ingest_series *const *x = a, *const *y = b;
+
+    return strcmp((*x)->name, (*y)->name);
+}
+
+/* The metric that most of the batch's series are of, and how many; NULL: none, or no memory. */
+static const char *heaviest_metric(const struct ingest_batch *batch, size_t *ret_n)
+{
+    const struct ingest_series **sorted = calloc(batch->n_series + 1, sizeof(*sorted));
+    const char *heaviest = NULL;
+    size_t n = 0;
+
+    *ret_n = 0;
+    if (!sorted)
+        return NULL;
+    for (size_t i = 0; i < batch->n_series; i++)
+        sorted[i] = &batch->series[i];
+    qsort(sorted, batch->n_series, sizeof(*sorted), by_metric);
+    for (size_t i = 0; i < batch->n_series; i++) {
+        n = i > 0 && strcmp(sorted[i - 1]->name, sorted[i]->name) == 0 ? n + 1 : 1;
+        if (n > *ret_n) {
+            *ret_n = n;
+            heaviest = sorted[i]->name;
+        }
+    }
+    free(sorted);
+    return heaviest;
+}
+
+static void say_offender(const struct ingest_batch *batch, struct ingest_problem *problem)
+{
+    size_t n, len = strlen(problem->description);
+    const char *metric = heaviest_metric(batch, &n);
+
+    if (metric)
+        (void) snprintf(problem->description + len, sizeof(problem->description) - len,
+                        "; %zu of the %zu new ones are of `%.96s`", n, batch->n_series, metric);
+}
+
 static int check_counts(const struct ingest_stream *stream,
                         const struct ingest_batch *batch,
                         struct ingest_problem *problem)
@@ -312,6 +355,7 @@ static int check_counts(const struct ingest_stream *stream,
                         "%zu new %s in a batch, at most %u (batch_new_series); declare them over "
                         "several batches",
                         rows[i].n_new, rows[i].what, limits->batch_new_series);
+            say_offender(batch, problem);
             return INGEST_LIMIT;
         }
         if (rows[i].n_new + rows[i].n_known > limits->agent_series) {
@@ -321,6 +365,7 @@ static int check_counts(const struct ingest_stream *stream,
                         "%zu %s of this agent, at most %u (agent_series); send fewer, or have the "
                         "limit raised",
                         rows[i].n_new + rows[i].n_known, rows[i].what, limits->agent_series);
+            say_offender(batch, problem);
             return INGEST_LIMIT;
         }
     }

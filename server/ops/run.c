@@ -16,7 +16,7 @@ static const char help[] =
     "  sentinel-hub run --listen-grpc 0.0.0.0:8082\n"
     "\n"
     "The daemon. Logs to stderr; when everything is up, one line there says\n"
-    "  ready grpc=ADDR:PORT https=off\n"
+    "  ready grpc=ADDR:PORT https=ADDR:PORT\n"
     "SIGTERM drains and stops, a second one cuts what is open; SIGHUP reads settings and\n"
     "certificates again.\n";
 

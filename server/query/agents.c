@@ -5,16 +5,40 @@
 #include "common/base/fault.h"
 #include "server/query/inside.h"
 
+/* The first of the selected agents, which are in order of id, whose id is behind the text. */
+static int find_behind(const struct query *query,
+                       struct query_selected *selected,
+                       size_t n,
+                       const char *behind,
+                       struct arena *arena,
+                       size_t *ret)
+{
+    size_t low = 0, high = n;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int r = query_selected_id(query, &selected[middle], arena);
+
+        if (r)
+            return pass(r);
+        if (strcmp(selected[middle].id, behind) <= 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *ret = low;
+    return 0;
+}
+
 int query_list_agents(const struct query *query,
                       struct query_agents *request,
                       struct arena *arena,
                       struct query_problem *ret_problem)
 {
     struct query_digest digest = { 0 };
+    struct query_selected *selected;
     const char *behind;
-    uint32_t *numbers;
-    size_t n_numbers, n = 0;
-    bool has_more = false;
+    size_t n_selected, first = 0, n = 0;
     int r;
 
     r = query_page_size(&request->page_size, ret_problem);
@@ -25,7 +49,9 @@ int query_list_agents(const struct query *query,
     r = query_token_read(query, &digest, request->page_token, arena, &behind, ret_problem);
     if (r)
         return pass(r);
-    r = query_select(query, request->selector, arena, &numbers, &n_numbers, ret_problem);
+    r = query_select(query, request->selector, arena, &selected, &n_selected, ret_problem);
+    if (!r && behind)
+        r = find_behind(query, selected, n_selected, behind, arena, &first);
     if (r)
         return pass(r);
 
@@ -34,27 +60,18 @@ int query_list_agents(const struct query *query,
         arena_alloc_array(arena, request->page_size, sizeof(*request->is_connected));
     if (!request->agents || !request->is_connected)
         return fault(-ENOMEM, "page of agents");
-    for (size_t i = 0; i < n_numbers && !has_more; i++) {
-        struct store_agent agent;
+    for (; n < request->page_size && first + n < n_selected; n++) {
+        const uint32_t number = selected[first + n].number;
 
-        r = store_agent_get(query->store, numbers[i], arena, &agent);
+        r = store_agent_get(query->store, number, arena, &request->agents[n]);
         if (r)
             return fold(r);
-        if (behind && strcmp(agent.id, behind) <= 0)
-            continue;
-        if (n == request->page_size) {
-            has_more = true;
-        } else {
-            request->agents[n] = agent;
-            request->is_connected[n] =
-                query->is_connected && query->is_connected(query->ctx, agent.number);
-            n++;
-        }
+        request->is_connected[n] = query->is_connected && query->is_connected(query->ctx, number);
     }
     request->n_agents = n;
-    request->total = (uint32_t) n_numbers;
+    request->total = (uint32_t) n_selected;
     request->next_page_token = "";
-    if (!has_more)
+    if (first + n == n_selected)
         return 0;
     digest = (struct query_digest){ 0 };
     query_digest_add(&digest, "agents");

@@ -12,8 +12,7 @@
 
 #define PAGE_SIZE_DEFAULT 100
 #define PAGE_SIZE_MAX 1000
-/* Each is looked at for each agent or metric: without an end to them one message asks for hours. */
-#define MAX_IDS 1000
+/* It is matched against each agent or metric: without an end to it one message asks for hours. */
 #define MAX_PATTERN_BYTES 1024
 
 /*
@@ -134,104 +133,6 @@ int query_token_read(const struct query *query,
             return fault(-ENOMEM, "page token");
     }
     *ret_behind = behind;
-    return 0;
-}
-
-static bool has_labels(const struct store_agent *agent, const struct query_selector *selector)
-{
-    for (size_t i = 0; i < selector->n_labels; i++) {
-        bool is_there = false;
-
-        for (size_t j = 0; j < agent->n_labels && !is_there; j++)
-            is_there = strcmp(agent->labels[j].key, selector->labels[i].key) == 0 &&
-                       strcmp(agent->labels[j].value, selector->labels[i].value) == 0;
-        if (!is_there)
-            return false;
-    }
-    return true;
-}
-
-/* Whether pattern and labels hold; 1 yes, 0 no, or a fault. */
-static int agent_is_selected(const struct query *query,
-                             const struct query_selector *selector,
-                             uint32_t number,
-                             struct arena *arena,
-                             bool *ret)
-{
-    struct store_agent agent;
-    int r;
-
-    *ret = true;
-    if ((!selector->pattern || !*selector->pattern) && selector->n_labels == 0)
-        return 0;
-    r = store_agent_get(query->store, number, arena, &agent);
-    if (r)
-        return fold(r);
-    *ret =
-        (!selector->pattern || !*selector->pattern || text_matches(selector->pattern, agent.id)) &&
-        has_labels(&agent, selector);
-    return 0;
-}
-
-static bool is_named(const struct query_selector *selector, const char *id)
-{
-    for (size_t i = 0; i < selector->n_ids; i++)
-        if (strcmp(selector->ids[i], id) == 0)
-            return true;
-    return false;
-}
-
-int query_select(const struct query *query,
-                 const struct query_selector *selector,
-                 struct arena *arena,
-                 uint32_t **ret_numbers,
-                 size_t *ret_n,
-                 struct query_problem *problem)
-{
-    uint32_t *all, number;
-    size_t n_all, n = 0;
-    int r;
-
-    if (selector->n_ids > MAX_IDS)
-        return query_refuse(problem, QUERY_BAD, "agents.ids",
-                            "%zu ids, at most %d; a pattern or labels name more agents",
-                            selector->n_ids, MAX_IDS);
-    if (selector->n_labels > QUERY_MAX_ATTRIBUTES)
-        return query_refuse(problem, QUERY_BAD, "agents.labels", "%zu labels, at most %d",
-                            selector->n_labels, QUERY_MAX_ATTRIBUTES);
-    r = query_check_pattern(selector->pattern, "agents.pattern", problem);
-    if (r)
-        return pass(r);
-    for (size_t i = 0; i < selector->n_ids; i++) {
-        r = store_agent_find(query->store, selector->ids[i], &number);
-        if (r == STORE_NOT_FOUND)
-            return query_refuse(problem, QUERY_NOT_FOUND, "agents.ids",
-                                "no agent `%.64s` is known; ListAgents names them",
-                                selector->ids[i]);
-        if (r)
-            return fold(r);
-    }
-    r = store_agent_list(query->store, arena, &all, &n_all);
-    if (r)
-        return pass(r);
-    for (size_t i = 0; i < n_all; i++) {
-        struct store_agent agent;
-        bool is_selected;
-
-        r = agent_is_selected(query, selector, all[i], arena, &is_selected);
-        if (r)
-            return pass(r);
-        if (is_selected && selector->n_ids > 0) {
-            r = store_agent_get(query->store, all[i], arena, &agent);
-            if (r)
-                return fold(r);
-            is_selected = is_named(selector, agent.id);
-        }
-        if (is_selected)
-            all[n++] = all[i];
-    }
-    *ret_numbers = all;
-    *ret_n = n;
     return 0;
 }
 

@@ -40,16 +40,26 @@ int query_token_read(const struct query *query,
                      const char **ret_behind,
                      struct query_problem *problem) MUST_USE;
 
+/* ---- select.c ---- */
+
+struct query_selected {
+    uint32_t number;
+    const char *id; /* NULL until query_selected_id() was asked */
+};
 /*
- * Numbers of the selected agents in order of id. Outcomes: QUERY_NOT_FOUND (an id that is not
+ * The selected agents in order of id; in the arena. Outcomes: QUERY_NOT_FOUND (an id that is not
  * known), QUERY_BAD (more ids, labels or pattern than a question may have).
  */
 int query_select(const struct query *query,
                  const struct query_selector *selector,
                  struct arena *arena,
-                 uint32_t **ret_numbers,
+                 struct query_selected **ret,
                  size_t *ret_n,
                  struct query_problem *problem) MUST_USE;
+/* Fills agent->id. */
+int query_selected_id(const struct query *query,
+                      struct query_selected *agent,
+                      struct arena *arena) MUST_USE;
 
 /* Equalities of labels or attributes, and keys to group by, in one question. */
 #define QUERY_MAX_ATTRIBUTES 64

@@ -10,6 +10,9 @@
 #include "common/base/fault.h"
 
 #define POOL_MAX_THREADS 64
+/* Also where there are fewer cores: the kernel shares them out, so that a short question does not
+ * wait until two long ones are done. */
+#define POOL_MIN_THREADS 4
 
 struct query_pool {
     unsigned n_threads;
@@ -57,7 +60,7 @@ int query_pool_new(struct query_pool **ret, unsigned n_threads, unsigned max_wai
     long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
 
     if (n_threads == 0)
-        n_threads = n_cores > 0 ? (unsigned) n_cores : 1;
+        n_threads = n_cores > POOL_MIN_THREADS ? (unsigned) n_cores : POOL_MIN_THREADS;
     if (n_threads > POOL_MAX_THREADS)
         n_threads = POOL_MAX_THREADS;
 

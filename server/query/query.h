@@ -9,8 +9,12 @@
  * answer is bounded: by page size, by points, by samples read; too much asked is QUERY_TOO_MUCH
  * with a text that says what to narrow.
  *
- * Page tokens are opaque and authenticated with a key of this process: base64url of (position,
- * SHA-256 of the question, MAC).
+ * Page tokens are opaque and authenticated with a key of this process: hex of (SHA-256 of the
+ * question, MAC, position).
+ *
+ * Files: pool.c readers; inside.c tokens; select.c which agents; agents.c, labels.c; census.c
+ * counts series for metrics.c and top.c; range.c QueryMetrics, with source.c (samples), fold.c and
+ * windows.c (steps), group.c (series of the answer).
  *
  * Thread: the pool any; the questions on a reader.
  */
@@ -39,9 +43,11 @@ enum query_outcome {
     QUERY_NOT_FOUND, /* the problem says what */
     QUERY_BAD,       /* the problem names the field */
     QUERY_TOO_MUCH,  /* the problem says what to narrow */
+    QUERY_FULL,      /* the disk is: nothing was written */
+    QUERY_UNWANTED,  /* is_unwanted() said so */
 };
 
-/* n_threads 0: one for each core. */
+/* n_threads 0: one for each core, at least four. */
 int query_pool_new(struct query_pool **ret, unsigned n_threads, unsigned max_waiting) MUST_USE;
 /* Runs what waits, then ends the threads. Blocks. */
 struct query_pool *query_pool_free(struct query_pool *pool);
@@ -96,6 +102,26 @@ int query_list_agents(const struct query *query,
                       struct arena *arena,
                       struct query_problem *ret_problem) MUST_USE;
 
+/* ---- labels ---- */
+
+struct query_labels {
+    const struct query_selector *selector; /* not empty */
+    const struct store_attribute *set;
+    size_t n_set;
+    const char *const *remove;
+    size_t n_remove;
+    /* out */
+    uint32_t n_selected, n_changed; /* agents */
+};
+/*
+ * Sets and removes labels of every selected agent, or of none. Blocks for a commit. Outcomes:
+ * QUERY_BAD, QUERY_NOT_FOUND (no agent fits), QUERY_TOO_MUCH (labels of one agent), QUERY_FULL.
+ */
+int query_set_labels(const struct query *query,
+                     struct query_labels *request,
+                     struct arena *arena,
+                     struct query_problem *ret_problem) MUST_USE;
+
 /* ---- metrics ---- */
 
 struct query_attribute_values {
@@ -126,6 +152,44 @@ int query_list_metrics(const struct query *query,
                        struct query_metrics *request,
                        struct arena *arena,
                        struct query_problem *ret_problem) MUST_USE;
+
+/* ---- who makes the cardinality ---- */
+
+enum query_top_by { /* numbers of sentinel.query.v1.TopBy */
+                    QUERY_TOP_METRIC = 1,
+                    QUERY_TOP_AGENT,
+                    QUERY_TOP_ATTRIBUTE,
+};
+
+struct query_top_row {
+    const char *name;       /* the metric, the agent's id or the attribute's key */
+    const char *metric;     /* of an attribute: the one with the most sets of attributes; else "" */
+    uint64_t n_series;      /* each set of attributes of each agent; METRIC and AGENT rank by it */
+    uint32_t n_definitions; /* distinct sets of attributes, whoever has them */
+    uint32_t n_agents;      /* 0 for an attribute */
+    uint64_t n_values;      /* distinct, of an attribute; ATTRIBUTE ranks by it */
+};
+struct query_top {
+    const struct query_selector *selector;
+    const char *name_pattern; /* of metrics */
+    enum query_top_by by;
+    uint32_t page_size;
+    const char *page_token;
+    /* out, the largest first, equal ones by name; a row that grows between two pages may be missed
+     */
+    struct query_top_row *rows;
+    size_t n_rows;
+    const char *next_page_token;
+    uint32_t total, n_definitions;
+    uint64_t n_series; /* of all rows together, each once */
+};
+/* Outcomes: QUERY_BAD, QUERY_NOT_FOUND (an agent's id), QUERY_TOO_MUCH. */
+int query_top(const struct query *query,
+              struct query_top *request,
+              struct arena *arena,
+              struct query_problem *ret_problem) MUST_USE;
+
+/* ---- ranges ---- */
 
 enum query_aggregation { /* numbers of sentinel.query.v1.Aggregation */
                          QUERY_DEFAULT = 0,
@@ -166,8 +230,13 @@ struct query_range {
     bool group_all;
     double quantile; /* 0 .. 1 */
     uint32_t top_k;
-    uint32_t page_size; /* series; 0: all, within max_series */
+    uint32_t page_size; /* series, at most max_series; 0: all, within max_series */
+    /* Behind the first page its range and step hold, whatever from_us, to_us, step_us say here, so
+     * that "now" does not move meanwhile. */
     const char *page_token;
+    /* Asked now and then, may be NULL: whether nobody waits for the answer any more. */
+    bool (*is_unwanted)(void *ctx);
+    void *ctx;
     /* out */
     const char *unit;
     enum store_kind kind;
@@ -178,8 +247,8 @@ struct query_range {
 };
 /*
  * Outcomes: QUERY_NOT_FOUND (no such metric among the selected agents, or an agent id that is not
- * known), QUERY_BAD, QUERY_TOO_MUCH. aggregation, group_aggregation and step_us are set to what was
- * applied.
+ * known), QUERY_BAD, QUERY_TOO_MUCH, QUERY_UNWANTED. aggregation, group_aggregation, range and
+ * step_us are set to what was applied.
  */
 int query_metric_range(const struct query *query,
                        struct query_range *request,

@@ -10,27 +10,19 @@
 #define POINTS_WANTED 100
 /* A delta needs the sample before the range: at least this far back is looked for one. */
 #define LOOKBACK_US (5 * INT64_C(60000000))
-/* What the spans and columns of one agent may take. */
-#define SPANS_BYTES (UINT64_C(64) << 20)
-/* Samples of one agent in memory at a time: 16 bytes each. */
-#define MAX_GATHERED (UINT64_C(16) << 20)
 /* Years 1 to 9999, as RFC 3339 has them: sums and differences of such times do not overflow. */
 #define FIRST_TIME_US (INT64_C(-62135596800) * 1000000)
 #define LAST_TIME_US (INT64_C(253402300800) * 1000000)
 #define MAX_SPAN_US (INT64_C(200) * 365 * 86400 * 1000000)
-/* Values of all series by step, before grouping. */
-#define MAX_CELLS (UINT64_C(20) << 20)
 
 static void range_deinit(struct range *range)
 {
-    for (size_t i = 0; range->gathers && i < range->n_wanted; i++)
-        free(range->gathers[i].samples);
-    for (size_t i = 0; i < range->n_lines; i++) {
-        free(range->lines[i].values);
-        free(range->lines[i].is_present);
-    }
-    free(range->lines);
-    free(range->scratch);
+    source_deinit(range);
+    groups_deinit(&range->groups);
+    free(range->scratch.times_us);
+    free(range->scratch.values);
+    free(range->scratch.to);
+    free(range->scratch.is_present);
 }
 
 static int64_t nice_step_us(int64_t span_us)
@@ -111,12 +103,8 @@ static int range_find_definitions(struct range *range)
             ids[range->n_wanted++] = ids[i];
     }
     range->wanted = ids;
-    range->gathers = arena_alloc_array(range->arena, range->n_wanted, sizeof(*range->gathers));
-    if (!range->gathers)
-        return fault(-ENOMEM, "definitions");
-    for (size_t i = 0; i < range->n_wanted; i++)
-        range->gathers[i].definition = ids[i];
-    return 0;
+    range->gather_of = calloc(range->n_wanted + 1, sizeof(*range->gather_of));
+    return range->gather_of ? 0 : fault(-ENOMEM, "definitions");
 }
 
 static bool is_additive(enum query_aggregation aggregation, enum store_kind kind)
@@ -160,6 +148,10 @@ static int range_check(struct range *range)
     if (!(request->quantile >= 0 && request->quantile <= 1))
         return query_refuse(range->problem, QUERY_BAD, "quantile", "from 0 to 1");
 
+    if (request->page_size > range->query->max_series)
+        return query_refuse(range->problem, QUERY_BAD, "page_size", "at most %u series",
+                            range->query->max_series);
+
     range->grid = (struct fold_grid){ .first_us = floor_to(request->from_us, request->step_us),
                                       .step_us = request->step_us,
                                       .from_us = request->from_us,
@@ -173,197 +165,71 @@ static int range_check(struct range *range)
     return 0;
 }
 
-static bool gather_add(struct gather *gather, int64_t time_us, double value)
+static int by_definition(const void *a, const void *b)
 {
-    if (gather->n_samples == gather->capacity) {
-        size_t capacity = gather->capacity ? 2 * gather->capacity : 256;
-        struct fold_sample *samples = reallocarray(gather->samples, capacity, sizeof(*samples));
+    const struct gather *x = a, *y = b;
 
-        if (!samples)
-            return false;
-        gather->samples = samples;
-        gather->capacity = capacity;
-    }
-    if (gather->n_samples > 0 && time_us < gather->samples[gather->n_samples - 1].time_us)
-        gather->is_unsorted = true;
-    gather->samples[gather->n_samples++] = (struct fold_sample){ time_us, value };
-    return true;
+    return (x->wanted > y->wanted) - (x->wanted < y->wanted);
 }
 
-static bool on_piece(void *ctx, const struct store_piece *piece)
+static int scratch_reserve(struct range *range, size_t n)
 {
-    struct range *range = ctx;
+    int64_t *times_us;
+    double *values;
 
-    for (size_t i = 0; i < range->n_scan_columns; i++) {
-        struct gather *gather = &range->gathers[range->scan_gathers[i]];
-
-        for (size_t row = piece->first; row < piece->end; row++) {
-            if (!store_piece_has(piece, i, row))
-                continue;
-            range->is_out_of_memory =
-                !gather_add(gather, piece->times_us[row], piece->values[i][row]);
-            range->is_too_much = ++range->request->n_samples_read > range->query->max_samples ||
-                                 ++range->n_gathered > MAX_GATHERED;
-            if (range->is_out_of_memory || range->is_too_much)
-                return false;
-        }
-    }
-    return true;
-}
-
-/* Where the wanted definitions are in a layout; both are ascending. The shorter list is walked: a
- * metric can have a million series, a layout of one agent rarely a hundred. */
-static size_t find_columns(const struct range *range,
-                           const struct store_layout *layout,
-                           uint32_t *columns,
-                           size_t *gathers)
-{
-    const bool is_by_wanted = range->n_wanted <= layout->n_columns;
-    const uint32_t *few = is_by_wanted ? range->wanted : layout->definitions;
-    const uint32_t *many = is_by_wanted ? layout->definitions : range->wanted;
-    const size_t n_few = is_by_wanted ? range->n_wanted : layout->n_columns;
-    const size_t n_many = is_by_wanted ? layout->n_columns : range->n_wanted;
-    size_t n = 0;
-
-    for (size_t i = 0; i < n_few; i++) {
-        const uint32_t *at = bsearch(&few[i], many, n_many, sizeof(*many), by_u32);
-        if (!at)
-            continue;
-        const size_t there = (size_t) (at - many);
-        columns[n] = (uint32_t) (is_by_wanted ? there : i);
-        gathers[n++] = is_by_wanted ? i : there;
-    }
-    return n;
-}
-
-/* Reads the wanted columns of one layout of one agent. */
-static int range_scan(struct range *range,
-                      uint32_t agent,
-                      uint32_t layout_id,
-                      int64_t from_us,
-                      struct arena *arena)
-{
-    const struct store_layout *layout = store_layout_get(range->query->store, layout_id);
-    struct store_scan scan = {
-        .agent = agent, .layout = layout_id, .from_us = from_us, .to_us = range->request->to_us
-    };
-    uint32_t *columns;
-    size_t *gathers;
-    int r;
-
-    ensure(layout);
-    columns = arena_alloc_array(arena, range->n_wanted, sizeof(*columns));
-    gathers = arena_alloc_array(arena, range->n_wanted, sizeof(*gathers));
-    if (!columns || !gathers)
-        return fault(-ENOMEM, "columns");
-    scan.n_columns = find_columns(range, layout, columns, gathers);
-    if (scan.n_columns == 0)
+    if (n <= range->scratch.capacity)
         return 0;
-    scan.columns = columns;
-    scan.on_piece = on_piece;
-    scan.ctx = range;
-    range->scan_gathers = gathers;
-    range->n_scan_columns = scan.n_columns;
-    r = store_scan(range->query->store, &scan);
-    if (r)
-        return fold(r);
-    if (range->is_out_of_memory)
+    times_us = reallocarray(range->scratch.times_us, n, sizeof(*times_us));
+    if (times_us)
+        range->scratch.times_us = times_us;
+    values = reallocarray(range->scratch.values, n, sizeof(*values));
+    if (values)
+        range->scratch.values = values;
+    if (!times_us || !values)
         return fault(-ENOMEM, "samples");
-    if (range->is_too_much)
-        return query_refuse(
-            range->problem, QUERY_TOO_MUCH, "range",
-            "more than %llu samples to read, or %llu of one agent: a shorter range, fewer agents "
-            "or an attribute",
-            (unsigned long long) range->query->max_samples, (unsigned long long) MAX_GATHERED);
+    range->scratch.capacity = n;
     return 0;
 }
 
-static int by_time(const void *a, const void *b)
+static int fold_gather(struct range *range, struct gather *gather)
 {
-    const struct fold_sample *x = a, *y = b;
-
-    return (x->time_us > y->time_us) - (x->time_us < y->time_us);
-}
-
-static int range_add_line(struct range *range, uint32_t agent, const struct gather *gather)
-{
-    struct line line = { .agent = agent, .definition = gather->definition };
-    size_t n = range->grid.n_steps;
-
-    if ((range->n_lines + 1) * (uint64_t) n > MAX_CELLS)
-        return query_refuse(
-            range->problem, QUERY_TOO_MUCH, "step",
-            "%zu series of %zu points each: a longer step, fewer agents or an attribute",
-            range->n_lines + 1, n);
-    if (range->n_lines == range->line_capacity) {
-        size_t capacity = range->line_capacity ? 2 * range->line_capacity : 64;
-        struct line *lines = reallocarray(range->lines, capacity, sizeof(*lines));
-
-        if (!lines)
-            return fault(-ENOMEM, "series");
-        range->lines = lines;
-        range->line_capacity = capacity;
-    }
-    if (range->scratch_capacity < gather->n_samples) {
-        double *scratch = reallocarray(range->scratch, gather->capacity, sizeof(*scratch));
-
-        if (!scratch)
-            return fault(-ENOMEM, "samples");
-        range->scratch = scratch;
-        range->scratch_capacity = gather->capacity;
-    }
-    line.values = calloc(n, sizeof(*line.values));
-    line.is_present = calloc(n, sizeof(*line.is_present));
-    range->lines[range->n_lines++] = line;
-    if (!line.values || !line.is_present)
-        return fault(-ENOMEM, "series");
-    if (gather->is_unsorted)
-        qsort(gather->samples, gather->n_samples, sizeof(*gather->samples), by_time);
     const struct fold_how how = { .aggregation = range->request->aggregation,
                                   .is_counter = range->request->kind == STORE_COUNTER,
                                   .quantile = range->request->quantile,
-                                  .scratch = range->scratch };
-    fold_series(gather->samples, gather->n_samples, &range->grid, &how, line.values,
-                line.is_present);
-    return 0;
+                                  .scratch = range->scratch.values };
+    const struct fold_samples samples = { gather->times_us, gather->values, gather->n_samples };
+
+    if (gather->is_unsorted)
+        fold_sort(gather->times_us, gather->values, gather->n_samples, range->scratch.times_us,
+                  range->scratch.values);
+    fold_series(&samples, &range->grid, &how, range->scratch.to, range->scratch.is_present);
+    return pass(groups_add_line(range, gather->wanted));
 }
 
 /* All of one agent: gathers its samples over all its layouts, then folds each series. */
-static int range_read_agent(struct range *range, uint32_t agent)
+static int range_read_agent(struct range *range, bool *ret_is_full)
 {
     bool is_growth =
         range->request->aggregation == QUERY_RATE || range->request->aggregation == QUERY_INCREASE;
     int64_t lookback_us = range->grid.step_us > LOOKBACK_US ? range->grid.step_us : LOOKBACK_US;
-    int64_t from_us = range->request->from_us - (is_growth ? lookback_us : 0);
-    CLEANUP(arena_deinit) struct arena arena;
-    struct store_span *spans;
-    size_t n_spans;
     int r;
 
-    arena_init(&arena, SPANS_BYTES);
-    range->n_gathered = 0;
-    for (size_t i = 0; i < range->n_wanted; i++) {
-        range->gathers[i].n_samples = 0;
-        range->gathers[i].is_unsorted = false;
-    }
-    r = store_spans(range->query->store, agent, &arena, &spans, &n_spans);
+    source_reset(range);
+    r = source_gather(range, range->request->from_us - (is_growth ? lookback_us : 0));
     if (r)
         return pass(r);
-    for (size_t i = 0; i < n_spans; i++) {
-        if (spans[i].last_us < from_us || spans[i].first_us >= range->request->to_us)
-            continue;
-        r = range_scan(range, agent, spans[i].layout, from_us, &arena);
+    if (range->n_gathers > 1)
+        qsort(range->gathers, range->n_gathers, sizeof(*range->gathers), by_definition);
+    for (size_t i = 0; i < range->n_gathers; i++) {
+        struct gather *gather = &range->gathers[i];
+
+        r = gather->n_samples ? scratch_reserve(range, gather->capacity) : 0;
+        if (!r && gather->n_samples)
+            r = fold_gather(range, gather);
         if (r)
             return pass(r);
     }
-    for (size_t i = 0; i < range->n_wanted; i++) {
-        if (range->gathers[i].n_samples == 0)
-            continue;
-        r = range_add_line(range, agent, &range->gathers[i]);
-        if (r)
-            return pass(r);
-    }
-    return 0;
+    return pass(groups_end_agent(range, ret_is_full));
 }
 
 static void range_defaults(struct query_range *request)
@@ -375,6 +241,52 @@ static void range_defaults(struct query_range *request)
             is_additive(request->aggregation, request->kind) ? QUERY_SUM : QUERY_AVG;
 }
 
+const char *range_agent_name(struct range *range)
+{
+    return query_selected_id(range->query, range->agent, range->arena) ? "?" : range->agent->id;
+}
+
+/* The first of the selected agents that can have a series on the page. */
+static int first_agent(struct range *range, struct query_selected *agents, size_t n, size_t *ret)
+{
+    size_t low = 0, high = range->groups.passes_over && range->groups.has_agent ? n : 0;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int r = query_selected_id(range->query, &agents[middle], range->arena);
+
+        if (r)
+            return pass(r);
+        if (groups_pass_over(&range->groups, agents[middle].id))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *ret = low;
+    return 0;
+}
+
+static int range_read_agents(struct range *range, struct query_selected *agents, size_t n)
+{
+    const struct query_range *request = range->request;
+    bool is_full = false;
+    size_t i;
+    int r;
+
+    range->scratch.to = calloc(range->grid.n_steps, sizeof(*range->scratch.to));
+    range->scratch.is_present = calloc(range->grid.n_steps, sizeof(*range->scratch.is_present));
+    if (!range->scratch.to || !range->scratch.is_present)
+        return fault(-ENOMEM, "steps");
+    r = first_agent(range, agents, n, &i);
+    for (; !r && i < n && range->n_wanted > 0 && !is_full; i++) {
+        if (request->is_unwanted && request->is_unwanted(request->ctx))
+            return query_refuse(range->problem, QUERY_UNWANTED, "", "nobody waits for the answer");
+        range->agent = &agents[i];
+        r = range_read_agent(range, &is_full);
+    }
+    return pass(r);
+}
+
 int query_metric_range(const struct query *query,
                        struct query_range *request,
                        struct arena *arena,
@@ -384,27 +296,30 @@ int query_metric_range(const struct query *query,
     struct range range = {
         .query = query, .request = request, .arena = arena, .problem = ret_problem
     };
-    uint32_t *agents;
+    struct query_selected *agents;
     size_t n_agents;
     int r;
 
+    request->series = NULL;
+    request->n_series = 0;
+    request->n_samples_read = 0;
     if (!request->name || !*request->name)
         return query_refuse(ret_problem, QUERY_BAD, "name",
                             "the metric's exact name is needed; ListMetrics names what there is");
     r = range_check(&range);
-    if (r)
-        return pass(r);
-    r = query_select(query, request->selector, arena, &agents, &n_agents, ret_problem);
-    if (r)
-        return pass(r);
-    r = range_find_definitions(&range);
+    if (!r)
+        r = query_select(query, request->selector, arena, &agents, &n_agents, ret_problem);
+    if (!r)
+        r = range_find_definitions(&range);
     if (r)
         return pass(r);
     range_defaults(request);
-    for (size_t i = 0; i < n_agents && range.n_wanted > 0; i++) {
-        r = range_read_agent(&range, agents[i]);
-        if (r)
-            return pass(r);
-    }
-    return pass(range_group(&range));
+    r = groups_read_token(&range);
+    if (!r && range.groups.behind)
+        r = range_check(&range);
+    if (!r)
+        r = groups_init(&range);
+    if (!r)
+        r = range_read_agents(&range, agents, n_agents);
+    return r ? pass(r) : pass(groups_answer(&range));
 }

@@ -199,6 +199,10 @@ void catalog_settle(struct catalog *catalog, int r)
     pthread_rwlock_unlock(&catalog->lock);
     catalog->pending.next_definition = idtable_highest(&catalog->definitions) + 1;
     catalog->pending.next_layout = idtable_highest(&catalog->layouts) + 1;
+    if (catalog->pending.next_definition < catalog->least_definition)
+        catalog->pending.next_definition = catalog->least_definition;
+    if (catalog->pending.next_layout < catalog->least_layout)
+        catalog->pending.next_layout = catalog->least_layout;
 }
 
 /* ---- start ---- */
@@ -236,6 +240,29 @@ static bool load_layout(void *ctx, struct span key, struct span value)
     return loader->r == 0;
 }
 
+#define NEXT_KEY "catalog.next"
+
+static bool load_next(void *ctx, struct span key, struct span value)
+{
+    struct catalog *catalog = ctx;
+    uint32_t next[2];
+
+    if (key.len != strlen(NEXT_KEY) || value.len != sizeof(next))
+        return true;
+    memcpy(next, value.data, sizeof(next));
+    catalog->least_definition = next[0];
+    catalog->least_layout = next[1];
+    return false;
+}
+
+int catalog_keep_next(struct catalog *catalog, MDB_txn *txn)
+{
+    const uint32_t next[2] = { catalog->pending.next_definition, catalog->pending.next_layout };
+
+    return pass(state_put(catalog->state, txn, STATE_META, span_of_text(NEXT_KEY),
+                          span_of(next, sizeof(next))));
+}
+
 int catalog_open(struct catalog *catalog, struct state *state)
 {
     struct loader loader = { .catalog = catalog };
@@ -243,11 +270,25 @@ int catalog_open(struct catalog *catalog, struct state *state)
 
     *catalog = (struct catalog){ .state = state };
     ensure(pthread_rwlock_init(&catalog->lock, NULL) == 0);
-    r = state_each(state, STATE_DEFINITIONS, (struct span){ 0 }, load_definition, &loader);
+    r = state_each(state, STATE_META, span_of_text(NEXT_KEY), load_next, catalog);
+    if (!r)
+        r = state_each(state, STATE_DEFINITIONS, (struct span){ 0 }, load_definition, &loader);
     if (!r && !loader.r)
         r = state_each(state, STATE_LAYOUTS, (struct span){ 0 }, load_layout, &loader);
     catalog_settle(catalog, 0);
     return pass(r ? r : loader.r);
+}
+
+int catalog_reload(struct catalog *catalog)
+{
+    struct catalog before = *catalog;
+    int r;
+
+    catalog_close(catalog);
+    r = catalog_open(catalog, before.state);
+    catalog->is_disk_full = before.is_disk_full;
+    catalog->ctx = before.ctx;
+    return pass(r);
 }
 
 void catalog_close(struct catalog *catalog)

@@ -33,6 +33,7 @@ struct catalog {
     struct idtable definitions, layouts;
     pthread_rwlock_t lock; /* the three maps */
     struct map by_text, by_metric, by_ids;
+    uint32_t least_definition, least_layout; /* ids below were given */
     /* The state writer's, within a transaction. */
     struct {
         struct map by_text, by_ids;
@@ -48,6 +49,12 @@ const char *catalog_name_in(struct span text);
 /* Reads all from `state`. */
 int catalog_open(struct catalog *catalog, struct state *state) MUST_USE;
 void catalog_close(struct catalog *catalog);
+
+/* Before the threads: reads all again. Pointers into it are void. */
+int catalog_reload(struct catalog *catalog) MUST_USE;
+/* Puts the next ids into META "catalog.next" (u32 definition, u32 layout): ids that are forgotten
+ * are not given again. */
+int catalog_keep_next(struct catalog *catalog, MDB_txn *txn) MUST_USE;
 
 /* The transaction of `state` ended: with 0 what was pending is visible, else it is gone. */
 void catalog_settle(struct catalog *catalog, int r);

@@ -537,21 +537,45 @@ static int sweep_agents(struct job *job, struct sweep *sweep)
     return pass(r);
 }
 
+/* What is not compacted is larger than it need be, and whole: no reason to take nothing new. */
+static void say_no_room(struct sealer *sealer, const struct day *day)
+{
+    sealer->sweep.is_short = true;
+    log_event(LOG_WARN, "compaction_has_no_room", LOG_S("path", day->path),
+              LOG_S("remedy", "the day stays larger than it need be; free space on this disk"));
+}
+
+/* A copy beside; not when that would fill the disk. */
+static int rewrite(struct sealer *sealer, struct day *day)
+{
+    int r = STORE_FULL;
+
+    if (store_disk_has_room(sealer->store, day_file_bytes(day)))
+        r = days_rewrite(&sealer->store->days, day->number);
+    if (r == STORE_FULL)
+        say_no_room(sealer, day);
+    return r == STORE_FULL ? 0 : pass(r);
+}
+
+static void pass_over(struct sweep *sweep, int32_t number)
+{
+    sweep->day = number + 1;
+    sweep->agent = 1;
+    sweep->is_whole = true;
+}
+
 /* The day is through: what it is when nothing was in the way, and it is over, is its last form. */
 static int end_day(struct sealer *sealer, struct day *day, struct sweep *sweep)
 {
     bool is_over = level_due(day, INT64_MAX / 2, sweep->now_us) == 2;
-    int32_t number = day->number;
     int r = 0;
 
     if (sweep->is_whole) {
         day->n_new = 0;
         if (is_over && day_wants_rewrite(day))
-            r = days_rewrite(&sealer->store->days, number);
+            r = rewrite(sealer, day);
     }
-    sweep->day = number + 1;
-    sweep->agent = 1;
-    sweep->is_whole = true;
+    pass_over(sweep, day->number);
     return pass(r);
 }
 
@@ -614,6 +638,7 @@ int compact_step(struct sealer *sealer, bool *ret_has_more)
         sweep->is_running = false;
         pthread_mutex_lock(&sealer->shared.lock);
         sealer->shared.n_sweeps++;
+        sealer->shared.is_sweep_short = sweep->is_short;
         pthread_mutex_unlock(&sealer->shared.lock);
         return 0;
     }
@@ -625,12 +650,17 @@ int compact_step(struct sealer *sealer, bool *ret_has_more)
     }
     r = days_use(days, number, &day);
     if (r == STORE_NOT_FOUND) {
-        sweep->day = number + 1;
+        pass_over(sweep, number);
         return 0;
     }
     if (r)
         return pass(r);
     r = sweep_day(sealer, day, sweep);
+    if (r == STORE_FULL) {
+        say_no_room(sealer, day);
+        pass_over(sweep, number);
+        r = 0;
+    }
     days_release(days, day);
     return pass(r);
 }

@@ -36,15 +36,17 @@ bool day_number_of(const char *name, int32_t *ret)
 {
     struct tm tm = { 0 };
     char back[16];
-    long digits;
+    time_t at;
+    long date;
 
     if (strlen(name) != 8 || strspn(name, "0123456789") != 8)
         return false;
-    digits = strtol(name, NULL, 10);
-    tm.tm_year = (int) (digits / 10000) - 1900;
-    tm.tm_mon = (int) (digits / 100 % 100) - 1;
-    tm.tm_mday = (int) (digits % 100);
-    *ret = day_of((int64_t) timegm(&tm) * 1000000);
+    date = strtol(name, NULL, 10);
+    tm.tm_year = (int) (date / 10000) - 1900;
+    tm.tm_mon = (int) (date / 100 % 100) - 1;
+    tm.tm_mday = (int) (date % 100);
+    at = timegm(&tm);
+    *ret = day_of((int64_t) at * 1000000);
     name_of(*ret, back);
     return strcmp(back, name) == 0;
 }
@@ -120,7 +122,7 @@ static int open_env(struct days *days, struct day *day)
     while (days->n_open >= DAYS_OPEN && close_one(days))
         ;
     do {
-        rc = db_env_open(&day->env, day->path, DAY_MAP_BYTES, DAY_TABLES);
+        rc = db_env_open(&day->env, day->path, days->map_bytes, DAY_TABLES);
     } while ((rc == EMFILE || rc == ENFILE || rc == ENOMEM) && close_one(days));
     if (rc)
         return rc;
@@ -373,6 +375,8 @@ static int copy_day(const struct days *days, const struct day *day, const char *
         r = db_check(errno, "cannot make a directory for a day");
     if (!r)
         r = db_check(mdb_env_copy2(day->env, path, MDB_CP_COMPACT), "cannot copy a day");
+    if (!r)
+        r = db_check(db_reserve_lock_file(path), "cannot make a lock file for a day");
     if (r)
         return pass(r);
     snprintf(file, sizeof(file), "%s/data.mdb", path);
@@ -386,31 +390,25 @@ static int copy_day(const struct days *days, const struct day *day, const char *
     return r ? pass(r) : pass(db_sync_directory(days->directory));
 }
 
-/* The new one is in the table; who uses the old one keeps it. */
+/* The new one is in the table; the last user of the old one (the caller is one) closes it. */
 static void exchange(struct days *days, struct day *day, struct day *fresh)
 {
     struct day **at;
-    bool is_idle;
 
     pthread_mutex_lock(&days->lock);
     at = find(days, day->number);
-    ensure(*at == day);
+    ensure(*at == day && day->n_users > 0);
     fresh->next = day->next;
     *at = fresh;
     day->is_removed = true;
-    is_idle = day->n_users == 0;
-    if (is_idle && day->env)
-        close_env(days, day);
     pthread_mutex_unlock(&days->lock);
-    if (is_idle)
-        day_free(day);
 }
 
 int days_rewrite(struct days *days, int32_t number)
 {
     struct day *day, *fresh;
     char path[sizeof(day->path) + 16];
-    int r = days_use(days, number, &day);
+    int removed, r = days_use(days, number, &day);
 
     if (r)
         return r == STORE_NOT_FOUND ? 0 : pass(r);
@@ -427,8 +425,14 @@ int days_rewrite(struct days *days, int32_t number)
     faultpoint("rewrite_after_exchange");
     days_release(days, day);
     free(fresh);
-    if (db_remove(path) < 0 || r)
+    /* The exchange first: were it lost and the removal not, the day would be. */
+    if (!r)
+        r = db_sync_directory(days->directory);
+    if (r < 0)
         return pass(r);
+    removed = db_remove(path);
+    if (removed || r)
+        return removed ? pass(removed) : r;
     return pass(db_sync_directory(days->directory));
 }
 
@@ -526,6 +530,22 @@ static int read_seal(struct days *days, struct day *day)
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
+static int is_set_aside(const struct dirent *entry)
+{
+    return strstr(entry->d_name, ".damaged-") != NULL;
+}
+
+static void count_set_aside(struct days *days)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(days->directory, &entries, is_set_aside, alphasort);
+
+    for (int i = 0; i < n; i++)
+        free(entries[i]);
+    free(entries);
+    days->n_set_aside = n > 0 ? (size_t) n : 0;
+}
+
 static int open_day(struct days *days, int32_t number)
 {
     struct day *day = day_new(days, number), **at;
@@ -558,7 +578,22 @@ static int open_day(struct days *days, int32_t number)
     return pass(r);
 }
 
-int days_open(struct days *days, const char *database)
+/* And its entry in the one above: without it the days would be gone after a power cut, and the
+ * journal behind them is gone already. Outcomes: STORE_FULL. */
+static int make_directory(struct days *days, const char *database)
+{
+    char tenant[sizeof(days->directory)];
+
+    if (snprintf(days->directory, sizeof(days->directory), "%s/default/metrics", database) >=
+        (int) sizeof(days->directory))
+        return fault(-ENAMETOOLONG, "the path of the days is too long");
+    snprintf(tenant, sizeof(tenant), "%s/default", database);
+    if (mkdir(days->directory, 0700) < 0 && errno != EEXIST)
+        return pass(db_check(errno, "cannot make the directory of the days"));
+    return pass(db_sync_directory(tenant));
+}
+
+int days_open(struct days *days, const char *database, uint64_t map_bytes)
 {
     struct dirent **entries = NULL;
     int n, r = 0;
@@ -566,12 +601,10 @@ int days_open(struct days *days, const char *database)
     memset(days, 0, sizeof(*days));
     ensure(pthread_mutex_init(&days->lock, NULL) == 0);
     days->is_open = true;
-    if (snprintf(days->directory, sizeof(days->directory), "%s/default/metrics", database) >=
-        (int) sizeof(days->directory))
-        return fault(-ENAMETOOLONG, "the path of the days is too long");
-    if (mkdir(days->directory, 0700) < 0 && errno != EEXIST)
-        return pass(db_check(errno, "cannot make the directory of the days"));
-    r = remove_left_over(days);
+    days->map_bytes = map_bytes;
+    r = make_directory(days, database);
+    if (!r)
+        r = remove_left_over(days);
     if (r)
         return pass(r);
     n = scandir(days->directory, &entries, is_day, alphasort);
@@ -585,6 +618,7 @@ int days_open(struct days *days, const char *database)
         free(entries[i]);
     }
     free(entries);
+    count_set_aside(days);
     return pass(r);
 }
 

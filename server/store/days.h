@@ -90,8 +90,10 @@ struct day {
 
 struct days {
     char directory[480];
+    uint64_t map_bytes; /* of each day */
     bool is_open;
-    uint64_t max_seal; /* at the start: the highest in any day */
+    uint64_t max_seal;  /* at the start: the highest in any day */
+    size_t n_set_aside; /* damaged ones that lie beside */
     pthread_mutex_t lock;
     struct day *first; /* ascending */
     uint32_t n_open;
@@ -109,7 +111,7 @@ static inline int32_t day_of(int64_t time_us)
 bool day_number_of(const char *name, int32_t *ret);
 
 /* Finds what is there. Outcomes: STORE_FULL. */
-int days_open(struct days *days, const char *database) MUST_USE;
+int days_open(struct days *days, const char *database, uint64_t map_bytes) MUST_USE;
 void days_close(struct days *days);
 
 /* With its environment open until days_release(). Outcomes: STORE_NOT_FOUND (none, or damaged). */

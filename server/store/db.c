@@ -14,6 +14,7 @@
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values on disk are little-endian");
 
 #define DB_READERS 256
+#define DB_LOCK_BYTES (20 << 10)   /* of so many readers, in whole pages */
 #define DB_COMMIT_BYTES (32 << 20) /* more than a group of the writer takes */
 
 int db_check_at(int rc, const char *what, struct fault_site site)
@@ -66,11 +67,37 @@ bool db_is_damage(int rc)
            rc == MDB_VERSION_MISMATCH || rc == MDB_PANIC || rc == MDB_BAD_TXN;
 }
 
+/*
+ * LMDB writes its lock file through a map: a page of it that finds no room on a full disk would be
+ * SIGBUS. An old one is opened all the same: the readers that there are in practice
+ * fit into its first page.
+ */
+int db_reserve_lock_file(const char *directory)
+{
+    char path[4096];
+    struct stat st;
+    int fd, rc = 0;
+
+    if (snprintf(path, sizeof(path), "%s/lock.mdb", directory) >= (int) sizeof(path))
+        return ENAMETOOLONG;
+    /* Closing it would drop LMDB's locks on it, were it open in this process: it never is. */
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return errno;
+    if (fstat(fd, &st) == 0 && st.st_blocks * 512 < DB_LOCK_BYTES &&
+        fallocate(fd, 0, 0, DB_LOCK_BYTES) < 0 && st.st_blocks == 0)
+        rc = errno;
+    close(fd);
+    return rc == EOPNOTSUPP || rc == ENOSYS ? 0 : rc;
+}
+
 int db_env_open(MDB_env **ret, const char *directory, uint64_t map_bytes, unsigned n_tables)
 {
     MDB_env *env;
-    int rc = mdb_env_create(&env);
+    int rc = db_reserve_lock_file(directory);
 
+    if (!rc)
+        rc = mdb_env_create(&env);
     if (rc)
         return rc;
     rc = mdb_env_set_mapsize(env, (size_t) ((map_bytes + 4095) & ~UINT64_C(4095)));
@@ -104,6 +131,9 @@ static int open_read_once(MDB_env **ret, const char *directory, unsigned n_table
     *ret_again = false;
     if (stat(directory, &before) < 0)
         return errno;
+    rc = db_reserve_lock_file(directory);
+    if (rc == ENOENT || rc == ENOSPC || rc == EDQUOT)
+        return rc;
     rc = mdb_env_create(&env);
     if (rc)
         return rc;

@@ -34,6 +34,9 @@ int db_commit(MDB_env *env, MDB_txn *txn, const char *what) MUST_USE;
 /* The environment itself is broken: a file that is no database, or pages that lead nowhere. */
 bool db_is_damage(int rc);
 
+/* 0 or errno: an environment that is not open here has a lock file, as db_env_open() wants it. */
+int db_reserve_lock_file(const char *directory) MUST_USE;
+
 /* Opens (and makes, in an existing directory) an environment. The answer is LMDB's own. */
 int db_env_open(MDB_env **ret,
                 const char *directory,

@@ -571,6 +571,14 @@ uint64_t journal_first_chunk(struct journal *journal)
     return first;
 }
 
+void journal_rest(struct journal *journal)
+{
+    pthread_mutex_lock(&journal->open.lock);
+    while (close_one(journal))
+        ;
+    pthread_mutex_unlock(&journal->open.lock);
+}
+
 uint32_t journal_n_live(struct journal *journal)
 {
     const struct segment *segment;

@@ -147,6 +147,10 @@ int journal_load_runs(struct segment *segment, struct runs *runs) MUST_USE;
 /* Of the oldest segment; what is below is in no segment. */
 uint64_t journal_first_chunk(struct journal *journal);
 
+/* Closes environments that nobody uses, but the writer's: their mapped pages are resident memory.
+ */
+void journal_rest(struct journal *journal);
+
 /* Segments from the first one with rows in heads on, the writer's included. */
 uint32_t journal_n_live(struct journal *journal);
 

@@ -2,8 +2,11 @@
 #include "server/store/seal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
@@ -12,6 +15,7 @@
 #include "server/store/whole.h"
 
 #define READER_CHECK_US INT64_C(60000000)
+#define SEALER_NICE 5 /* a third of the share of a thread that competes with it */
 #define RETAIN_EVERY_US INT64_C(60000000)
 #define PAUSE_LOOK_NS 100000000
 
@@ -37,7 +41,21 @@ bool sealer_is_stuck(struct sealer *sealer)
     return is_stuck;
 }
 
-static void set_stuck(struct sealer *sealer, bool is_stuck, const char *why)
+static void note_no_room(struct sealer *sealer, const char *path, MDB_env *env)
+{
+    snprintf(sealer->no_room, sizeof(sealer->no_room), "%s", path);
+    sealer->is_day_at_limit = env && db_env_has_room(env);
+}
+
+static void say_stuck(const struct sealer *sealer)
+{
+    log_event(LOG_ERROR, "seal_has_no_room", LOG_S("what", sealer->no_room),
+              LOG_S("remedy", sealer->is_day_at_limit
+                                  ? "this day has reached store.day_size: raise it and start again"
+                                  : "free space on this disk; it goes on by itself"));
+}
+
+static void set_stuck(struct sealer *sealer, bool is_stuck)
 {
     bool was_stuck;
 
@@ -47,8 +65,7 @@ static void set_stuck(struct sealer *sealer, bool is_stuck, const char *why)
     pthread_cond_broadcast(&sealer->shared.progress);
     pthread_mutex_unlock(&sealer->shared.lock);
     if (is_stuck && !was_stuck)
-        log_event(LOG_ERROR, "seal_has_no_room", LOG_S("what", why),
-                  LOG_S("remedy", "free space on this disk; it goes on by itself"));
+        say_stuck(sealer);
     if (!is_stuck && was_stuck)
         log_plain(LOG_INFO, "seal_has_room_again");
 }
@@ -147,6 +164,8 @@ int sealer_compact_now(struct sealer *sealer)
         if (sealer->shared.wants_sweep)
             n_sweeps = sealer->shared.n_sweeps;
     }
+    if (!r && sealer->shared.is_sweep_short)
+        r = STORE_FULL;
     pthread_mutex_unlock(&sealer->shared.lock);
     return r;
 }
@@ -289,6 +308,8 @@ static int commit_day(struct sealer *sealer, size_t first, size_t end)
         return pass(r);
     r = write_day(sealer, day, sealer->seal + 1, first, end);
     day->n_new += r == 0;
+    if (r == STORE_FULL)
+        note_no_room(sealer, day->path, day->env);
     days_release(days, day);
     if (r)
         return pass(r);
@@ -436,6 +457,8 @@ static int seal_pass(struct sealer *sealer, bool is_asked, bool *ret_did)
 
     if (!r)
         r = trim(sealer);
+    if (*ret_did)
+        journal_rest(&sealer->store->journal);
     return pass(r);
 }
 
@@ -506,8 +529,10 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
     struct store *store = sealer->store;
     int64_t begin_us = clock_mono().us;
     bool is_asked = take_wish(sealer, next_retain_us), did = false, has_more = false;
-    int r = seal_pass(sealer, is_asked, &did);
+    int r;
 
+    note_no_room(sealer, store->directory, NULL);
+    r = seal_pass(sealer, is_asked, &did);
     if (!r && !did)
         r = compact_step(sealer, &has_more);
     if (r >= 0 && begin_us >= *next_retain_us) {
@@ -530,7 +555,7 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
         store_fail(store);
         return false;
     }
-    set_stuck(sealer, r == STORE_FULL, store->days.directory);
+    set_stuck(sealer, r == STORE_FULL);
     return r == 0 && (has_more || (did && is_journal_long(store, 1)));
 }
 
@@ -540,6 +565,8 @@ static void *sealer_main(void *arg)
     int64_t next_retain_us = 0, next_check_us = 0;
     bool is_at_once = false;
 
+    /* Acknowledgements and questions go first. Where that is not allowed it costs them a little. */
+    (void) setpriority(PRIO_PROCESS, (id_t) gettid(), SEALER_NICE);
     while (!sealer_is_stopping(sealer) && !atomic_load(&sealer->store->has_failed)) {
         if (!is_at_once)
             wait_a_second(sealer);

@@ -15,7 +15,8 @@
  * of the agents are in `state` up to there.
  *
  * When the journal is twice its limit, the writer waits for the sealer: what agents send is slowed,
- * not lost. A sealer that finds the disk full says so and tries again each second.
+ * not lost. A sealer that finds the disk or a day full says so and tries again each second; a
+ * compaction that does passes over the day until the next one.
  *
  * While a backup copies (pause.h) there are no rounds, and the writer does not wait for any.
  *
@@ -64,6 +65,7 @@ struct seal_group {
 struct sweep {
     bool is_running;
     bool is_whole; /* no scan was in the way on this day */
+    bool is_short; /* a day had no room for it */
     int64_t hour;  /* of the last one */
     int64_t now_us;
     int32_t day;
@@ -80,11 +82,14 @@ struct sealer {
     struct gather *gather; /* gather.c */
     struct sweep sweep;
     struct pause pause;
+    char no_room[512];    /* where the last STORE_FULL was met */
+    bool is_day_at_limit; /* and not the disk */
     struct {
         pthread_mutex_t lock;
         pthread_cond_t wake, progress;
         bool is_stopping;
-        bool is_stuck;  /* no room on the disk or in a day */
+        bool is_stuck; /* no room on the disk or in a day */
+        bool is_sweep_short;
         bool is_paused; /* for a backup */
         bool wants_all, wants_sweep, wants_retention;
         uint64_t n_passes, n_sweeps;                   /* whole ones */
@@ -136,10 +141,8 @@ bool sealer_is_stopping(struct sealer *sealer);
 
 /* ---- compact.c ---- */
 
-/*
- * Rewrites blocks of at most some agents, going round; true: there is more to do. Outcomes:
- * STORE_FULL.
- */
+/* Rewrites blocks of at most some agents, going round; true: there is more to do. A day that has no
+ * room for it is passed over. */
 int compact_step(struct sealer *sealer, bool *ret_has_more) MUST_USE;
 
 /* ---- retain.c ---- */

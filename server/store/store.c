@@ -141,6 +141,16 @@ bool store_disk_is_above(struct store *store)
     return is_above;
 }
 
+bool store_disk_has_room(struct store *store, uint64_t n_bytes)
+{
+    struct statvfs st;
+
+    if (statvfs(store->directory, &st) < 0)
+        return false;
+    return (double) (st.f_blocks - st.f_bfree + n_bytes / st.f_frsize) * 100 <
+           (double) store->options.full_percent * (double) (st.f_blocks - st.f_bfree + st.f_bavail);
+}
+
 void store_fail(struct store *store)
 {
     if (atomic_exchange(&store->has_failed, true))
@@ -204,9 +214,11 @@ static int open_journal(struct store *store)
     int r = journal_open(&store->journal, store->directory, store->options.segment_bytes);
 
     if (!r)
-        r = days_open(&store->days, store->directory);
+        r = days_open(&store->days, store->directory, store->options.day_bytes);
     if (!r)
         r = store_replay(store);
+    if (!r)
+        r = store_forget(store);
     if (!r)
         r = journal_start(&store->journal, &store->runs);
     if (r == STORE_FULL)
@@ -234,6 +246,8 @@ static void set_defaults(struct store_options *options)
         options->journal_bytes = STORE_JOURNAL_BYTES;
     if (options->follow_bytes == 0)
         options->follow_bytes = STORE_FOLLOW_BYTES;
+    if (options->day_bytes == 0)
+        options->day_bytes = DAY_MAP_BYTES;
     if (options->seal_age_us == 0)
         options->seal_age_us = STORE_SEAL_AGE_US;
 }

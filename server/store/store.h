@@ -28,7 +28,7 @@
  *   default/journal/00000001/   a segment; journal.h, format.h
  *   default/metrics/20261126/   a day's blocks; days.h
  *
- * Files:  whole.h names them all, and the order of the locks.
+ * Files:  whole.h names them all, and the locks' order.
  * Thread: any, unless a function says otherwise.
  * Start here: store_submit() is called from server/ingest.
  */
@@ -44,7 +44,9 @@
 #include "server/store/store_catalog.h" /* agents, definitions, layouts */
 #include "server/store/store_follow.h"  /* the journal, for who passes it on */
 #include "server/store/store_offline.h" /* survey, backup, restore: also without a hub */
-#include "server/store/store_table.h"   /* the registry's rows */
+#include "server/store/store_scan.h"    /* reading rows */
+#include "server/store/store_status.h"
+#include "server/store/store_table.h" /* the registry's rows */
 
 struct store;
 
@@ -70,6 +72,7 @@ struct store_options {
     const char *directory;  /* <state>/db */
     uint64_t segment_bytes; /* a journal segment is rotated at this size; 256 MiB */
     uint64_t journal_bytes; /* above it all is sealed; at twice of it the writer waits; 0: 2 GiB */
+    uint64_t day_bytes;     /* of blocks of one day at most: address space; 0: 64 GiB */
     int64_t seal_age_us;    /* rows are sealed when they are so old; 0: 5 min */
     /* What is older goes, a day at a time, and the oldest days when there is more; 0: no limit. See
      * store_set_retention(). */
@@ -80,8 +83,7 @@ struct store_options {
     uint32_t full_percent; /* of the disk: above it nothing is written */
     bool is_shared;        /* an offline command beside a hub: no flock, no threads, state only */
     bool allow_any_filesystem; /* tests */
-    /* On a writer thread. on_fatal: once, for a disk error that is not "full": acknowledge no more.
-     * The fault is in the log. */
+    /* On a writer thread; once, for a disk error that is not "full": acknowledge no more. */
     void (*on_fatal)(void *ctx);
     /* "Full" begins, ends: by the clock, so also while nothing is submitted. To be logged there. */
     void (*on_full)(void *ctx, bool is_full);
@@ -223,63 +225,3 @@ int store_run_list(struct store *store,
                    struct arena *arena,
                    struct store_run **ret,
                    size_t *ret_n) MUST_USE;
-
-/* ---- reading ---- */
-
-struct store_span { /* of one agent and layout */
-    uint32_t layout;
-    int64_t first_us, last_us;
-    uint64_t n_rows;
-};
-/* The layouts that an agent has rows of; in the arena. */
-int store_spans(struct store *store,
-                uint32_t agent,
-                struct arena *arena,
-                struct store_span **ret,
-                size_t *ret_n) MUST_USE;
-
-/* Rows [first, end) of these arrays; borrowed during the call. */
-struct store_piece {
-    size_t first, end;
-    const int64_t *times_us;       /* never falling, nor from piece to piece */
-    const double *const *values;   /* [i]: of columns[i] */
-    const uint64_t *const *absent; /* [i]: NULL, or bit `row` of it says that there is no value */
-};
-
-static inline bool store_piece_has(const struct store_piece *piece, size_t i, size_t row)
-{
-    return !piece->absent[i] || !(piece->absent[i][row / 64] >> row % 64 & 1);
-}
-
-struct store_scan {
-    uint32_t agent;
-    uint32_t layout;
-    int64_t from_us, to_us;  /* from inclusive, to exclusive */
-    const uint32_t *columns; /* ascending positions in the layout */
-    size_t n_columns;
-    /* In time order; rows of one time as they were committed. False: stop. Must not block. */
-    bool (*on_piece)(void *ctx, const struct store_piece *piece);
-    void *ctx;
-    uint64_t ret_rows;    /* rows read */
-    uint64_t ret_damaged; /* rows passed over for a bad checksum */
-};
-/* Blocks on page faults: on a reader thread only. */
-int store_scan(struct store *store, struct store_scan *scan) MUST_USE;
-
-/* ---- status ---- */
-
-struct store_stats {
-    uint64_t n_agents, n_definitions, n_layouts, n_segments;
-    uint64_t n_batches, n_samples, n_duplicates, n_commits; /* since the start */
-    uint64_t n_damaged;                                     /* chunks that the start passed over */
-    uint64_t n_days, day_bytes, journal_bytes;
-    /* Since the start: sealed, and what the blocks took; rows that could not be read; days that the
-     * retention took. */
-    uint64_t n_sealed_blocks, n_sealed_samples, n_sealed_bytes, n_seal_damaged, n_days_gone;
-    uint64_t n_compacted; /* blocks made of others */
-    int64_t seal_busy_us;
-    uint64_t database_bytes, disk_free_bytes;
-    int64_t commit_p50_us, commit_p99_us; /* of the last 1024 commits */
-    bool is_full, has_failed;
-};
-void store_get_stats(struct store *store, struct store_stats *ret);

@@ -25,7 +25,7 @@
 #define PROGRESS_MS 200
 #define EXIT_FAULT 3
 
-enum message_kind { TELL_DAMAGE = 1, TELL_USE, TELL_METRIC, TELL_NEWER, TELL_FAULT };
+enum message_kind { TELL_DAMAGE = 1, TELL_USE, TELL_METRIC, TELL_NEWER, TELL_GONE, TELL_FAULT };
 
 struct message {
     uint32_t kind, n_bytes; /* n_bytes follow */
@@ -156,6 +156,11 @@ int survey_newer(struct survey *survey, const char *why)
     return tell(survey, TELL_NEWER, why, strlen(why) + 1);
 }
 
+int survey_tell_gone(struct survey *survey, struct span gone)
+{
+    return gone.len <= MESSAGE_BYTES ? tell(survey, TELL_GONE, gone.data, gone.len) : 0;
+}
+
 int survey_open(struct survey *survey, unsigned n_tables, MDB_env **ret)
 {
     int rc = db_env_open_read(ret, survey->path, n_tables);
@@ -236,7 +241,7 @@ struct parent {
     struct store_why *why;
     struct buf in;
     uint64_t n_done_bytes, n_all_bytes;
-    bool is_newer;
+    bool is_newer, is_quiet;
     int fault_code;
 };
 
@@ -266,7 +271,7 @@ static int on_use(struct parent *parent, const uint8_t *data)
     return 0;
 }
 
-static int on_message(struct parent *parent, uint32_t kind, const uint8_t *data)
+static int on_message(struct parent *parent, uint32_t kind, const uint8_t *data, size_t len)
 {
     const char *text = (const char *) data;
     uint64_t n_series;
@@ -286,6 +291,10 @@ static int on_message(struct parent *parent, uint32_t kind, const uint8_t *data)
         parent->is_newer = true;
         snprintf(parent->why->text, sizeof(parent->why->text), "%s", text);
         return 0;
+    case TELL_GONE:
+        buf_append(&parent->survey.gone, data, len);
+        return buf_failed(&parent->survey.gone) ? fault(-ENOMEM, "no memory for days that went")
+                                                : 0;
     case TELL_FAULT:
         memcpy(&parent->fault_code, data, sizeof(parent->fault_code));
         return fault(parent->fault_code, "%s", text + sizeof(parent->fault_code));
@@ -304,7 +313,8 @@ static int on_bytes(struct parent *parent)
         memcpy(&message, parent->in.data + at, sizeof(message));
         if (parent->in.len - at - sizeof(message) < message.n_bytes)
             break;
-        r = on_message(parent, message.kind, parent->in.data + at + sizeof(message));
+        r = on_message(parent, message.kind, parent->in.data + at + sizeof(message),
+                       message.n_bytes);
         at += sizeof(message) + message.n_bytes;
     }
     if (at)
@@ -354,6 +364,8 @@ static void on_end(struct parent *parent, int status)
 {
     char what[160];
 
+    if (parent->is_quiet)
+        return;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         struct store_environment *environment = &parent->survey.shared->environment;
 
@@ -403,6 +415,20 @@ static int run_one(struct parent *parent, int (*look)(struct survey *survey))
     if (!r)
         on_end(parent, status);
     parent->n_done_bytes += n_bytes;
+    return pass(r);
+}
+
+/* Says nothing of damage: the state is read again, and then it does. */
+static int look_for_gone(struct parent *parent, const char *state)
+{
+    int r;
+
+    parent->is_quiet = true;
+    parent->survey.path = state;
+    r = run_one(parent, survey_gone);
+    parent->survey.path = NULL;
+    parent->is_quiet = false;
+    parent->n_done_bytes = 0;
     return pass(r);
 }
 
@@ -503,6 +529,8 @@ static int look_at_all(struct parent *parent, const char *state)
         r = each_of(parent, "metrics", add_bytes);
     parent->n_all_bytes += db_file_bytes(state);
     if (!r)
+        r = look_for_gone(parent, state);
+    if (!r)
         r = each_of(parent, "journal", look_at_segment);
     if (!r)
         r = each_of(parent, "metrics", look_at_day);
@@ -535,6 +563,7 @@ int store_survey(struct store_survey *asked, struct store_why *ret_why)
     asked->found = parent.survey.shared->found;
     munmap(parent.survey.shared, sizeof(*parent.survey.shared));
     free(parent.survey.uses.slots);
+    buf_deinit(&parent.survey.gone);
     buf_deinit(&parent.in);
     if (r)
         return pass(r);

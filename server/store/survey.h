@@ -41,6 +41,7 @@ struct survey {
     const struct store_survey *asked;
     struct survey_shared *shared;
     struct survey_uses uses;
+    struct buf gone;  /* struct retain_gone: rows of these days in the journal are nobody's */
     const char *path; /* the environment under way */
     int32_t day;
     /* In the process of an environment. */
@@ -55,6 +56,9 @@ struct survey {
 int survey_journal(struct survey *survey) MUST_USE;
 int survey_day(struct survey *survey) MUST_USE;
 int survey_state(struct survey *survey) MUST_USE;
+/* Before all others: which days are gone, from `state`. What is wrong there is told by the above.
+ */
+int survey_gone(struct survey *survey) MUST_USE;
 
 /* ---- for them ---- */
 
@@ -69,6 +73,7 @@ int survey_damage(struct survey *survey, const char *what, const char *key_forma
 int survey_use(struct survey *survey, uint32_t agent, uint32_t layout, uint32_t n_columns) MUST_USE;
 int survey_metric(struct survey *survey, const char *name, uint64_t n_series) MUST_USE;
 int survey_newer(struct survey *survey, const char *why) MUST_USE;
+int survey_tell_gone(struct survey *survey, struct span gone) MUST_USE;
 
 /* Counts pages of the environment: those of these tables are not free. */
 void survey_pages(struct survey *survey, MDB_txn *txn, const MDB_dbi *tables, size_t n);

@@ -6,6 +6,7 @@
 #include "server/store/days.h"
 #include "server/store/format.h"
 #include "server/store/runs.h"
+#include "server/store/seal.h"
 #include "server/store/survey.h"
 
 #define RUN_BYTES 24 /* journal.h */
@@ -45,6 +46,18 @@ static int end_batch(struct walk *walk, size_t at)
     return is_short ? record_damage(walk, at, "the batch before it lacks rows or samples") : 0;
 }
 
+/* Its day went, and what defined its columns may have gone too. */
+static bool is_gone(const struct walk *walk, int64_t time_us)
+{
+    const struct retain_gone *gone = (const void *) walk->survey->gone.data;
+
+    for (size_t i = 0; i < walk->survey->gone.len / sizeof(*gone); i++) {
+        if (gone[i].day == day_of(time_us))
+            return walk->number < gone[i].chunk;
+    }
+    return false;
+}
+
 static int on_row(struct walk *walk, size_t at, const uint8_t *record)
 {
     struct store_found *found = &walk->survey->shared->found;
@@ -70,7 +83,9 @@ static int on_row(struct walk *walk, size_t at, const uint8_t *record)
         walk->n_rows--;
         walk->n_samples -= n_samples;
     }
-    return survey_use(walk->survey, row.head.agent, row.layout, row.n_values);
+    return is_gone(walk, row.time_us)
+               ? 0
+               : survey_use(walk->survey, row.head.agent, row.layout, row.n_values);
 }
 
 static int on_batch(struct walk *walk, size_t at, const uint8_t *record)

@@ -401,3 +401,30 @@ int survey_state(struct survey *survey)
     free(walk.agents);
     return r;
 }
+
+static int tell_gone(struct walk *walk)
+{
+    MDB_val key = db_val_of(span_of_text("retention.gone")), value;
+    MDB_dbi meta;
+
+    if (mdb_dbi_open(walk->txn, state_table_name(STATE_META), 0, &meta) ||
+        mdb_get(walk->txn, meta, &key, &value) || value.mv_size % GONE_BYTES)
+        return 0;
+    return survey_tell_gone(walk->survey, db_span(value));
+}
+
+int survey_gone(struct survey *survey)
+{
+    struct walk walk = { .survey = survey };
+    MDB_env *env;
+    int r = 0;
+
+    if (db_env_open_read(&env, survey->path, STATE_N_TABLES))
+        return 0;
+    if (db_begin_read(env, &walk.txn) == 0) {
+        r = tell_gone(&walk);
+        mdb_txn_abort(walk.txn);
+    }
+    mdb_env_close(env);
+    return r;
+}

@@ -20,11 +20,12 @@
  *   seal.[ch]     the sealer: gather.c heads -> blocks; compact.c small blocks -> larger ones;
  *                 retain.c old days go
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
+ *   forget.c      definitions that nothing uses go, at the start
  *   follow.[ch]   the journal for others; what they keep from going
  *   survey.[ch]   looking through all of it; survey_journal.c, survey_day.c, survey_state.c
- *   backup.[ch]   a copy of all as of one moment; restore.c: back again; copy.[ch]: environments and
- *                 files to another place; pause.[ch]: nothing is sealed meanwhile
- *   codec/, block/  what a block is; pure
+ *   backup.[ch]   a copy of all as of one moment; restore.c: back again; copy.[ch]: environments
+ * and files to another place; pause.[ch]: nothing is sealed meanwhile codec/, block/  what a block
+ * is; pure
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
  * lock, runs.lock, writer.queue.lock, state.queue.lock, days.lock, sealer.shared.lock, follow.lock,
@@ -76,9 +77,13 @@ struct store {
 
 /* The disk is above full_percent; looked at every 100 ms at most. */
 bool store_disk_is_above(struct store *store);
+/* It would not be with so many bytes more. */
+bool store_disk_has_room(struct store *store, uint64_t n_bytes);
 
 /* An error of the disk that is not "full": on_fatal, once; nothing is acknowledged from now on. */
 void store_fail(struct store *store);
 
 /* Reads all segments into runs, heads and counters. Before the threads. */
 int store_replay(struct store *store) MUST_USE;
+/* Then what nothing uses any more goes from the catalogue; forget.c. */
+int store_forget(struct store *store) MUST_USE;

@@ -47,6 +47,16 @@ class RealAgent(unittest.TestCase):
             status = json.loads(fixture.run(fixture.program("sentinel-agent"), "status", "--state-dir", agent.state, "--json").stdout)
             self.assertTrue(status)
 
+    def test_plaintext_is_loud_and_stays_on_this_machine(self):
+        with fixture.Hub(flags=("--insecure",)) as hub, fixture.Agent(hub, "unused", flags=("--insecure", "plain")) as agent:
+            shown = (fixture.program("sentinelctl"), "--hub", hub.address, "--insecure", "agents", "show", "plain", "--json")
+            fixture.wait_until(lambda: fixture.run(*shown, check=None).returncode == 0, "the agent under its id")
+            self.assertIn("event=insecure", agent.log)
+            status = fixture.run(fixture.program("sentinel-agent"), "status", "--state-dir", agent.state, check=None).stdout
+            self.assertIn("INSECURE", status)
+        refused = fixture.run(fixture.program("sentinel-agent"), "run", "--hub", "hub.example.org:8082", "--insecure", "plain", check=2)
+        self.assertIn("this machine", refused.stderr)
+
     def test_it_goes_on_after_the_hub_was_away_and_loses_nothing(self):
         hub = fixture.Hub().start()
         config = hub.home / "agent.yaml"

@@ -3,31 +3,12 @@
 
 import os
 import shutil
-import struct
 import unittest
 
 import fixture
-from fixture import batch, gauge, now_us
+from fixture import batch, crc_of, gauge, now_us
 
 DAY_US = 86_400_000_000
-
-
-def crc32c(data: bytes) -> int:
-    """CRC32C bit by bit: slow, and nobody else's."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
-
-
-def crc_of(sent) -> int:
-    """What a batch is known by (StreamHello.crc32c_before_first)."""
-    summed = struct.pack("<Q", sent.sequence)
-    for scrape in sent.scrapes:
-        summed += b"".join(struct.pack("<d", v) for v in scrape.values) + b"".join(struct.pack("<I", a) for a in scrape.absent)
-    return crc32c(summed)
 
 
 class StreamProtocol(unittest.TestCase):

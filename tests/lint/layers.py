@@ -6,7 +6,7 @@ import re
 import sys
 
 # module: what it may include besides itself. The arrows of the README's picture, in words.
-COMMON = ["base", "log", "loop", "conf", "json", "crypto", "tls", "wire", "rpc", "rpc/server", "rpc/client"]
+COMMON = ["base", "log", "loop", "conf", "json", "crypto", "tls", "tls/stream", "http", "wire", "rpc", "rpc/server", "rpc/client"]
 ALL_COMMON = {f"common/{name}" for name in COMMON}
 
 MAY_USE = {
@@ -17,6 +17,8 @@ MAY_USE = {
     "common/json": {"common/base"},
     "common/crypto": {"common/base"},
     "common/tls": {"common/base", "common/crypto"},
+    "common/tls/stream": {"common/base", "common/tls"},
+    "common/http": {"common/base"},
     "common/wire": {"common/base"},
     "common/rpc": {"common/base", "common/log", "common/tls"},
     "common/rpc/server": {"common/base", "common/log", "common/rpc"},
@@ -27,8 +29,11 @@ MAY_USE = {
     "server/pki": ALL_COMMON | {"server/store"},
     "server/ingest": ALL_COMMON | {"server/store"},
     "server/query": ALL_COMMON | {"server/store"},
+    "server/prom": {"common/base", "common/json", "server/store"},
     "server/front": ALL_COMMON | {"server/store", "server/pki", "server/ingest", "server/query"},
-    "server": ALL_COMMON | {"server/store", "server/pki", "server/ingest", "server/query", "server/front", "server/ops"},
+    "server/web": ALL_COMMON | {"server/store", "server/pki", "server/ingest", "server/query", "server/prom"},
+    "server": ALL_COMMON
+    | {"server/store", "server/pki", "server/ingest", "server/query", "server/front", "server/web", "server/ops"},
     "server/ops": ALL_COMMON | {"server", "server/store", "server/pki"},
     "server/ctl": ALL_COMMON,
     "agent/spool": ALL_COMMON,
@@ -49,7 +54,8 @@ ROOT_HEADERS = {
 FOREIGN = {
     r"lmdb\.h": {"server/store"},
     r"zstd\.h": {"server/store", "server/store/codec", "server/store/block", "agent/spool"},
-    r"openssl/.*": {"common/crypto", "common/tls", "server/pki"},
+    r"openssl/.*": {"common/crypto", "common/tls", "common/tls/stream", "server/pki"},
+    r"llhttp\.h": {"common/http"},
     r"jansson\.h": {"common/json"},
     r"yaml\.h": {"common/conf"},
     r"(grpc|absl)/.*": {"common/rpc", "common/rpc/server", "common/rpc/client"},

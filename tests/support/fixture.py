@@ -20,6 +20,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -101,6 +102,8 @@ class Hub:
         self.process = None
         self.address = None
         self.port = 0
+        self.https = None  # ADDRESS:PORT, None where it is off
+        self.https_port = 0
         self.log = ""
         if not (self.state / "certs").exists():
             run(program("sentinel-hub", build), "init", "--state-dir", self.state, *init)
@@ -128,9 +131,10 @@ class Hub:
     def _read_log(self, process):
         for line in process.stderr:
             self.log += line
-            found = re.match(r"ready grpc=(\S+:(\d+))", line)
+            found = re.match(r"ready grpc=(\S+:(\d+)) https=(?:off|(\S+:(\d+)))$", line)
             if found:
                 self.address, self.port = found[1], int(found[2])
+                self.https, self.https_port = found[3], int(found[4] or 0)
                 self._ready.set()
 
     def wait_ready(self):
@@ -391,6 +395,24 @@ class Stream:
         self.outgoing.put(None)
         self.call.cancel()
         self.channel.close()
+
+
+def crc32c(data: bytes) -> int:
+    """CRC32C bit by bit: slow, and nobody else's."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def crc_of(sent) -> int:
+    """What a batch is known by (StreamHello.crc32c_before_first)."""
+    summed = struct.pack("<Q", sent.sequence)
+    for scrape in sent.scrapes:
+        summed += b"".join(struct.pack("<d", v) for v in scrape.values) + b"".join(struct.pack("<I", a) for a in scrape.absent)
+    return crc32c(summed)
 
 
 def now_us() -> int:

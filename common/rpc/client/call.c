@@ -229,7 +229,8 @@ void rpc_client_call_read(struct rpc_client_call *call)
 
 /* ---- open ---- */
 
-static void start_core(struct rpc_client_call *call, bool wait_for_ready)
+static void
+start_core(struct rpc_client_call *call, const struct rpc_channel *channel, bool wait_for_ready)
 {
     grpc_op first[2] = {
         {
@@ -237,6 +238,10 @@ static void start_core(struct rpc_client_call *call, bool wait_for_ready)
             .flags = wait_for_ready ? GRPC_INITIAL_METADATA_WAIT_FOR_READY |
                                           GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET
                                     : 0,
+            .data.send_initial_metadata = {
+                .count = channel->n_metadata,
+                .metadata = channel->metadata,
+            },
         },
         {
             .op = GRPC_OP_RECV_INITIAL_METADATA,
@@ -287,7 +292,7 @@ int rpc_client_call_new(struct rpc_client_call **ret,
     call->core = grpc_channel_create_call(channel->core, NULL, GRPC_PROPAGATE_DEFAULTS,
                                           channel->queue->core, path, NULL, deadline, NULL);
     grpc_slice_unref(path);
-    start_core(call, options->wait_for_ready);
+    start_core(call, channel, options->wait_for_ready);
     *ret = call;
     return 0;
 }

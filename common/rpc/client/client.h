@@ -32,6 +32,11 @@ int rpc_queue_new(struct rpc_queue **ret, struct loop *loop) MUST_USE;
 struct rpc_queue *rpc_queue_free(struct rpc_queue *queue);
 DEFINE_CLEANUP(struct rpc_queue *, rpc_queue_free);
 
+/* A header of ours: a lower-case key that is not `-bin`, and printable ASCII. */
+struct rpc_metadata {
+    const char *key, *value;
+};
+
 struct rpc_channel_options {
     const char *target;                  /* HOST:PORT */
     struct rpc_credentials *credentials; /* NULL: plaintext */
@@ -43,7 +48,10 @@ struct rpc_channel_options {
     int64_t min_backoff_us, max_backoff_us;
     uint32_t max_message_bytes; /* received; 0: 64 MiB */
     uint32_t send_queue_bytes;  /* per call; 0: 1 MiB; one message always fits an empty queue */
+    const struct rpc_metadata *metadata; /* goes with each call; copied */
+    size_t n_metadata;
 };
+/* Outcomes: RPC_BAD_METADATA. */
 int rpc_channel_new(struct rpc_channel **ret,
                     struct rpc_queue *queue,
                     const struct rpc_channel_options *options) MUST_USE;

@@ -43,6 +43,8 @@ struct rpc_channel {
     struct rpc_queue *queue;
     grpc_channel *core;
     uint32_t send_queue_bytes;
+    grpc_metadata *metadata; /* core takes references when a call starts */
+    size_t n_metadata;
 };
 
 /* Makes a tag ready; `queue` is where it comes back. */

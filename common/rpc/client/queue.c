@@ -184,16 +184,40 @@ static void add_reconnect(struct rpc_args *args, const struct rpc_channel_option
                      rpc_ms_of_us(options->max_backoff_us));
 }
 
+/* Outcomes: RPC_BAD_METADATA. */
+static int copy_metadata(struct rpc_channel *channel, const struct rpc_channel_options *options)
+{
+    if (options->n_metadata == 0)
+        return 0;
+    channel->metadata = calloc(options->n_metadata, sizeof(*channel->metadata));
+    if (!channel->metadata)
+        return fault(-ENOMEM, "no memory for a channel");
+    for (size_t i = 0; i < options->n_metadata; i++) {
+        grpc_metadata *to = &channel->metadata[channel->n_metadata++];
+
+        to->key = grpc_slice_from_copied_string(options->metadata[i].key);
+        to->value = grpc_slice_from_copied_string(options->metadata[i].value);
+        if (!grpc_header_key_is_legal(to->key) || grpc_is_binary_header(to->key) ||
+            !grpc_header_nonbin_value_is_legal(to->value))
+            return RPC_BAD_METADATA;
+    }
+    return 0;
+}
+
 int rpc_channel_new(struct rpc_channel **ret,
                     struct rpc_queue *queue,
                     const struct rpc_channel_options *options)
 {
     static atomic_int last_number;
-    struct rpc_channel *channel = calloc(1, sizeof(*channel));
+    CLEANUP(rpc_channel_freep) struct rpc_channel *channel = calloc(1, sizeof(*channel));
     struct rpc_args args = { .n_args = 0 };
+    int r;
 
     if (!channel)
         return fault(-ENOMEM, "no memory for a channel");
+    r = copy_metadata(channel, options);
+    if (r)
+        return r < 0 ? pass(r) : RPC_BAD_METADATA;
     channel->queue = queue;
     channel->send_queue_bytes =
         options->send_queue_bytes ? options->send_queue_bytes : DEFAULT_SEND_QUEUE_BYTES;
@@ -214,7 +238,7 @@ int rpc_channel_new(struct rpc_channel **ret,
     channel->core = rpc_credentials_make_channel(
         options->credentials, options->target,
         &(grpc_channel_args){ .num_args = args.n_args, .args = args.args });
-    *ret = channel;
+    *ret = take(channel);
     return 0;
 }
 
@@ -222,7 +246,13 @@ struct rpc_channel *rpc_channel_free(struct rpc_channel *channel)
 {
     if (!channel)
         return NULL;
-    grpc_channel_destroy(channel->core);
+    if (channel->core)
+        grpc_channel_destroy(channel->core);
+    for (size_t i = 0; i < channel->n_metadata; i++) {
+        grpc_slice_unref(channel->metadata[i].key);
+        grpc_slice_unref(channel->metadata[i].value);
+    }
+    free(channel->metadata);
     free(channel);
     return NULL;
 }

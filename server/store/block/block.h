@@ -6,8 +6,8 @@
  *
  * A layout's rows share a column of times; layouts with equal times share that too. A reader pays
  * for the columns that it asks for. Columns that follow from others of their layout (the same, a
- * constant plus or minus another, one over another) are a few bytes: disk and memory utilization
- * would be the dearest columns of all otherwise.
+ * constant plus or minus another, one over another, nearly the sum of a few) are a few bytes: disk
+ * and memory utilization would be the dearest columns of all otherwise.
  *
  * Pure functions. What is in the bytes is drawn in parts.h.
  *

@@ -179,26 +179,23 @@ static int read_same(struct reader *reader,
     return BLOCK_OK;
 }
 
-/* Onto the values that are there come the terms, in order. */
+/* Onto the values that are there come the terms. */
 static int
 add_terms(struct reader *reader, const struct parts_entry *entry, unsigned depth, double *values)
 {
     CLEANUP(buf_deinit) struct buf room = { 0 };
     size_t n_rows = reader->part->n_rows;
 
+    parts_sum_begin(entry->class, values, n_rows);
     for (size_t k = 0; k < entry->n_terms; k++) {
         const double *terms;
         int r = read_other(reader, entry->terms[k].column, depth, &room, &terms);
 
         if (r != BLOCK_OK)
             return r;
-        if (entry->terms[k].is_minus)
-            for (size_t i = 0; i < n_rows; i++)
-                values[i] -= terms[i];
-        else
-            for (size_t i = 0; i < n_rows; i++)
-                values[i] += terms[i];
+        parts_sum_add(entry->class, values, terms, entry->terms[k].is_minus, n_rows);
     }
+    parts_sum_end(entry->class, values, n_rows);
     return BLOCK_OK;
 }
 

@@ -69,11 +69,10 @@ static bool take_relation(struct parts_walk *walk, struct parts_entry *ret)
     return operation != PARTS_OVER || codec_get_varint(&walk->directory, &ret->columns[1]);
 }
 
-static bool take_terms(struct parts_walk *walk, unsigned n, struct parts_entry *ret)
+static bool take_terms(struct parts_walk *walk, unsigned parameter, struct parts_entry *ret)
 {
-    if (n > PARTS_TERMS_MAX)
-        return false;
-    for (; ret->n_terms < n; ret->n_terms++) {
+    ret->class = parameter / PARTS_TERMS_MAX;
+    for (unsigned n = parameter % PARTS_TERMS_MAX + 1; ret->n_terms < n; ret->n_terms++) {
         uint64_t number;
 
         if (!codec_get_varint(&walk->directory, &number) || number / 2 >= walk->n_columns)
@@ -95,7 +94,7 @@ static bool take_prefix(struct parts_walk *walk, struct parts_entry *ret)
         return take_number(&walk->directory, parameter, &ret->pattern) &&
                take_byte(&walk->directory, &ret->form);
     if ((ret->form & 15) == PARTS_SUM)
-        return take_terms(walk, parameter + 1, ret) && take_byte(&walk->directory, &ret->form);
+        return take_terms(walk, parameter, ret) && take_byte(&walk->directory, &ret->form);
     return true;
 }
 

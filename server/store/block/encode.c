@@ -8,7 +8,6 @@
 #include "common/base/fault.h"
 #include "server/store/block/parts.h"
 
-#define EFFORT_EACH 8192
 #define ZSTD_LEVEL 9
 #define ZSTD_WORTH_TRYING 64
 #define PARAMETER_MAX 15
@@ -31,20 +30,12 @@ struct layout {
 
 static void layout_deinit(struct layout *l)
 {
-    free(l->relate.columns);
+    relate_deinit(&l->relate);
     free(l->dense);
     free(l->patterns);
     buf_deinit(&l->marks);
     buf_deinit(&l->directory);
     buf_deinit(&l->bytes);
-}
-
-static uint64_t bits_of(double value)
-{
-    uint64_t bits;
-
-    memcpy(&bits, &value, sizeof(bits));
-    return bits;
 }
 
 static const uint64_t *marks_of(const struct block_rows *rows, size_t column)
@@ -118,11 +109,15 @@ static void put_relation(struct layout *l, const struct relate_column *c)
         codec_put_varint(&l->directory, c->columns[1]);
 }
 
-static void put_terms(struct layout *l, const struct relate_column *c)
+static void put_terms(struct layout *l, const struct relate_sum *sum)
 {
-    put_operation(&l->directory, PARTS_SUM, c->n_terms - 1);
-    for (size_t i = 0; i < c->n_terms; i++)
-        codec_put_varint(&l->directory, (uint64_t) c->terms[i].column * 2 + c->terms[i].is_minus);
+    unsigned parameter = sum->n_terms - 1u + sum->class * (unsigned) PARTS_TERMS_MAX;
+    uint8_t byte = (uint8_t) (PARTS_SUM | parameter << 4);
+
+    buf_append(&l->directory, &byte, 1);
+    for (size_t i = 0; i < sum->n_terms; i++)
+        codec_put_varint(&l->directory,
+                         (uint64_t) sum->terms[i].column * 2 + sum->terms[i].is_minus);
 }
 
 /* The column's own bytes, which are the last ones in `bytes` and move to the directory if constant.
@@ -134,8 +129,8 @@ static void put_entry(struct layout *l, size_t column, uint8_t form, size_t len)
     end_runs(l);
     if (c->is_marked)
         put_operation(&l->directory, PARTS_MARKED, find_pattern(l, column));
-    if (c->n_terms > 0)
-        put_terms(l, c);
+    if (c->sum.n_terms > 0)
+        put_terms(l, &c->sum);
     buf_append(&l->directory, &form, 1);
     if ((form & 15) <= CODEC_CONST_BITS) {
         buf_append(&l->directory, l->bytes.data + l->bytes.len - len, len);
@@ -153,30 +148,29 @@ static void put_entry(struct layout *l, size_t column, uint8_t form, size_t len)
 static int try_sum(struct layout *l, size_t column, uint8_t *form, size_t *len)
 {
     struct relate_column *c = &l->relate.columns[column];
-    struct parts_term terms[PARTS_TERMS_MAX];
-    size_t n_terms = relate_sum(&l->relate, column, terms), middle = l->bytes.len, sum_len;
+    size_t middle = l->bytes.len, sum_len;
+    struct relate_sum sum;
     uint8_t sum_form;
     int r;
 
-    if (n_terms == 0 || !relate_rest(&l->relate, c->values, terms, n_terms, l->dense))
+    if (!relate_find_sum(&l->relate, column, &sum) ||
+        !relate_rest(&l->relate, column, &sum, l->dense))
         return 0;
     r = codec_encode_values(l->work, l->dense, l->rows->n_rows, l->effort, &l->bytes, &sum_form);
     if (r < 0)
         return pass(r);
     sum_len = l->bytes.len - middle;
     /* Reading it takes reading the others: that has to be worth something. */
-    if (sum_len + sum_len / 16 + 4 * n_terms >= *len) {
+    if (sum_len + sum_len / 16 + (size_t) 4 * sum.n_terms >= *len) {
         l->bytes.len = middle;
         return 0;
     }
     memmove(l->bytes.data + middle - *len, l->bytes.data + middle, sum_len);
     l->bytes.len = middle - *len + sum_len;
     c->operation = PARTS_SUM;
-    c->n_terms = n_terms;
-    for (size_t i = 0; i < n_terms; i++) {
-        c->terms[i] = terms[i];
-        l->relate.columns[terms[i].column].is_needed = true;
-    }
+    c->sum = sum;
+    for (size_t i = 0; i < sum.n_terms; i++)
+        l->relate.columns[sum.terms[i].column].is_needed = true;
     *form = sum_form;
     *len = sum_len;
     return 0;
@@ -192,12 +186,6 @@ static int put_values(struct layout *l, size_t column, const double *values, siz
     if (r < 0)
         return pass(r);
     len = l->bytes.len - start;
-    if (len > 2 * n && len > 16 && !c->is_constant && c->n_terms == 0 &&
-        relate_quotient(&l->relate, column)) {
-        l->bytes.len = start;
-        put_relation(l, c);
-        return 0;
-    }
     if (l->effort == CODEC_SMALL && !c->is_marked && len > n / 8) {
         r = try_sum(l, column, &form, &len);
         if (r < 0)
@@ -207,18 +195,35 @@ static int put_values(struct layout *l, size_t column, const double *values, siz
     return 0;
 }
 
+/* A share of a limit has many digits, here or there. */
+static int try_quotient(struct layout *l, size_t column, bool *ret_is_one)
+{
+    const struct relate_column *c = &l->relate.columns[column];
+    size_t n_rows = l->rows->n_rows;
+
+    *ret_is_one = false;
+    if (!relate_is_free(c) ||
+        (parts_is_short(c->values[n_rows - 1]) && parts_is_short(c->values[n_rows / 2])))
+        return 0;
+    return pass(relate_quotient(&l->relate, column, ret_is_one));
+}
+
 static int put_column(struct layout *l, size_t column)
 {
     const struct relate_column *c = &l->relate.columns[column];
     size_t n_rows = l->rows->n_rows, n_dense = n_rows;
     const double *values = c->values;
+    bool is_quotient;
+    int r = try_quotient(l, column, &is_quotient);
 
-    if (c->operation == PARTS_SAME) {
+    if (r < 0)
+        return pass(r);
+    if (is_quotient || c->operation == PARTS_SAME) {
         put_relation(l, c);
         return 0;
     }
     if (c->operation == PARTS_SUM) {
-        if (!relate_rest(&l->relate, values, c->terms, c->n_terms, l->dense))
+        if (!relate_rest(&l->relate, column, &c->sum, l->dense))
             return fault(-ENOTRECOVERABLE, "a sum of columns that is none");
         return pass(put_values(l, column, l->dense, n_rows));
     }
@@ -232,7 +237,7 @@ static int put_column(struct layout *l, size_t column)
         l->n_nones++;
         return 0;
     }
-    if (c->is_constant && !c->is_marked && bits_of(values[0]) == 0) {
+    if (c->is_constant && !c->is_marked && parts_bits(values[0]) == 0) {
         if (l->n_nones > 0)
             end_runs(l);
         l->n_zeros++;
@@ -245,14 +250,16 @@ static int layout_encode(struct layout *l)
 {
     const struct block_rows *rows = l->rows;
     size_t n_rows = rows->n_rows;
+    int r;
 
     ensure(rows->n_columns >= 1 && rows->n_columns <= BLOCK_COLUMNS_MAX);
     ensure(n_rows >= 1 && n_rows <= BLOCK_ROWS_MAX);
-    l->relate = (struct relate){ calloc(rows->n_columns, sizeof(*l->relate.columns)),
-                                 rows->n_columns, n_rows, EFFORT_EACH * (size_t) rows->n_columns };
+    r = relate_init(&l->relate, rows->n_columns, n_rows, l->effort);
+    if (r < 0)
+        return pass(r);
     l->patterns = calloc(rows->n_columns, sizeof(*l->patterns));
     l->dense = calloc(n_rows, sizeof(*l->dense));
-    if (!l->relate.columns || !l->patterns || !l->dense)
+    if (!l->patterns || !l->dense)
         return fault(-ENOMEM, "no memory for a block of %u columns", rows->n_columns);
     for (size_t i = 0; i < rows->n_columns; i++) {
         struct relate_column *c = &l->relate.columns[i];
@@ -263,8 +270,7 @@ static int layout_encode(struct layout *l)
     }
     relate_columns(&l->relate);
     for (size_t i = 0; i < rows->n_columns; i++) {
-        int r = put_column(l, i);
-
+        r = put_column(l, i);
         if (r < 0)
             return pass(r);
     }

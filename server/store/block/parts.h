@@ -12,10 +12,9 @@
  *   ---- end of the header ----
  *   heads, one for each layout:
  *       v layout, v n_columns, v n_rows
- *       v n: its times are those of the n-th layout before it, which has its own; 0: its own, then
-       v their length
- *       v length of the marks, v length of the directory, v length of the columns
- *   bodies, one for each layout: times, marks, directory, columns
+ *       v back     so many bytes before its body its times stand, in another's; 0: its own
+ *       v length of the times, v of the marks, v of the directory, v of the columns
+ *   bodies, one for each layout: its own times, marks, directory, columns
  *
  *   marks       patterns of absence, each once: v length, bytes (codec_encode_marks)
  *   columns     the columns' bytes without anything between
@@ -27,9 +26,10 @@
  *    2 CONST_BITS   8 bytes
  *    3 .. 9         v length, bounds                the codec's form as it is, see codec.h
  *    10 SAME        v column                        of a column before or behind in this layout
- *    11 SUM         p + 1 x v column x 2 + minus    goes before the operation of one column, whose
- *                                                   values have those columns added to or taken
- *                                                   from them, in order
+ *    11 SUM         n x v column x 2 + minus        goes before the operation of one column: to
+ *                                                   those values come n others, n = p % 4 + 1, in
+ *                                                   order; p / 4 is the class: 0 as doubles, 1, 2,
+ *                                                   3 rounded to integers of 10^-2, 10^-3, 10^-6
  *    12 OVER        v column, v column              the first over the second
  *    13 MARKED      p is the pattern (15: 15 + v)   goes before the operation of one column, whose
  *                                                   bytes hold only the values that are there
@@ -38,9 +38,7 @@
  *   bounds      only when n_rows >= 256: u16 low, u16 high: the highest 16 bits of the least and
  *               of the greatest value, rounded outwards
  *
- *   SAME, SUM, OVER are of unmarked columns and may go through one another, PARTS_DEPTH_MAX times
- at
- *   most.
+ *   SAME, SUM, OVER are of unmarked columns and stand on one another, PARTS_DEPTH_MAX deep.
  */
 
 #include "server/store/block/block.h"
@@ -65,6 +63,7 @@ enum parts_operation {
 
 #define PARTS_UNMARKED UINT64_MAX
 #define PARTS_TERMS_MAX 4
+#define PARTS_CLASSES 4 /* of sums, by the digits behind the point */
 
 /* A term of a sum. */
 struct parts_term {
@@ -81,6 +80,7 @@ struct parts_entry {
     uint64_t columns[2];
     struct parts_term terms[PARTS_TERMS_MAX];
     size_t n_terms;
+    unsigned class; /* of the sum */
     bool has_bounds;
     uint16_t low, high;
 };
@@ -134,43 +134,93 @@ bool parts_pattern(const struct parts_index *index,
 uint16_t parts_bound(double value, bool is_high);
 double parts_unbound(uint16_t bound);
 
+static inline uint64_t parts_bits(double value)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &value, sizeof(bits));
+    return bits;
+}
+
 /* ---- relate.c ---- */
 
 #define RELATE_PROBES 24
+#define RELATE_SUM_ROWS 64 /* columns of fewer are no sums, but for one that is shifted */
+
+struct relate_sum {
+    uint8_t n_terms, class;
+    struct parts_term terms[PARTS_TERMS_MAX];
+};
 
 struct relate_column {
     const double *values;
+    uint64_t same, rise, fall; /* what a few rows say: columns that are related agree in one */
     bool is_marked;
     bool is_constant;
-    bool is_whole;     /* integers, as far as the probes tell */
     bool is_needed;    /* by another: must go on standing for itself */
     uint8_t operation; /* PARTS_ZEROS while it stands for itself */
     uint32_t columns[2];
-    struct parts_term terms[PARTS_TERMS_MAX];
-    size_t n_terms;
-    uint64_t same, rise, fall;    /* what a few rows say: candidates agree in one of them */
-    int64_t steps[RELATE_PROBES]; /* from one row to the next, here and there */
+    struct relate_sum sum;
 };
 
-/* `effort_left` bounds the search, whatever the layout: comparisons of one row. */
+struct relate_first {
+    double value;
+    uint32_t column;
+};
+
+struct relate_steps {
+    bool is_made, is_decimal;
+    uint8_t class;
+    float steps[2][RELATE_PROBES];
+};
+
 struct relate {
     struct relate_column *columns;
     size_t n_columns, n_rows;
-    size_t effort_left;
+    uint32_t *tables; /* two of table_size, of columns + 1 */
+    size_t table_size;
+    struct relate_first *firsts, *divisors; /* ascending, made when first needed */
+    size_t n_firsts, n_divisors;
+    struct relate_steps *steps; /* NULL: no sums are looked for */
 };
+
+/* The owner fills values, is_marked and is_constant of the columns. Faults: no memory (deinit all
+ * the same). */
+int relate_init(struct relate *relate,
+                size_t n_columns,
+                size_t n_rows,
+                enum codec_effort effort) MUST_USE;
+void relate_deinit(struct relate *relate);
 
 /* Finds columns that are the same as, or an integer plus or minus, one that stands for itself. */
 void relate_columns(struct relate *relate);
 
-/* Finds a quotient of two others that the column is; makes it that. */
-bool relate_quotient(struct relate *relate, size_t column);
+/* Finds a quotient of two others that the column is; makes it that. Faults: no memory. */
+int relate_quotient(struct relate *relate, size_t column, bool *ret_is_one) MUST_USE;
 
-/* Finds up to PARTS_TERMS_MAX others of which the column, less them, has smaller steps. */
-size_t relate_sum(struct relate *relate, size_t column, struct parts_term *ret_terms);
+/* It stands for itself and may stand for others. */
+static inline bool relate_is_free(const struct relate_column *c)
+{
+    return !c->is_marked && !c->is_constant && c->operation == PARTS_ZEROS;
+}
+
+/* ---- sums.c ---- */
+
+/* What reading does: begin, add each term, end. Exact for what relate_rest() has let pass. */
+void parts_sum_begin(unsigned class, double *values, size_t n);
+void parts_sum_add(unsigned class, double *values, const double *terms, bool is_minus, size_t n);
+void parts_sum_end(unsigned class, double *values, size_t n);
+
+/* Whether it has at most 6 digits behind the point. */
+bool parts_is_short(double value);
+
+double relate_term(const struct relate *relate, const struct parts_term *term, size_t row);
+
+/* Finds others of which the column, less them, has smaller steps. */
+bool relate_find_sum(struct relate *relate, size_t column, struct relate_sum *ret);
 
 /* What is left without the terms; false when they do not give back every bit. */
 bool relate_rest(const struct relate *relate,
-                 const double *values,
-                 const struct parts_term *terms,
-                 size_t n_terms,
+                 size_t column,
+                 const struct relate_sum *sum,
                  double *ret_rest);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
+#include <stdlib.h>
 
+#include "common/base/fault.h"
 #include "server/store/block/parts.h"
 
 #define N_PROBES 8
@@ -8,173 +10,195 @@
 #define NEARLY 1e-12
 
 #define ROWS_MIN 3
-#define WINDOW 256 /* columns either way: what belongs together stands together */
-#define SUM_ROWS_MIN 64
-#define SUM_WINDOW 96
-
-static uint64_t bits_of(double value)
-{
-    uint64_t bits;
-
-    memcpy(&bits, &value, sizeof(bits));
-    return bits;
-}
+#define ALIKE_MAX 8       /* so many columns that look alike are compared */
+#define QUOTIENTS_MAX 256 /* so many pairs are tried for one column */
 
 static uint64_t mix(uint64_t hash, double value)
 {
-    hash = (hash ^ bits_of(value)) * UINT64_C(0x9e3779b97f4a7c15);
+    hash = (hash ^ parts_bits(value)) * UINT64_C(0x9e3779b97f4a7c15);
     return hash ^ hash >> 29;
 }
 
+void relate_deinit(struct relate *relate)
+{
+    free(relate->columns);
+    free(relate->tables);
+    free(relate->firsts);
+    free(relate->divisors);
+    free(relate->steps);
+}
+
+int relate_init(struct relate *relate, size_t n_columns, size_t n_rows, enum codec_effort effort)
+{
+    *relate = (struct relate){ .n_columns = n_columns, .n_rows = n_rows };
+    relate->columns = calloc(n_columns, sizeof(*relate->columns));
+    for (relate->table_size = 16; relate->table_size < 2 * n_columns;)
+        relate->table_size *= 2;
+    relate->tables = calloc(2 * relate->table_size, sizeof(*relate->tables));
+    if (effort == CODEC_SMALL && n_rows >= RELATE_SUM_ROWS)
+        relate->steps = calloc(n_columns, sizeof(*relate->steps));
+    if (!relate->columns || !relate->tables ||
+        (effort == CODEC_SMALL && !relate->steps && n_rows >= RELATE_SUM_ROWS))
+        return fault(-ENOMEM, "no memory for %zu columns of a block", n_columns);
+    return 0;
+}
+
+/* ---- the same, or shifted ---- */
+
 static void probe(struct relate_column *c, size_t n_rows)
 {
-    c->is_whole = true;
+    double first = c->values[0];
+
     for (size_t i = 1; i <= N_PROBES; i++) {
         double value = c->values[(n_rows - 1) * i / N_PROBES];
 
         c->same = mix(c->same, value);
-        c->rise = mix(c->rise, value - c->values[0]);
-        c->fall = mix(c->fall, c->values[0] - value);
-        c->is_whole &= fabs(value) <= INTEGER_MAX && value == trunc(value);
+        c->rise = mix(c->rise, value - first);
+        c->fall = mix(c->fall, first - value);
     }
-    for (size_t i = 0; i < RELATE_PROBES && c->is_whole; i++) {
-        size_t row = 1 + (n_rows - 2) * i / RELATE_PROBES;
-        double step = c->values[row] - c->values[row - 1];
-
-        c->is_whole = fabs(step) <= INTEGER_MAX;
-        c->steps[i] = c->is_whole ? (int64_t) step : 0;
-    }
-}
-
-static double add_term(const struct relate *relate, const struct parts_term *term, size_t row)
-{
-    double value = relate->columns[term->column].values[row];
-
-    return term->is_minus ? -value : value;
-}
-
-bool relate_rest(const struct relate *relate,
-                 const double *values,
-                 const struct parts_term *terms,
-                 size_t n_terms,
-                 double *ret_rest)
-{
-    for (size_t i = 0; i < relate->n_rows; i++) {
-        double rest = values[i], again;
-
-        for (size_t k = n_terms; k-- > 0;)
-            rest -= add_term(relate, &terms[k], i);
-        again = rest;
-        for (size_t k = 0; k < n_terms; k++)
-            again += add_term(relate, &terms[k], i);
-        /* Which NaN a sum of two is depends on the machine. */
-        if (bits_of(again) != bits_of(values[i]) || isnan(again))
-            return false;
-        ret_rest[i] = rest;
-    }
-    return true;
 }
 
 /* That the rest is one integer, which is then all that the column costs. */
 static bool is_shifted(const struct relate *relate, size_t column, const struct parts_term *term)
 {
     const double *values = relate->columns[column].values;
-    double rest = values[0] - add_term(relate, term, 0);
+    double rest = values[0] - relate_term(relate, term, 0);
 
     if (!(fabs(rest) <= INTEGER_MAX) || rest != trunc(rest))
         return false;
     for (size_t i = 0; i < relate->n_rows; i++)
-        if (bits_of(rest + add_term(relate, term, i)) != bits_of(values[i]) ||
-            bits_of(values[i] - add_term(relate, term, i)) != bits_of(rest))
+        if (parts_bits(rest + relate_term(relate, term, i)) != parts_bits(values[i]) ||
+            parts_bits(values[i] - relate_term(relate, term, i)) != parts_bits(rest))
             return false;
     return true;
 }
 
-static bool relate_pair(const struct relate *relate, size_t column, size_t other)
+static bool become_same(struct relate *relate, size_t column, size_t other)
 {
     struct relate_column *c = &relate->columns[column];
     const struct relate_column *o = &relate->columns[other];
-    struct parts_term term = { (uint32_t) other, c->rise != o->rise };
 
-    if (c->same == o->same &&
-        memcmp(c->values, o->values, relate->n_rows * sizeof(*c->values)) == 0) {
-        c->operation = PARTS_SAME;
-        c->columns[0] = term.column;
-        return true;
-    }
-    if ((c->rise != o->rise && c->fall != o->rise) || !is_shifted(relate, column, &term))
+    if (memcmp(c->values, o->values, relate->n_rows * sizeof(*c->values)) != 0)
+        return false;
+    c->operation = PARTS_SAME;
+    c->columns[0] = (uint32_t) other;
+    return true;
+}
+
+static bool become_shifted(struct relate *relate, size_t column, size_t other, bool is_minus)
+{
+    struct relate_column *c = &relate->columns[column];
+    struct parts_term term = { (uint32_t) other, is_minus };
+
+    if (!is_shifted(relate, column, &term))
         return false;
     c->operation = PARTS_SUM;
-    c->columns[0] = term.column;
-    c->terms[0] = term;
-    c->n_terms = 1;
+    c->sum = (struct relate_sum){ .n_terms = 1, .terms = { term } };
+    relate->columns[other].is_needed = true;
     return true;
 }
 
-/* Whether so many comparisons may still be made. */
-static bool spend(struct relate *relate, size_t effort)
+/* What a table of columns is searched by: the first, what they are; the second, how they rise. */
+enum { BY_SAME, BY_RISE, BY_FALL };
+
+static uint64_t key_of(const struct relate_column *c, unsigned by)
 {
-    if (relate->effort_left < effort)
-        return false;
-    relate->effort_left -= effort;
-    return true;
+    return by == BY_SAME ? c->same : by == BY_RISE ? c->rise : c->fall;
 }
 
-static bool is_free(const struct relate_column *c)
+/*
+ * Makes the column what one before it lets it be. Otherwise ret_place is where it goes in the
+ * table, or NULL when enough of its kind are there.
+ */
+static bool look_up(struct relate *relate, size_t column, unsigned by, uint32_t **ret_place)
 {
-    return !c->is_marked && !c->is_constant && c->operation == PARTS_ZEROS;
+    uint64_t key = key_of(&relate->columns[column], by);
+    uint32_t *table = relate->tables + (by == BY_SAME ? 0 : relate->table_size);
+    size_t at = (size_t) (key >> 20), n_alike = 0;
+
+    for (;; at++) {
+        uint32_t *place = &table[at & (relate->table_size - 1)];
+        size_t other;
+
+        *ret_place = place;
+        if (*place == 0)
+            return false;
+        other = *place - 1;
+        if (key_of(&relate->columns[other], by == BY_FALL ? BY_RISE : by) != key)
+            continue;
+        if (by == BY_SAME ? become_same(relate, column, other)
+                          : become_shifted(relate, column, other, by == BY_FALL))
+            return true;
+        *ret_place = NULL;
+        if (++n_alike == ALIKE_MAX)
+            return false;
+    }
 }
 
 void relate_columns(struct relate *relate)
 {
-    struct relate_column *columns = relate->columns;
-
     if (relate->n_rows < ROWS_MIN)
         return;
     for (size_t i = 0; i < relate->n_columns; i++) {
-        size_t from = i < WINDOW ? 0 : i - WINDOW;
+        struct relate_column *c = &relate->columns[i];
+        uint32_t *same, *rise, *fall;
 
-        if (!is_free(&columns[i]))
+        if (!relate_is_free(c))
             continue;
-        probe(&columns[i], relate->n_rows);
-        for (size_t k = from; k < i; k++)
-            if (is_free(&columns[k]) && relate_pair(relate, i, k)) {
-                columns[k].is_needed |= columns[i].operation == PARTS_SUM;
-                break;
-            }
+        probe(c, relate->n_rows);
+        if (look_up(relate, i, BY_SAME, &same) || look_up(relate, i, BY_RISE, &rise) ||
+            look_up(relate, i, BY_FALL, &fall))
+            continue;
+        if (same)
+            *same = (uint32_t) i + 1;
+        if (rise)
+            *rise = (uint32_t) i + 1;
     }
+}
+
+/* ---- quotients ---- */
+
+static int by_value(const void *a, const void *b)
+{
+    const struct relate_first *of_a = a, *of_b = b;
+
+    return (of_a->value > of_b->value) - (of_a->value < of_b->value);
+}
+
+/* Columns by their last value, and divisors, once each. */
+static int sort_firsts(struct relate *relate)
+{
+    size_t last = relate->n_rows - 1, n = 0;
+
+    relate->firsts = calloc(relate->n_columns, sizeof(*relate->firsts));
+    relate->divisors = calloc(relate->n_columns, sizeof(*relate->divisors));
+    if (!relate->firsts || !relate->divisors)
+        return fault(-ENOMEM, "no memory for %zu columns of a block", relate->n_columns);
+    for (size_t i = 0; i < relate->n_columns; i++) {
+        const struct relate_column *c = &relate->columns[i];
+        struct relate_first first = { c->values[last], (uint32_t) i };
+
+        if (c->is_marked || !isfinite(first.value))
+            continue;
+        relate->firsts[relate->n_firsts++] = first;
+        if (c->is_constant && fabs(first.value) > 1)
+            relate->divisors[relate->n_divisors++] = first;
+    }
+    qsort(relate->firsts, relate->n_firsts, sizeof(*relate->firsts), by_value);
+    qsort(relate->divisors, relate->n_divisors, sizeof(*relate->divisors), by_value);
+    for (size_t i = 0; i < relate->n_divisors; i++)
+        if (n == 0 || relate->divisors[n - 1].value < relate->divisors[i].value)
+            relate->divisors[n++] = relate->divisors[i];
+    relate->n_divisors = n;
+    return 0;
 }
 
 static bool is_quotient(const double *values, const double *of, double divisor, size_t n_rows)
 {
-    /* The last row first: it differs from the first one more often than the second does. */
-    if (bits_of(of[n_rows - 1] / divisor) != bits_of(values[n_rows - 1]))
-        return false;
-    for (size_t i = 0; i < n_rows; i++)
-        if (bits_of(of[i] / divisor) != bits_of(values[i]) || isnan(values[i]))
+    for (size_t i = n_rows; i-- > 0;)
+        if (parts_bits(of[i] / divisor) != parts_bits(values[i]) || isnan(values[i]))
             return false;
     return true;
-}
-
-static bool find_dividend(const struct relate *relate, size_t column, double divisor, size_t *ret)
-{
-    const double *values = relate->columns[column].values;
-    double wanted = values[0] * divisor, slack = fabs(wanted) * NEARLY;
-    size_t from = column < WINDOW ? 0 : column - WINDOW;
-
-    for (size_t i = from; i < relate->n_columns && i < column + WINDOW; i++) {
-        const struct relate_column *of = &relate->columns[i];
-
-        if (of->is_marked || i == column || of->operation == PARTS_OVER)
-            continue;
-        if (!(fabs(of->values[0] - wanted) <= slack))
-            continue;
-        if (is_quotient(values, of->values, divisor, relate->n_rows)) {
-            *ret = i;
-            return true;
-        }
-    }
-    return false;
 }
 
 /*
@@ -185,6 +209,8 @@ static bool need(struct relate *relate, size_t column, size_t by)
 {
     struct relate_column *c = &relate->columns[column];
 
+    if (c->operation == PARTS_OVER)
+        return false;
     if (c->operation == PARTS_SAME) {
         struct relate_column *root = &relate->columns[c->columns[0]];
 
@@ -192,106 +218,66 @@ static bool need(struct relate *relate, size_t column, size_t by)
             return false;
         root->is_needed = true;
     }
-    for (size_t i = 0; i < c->n_terms; i++)
-        if (c->terms[i].column == by)
+    for (size_t i = 0; i < c->sum.n_terms; i++)
+        if (c->sum.terms[i].column == by)
             return false;
     c->is_needed = true;
     return true;
 }
 
-bool relate_quotient(struct relate *relate, size_t column)
+static bool
+find_dividend(struct relate *relate, size_t column, double divisor, size_t *n_tries, size_t *ret)
 {
-    struct relate_column *c = &relate->columns[column];
-    size_t from = column < WINDOW ? 0 : column - WINDOW;
-    double before = 1;
+    const double *values = relate->columns[column].values;
+    double wanted = values[relate->n_rows - 1] * divisor, slack = fabs(wanted) * NEARLY;
+    size_t low = 0, high = relate->n_firsts;
 
-    if (c->is_marked || c->is_needed || relate->n_rows < ROWS_MIN)
-        return false;
-    for (size_t i = from; i < relate->n_columns && i < column + WINDOW; i++) {
-        double divisor = relate->columns[i].values[0];
-        size_t of;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
 
-        /* Often the same limit stands in several columns one after the other. */
-        if (!relate->columns[i].is_constant || relate->columns[i].is_marked ||
-            !(fabs(divisor) > 1) || divisor == before)
+        if (relate->firsts[middle].value < wanted - slack)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < relate->n_firsts && relate->firsts[low].value <= wanted + slack; low++) {
+        size_t of = relate->firsts[low].column;
+
+        if (of == column)
             continue;
-        before = divisor;
-        if (!spend(relate, (size_t) 2 * WINDOW))
+        if (++*n_tries > QUOTIENTS_MAX)
             return false;
-        if (!find_dividend(relate, column, divisor, &of) || !need(relate, of, column))
-            continue;
-        c->operation = PARTS_OVER;
-        c->columns[0] = (uint32_t) of;
-        c->columns[1] = (uint32_t) i;
-        return true;
+        if (is_quotient(values, relate->columns[of].values, divisor, relate->n_rows) &&
+            need(relate, of, column)) {
+            *ret = of;
+            return true;
+        }
     }
     return false;
 }
 
-/* ---- sums ---- */
-
-static unsigned cost_of(const int64_t *steps, const int64_t *of, bool is_minus)
+int relate_quotient(struct relate *relate, size_t column, bool *ret_is_one)
 {
-    unsigned cost = 0;
+    struct relate_column *c = &relate->columns[column];
+    size_t n_tries = 0, of;
 
-    for (size_t i = 0; i < RELATE_PROBES; i++) {
-        uint64_t step = (uint64_t) steps[i], other = of ? (uint64_t) of[i] : 0;
-
-        step = is_minus ? step + other : step - other;
-        cost += step ? 65 - (unsigned) __builtin_clzll(step >> 63 ? 0 - step : step) : 0;
-    }
-    return cost;
-}
-
-static bool find_term(struct relate *relate,
-                      size_t column,
-                      const int64_t *steps,
-                      unsigned *cost,
-                      struct parts_term *ret)
-{
-    size_t from = column < SUM_WINDOW ? 0 : column - SUM_WINDOW;
-    unsigned best = *cost;
-
-    for (size_t i = from; i < relate->n_columns && i < column + SUM_WINDOW; i++) {
-        const struct relate_column *c = &relate->columns[i];
-
-        if (i == column || !is_free(c) || !c->is_whole ||
-            !spend(relate, (size_t) 2 * RELATE_PROBES))
-            continue;
-        for (int is_minus = 0; is_minus < 2; is_minus++) {
-            unsigned with = cost_of(steps, c->steps, is_minus);
-
-            if (with >= best)
-                continue;
-            best = with;
-            *ret = (struct parts_term){ (uint32_t) i, is_minus };
-        }
-    }
-    /* The best of many looks better than it is. */
-    if (best + RELATE_PROBES / 2 > *cost)
-        return false;
-    *cost = best;
-    return true;
-}
-
-size_t relate_sum(struct relate *relate, size_t column, struct parts_term *ret_terms)
-{
-    const struct relate_column *c = &relate->columns[column];
-    int64_t steps[RELATE_PROBES];
-    unsigned cost;
-    size_t n = 0;
-
-    if (!is_free(c) || c->is_needed || !c->is_whole || relate->n_rows < SUM_ROWS_MIN)
+    *ret_is_one = false;
+    if (c->is_marked || c->is_needed || relate->n_rows < ROWS_MIN)
         return 0;
-    memcpy(steps, c->steps, sizeof(steps));
-    cost = cost_of(steps, NULL, false);
-    while (n < PARTS_TERMS_MAX && find_term(relate, column, steps, &cost, &ret_terms[n])) {
-        const struct parts_term *term = &ret_terms[n++];
-        const int64_t *other = relate->columns[term->column].steps;
+    if (!relate->firsts) {
+        int r = sort_firsts(relate);
 
-        for (size_t i = 0; i < RELATE_PROBES; i++)
-            steps[i] = (int64_t) (term->is_minus ? (uint64_t) steps[i] + (uint64_t) other[i]
-                                                 : (uint64_t) steps[i] - (uint64_t) other[i]);
+        if (r < 0)
+            return pass(r);
     }
-    return n;
+    for (size_t i = 0; i < relate->n_divisors && n_tries <= QUOTIENTS_MAX; i++) {
+        if (!find_dividend(relate, column, relate->divisors[i].value, &n_tries, &of))
+            continue;
+        c->operation = PARTS_OVER;
+        c->columns[0] = (uint32_t) of;
+        c->columns[1] = relate->divisors[i].column;
+        *ret_is_one = true;
+        return 0;
+    }
+    return 0;
 }

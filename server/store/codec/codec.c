@@ -13,20 +13,6 @@
 _Static_assert(FLT_EVAL_METHOD == 0, "doubles are computed as doubles");
 _Static_assert(sizeof(double) == 8, "IEEE 754 binary64");
 
-#define DIGITS_MAX 15
-#define N_SAMPLES 32
-#define EXACT_MAX 9007199254740992.0 /* 2^53: up to here an integer is a double */
-
-/* Adding and taking away rounds to an integer, up to half of EXACT_MAX / 2 either way. */
-#define ROUNDER 6755399441055744.0 /* 1.5 * 2^52 */
-#define ROUNDED_MAX 2251799813685248.0
-
-static const double powers[DIGITS_MAX + 1] = { 1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                               1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15 };
-static const double inverses[DIGITS_MAX + 1] = { 1e0,   1e-1,  1e-2,  1e-3, 1e-4,  1e-5,
-                                                 1e-6,  1e-7,  1e-8,  1e-9, 1e-10, 1e-11,
-                                                 1e-12, 1e-13, 1e-14, 1e-15 };
-
 void codec_work_deinit(struct codec_work *work)
 {
     free(work->words);
@@ -49,22 +35,6 @@ int codec_reserve(struct codec_work *work, size_t n_words)
     return 0;
 }
 
-static uint64_t bits_of(double value)
-{
-    uint64_t bits;
-
-    memcpy(&bits, &value, sizeof(bits));
-    return bits;
-}
-
-static double double_of(uint64_t bits)
-{
-    double value;
-
-    memcpy(&value, &bits, sizeof(value));
-    return value;
-}
-
 /* Patterns so that integers order as the doubles do, and back. */
 static uint64_t ordered_of(uint64_t bits)
 {
@@ -74,83 +44,6 @@ static uint64_t ordered_of(uint64_t bits)
 static uint64_t unordered_of(uint64_t ordered)
 {
     return ordered >> 63 ? ordered & ~(UINT64_C(1) << 63) : ~ordered;
-}
-
-/* ---- decimals ---- */
-
-static inline double decimal_value(bool is_product, unsigned digits, int64_t integer)
-{
-    return is_product ? (double) integer * inverses[digits] : (double) integer / powers[digits];
-}
-
-/* The integer that gives exactly this value; *ret_is_exact says whether there is one. */
-static inline int64_t decimal_of(bool is_product, unsigned digits, double value, bool *ret_is_exact)
-{
-    double scaled = value * powers[digits];
-    int64_t integer;
-
-    /* Also false for a NaN. */
-    if (!(scaled >= -ROUNDED_MAX && scaled <= ROUNDED_MAX)) {
-        *ret_is_exact = false;
-        return 0;
-    }
-    integer = (int64_t) (scaled + ROUNDER - ROUNDER);
-    *ret_is_exact = bits_of(decimal_value(is_product, digits, integer)) == bits_of(value);
-    return integer;
-}
-
-static bool is_decimal(double value, bool is_product, unsigned digits)
-{
-    bool is_exact;
-
-    (void) decimal_of(is_product, digits, value, &is_exact);
-    return is_exact;
-}
-
-static bool as_integer(double value, int64_t *ret)
-{
-    if (!(value >= -EXACT_MAX && value <= EXACT_MAX))
-        return false;
-    *ret = (int64_t) value;
-    return bits_of((double) *ret) == bits_of(value);
-}
-
-/* The digits that most of the sample can be written with, or -1. */
-static int find_digits(const double *values, size_t n, bool is_product)
-{
-    size_t n_samples = n < N_SAMPLES ? n : N_SAMPLES, n_found = 0;
-    unsigned n_with[DIGITS_MAX + 1] = { 0 };
-    unsigned digits = 0;
-    size_t n_so_far = 0;
-
-    for (size_t i = 0; i < n_samples; i++) {
-        double value = values[i * n / n_samples];
-
-        for (unsigned k = 0; k <= DIGITS_MAX; k++)
-            if (is_decimal(value, is_product, k)) {
-                n_with[k]++;
-                n_found++;
-                break;
-            }
-    }
-    if (2 * n_found <= n_samples)
-        return -1;
-    /* One sample of many digits among many of few is an exception. */
-    for (digits = 0; digits < DIGITS_MAX; digits++) {
-        n_so_far += n_with[digits];
-        if (n_found - n_so_far <= n_found / 16)
-            break;
-    }
-    return (int) digits;
-}
-
-static size_t count_exact(const double *values, size_t n, bool is_product, unsigned digits)
-{
-    size_t n_exact = 0;
-
-    for (size_t i = 0; i < n; i++)
-        n_exact += is_decimal(values[i], is_product, digits);
-    return n_exact;
 }
 
 /* ---- encoding ---- */
@@ -180,16 +73,16 @@ static void append64(struct buf *out, uint64_t word)
 
 static uint8_t put_constant(const struct column *c)
 {
-    for (unsigned digits = 0; digits <= DIGITS_MAX; digits++) {
-        bool is_exact;
-        int64_t integer = decimal_of(false, digits, c->values[0], &is_exact);
+    for (unsigned digits = 0; digits <= DECIMALS_MAX; digits++) {
+        int64_t integer;
 
-        if (!is_exact || (integer >= INT64_C(1) << 48 || integer <= -(INT64_C(1) << 48)))
+        if (!decimals_one(false, digits, c->values[0], &integer) || integer >= INT64_C(1) << 48 ||
+            integer <= -(INT64_C(1) << 48))
             continue;
         codec_put_varint(c->out, codec_zigzag((uint64_t) integer));
         return form_of(CODEC_CONST, digits);
     }
-    append64(c->out, bits_of(c->values[0]));
+    append64(c->out, form_bits(c->values[0]));
     return CODEC_CONST_BITS;
 }
 
@@ -198,39 +91,37 @@ static bool is_constant(const double *values, size_t n)
     return n == 1 || memcmp(values, values + 1, (n - 1) * sizeof(*values)) == 0;
 }
 
-static bool put_integers(const struct column *c)
+/* What is no decimal is a patch, and for the integers the same as the one before. */
+static void put_patches(const struct column *c, bool is_product, unsigned digits)
 {
+    uint64_t before = 0;
+    size_t last = 0;
+
     for (size_t i = 0; i < c->n; i++) {
         int64_t integer;
 
-        if (!as_integer(c->values[i], &integer))
-            return false;
-        c->x[i] = (uint64_t) integer;
-    }
-    ints_encode(c->x, c->n, c->effort, c->room, c->out);
-    return true;
-}
-
-static uint8_t put_decimals(const struct column *c, bool is_product, unsigned digits)
-{
-    size_t n_exact = count_exact(c->values, c->n, is_product, digits), last = 0;
-    bool is_patched = n_exact < c->n;
-    uint64_t before = 0;
-
-    if (is_patched)
-        codec_put_varint(c->out, c->n - n_exact);
-    for (size_t i = 0; i < c->n; i++) {
-        bool is_exact;
-        int64_t integer = decimal_of(is_product, digits, c->values[i], &is_exact);
-
-        if (is_exact) {
+        if (decimals_one(is_product, digits, c->values[i], &integer)) {
             before = (uint64_t) integer;
         } else {
             codec_put_varint(c->out, i - last);
-            append64(c->out, bits_of(c->values[i]));
+            append64(c->out, form_bits(c->values[i]));
             last = i;
         }
         c->x[i] = before;
+    }
+}
+
+/* Returns 0 when too few of the values are such decimals. */
+static uint8_t put_decimals(const struct column *c, bool is_product, unsigned digits)
+{
+    size_t n_exact = decimals_column(c->values, c->n, is_product, digits, c->x);
+    bool is_patched = n_exact < c->n;
+
+    if (8 * n_exact < 7 * c->n)
+        return 0;
+    if (is_patched) {
+        codec_put_varint(c->out, c->n - n_exact);
+        put_patches(c, is_product, digits);
     }
     ints_encode(c->x, c->n, c->effort, c->room, c->out);
     if (is_product)
@@ -242,11 +133,11 @@ static uint8_t put_decimals(const struct column *c, bool is_product, unsigned di
 static uint8_t try_decimals(const struct column *c)
 {
     for (int is_product = 0; is_product < 2; is_product++) {
-        int digits = find_digits(c->values, c->n, is_product);
+        int digits = decimals_digits(c->values, c->n, is_product);
+        uint8_t form = digits >= 0 ? put_decimals(c, is_product, (unsigned) digits) : 0;
 
-        if (digits >= 0 &&
-            8 * count_exact(c->values, c->n, is_product, (unsigned) digits) >= 7 * c->n)
-            return put_decimals(c, is_product, (unsigned) digits);
+        if (form)
+            return form;
     }
     return 0;
 }
@@ -254,14 +145,14 @@ static uint8_t try_decimals(const struct column *c)
 static void put_bits(const struct column *c)
 {
     for (size_t i = 0; i < c->n; i++)
-        c->x[i] = ordered_of(bits_of(c->values[i]));
+        c->x[i] = ordered_of(form_bits(c->values[i]));
     ints_encode(c->x, c->n, c->effort, c->room, c->out);
 }
 
 static void put_raw(const struct column *c)
 {
     for (size_t i = 0; i < c->n; i++)
-        append64(c->out, bits_of(c->values[i]));
+        append64(c->out, form_bits(c->values[i]));
 }
 
 /* What was put behind `middle` replaces what was put before it, when shorter. */
@@ -287,8 +178,10 @@ static uint8_t put_column(const struct column *c)
 
     if (is_constant(c->values, c->n))
         return put_constant(c);
-    if (put_integers(c))
+    if (decimals_integers(c->values, c->n, c->x)) {
+        ints_encode(c->x, c->n, c->effort, c->room, c->out);
         return form_of(CODEC_DIV, 0);
+    }
 
     /* Many digits may be no decimals at all: then the patterns are as good or better. */
     form = try_decimals(c);
@@ -373,25 +266,33 @@ static void apply_patches(struct patches *patches, double *values)
 
         ensure(is_whole);
         place += gap;
-        values[place] = double_of(form_load64(pattern));
+        values[place] = form_double(form_load64(pattern));
     }
 }
 
 static void
 convert(enum codec_kind kind, unsigned digits, const uint64_t *words, size_t n, double *ret)
 {
-    if (kind == CODEC_BITS)
+    double power;
+
+    if (kind == CODEC_BITS) {
         for (size_t i = 0; i < n; i++)
-            ret[i] = double_of(unordered_of(words[i]));
-    else if (kind == CODEC_MUL || kind == CODEC_MUL_PATCHED)
+            ret[i] = form_double(unordered_of(words[i]));
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (double) (int64_t) words[i];
+    if (digits == 0)
+        return;
+    if (kind == CODEC_MUL || kind == CODEC_MUL_PATCHED) {
+        power = decimals_inverse(digits);
         for (size_t i = 0; i < n; i++)
-            ret[i] = (double) (int64_t) words[i] * inverses[digits];
-    else if (digits > 0)
+            ret[i] *= power;
+    } else {
+        power = decimals_power(digits);
         for (size_t i = 0; i < n; i++)
-            ret[i] = (double) (int64_t) words[i] / powers[digits];
-    else
-        for (size_t i = 0; i < n; i++)
-            ret[i] = (double) (int64_t) words[i];
+            ret[i] /= power;
+    }
 }
 
 static int decode_integers(uint8_t form, struct span bytes, size_t n, double *ret)
@@ -423,7 +324,7 @@ static int decode_raw(struct span bytes, size_t n, double *ret)
     if (bytes.len != n * sizeof(*ret))
         return CODEC_BAD;
     for (size_t i = 0; i < n; i++)
-        ret[i] = double_of(form_load64(bytes.data + i * sizeof(*ret)));
+        ret[i] = form_double(form_load64(bytes.data + i * sizeof(*ret)));
     return CODEC_OK;
 }
 
@@ -434,9 +335,9 @@ int codec_decode_constant(uint8_t form, struct span bytes, double *ret_value, si
     uint64_t integer;
 
     if ((form & 15) == CODEC_CONST && codec_get_varint(&rest, &integer))
-        *ret_value = decimal_value(false, form >> 4, (int64_t) codec_unzigzag(integer));
+        *ret_value = decimals_value(false, form >> 4, (int64_t) codec_unzigzag(integer));
     else if (form == CODEC_CONST_BITS && form_take(&rest, 8, &pattern))
-        *ret_value = double_of(form_load64(pattern));
+        *ret_value = form_double(form_load64(pattern));
     else
         return CODEC_BAD;
     *ret_bytes = bytes.len - rest.len;

@@ -35,8 +35,8 @@ enum codec_outcome {
 };
 
 /*
- *   FAST    for sealing: bit-packed, some 100 M values a second, decodes faster still
- *   SMALL   for compaction: also tries the range coder and zstd, 3 to 5 times the work either way
+ *   FAST    for sealing: bit-packed, 100 to 250 M values a second, decodes faster still
+ *   SMALL   for compaction: also the range coder and zstd, some 10 times the work either way
  */
 enum codec_effort {
     CODEC_FAST,

@@ -41,9 +41,9 @@
  *   | z base | middle | coder's bytes ->            <- plain bits |
  *
  *   An integer r - base is: zero? sign? and its length in bits (1..64) as steps up or down from
- *   `middle`, each an adaptive bit; then of what is below the leading one the highest
- * RANGE_MODELLED bits adaptively and the rest as plain bits. Probabilities begin even and learn at
- * 1/(n + 1.5), at least 1/RANGE_LIMIT.
+ *   `middle`, each an adaptive bit; then of what is below the leading one the highest bit
+ *   (RANGE_MODELLED of them) adaptively and the rest as plain bits. Probabilities begin even and
+ *   learn at 1/(n + 1.5), at least 1/RANGE_LIMIT.
  */
 
 #include "server/store/codec/codec.h"
@@ -75,6 +75,22 @@ static inline void form_store64(uint8_t *p, uint64_t word)
     memcpy(p, &word, sizeof(word));
 }
 
+static inline uint64_t form_bits(double value)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &value, sizeof(bits));
+    return bits;
+}
+
+static inline double form_double(uint64_t bits)
+{
+    double value;
+
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+}
+
 static inline unsigned form_length(uint64_t word)
 {
     return word ? 64 - (unsigned) __builtin_clzll(word) : 0;
@@ -89,6 +105,28 @@ static inline bool form_take(struct span *bytes, size_t n, const uint8_t **ret)
     bytes->len -= n;
     return true;
 }
+
+/* ---- decimals.c ---- */
+
+#define DECIMALS_MAX 15
+
+/* 10^digits, and 10^-digits rounded. */
+double decimals_power(unsigned digits);
+double decimals_inverse(unsigned digits);
+double decimals_value(bool is_product, unsigned digits, int64_t integer);
+
+/* Whether the value is exactly such a decimal, of which integer. */
+bool decimals_one(bool is_product, unsigned digits, double value, int64_t *ret_integer);
+
+/* Whether all are integers of up to 2^53. */
+bool decimals_integers(const double *values, size_t n, uint64_t *ret);
+
+/* How many of them are such decimals; `ret` is of use when all are. */
+size_t
+decimals_column(const double *values, size_t n, bool is_product, unsigned digits, uint64_t *ret);
+
+/* The digits that nearly all of a sample can be written with, or -1. */
+int decimals_digits(const double *values, size_t n, bool is_product);
 
 /* ---- frames.c ---- */
 
@@ -107,7 +145,7 @@ struct range_bit {
 #define RANGE_CONTEXTS 4
 #define RANGE_STEPS 64
 #ifndef RANGE_MODELLED
-#define RANGE_MODELLED 2
+#define RANGE_MODELLED 1
 #endif
 
 struct range_model {
@@ -144,12 +182,8 @@ bool range_decode(struct range_decoder *decoder, size_t n, uint64_t *ret);
 
 /* ---- ints.c ---- */
 
-/* `room` is for n integers. */
-void ints_encode(const uint64_t *x,
-                 size_t n,
-                 enum codec_effort effort,
-                 uint64_t *room,
-                 struct buf *out);
+/* Destroys x; `room` is for n integers. */
+void ints_encode(uint64_t *x, size_t n, enum codec_effort effort, uint64_t *room, struct buf *out);
 
 struct ints_decoder {
     struct span bytes;

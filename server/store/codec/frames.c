@@ -4,6 +4,9 @@
 #define WIDTH_MASK 0x7f
 #define HAS_EXCEPTIONS 0x80
 
+/* Head, base, exceptions, what is packed, and what is written too much. */
+#define FRAME_BYTES_MAX (1 + 10 + 1 + FORM_FRAME * 11 + FORM_FRAME * 8 + 16)
+
 /* A width's price in bits when what is wider becomes an exception; `n_of` counts by length. */
 static unsigned choose_width(const uint16_t *n_of, unsigned longest, size_t n)
 {
@@ -27,39 +30,97 @@ static unsigned choose_width(const uint16_t *n_of, unsigned longest, size_t n)
     return best;
 }
 
-static void put_packed(const uint64_t *words, size_t n, unsigned width, struct buf *out)
+/* Pairs of integers become one of twice the width, so that few are left to be put together. */
+static size_t pair_up(uint64_t *words, size_t n, unsigned width)
 {
-    uint8_t packed[FORM_FRAME * 8 + 16];
-    uint64_t mask = width < 64 ? (UINT64_C(1) << width) - 1 : UINT64_MAX;
+    /* The frame's array is longer by one. */
+    words[n] = 0;
+    n = (n + 1) / 2;
+    for (size_t i = 0; i < n; i++)
+        words[i] = words[2 * i] | words[2 * i + 1] << width;
+    return n;
+}
+
+/* Returns where the bytes end; up to 8 more are written. Destroys the words. */
+static uint8_t *put_packed(uint64_t *words, size_t n, unsigned width, uint8_t *to)
+{
+    size_t len = (n * width + 7) / 8;
     uint64_t held = 0;
     unsigned n_held = 0;
-    uint8_t *p = packed;
+    uint8_t *p = to;
 
+    for (; width <= 28 && n > 1; width *= 2)
+        n = pair_up(words, n, width);
+    if (width <= 56) {
+        for (size_t i = 0; i < n; i++) {
+            held |= words[i] << n_held;
+            n_held += width;
+            form_store64(p, held);
+            p += n_held / 8;
+            held >>= n_held & 56;
+            n_held %= 8;
+        }
+        form_store64(p, held);
+        return to + len;
+    }
     for (size_t i = 0; i < n; i++) {
-        uint64_t word = words[i] & mask;
-
-        held |= word << n_held;
+        held |= words[i] << n_held;
         n_held += width;
         if (n_held >= 64) {
             form_store64(p, held);
             p += 8;
             n_held -= 64;
             /* The part that did not fit; a shift by the whole width would be undefined. */
-            held = n_held ? word >> (width - n_held) : 0;
+            held = n_held ? words[i] >> (width - n_held) : 0;
         }
     }
     form_store64(p, held);
-    buf_append(out, packed, (n * width + 7) / 8);
+    return to + len;
+}
+
+static uint8_t *put_varint(uint8_t *p, uint64_t number)
+{
+    for (; number >= 0x80; number >>= 7)
+        *p++ = (uint8_t) (number | 0x80);
+    *p++ = (uint8_t) number;
+    return p;
+}
+
+static uint8_t *put_exceptions(const uint64_t *words, size_t n, unsigned width, uint8_t *p)
+{
+    uint8_t *count = p++;
+
+    *count = 0xff;
+    for (size_t i = 0; i < n; i++) {
+        if (words[i] >> width == 0)
+            continue;
+        *p++ = (uint8_t) i;
+        p = put_varint(p, words[i] >> width);
+        (*count)++;
+    }
+    return p;
+}
+
+/* How many of each length. Several counters each, or one would wait for the last. */
+static void count_lengths(const uint64_t *words, size_t n, uint16_t *ret_n_of)
+{
+    uint8_t counts[4][66] = { 0 };
+
+    for (size_t i = 0; i < n; i++)
+        counts[i % 4][form_length(words[i])]++;
+    for (unsigned length = 0; length < 66; length++)
+        ret_n_of[length] = (uint16_t) (counts[0][length] + counts[1][length] + counts[2][length] +
+                                       counts[3][length]);
 }
 
 static void put_frame(const uint64_t *words, size_t n, struct buf *out)
 {
-    uint64_t packed[FORM_FRAME];
-    uint16_t n_of[66] = { 0 };
+    uint8_t bytes[FRAME_BYTES_MAX], *p = bytes;
+    uint64_t packed[FORM_FRAME + 1];
+    uint16_t n_of[66];
     int64_t least = INT64_MAX;
     uint64_t any = 0;
     unsigned longest, width;
-    uint8_t head;
 
     for (size_t i = 0; i < n; i++)
         least = (int64_t) words[i] < least ? (int64_t) words[i] : least;
@@ -74,32 +135,21 @@ static void put_frame(const uint64_t *words, size_t n, struct buf *out)
         memcpy(packed, words, n * sizeof(*words));
     }
     if (longest > 2) {
-        for (size_t i = 0; i < n; i++)
-            n_of[form_length(packed[i])]++;
+        count_lengths(packed, n, n_of);
         width = choose_width(n_of, longest, n);
     }
-
-    head = (uint8_t) (width | (width < longest ? HAS_EXCEPTIONS : 0));
-    buf_append(out, &head, 1);
-    codec_put_varint(out, codec_zigzag((uint64_t) least));
+    *p++ = (uint8_t) (width | (width < longest ? HAS_EXCEPTIONS : 0));
+    p = put_varint(p, codec_zigzag((uint64_t) least));
     if (width < longest) {
-        uint8_t count = 0;
+        uint64_t mask = (UINT64_C(1) << width) - 1;
 
-        for (unsigned length = width + 1; length <= longest; length++)
-            count = (uint8_t) (count + n_of[length]);
-        count--;
-        buf_append(out, &count, 1);
-        for (size_t i = 0; i < n; i++) {
-            uint8_t place = (uint8_t) i;
-
-            if (packed[i] >> width == 0)
-                continue;
-            buf_append(out, &place, 1);
-            codec_put_varint(out, packed[i] >> width);
-        }
+        p = put_exceptions(packed, n, width, p);
+        for (size_t i = 0; i < n; i++)
+            packed[i] &= mask;
     }
     if (width > 0)
-        put_packed(packed, n, width, out);
+        p = put_packed(packed, n, width, p);
+    buf_append(out, bytes, (size_t) (p - bytes));
 }
 
 void frames_encode(const uint64_t *words, size_t n, struct buf *out)

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/store/codec/form.h"
 
+/* How much of a column says which order it takes. */
+#define ORDER_SAMPLE 96
+#define ORDER_PART 16
+
 static uint64_t magnitude(uint64_t word)
 {
     return word >> 63 ? 0 - word : word;
@@ -17,21 +21,19 @@ static uint64_t common_divisor(uint64_t a, uint64_t b)
     return a;
 }
 
-/* The greatest that divides every x[i] - x[0] taken as signed; 1 when all are equal. */
-static uint64_t find_scale(const uint64_t *x, size_t n)
+/* The greatest that divides every y[i] taken as signed; 1 when all are 0. */
+static uint64_t find_scale(const uint64_t *y, size_t n, uint64_t any)
 {
-    uint64_t any = 0, odd = 0;
+    uint64_t odd = 0;
     unsigned shift;
 
-    for (size_t i = 1; i < n; i++)
-        any |= x[i] - x[0];
     if (any == 0)
         return 1;
     shift = (unsigned) __builtin_ctzll(any);
     if (shift == 63)
         return UINT64_C(1) << 63;
     for (size_t i = 1; i < n && odd != 1; i++) {
-        uint64_t part = magnitude(x[i] - x[0]) >> shift;
+        uint64_t part = magnitude(y[i]) >> shift;
 
         /* The common case, a repeat or a multiple, costs one division. */
         if (odd == 0)
@@ -39,26 +41,35 @@ static uint64_t find_scale(const uint64_t *x, size_t n)
         else if (part % odd)
             odd = common_divisor(odd, part);
     }
-    return odd << shift;
+    return odd ? odd << shift : 1;
 }
 
-static void scale_down(uint64_t *y, size_t n, uint64_t first, uint64_t scale)
+static void scale_down(uint64_t *y, size_t n, uint64_t scale)
 {
     unsigned shift = (unsigned) __builtin_ctzll(scale);
 
-    if (scale == 1) {
+    if (scale == UINT64_C(1) << shift) {
         for (size_t i = 0; i < n; i++)
-            y[i] -= first;
-    } else if (scale == UINT64_C(1) << shift) {
-        for (size_t i = 0; i < n; i++)
-            y[i] = (uint64_t) ((int64_t) (y[i] - first) >> shift);
-    } else {
-        for (size_t i = 0; i < n; i++) {
-            uint64_t part = magnitude(y[i] - first) / scale;
-
-            y[i] = (y[i] - first) >> 63 ? 0 - part : part;
-        }
+            y[i] = (uint64_t) ((int64_t) y[i] >> shift);
+        return;
     }
+    for (size_t i = 0; i < n; i++) {
+        uint64_t part = magnitude(y[i]) / scale;
+
+        y[i] = y[i] >> 63 ? 0 - part : part;
+    }
+}
+
+/* Leaves y; what may divide it is returned. */
+static uint64_t shift_to_first(uint64_t *x, size_t n)
+{
+    uint64_t first = x[0], any = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        x[i] -= first;
+        any |= x[i];
+    }
+    return any;
 }
 
 /* ---- which order ---- */
@@ -94,15 +105,15 @@ static void end_frame(struct cost *cost, unsigned n)
     cost->most = INT64_MIN;
 }
 
-/* Over all of a short column and a part of each few frames of a long one. */
+/* Over all of a short column and a part here and there of a long one. */
 static unsigned choose_order(const uint64_t *y, size_t n)
 {
     static const struct cost none = { .least = INT64_MAX, .most = INT64_MIN };
     struct cost cost[3] = { none, none, none };
-    size_t step = n > 2048 ? 4 : 1;
+    size_t step = n > ORDER_SAMPLE ? n / (ORDER_SAMPLE / ORDER_PART) : ORDER_PART;
 
-    for (size_t from = 2; from < n; from += FORM_FRAME * step) {
-        size_t to = from + FORM_FRAME < n ? from + FORM_FRAME : n;
+    for (size_t from = 2; from < n; from += step) {
+        size_t to = from + ORDER_PART < n ? from + ORDER_PART : n;
 
         for (size_t i = from; i < to; i++) {
             uint64_t rise = y[i] - y[i - 1];
@@ -119,35 +130,38 @@ static unsigned choose_order(const uint64_t *y, size_t n)
     return cost[2].total < cost[0].total ? 2 : 0;
 }
 
-/* In place, from the end, so that what is needed still stands. y[0] is 0. */
-static void differ(uint64_t *y, size_t n, unsigned order)
+/* y[0] is 0. */
+static void differ(const uint64_t *y, size_t n, unsigned order, uint64_t *ret)
 {
-    for (unsigned pass = 0; pass < order; pass++)
-        for (size_t i = n - 1; i > 0; i--)
-            y[i] -= y[i - 1];
-}
-
-/* What differ() did, undone. */
-static void sum(uint64_t *y, size_t n, unsigned order)
-{
-    for (unsigned pass = 0; pass < order; pass++)
-        for (size_t i = 1; i < n; i++)
-            y[i] += y[i - 1];
+    ret[0] = 0;
+    if (order == 0)
+        memcpy(ret, y, n * sizeof(*y));
+    for (size_t i = 1; order == 1 && i < n; i++)
+        ret[i] = y[i] - y[i - 1];
+    if (order < 2)
+        return;
+    if (n > 1)
+        ret[1] = y[1];
+    for (size_t i = 2; i < n; i++)
+        ret[i] = y[i] - 2 * y[i - 1] + y[i - 2];
 }
 
 /*
- * The range coder over the order that suits it, in the place of the frames that are `frames_len`
- * bytes from `body` on. `room` holds the residuals of `order`.
+ * The range coder over the order that suits it, in the place of the frames that stand from `body`
+ * on. *order and the residuals in `room` go together.
  */
-static bool
-replace_by_range(uint64_t *room, size_t n, unsigned *order, size_t body, struct buf *out)
+static bool replace_by_range(const uint64_t *y,
+                             size_t n,
+                             unsigned *order,
+                             uint64_t *room,
+                             size_t body,
+                             struct buf *out)
 {
     size_t frames_len = out->len - body, limit = frames_len - frames_len / 32, range_len;
-    unsigned best;
+    unsigned best = range_order(y, n);
 
-    sum(room, n, *order);
-    best = range_order(room, n);
-    differ(room, n, best);
+    if (best != *order)
+        differ(y, n, best, room);
     /* The range coder's decoder is slower: it has to earn its place. */
     if (!range_encode(room + 1, n - 1, limit, out))
         return false;
@@ -158,32 +172,28 @@ replace_by_range(uint64_t *room, size_t n, unsigned *order, size_t body, struct 
     return true;
 }
 
-void ints_encode(const uint64_t *x,
-                 size_t n,
-                 enum codec_effort effort,
-                 uint64_t *room,
-                 struct buf *out)
+void ints_encode(uint64_t *x, size_t n, enum codec_effort effort, uint64_t *room, struct buf *out)
 {
-    uint64_t scale = find_scale(x, n);
+    uint64_t first = x[0], any = shift_to_first(x, n), scale = find_scale(x, n, any);
     size_t start = out->len, body;
     unsigned order;
     uint8_t head;
 
-    memcpy(room, x, n * sizeof(*x));
-    scale_down(room, n, x[0], scale);
-    order = choose_order(room, n);
-    differ(room, n, order);
+    if (scale != 1)
+        scale_down(x, n, scale);
+    order = choose_order(x, n);
+    differ(x, n, order, room);
 
     head = (uint8_t) (order | (scale != 1 ? FORM_SCALED : 0));
     buf_append(out, &head, 1);
-    codec_put_varint(out, codec_zigzag(x[0]));
+    codec_put_varint(out, codec_zigzag(first));
     if (scale != 1)
         codec_put_varint(out, scale);
     body = out->len;
     frames_encode(room + 1, n - 1, out);
     if (effort == CODEC_FAST || n < 4 || buf_failed(out))
         return;
-    if (replace_by_range(room, n, &order, body, out))
+    if (replace_by_range(x, n, &order, room, body, out))
         out->data[start] = (uint8_t) (order | (scale != 1 ? FORM_SCALED : 0) | FORM_RANGE);
 }
 

@@ -16,7 +16,7 @@
 /* What goes around the coder and the plain bits: their slack while writing. */
 #define WRITE_SLACK 16
 
-#define ORDER_SAMPLE 1024
+#define ORDER_SAMPLE 192
 
 static void model_init(struct range_model *model, unsigned middle)
 {

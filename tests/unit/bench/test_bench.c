@@ -12,6 +12,8 @@
 
 static struct histogram histogram;
 
+static const struct load synthetic; /* without a recording */
+
 static void begin(void)
 {
     memset(&histogram, 0, sizeof(histogram));
@@ -87,16 +89,25 @@ START_TEST(merging_adds_counts_and_keeps_the_larger_maximum)
 }
 END_TEST
 
+START_TEST(the_median_is_the_middle_or_between_the_two)
+{
+    double odd[] = { 3, 1, 2 }, even[] = { 4, 1, 3, 2 };
+
+    ck_assert_double_eq(stats_median(odd, 3), 2);
+    ck_assert_double_eq(stats_median(even, 4), 2.5);
+}
+END_TEST
+
 /* ---- values ---- */
 
 START_TEST(a_value_depends_on_agent_series_and_scrape_alone)
 {
-    double first = load_value(3, 7, 11);
+    double first = load_value(&synthetic, 3, 7, 11);
 
-    (void) load_value(9, 9, 9);
-    ck_assert_double_eq(load_value(3, 7, 11), first);
-    ck_assert_double_ne(load_value(4, 7, 11), first);
-    ck_assert_double_ne(load_value(3, 7, 12), first);
+    (void) load_value(&synthetic, 9, 9, 9);
+    ck_assert_double_eq(load_value(&synthetic, 3, 7, 11), first);
+    ck_assert_double_ne(load_value(&synthetic, 4, 7, 11), first);
+    ck_assert_double_ne(load_value(&synthetic, 3, 7, 12), first);
 }
 END_TEST
 
@@ -104,16 +115,16 @@ START_TEST(constants_stay_and_counters_grow_by_integers)
 {
     for (uint32_t agent = 0; agent < 20; agent++) {
         for (uint64_t scrape = 1; scrape < 500; scrape++) {
-            double before = load_value(agent, LOAD_COUNTER, scrape - 1);
-            double now = load_value(agent, LOAD_COUNTER, scrape);
+            double before = load_value(&synthetic, agent, LOAD_COUNTER, scrape - 1);
+            double now = load_value(&synthetic, agent, LOAD_COUNTER, scrape);
 
-            ck_assert_double_eq(load_value(agent, LOAD_CONSTANT, scrape),
-                                load_value(agent, LOAD_CONSTANT, 0));
+            ck_assert_double_eq(load_value(&synthetic, agent, LOAD_CONSTANT, scrape),
+                                load_value(&synthetic, agent, LOAD_CONSTANT, 0));
             ck_assert_double_ge(now, before);
             ck_assert_double_eq(now, floor(now));
         }
-        ck_assert_double_gt(load_value(agent, LOAD_COUNTER, 500),
-                            load_value(agent, LOAD_COUNTER, 0));
+        ck_assert_double_gt(load_value(&synthetic, agent, LOAD_COUNTER, 500),
+                            load_value(&synthetic, agent, LOAD_COUNTER, 0));
     }
 }
 END_TEST
@@ -121,8 +132,8 @@ END_TEST
 START_TEST(gauges_are_decimals_with_at_most_two_places)
 {
     for (uint64_t scrape = 0; scrape < 1000; scrape++) {
-        double one = load_value(1, LOAD_GAUGE, scrape),
-               two = load_value(1, LOAD_GAUGE + LOAD_N_KINDS, scrape);
+        double one = load_value(&synthetic, 1, LOAD_GAUGE, scrape),
+               two = load_value(&synthetic, 1, LOAD_GAUGE + LOAD_N_KINDS, scrape);
 
         ck_assert_double_eq(round(one * 10) / 10.0, one);
         ck_assert_double_eq(round(two * 100) / 100.0, two);
@@ -131,15 +142,23 @@ START_TEST(gauges_are_decimals_with_at_most_two_places)
 }
 END_TEST
 
-START_TEST(the_kinds_add_up_to_all_series)
+START_TEST(every_series_is_in_the_group_of_its_name)
 {
     for (uint32_t n = 1; n < 20; n++) {
-        struct load load = { .n_series = n };
+        struct load load = {
+            .n_agents = 1, .n_series = n, .batch_scrapes = 1, .first_us = 0, .interval_us = 1
+        };
         uint32_t sum = 0;
 
-        for (uint32_t kind = 0; kind < LOAD_N_KINDS; kind++)
-            sum += load_n_of_kind(&load, (enum load_kind) kind);
+        ck_assert_int_eq(load_init(&load), 0);
+        ck_assert_uint_eq(load.n_groups, n < LOAD_N_KINDS ? n : LOAD_N_KINDS);
+        for (uint32_t i = 0; i < load.n_groups; i++) {
+            for (uint32_t k = 0; k < load.groups[i].n_series; k++)
+                ck_assert_uint_eq(load.group_of[load.groups[i].series[k]], i);
+            sum += load.groups[i].n_series;
+        }
         ck_assert_uint_eq(sum, n);
+        load_deinit(&load);
     }
 }
 END_TEST
@@ -211,7 +230,7 @@ static void pack_by_the_book(const struct load *load,
         rows[i]->values = values + (size_t) i * load->n_series;
         rows[i]->n_values = load->n_series;
         for (uint32_t k = 0; k < load->n_series; k++)
-            rows[i]->values[k] = load_value(agent, k, scrape);
+            rows[i]->values[k] = load_value(load, agent, k, scrape);
     }
     batch.sequence = sequence;
     batch.scrapes = rows;
@@ -299,7 +318,7 @@ START_TEST(declarations_name_every_series_once_and_one_layout_of_them)
     ck_assert_uint_eq(batch->layouts[0]->n_series_ids, 500);
     for (uint32_t i = 0; i < 500; i++) {
         ck_assert_uint_eq(batch->series[i]->id, batch->layouts[0]->series_ids[i]);
-        ck_assert_str_eq(batch->series[i]->name, load_kind_name(load_kind_of(i)));
+        ck_assert_str_eq(batch->series[i]->name, load.groups[load.group_of[i]].name);
         ck_assert_uint_eq(strtoul(batch->series[i]->attributes[0]->value, NULL, 10), i);
         ck_assert_str_eq(batch->series[i]->attributes[1]->value, load.run);
     }
@@ -333,12 +352,13 @@ Suite *suite(void)
     tcase_add_test(tcase, the_maximum_is_exact_and_bounds_every_quantile);
     tcase_add_test(tcase, values_beyond_the_scale_and_below_zero_are_counted);
     tcase_add_test(tcase, merging_adds_counts_and_keeps_the_larger_maximum);
+    tcase_add_test(tcase, the_median_is_the_middle_or_between_the_two);
     suite_add_tcase(suite, tcase);
     tcase = tcase_create("load");
     tcase_add_test(tcase, a_value_depends_on_agent_series_and_scrape_alone);
     tcase_add_test(tcase, constants_stay_and_counters_grow_by_integers);
     tcase_add_test(tcase, gauges_are_decimals_with_at_most_two_places);
-    tcase_add_test(tcase, the_kinds_add_up_to_all_series);
+    tcase_add_test(tcase, every_series_is_in_the_group_of_its_name);
     tcase_add_test(tcase, every_scrape_of_an_agent_lies_in_a_step_of_its_own);
     suite_add_tcase(suite, tcase);
     tcase = tcase_create("messages");

@@ -185,11 +185,68 @@ START_TEST(headers_can_be_asked_for)
 {
     start();
     stream_open(&stream, rig.channel, "/t/Header", 0);
-    stream_send(&stream, "");
+    stream_send(&stream, "user-agent");
     rig_until(&rig, stream.is_closed);
     ck_assert_int_eq(stream.code, RPC_OK);
     ck_assert_mem_eq(stream.last, "grpc-c/", 7);
     rpc_client_call_unref(stream.call);
+    stop();
+}
+END_TEST
+
+static int
+open_with_metadata(const struct rpc_metadata *metadata, size_t n_metadata, struct rpc_channel **ret)
+{
+    return rpc_channel_new(ret, rig.queue,
+                           &(struct rpc_channel_options){ .target = rig.target,
+                                                          .metadata = metadata,
+                                                          .n_metadata = n_metadata });
+}
+
+START_TEST(metadata_of_a_channel_goes_with_each_call)
+{
+    char value[] = "web-1";
+    struct rpc_metadata metadata[] = { { "sentinel-agent", value }, { "x-second", "2" } };
+    struct rpc_status status = { .code = -1 };
+    struct rpc_channel *channel;
+    struct span response;
+    struct arena arena;
+
+    start();
+    arena_init(&arena, 65536);
+    ck_assert_int_eq(open_with_metadata(metadata, 2, &channel), 0);
+    value[0] = 'X'; /* it was copied */
+    for (int i = 0; i < 2; i++) {
+        stream_open(&stream, channel, "/t/Header", 0);
+        stream_send(&stream, "sentinel-agent");
+        rig_until(&rig, stream.is_closed);
+        ck_assert_int_eq(stream.code, RPC_OK);
+        ck_assert_uint_eq(stream.last_len, 5);
+        ck_assert_mem_eq(stream.last, "web-1", 5);
+        rpc_client_call_unref(stream.call);
+    }
+    ck_assert_int_eq(rpc_client_unary(channel, "/t/Header", span_of_text("x-second"), 0, &arena,
+                                      &response, &status),
+                     0);
+    ck_assert_int_eq(status.code, RPC_OK);
+    ck_assert(span_equal(response, span_of_text("2")));
+    rpc_channel_free(channel);
+    arena_deinit(&arena);
+    stop();
+}
+END_TEST
+
+START_TEST(metadata_that_is_no_header_is_refused)
+{
+    static const struct rpc_metadata bad[] = {
+        { "Upper", "1" }, { "with space", "1" }, { "", "1" }, { "key-bin", "1" }, { "key", "a\nb" },
+    };
+    struct rpc_channel *channel = NULL;
+
+    start();
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        ck_assert_int_eq(open_with_metadata(&bad[i], 1, &channel), RPC_BAD_METADATA);
+    ck_assert_ptr_null(channel);
     stop();
 }
 END_TEST
@@ -565,6 +622,8 @@ static void add_flow_tests(TCase *tc)
     tcase_add_test(tc, empty_messages_and_large_ones_arrive);
     tcase_add_test(tc, status_carries_message_and_details);
     tcase_add_test(tc, headers_can_be_asked_for);
+    tcase_add_test(tc, metadata_of_a_channel_goes_with_each_call);
+    tcase_add_test(tc, metadata_that_is_no_header_is_refused);
     tcase_add_test(tc, unknown_path_is_unimplemented);
     tcase_add_test(tc, message_over_the_limit_ends_the_call);
     tcase_add_test(tc, slow_reader_fills_the_queue_until_it_reads);

@@ -44,7 +44,7 @@ struct rig_options {
  * at half-close /t/Emit     "N SIZE": N messages of SIZE bytes      /t/Cert     the peer's
  * certificate (DER) /t/Fail     NOT_FOUND with message and details      /t/Hang     reads for ever,
  * finishes when drained /t/Keep     like Hang, and rig.kept has a reference /t/Header   the value
- * of "user-agent"
+ * of the header that the message names
  */
 void rig_start(struct rig *rig, const struct rig_options *options);
 void rig_stop(struct rig *rig);

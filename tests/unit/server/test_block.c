@@ -295,6 +295,139 @@ START_TEST(what_follows_from_another_column_costs_bytes)
 }
 END_TEST
 
+/* Time in hundredths of each part, and of all; the total is rounded for itself. */
+static void make_total(double *values, size_t n, size_t n_parts, uint64_t slack)
+{
+    uint64_t sum[5] = { 0 };
+
+    for (size_t i = 0; i < n; i++) {
+        uint64_t total = 0;
+
+        for (size_t k = 1; k <= n_parts; k++) {
+            sum[k] += rand_below(&rng, UINT64_C(4000) >> 2 * k);
+            total += sum[k];
+            values[k * n + i] = (double) sum[k] / 100;
+        }
+        values[i] = (double) (total + rand_below(&rng, slack)) / 100;
+    }
+}
+
+START_TEST(a_total_of_parts_costs_little)
+{
+    size_t len;
+
+    make_layout(0, 5, 360, false);
+    make_total(sheets[0].values, 360, 4, 2);
+    encode(1, CODEC_SMALL);
+    check_block();
+    len = out.len;
+    layouts[0].values += 360;
+    layouts[0].n_columns--;
+    encode(1, CODEC_SMALL);
+    ck_assert_uint_le(len, out.len + 360 / 8 + 40);
+}
+END_TEST
+
+START_TEST(a_total_is_no_sum_where_its_parts_are_no_decimals)
+{
+    static const uint64_t strange[] = {
+        0x7ff8000000000000, 0xfff8000000000001, 0x7ff0000000000000,
+        0xfff0000000000000, 0x8000000000000000, 0x3f747ae147ae147b,
+        0x7ff8000000000777, 0x0000000000000001, 0x4340000000000001
+    };
+    double *values = sheets[0].values;
+
+    for (size_t round = 0; round < 60; round++) {
+        make_layout(0, 5, 360, false);
+        make_total(values, 360, 4, 1 + round % 3);
+        /* In some rows of one column, or of two at once. */
+        for (size_t k = 0; k < 1 + round % 4; k++) {
+            size_t row = rand_below(&rng, 360);
+
+            values[rand_below(&rng, 5) * 360 + row] = double_from_bits(strange[round % 9]);
+            if (round % 2)
+                values[rand_below(&rng, 5) * 360 + row] =
+                    double_from_bits(strange[(round + k) % 9]);
+        }
+        encode(1, CODEC_SMALL);
+        check_block();
+    }
+}
+END_TEST
+
+/* Columns of which each is another, changed a little here or there: what nearly holds must not. */
+static void derive(double *to, const double *from, size_t n, double limit)
+{
+    uint64_t how = rand_below(&rng, 5), shift = rand_below(&rng, 1000);
+
+    for (size_t i = 0; i < n; i++) {
+        if (how == 0)
+            to[i] = from[i];
+        else if (how == 1)
+            to[i] = from[i] + (double) shift;
+        else if (how == 2)
+            to[i] = (double) shift - from[i];
+        else if (how == 3)
+            to[i] = from[i] / limit;
+        else
+            to[i] = from[i] + (double) rand_below(&rng, 2);
+    }
+    if (rand_below(&rng, 2))
+        to[rand_below(&rng, n)] = rand_below(&rng, 2) ? double_from_bits(rand_u64(&rng)) : 1;
+}
+
+START_TEST(columns_that_nearly_follow_from_others_come_back)
+{
+    static const uint32_t rows[] = { 3, 5, 30, 100, 300 };
+    double *values = sheets[0].values;
+
+    for (size_t round = 0; round < 60; round++) {
+        uint32_t n = rows[round % 5];
+
+        make_layout(0, 40, n, false);
+        for (size_t i = 0; i < n; i++)
+            values[i] = 4096;
+        for (uint32_t c = 20; c < 40; c++)
+            derive(values + (size_t) c * n, values + rand_below(&rng, c) * n, n, 4096);
+        encode(1, round % 2 ? CODEC_SMALL : CODEC_FAST);
+        check_block();
+    }
+}
+END_TEST
+
+START_TEST(the_longest_block_comes_back)
+{
+    size_t n = BLOCK_ROWS_MAX, words = codec_mark_words(n);
+    double *values = malloc(3 * n * sizeof(*values)), *all = malloc(3 * n * sizeof(*all));
+    uint64_t *absent = malloc(3 * words * sizeof(*absent)), *back = malloc(3 * words * 8);
+    int64_t *times = (int64_t *) malloc(n * sizeof(*times));
+    struct block_rows rows = { 1, 3, BLOCK_ROWS_MAX, times, values, absent };
+    struct block_part part;
+    struct block block;
+
+    ck_assert(values && all && absent && back && times);
+    make_times(2, &rng, n, times);
+    for (unsigned c = 0; c < 3; c++) {
+        make_column(7 * c + 1, &rng, n, values + c * n);
+        make_marks(c, &rng, n, absent + c * words);
+    }
+    input = (struct block_input){ 1, _i, &rows, 1 };
+    ck_assert_int_eq(block_encode(&work, &input, &out), 0);
+    ck_assert_int_eq(block_open(buf_span(&out), &room, &block), BLOCK_OK);
+    ck_assert(block_find(&block, 1, &part));
+    ck_assert_int_eq(block_columns(&part, NULL, 3, n, all, back), BLOCK_OK);
+    ck_assert_mem_eq(back, absent, 3 * words * sizeof(*absent));
+    for (size_t i = 0; i < 3 * n; i++)
+        if (!codec_marked(absent + i / n * words, i % n))
+            ck_assert_mem_eq(&all[i], &values[i], sizeof(double));
+    free(values);
+    free(all);
+    free(absent);
+    free(back);
+    free(times);
+}
+END_TEST
+
 START_TEST(equal_times_are_kept_once)
 {
     size_t len;
@@ -410,7 +543,7 @@ START_TEST(a_forged_block_is_bad_or_harmless)
 {
     size_t n_opened = 0;
 
-    for (size_t i = 0; i < 10000; i++) {
+    for (size_t i = 0; i < 4000; i++) {
         size_t at;
         uint8_t was;
 
@@ -473,12 +606,16 @@ Suite *suite(void)
     tcase_add_loop_test(tc, a_block_comes_back, 0, 4);
     tcase_add_test(tc, a_layout_is_found_by_its_id);
     tcase_add_test(tc, layouts_of_equal_times_are_read_in_any_order);
+    tcase_add_test(tc, a_total_is_no_sum_where_its_parts_are_no_decimals);
+    tcase_add_test(tc, columns_that_nearly_follow_from_others_come_back);
+    tcase_add_loop_test(tc, the_longest_block_comes_back, 0, 2);
     suite_add_tcase(s, tc);
 
     tc = tcase_create("cost");
     tcase_add_checked_fixture(tc, start, stop);
     tcase_add_test(tc, constant_columns_cost_next_to_nothing);
     tcase_add_test(tc, what_follows_from_another_column_costs_bytes);
+    tcase_add_test(tc, a_total_of_parts_costs_little);
     tcase_add_test(tc, equal_times_are_kept_once);
     tcase_add_test(tc, a_block_is_never_much_longer_than_its_values);
     suite_add_tcase(s, tc);

@@ -102,13 +102,60 @@ static double make_gauge(unsigned kind, struct rand *rand, size_t i)
     }
 }
 
-void make_column(unsigned kind, struct rand *rand, size_t n, double *ret_values)
+/* What counters and gauges do at their ends. */
+static double make_edge(unsigned kind, struct rand *rand, size_t i, double last)
+{
+    static const uint64_t wrap = UINT64_C(1) << 32;
+
+    switch (kind) {
+    case 26: /* a counter of 32 bits, which wraps every few rows */
+        return (double) (((uint64_t) last + (UINT64_C(1) << 28) + rand_below(rand, 1000)) % wrap);
+    case 27: /* both zeros */
+        return rand_below(rand, 2) ? 0.0 : -0.0;
+    case 28: /* denormals */
+        return double_from_bits(i * 3 + rand_below(rand, 2));
+    case 29: /* time in hundredths, as it adds up */
+        return (double) (int64_t) (last * 100 + 0.5 + whole(rand, 200)) / 100;
+    case 30: /* NaNs that say something, between numbers */
+        return rand_below(rand, 4) ? whole(rand, 100)
+                                   : double_from_bits(0x7ff8000000000000 | rand_below(rand, 9));
+    case 31: /* around where integers end to be exact */
+        return 9007199254740992.0 + whole(rand, 64) * (rand_below(rand, 2) ? 1 : -1);
+    case 32: /* around where rounding by an addition ends */
+        return 2251799813685248.0 + whole(rand, 64) * (rand_below(rand, 2) ? 1 : -1);
+    default: /* infinities among tenths */
+        return rand_below(rand, 5) ? whole(rand, 99) / 10
+                                   : (rand_below(rand, 2) ? 1 : -1) * (double) INFINITY;
+    }
+}
+
+static void make_plain(unsigned kind, struct rand *rand, size_t n, double *ret_values)
 {
     double last = kind == 6 ? 1e15 : whole(rand, 1u << 30);
 
-    for (size_t i = 0; i < n; i++)
-        ret_values[i] =
-            kind < 8 ? (last = next_counter(kind, rand, last)) : make_gauge(kind, rand, i);
+    for (size_t i = 0; i < n; i++) {
+        if (kind < 8)
+            last = next_counter(kind, rand, last);
+        else
+            last = kind < 26 ? make_gauge(kind, rand, i) : make_edge(kind, rand, i, last);
+        ret_values[i] = last;
+    }
+}
+
+void make_column(unsigned kind, struct rand *rand, size_t n, double *ret_values)
+{
+    if (kind < N_COLUMN_KINDS - 1) {
+        make_plain(kind, rand, n, ret_values);
+        return;
+    }
+    /* A bit of each. */
+    for (size_t from = 0; from < n;) {
+        size_t n_now = 1 + rand_below(rand, 150);
+
+        n_now = n_now < n - from ? n_now : n - from;
+        make_plain((unsigned) rand_below(rand, N_COLUMN_KINDS - 1), rand, n_now, ret_values + from);
+        from += n_now;
+    }
 }
 
 void make_times(unsigned kind, struct rand *rand, size_t n, int64_t *ret_times_us)

@@ -9,7 +9,7 @@
 
 #include "common/base/rand.h"
 
-#define N_COLUMN_KINDS 26
+#define N_COLUMN_KINDS 35
 
 /* Fills n values of one kind; the same seed makes the same column. */
 void make_column(unsigned kind, struct rand *rand, size_t n, double *ret_values);

@@ -210,6 +210,8 @@ START_TEST(what_a_batch_may_hold_is_limited_by_name)
     open_line(&line, 1, 0);
     ck_assert_int_eq(give(&line, &batch), INGEST_LIMIT);
     ck_assert_str_eq(line.problem.quota, "batch_new_series");
+    ck_assert_msg(strstr(line.problem.description, "new ones are of `"), "%s",
+                  line.problem.description);
     close_line(&line);
 
     limits.batch_new_series = 3;
@@ -218,6 +220,8 @@ START_TEST(what_a_batch_may_hold_is_limited_by_name)
     open_line(&line, 1, 0);
     ck_assert_int_eq(give(&line, &batch), INGEST_LIMIT);
     ck_assert_str_eq(line.problem.quota, "agent_series");
+    ck_assert_msg(strstr(line.problem.description, "new ones are of `"), "%s",
+                  line.problem.description);
     close_line(&line);
 
     limits.agent_series = 3;

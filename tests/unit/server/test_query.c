@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "test_query_rig.h"
+
 #include "suite.h"
 
 #include <math.h>
@@ -6,158 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#include "common/base/file.h"
-#include "server/query/fold.h"
-#include "server/query/query.h"
-
-/* ---- folding ---- */
-
-#define S INT64_C(1000000)
-
-static double
-one_step(const struct fold_sample *samples, size_t n, enum query_aggregation how, bool is_counter)
-{
-    struct fold_grid grid = {
-        .first_us = 100 * S, .step_us = 100 * S, .from_us = 100 * S, .to_us = 200 * S, .n_steps = 1
-    };
-    double scratch[16], value = NAN;
-    bool is_present = false;
-
-    fold_series(samples, n, &grid, &(struct fold_how){ how, is_counter, 0.5, scratch }, &value,
-                &is_present);
-    return is_present ? value : NAN;
-}
-
-START_TEST(a_step_folds_every_way)
-{
-    const struct fold_sample samples[] = { { 110 * S, 4 }, { 120 * S, 1 }, { 130 * S, 7 } };
-
-    ck_assert_double_eq(one_step(samples, 3, QUERY_AVG, false), 4);
-    ck_assert_double_eq(one_step(samples, 3, QUERY_MIN, false), 1);
-    ck_assert_double_eq(one_step(samples, 3, QUERY_MAX, false), 7);
-    ck_assert_double_eq(one_step(samples, 3, QUERY_SUM, false), 12);
-    ck_assert_double_eq(one_step(samples, 3, QUERY_COUNT, false), 3);
-    ck_assert_double_eq(one_step(samples, 3, QUERY_LAST, false), 7);
-    ck_assert_double_eq(one_step(samples, 3, QUERY_QUANTILE, false), 4);
-}
-END_TEST
-
-START_TEST(a_rate_takes_the_sample_before_the_range_and_survives_a_reset)
-{
-    const struct fold_sample samples[] = {
-        { 90 * S, 1000 }, { 110 * S, 1200 }, { 130 * S, 50 }, { 150 * S, 150 }
-    };
-
-    /* 200 + 50 (after the reset) + 100 in 60 s */
-    ck_assert_double_eq(one_step(samples, 4, QUERY_INCREASE, true), 350);
-    ck_assert_double_eq_tol(one_step(samples, 4, QUERY_RATE, true), 350 / 60.0, 1e-12);
-    /* a gauge may fall */
-    ck_assert_double_eq(one_step(samples, 4, QUERY_INCREASE, false), 200 - 1150 + 100);
-}
-END_TEST
-
-START_TEST(one_sample_has_no_rate)
-{
-    const struct fold_sample samples[] = { { 110 * S, 1200 } };
-
-    ck_assert(isnan(one_step(samples, 1, QUERY_RATE, true)));
-}
-END_TEST
-
-START_TEST(a_step_without_samples_is_left_out)
-{
-    const struct fold_sample samples[] = { { 105 * S, 1 }, { 125 * S, 3 } };
-    struct fold_grid grid = {
-        .first_us = 100 * S, .step_us = 10 * S, .from_us = 100 * S, .to_us = 130 * S, .n_steps = 3
-    };
-    double scratch[4], to[3];
-    bool is_present[3];
-
-    fold_series(samples, 2, &grid, &(struct fold_how){ QUERY_AVG, false, 0, scratch }, to,
-                is_present);
-    ck_assert(is_present[0] && !is_present[1] && is_present[2]);
-    ck_assert_double_eq(to[2], 3);
-}
-END_TEST
-
-START_TEST(a_quantile_lies_between_its_neighbours)
-{
-    double values[] = { 4, 1, 3, 2 };
-
-    ck_assert_double_eq(fold_quantile(values, 4, 0), 1);
-    ck_assert_double_eq(fold_quantile(values, 4, 1), 4);
-    ck_assert_double_eq(fold_quantile(values, 4, 0.5), 2.5);
-}
-END_TEST
-
-static uint64_t bits_of(double value)
-{
-    uint64_t bits;
-
-    memcpy(&bits, &value, sizeof(bits));
-    return bits;
-}
-
-START_TEST(one_value_alone_comes_back_with_its_bits)
-{
-    static const enum query_aggregation hows[] = { QUERY_AVG, QUERY_MIN,  QUERY_MAX,
-                                                   QUERY_SUM, QUERY_LAST, QUERY_QUANTILE };
-    const uint64_t nan_bits = UINT64_C(0x7ff8dead0000beef);
-    double values[] = { -0.0, INFINITY, -INFINITY, 5e-324, 0 };
-
-    memcpy(&values[4], &nan_bits, sizeof(nan_bits));
-    for (size_t i = 0; i < 5; i++)
-        for (size_t how = 0; how < sizeof(hows) / sizeof(hows[0]); how++) {
-            double copy = values[i];
-
-            ck_assert_msg(bits_of(fold_group(&copy, 1, hows[how], 0.5)) == bits_of(values[i]),
-                          "value %zu, way %zu", i, how);
-        }
-}
-END_TEST
-
-START_TEST(least_and_largest_pass_over_nan)
-{
-    double values[] = { NAN, 3, NAN, 1 };
-    double nothing[] = { NAN, NAN };
-
-    ck_assert_double_eq(fold_group(values, 4, QUERY_MIN, 0), 1);
-    ck_assert_double_eq(fold_group(values, 4, QUERY_MAX, 0), 3);
-    ck_assert(isnan(fold_group(values, 4, QUERY_AVG, 0)));
-    ck_assert(isnan(fold_group(nothing, 2, QUERY_MIN, 0)));
-    ck_assert(isnan(fold_group(nothing, 2, QUERY_MAX, 0)));
-}
-END_TEST
-
-START_TEST(a_quantile_beside_infinity_is_a_number)
-{
-    double values[] = { 1, 2, INFINITY };
-    double same[] = { INFINITY, INFINITY };
-
-    ck_assert_double_eq(fold_quantile(values, 3, 0), 1);
-    ck_assert_double_eq(fold_quantile(values, 3, 0.5), 2);
-    ck_assert_double_eq(fold_quantile(values, 3, 0.75), INFINITY);
-    ck_assert_double_eq(fold_quantile(same, 2, 0.3), INFINITY);
-}
-END_TEST
-
-START_TEST(a_rate_over_a_gap_takes_the_time_of_the_gap)
-{
-    const struct fold_sample samples[] = { { 110 * S, 100 }, { 150 * S, 500 }, { 150 * S, 500 } };
-    struct fold_grid grid = {
-        .first_us = 100 * S, .step_us = 20 * S, .from_us = 100 * S, .to_us = 160 * S, .n_steps = 3
-    };
-    double scratch[4], to[3];
-    bool is_present[3];
-
-    fold_series(samples, 3, &grid, &(struct fold_how){ QUERY_RATE, true, 0, scratch }, to,
-                is_present);
-    ck_assert(!is_present[0] && !is_present[1] && is_present[2]);
-    ck_assert_double_eq(to[2], 10);
-}
-END_TEST
 
 /* ---- the pool ---- */
 
@@ -200,126 +50,14 @@ END_TEST
 
 /* ---- questions over a real store ---- */
 
-static char dir[64];
-static struct store *store;
-static struct query query;
-static struct arena arena;
-static struct query_problem problem;
-static const struct query_selector everyone;
-
-static void note_done(struct store_batch *batch, int r, uint64_t run_last)
-{
-    (void) run_last;
-    atomic_store((atomic_int *) batch->ctx, r ? -1 : 1);
-    store_batch_free(batch);
-}
-
-static void intern_done(struct store_intern *request, int r)
-{
-    (void) r;
-    free(request);
-}
-
-/* Definitions are known at once after the first store_intern(): ask until then. */
-static void intern(struct store_intern *request)
-{
-    for (;;) {
-        struct store_intern *copy = malloc(sizeof(*copy));
-
-        *copy = *request;
-        copy->done = intern_done;
-        if (store_intern(store, copy) == 0) {
-            request->ret_layout = copy->ret_layout;
-            free(copy);
-            return;
-        }
-        usleep(1000); /* the copy is the store's, and intern_done()'s */
-    }
-}
-
-static uint32_t layout_of(const char *metric, const char *part)
-{
-    static uint32_t ids[1];
-    static struct store_attribute attribute;
-    static struct store_definition definition;
-
-    attribute = (struct store_attribute){ "part", part };
-    definition = (struct store_definition){ .name = metric,
-                                            .unit = "1",
-                                            .kind = STORE_GAUGE,
-                                            .attributes = &attribute,
-                                            .n_attributes = 1 };
-    intern(
-        &(struct store_intern){ .definitions = &definition, .n_definitions = 1, .ret_ids = ids });
-
-    struct store_intern request = { .is_layout = true, .layout = ids, .n_layout = 1 };
-    intern(&request);
-    return request.ret_layout;
-}
-
-static uint64_t next_sequence;
-
-static void add(const char *agent, uint32_t layout, int64_t time_us, double value)
-{
-    struct store_row row = {
-        .time_us = time_us, .layout = layout, .n_values = 1, .values = &value
-    };
-    struct store_batch *batch;
-    atomic_int is_done = 0;
-    uint32_t number;
-
-    ck_assert_int_eq(store_agent_intern(store, agent, &number), 0);
-    ck_assert_int_eq(store_batch_new(&batch, store_row_bytes(1, 0)), 0);
-    batch->agent = number;
-    batch->signal = STORE_METRICS;
-    memcpy(batch->spool, "0123456789abcdef", 16);
-    batch->spool[0] = (uint8_t) number;
-    batch->sequence = ++next_sequence;
-    batch->spool[1] = (uint8_t) next_sequence; /* a run of its own for each batch */
-    batch->sequence = 1;
-    batch->received = clock_wall();
-    batch->done = note_done;
-    batch->ctx = &is_done;
-    store_batch_add(batch, &row, NULL);
-    ck_assert_int_eq(store_submit(store, batch), 0);
-    while (!atomic_load(&is_done))
-        usleep(100);
-    ck_assert_int_eq(is_done, 1);
-}
-
 static void open_store(void)
 {
-    struct store_options options = { .segment_bytes = 64 << 20,
-                                     .queue_bytes = 64 << 20,
-                                     .full_percent = 100,
-                                     .allow_any_filesystem = true };
-    struct store_why why;
-
-    strcpy(dir, "/tmp/query.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    ck_assert_int_eq(store_create(dir), 0);
-    options.directory = dir;
-    ck_assert_msg(store_open(&store, &options, &why) == 0, "%s", why.text);
-    query = (struct query){ .store = store,
-                            .max_samples = 1000,
-                            .max_points = 1000,
-                            .max_series = 100,
-                            .token_key = "key" };
-    arena_init(&arena, 64 << 20);
-    next_sequence = 0;
+    open_empty_store();
     for (int i = 0; i < 3; i++) {
         add("web-1", layout_of("load", "a"), i * 10 * S, i);
         add("web-2", layout_of("load", "b"), i * 10 * S, 10 + i);
     }
     add("db-1", layout_of("size", "a"), 0, 5);
-}
-
-static void close_store(void)
-{
-    arena_deinit(&arena);
-    store_stop(store);
-    store = store_close(store);
-    ck_assert_int_eq(file_remove_tree(dir), 0);
 }
 
 START_TEST(agents_come_in_pages_in_order_of_id)
@@ -563,19 +301,9 @@ END_TEST
 Suite *suite(void)
 {
     Suite *s = suite_create("server/query");
-    TCase *fold = tcase_create("fold");
     TCase *pool = tcase_create("pool");
     TCase *ask = tcase_create("questions");
 
-    tcase_add_test(fold, a_step_folds_every_way);
-    tcase_add_test(fold, a_rate_takes_the_sample_before_the_range_and_survives_a_reset);
-    tcase_add_test(fold, one_sample_has_no_rate);
-    tcase_add_test(fold, a_step_without_samples_is_left_out);
-    tcase_add_test(fold, a_quantile_lies_between_its_neighbours);
-    tcase_add_test(fold, one_value_alone_comes_back_with_its_bits);
-    tcase_add_test(fold, least_and_largest_pass_over_nan);
-    tcase_add_test(fold, a_quantile_beside_infinity_is_a_number);
-    tcase_add_test(fold, a_rate_over_a_gap_takes_the_time_of_the_gap);
     tcase_add_test(pool, the_pool_runs_everything_before_it_ends);
     tcase_add_test(pool, a_full_pool_says_busy);
     tcase_set_timeout(ask, 60);
@@ -591,7 +319,13 @@ Suite *suite(void)
     tcase_add_test(ask, values_that_look_like_labels_stay_values);
     tcase_add_test(ask, long_labels_page_too);
     tcase_add_test(ask, a_series_with_nothing_in_the_range_is_not_in_the_answer);
-    suite_add_tcase(s, fold);
+    suite_add_tcase(s, case_fold());
+    suite_add_tcase(s, case_windows());
+    suite_add_tcase(s, case_select());
+    suite_add_tcase(s, case_range());
+    suite_add_tcase(s, case_random());
+    suite_add_tcase(s, case_top());
+    suite_add_tcase(s, case_labels());
     suite_add_tcase(s, pool);
     suite_add_tcase(s, ask);
     return s;

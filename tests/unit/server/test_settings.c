@@ -115,9 +115,13 @@ START_TEST(insecure_is_refused_where_others_could_connect)
 
     for (size_t i = 0; i < sizeof(open) / sizeof(open[0]); i++) {
         char yaml[128];
-        snprintf(yaml, sizeof(yaml), "security: insecure\nlisten: {grpc: '%s'}\n", open[i]);
+        snprintf(yaml, sizeof(yaml), "security: insecure\nlisten: {grpc: '%s', https: off}\n",
+                 open[i]);
         ck_assert_msg(load(yaml, true) == CONF_BAD, "%s", open[i]);
         ck_assert_ptr_nonnull(strstr(problem.text, "--listen-grpc 127.0.0.1:"));
+        snprintf(yaml, sizeof(yaml), "listen: {grpc: '127.0.0.1:0', https: '%s'}\n", open[i]);
+        ck_assert_msg(load(yaml, true) == CONF_BAD, "%s", open[i]);
+        ck_assert_ptr_nonnull(strstr(problem.text, "--listen-https 127.0.0.1:"));
     }
 }
 END_TEST
@@ -129,11 +133,24 @@ START_TEST(insecure_is_taken_on_loopback_with_its_flag)
 
     for (size_t i = 0; i < sizeof(loopback) / sizeof(loopback[0]); i++) {
         char yaml[128];
-        snprintf(yaml, sizeof(yaml), "listen: {grpc: '%s'}\n", loopback[i]);
+        snprintf(yaml, sizeof(yaml), "listen: {grpc: '%s', https: '%s'}\n", loopback[i],
+                 loopback[i]);
         ck_assert_msg(load(yaml, true) == 0, "%s", problem.text);
         ck_assert_uint_eq(settings.security, SETTINGS_INSECURE);
         settings_free(&settings);
     }
+}
+END_TEST
+
+START_TEST(https_can_be_off)
+{
+    ck_assert_int_eq(load("listen: {https: off}\n", false), 0);
+    ck_assert(!settings_serves_https(&settings));
+    settings_free(&settings);
+    ck_assert_int_eq(load("", false), 0);
+    ck_assert(settings_serves_https(&settings));
+    settings_free(&settings);
+    ck_assert_int_eq(load("listen: {grpc: off}\n", false), CONF_BAD);
 }
 END_TEST
 
@@ -216,6 +233,7 @@ Suite *suite(void)
     tcase_add_test(security, insecure_needs_its_flag);
     tcase_add_test(security, insecure_is_refused_where_others_could_connect);
     tcase_add_test(security, insecure_is_taken_on_loopback_with_its_flag);
+    tcase_add_test(security, https_can_be_off);
     tcase_add_test(security, insecure_never_weakens_production);
     suite_add_tcase(s, security);
     return s;

@@ -68,3 +68,4 @@ TCase *case_seal(void);
 TCase *case_follow(void);
 TCase *case_verify(void);
 TCase *case_backup(void);
+TCase *case_hard(void);

@@ -458,6 +458,45 @@ START_TEST(days_older_than_the_retention_go_and_what_was_in_them_is_forgotten)
 }
 END_TEST
 
+static uint32_t metric_ids(struct store *store, const char *metric)
+{
+    uint32_t id = 0;
+
+    return store_definitions_of(store, metric, &id, 1) ? id : 0;
+}
+
+START_TEST(definitions_die_with_their_last_day_and_their_numbers_are_not_given_again)
+{
+    struct store *store = open_store(64 << 10);
+    uint32_t agent = agent_of(store, "web-1"), wide = layout_of(store, 5),
+             narrow = layout_of(store, 2);
+    uint32_t last = metric_ids(store, "m00004");
+
+    clock_set_source(the_day_after, NULL);
+    ck_assert_uint_gt(last, 0);
+    put_odd_rows(store, seeded(), (struct put){ agent, wide, 1, 1, NOON_US - 5 * DAY_US, 5, 9 });
+    put_odd_rows(store, seeded(), (struct put){ agent, narrow, 1, 2, NOON_US, 2, 9 });
+    ck_assert_int_eq(store_seal(store), 0);
+    store_close(store);
+    store = open_store(64 << 10);
+    ck_assert_uint_eq(metric_ids(store, "m00004"), last);
+    store_set_retention(store, 3 * DAY_US, 0);
+    store_retain_now(store);
+    while (stats_of(store).n_days_gone == 0)
+        usleep(1000);
+    store_close(store);
+    store = open_store(64 << 10);
+    ck_assert_uint_eq(metric_ids(store, "m00004"), 0);
+    ck_assert_ptr_null(store_layout_get(store, wide));
+    ck_assert_ptr_nonnull(store_layout_get(store, narrow));
+    ck_assert_uint_eq(scan_column(store, agent, narrow, 1)->n, 9);
+    ck_assert_uint_gt(layout_of(store, 5), wide > narrow ? wide : narrow);
+    ck_assert_uint_gt(metric_ids(store, "m00004"), last);
+    store_close(store);
+    store_close(open_store(64 << 10));
+}
+END_TEST
+
 /* ---- damage ---- */
 
 static void day_path(char to[static 512], const char *file)
@@ -665,6 +704,8 @@ TCase *case_seal(void)
     tcase_add_test(tcase, compaction_makes_few_blocks_of_many_and_the_file_small);
     tcase_add_test(tcase, scans_beside_seals_and_compactions_see_each_row_once);
     tcase_add_test(tcase, days_older_than_the_retention_go_and_what_was_in_them_is_forgotten);
+    tcase_add_test(tcase,
+                   definitions_die_with_their_last_day_and_their_numbers_are_not_given_again);
     tcase_add_test(tcase, a_damaged_block_is_passed_over_and_counted);
     tcase_add_test(tcase, a_day_that_is_no_database_is_set_aside_and_the_rest_serves);
 #ifdef SENTINEL_FAULT_POINTS

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* /metrics: the hub's own figures, by the rows of metrics.tbl. */
+
+#include <stddef.h>
+
+#include "common/base/usage.h"
+#include "server/prom/prom.h"
+#include "server/web/inside.h"
+
+#define PREFIX "sentinel_hub_"
+
+struct figures {
+#define M(name, type, help) double name;
+#include "server/web/metrics.tbl"
+#undef M
+};
+
+static const struct row {
+    const char *name;
+    enum prom_type type;
+    size_t offset; /* in struct figures */
+    const char *help;
+} rows[] = {
+#define M(row_name, row_type, row_help) \
+    { PREFIX #row_name, PROM_##row_type, offsetof(struct figures, row_name), (row_help) },
+#include "server/web/metrics.tbl"
+#undef M
+};
+
+static double seconds(int64_t us)
+{
+    return (double) us / 1e6;
+}
+
+static void fill_store(struct store *store, struct figures *to)
+{
+    struct store_stats stats = { 0 };
+
+    store_get_stats(store, &stats);
+    to->store_full = stats.is_full;
+    to->store_failed = stats.has_failed;
+    to->agents_known = (double) stats.n_agents;
+    to->series_definitions = (double) stats.n_definitions;
+    to->layouts = (double) stats.n_layouts;
+    to->samples_stored_total = (double) stats.n_samples;
+    to->batches_stored_total = (double) stats.n_batches;
+    to->batches_duplicate_total = (double) stats.n_duplicates;
+    to->commits_total = (double) stats.n_commits;
+    to->commit_p50_seconds = seconds(stats.commit_p50_us);
+    to->commit_p99_seconds = seconds(stats.commit_p99_us);
+    to->journal_segments = (double) stats.n_segments;
+    to->journal_damaged_chunks = (double) stats.n_damaged;
+    to->journal_bytes = (double) stats.journal_bytes;
+    to->days = (double) stats.n_days;
+    to->days_bytes = (double) stats.day_bytes;
+    to->days_gone_total = (double) stats.n_days_gone;
+    to->sealed_blocks_total = (double) stats.n_sealed_blocks;
+    to->sealed_samples_total = (double) stats.n_sealed_samples;
+    to->sealed_bytes_total = (double) stats.n_sealed_bytes;
+    to->seal_damaged_rows_total = (double) stats.n_seal_damaged;
+    to->seal_seconds_total = seconds(stats.seal_busy_us);
+    to->compacted_blocks_total = (double) stats.n_compacted;
+    to->database_bytes = (double) stats.database_bytes;
+    to->disk_free_bytes = (double) stats.disk_free_bytes;
+}
+
+static void fill_web(const struct web *web, struct figures *to)
+{
+    struct web_stats stats;
+
+    web_get_stats(web, &stats);
+    to->https_handshakes_failed_total = (double) stats.n_handshakes_failed;
+    to->https_connections = (double) stats.n_connections;
+    to->https_connections_accepted_total = (double) stats.n_accepted;
+    to->https_connections_refused_total = (double) stats.n_refused;
+    to->https_timeouts_total = (double) stats.n_timeouts;
+    to->https_requests_total = (double) stats.n_requests;
+    to->https_requests_failed_total = (double) stats.n_failed;
+}
+
+static void fill(const struct web *web, const struct web_status *status, struct figures *to)
+{
+    const struct web_options *options = &web->options;
+    struct ingest_stats ingest = { 0 };
+
+    fill_store(options->store, to);
+    fill_web(web, to);
+    ingest_get_stats(options->ingest, &ingest);
+    to->agents_connected = ingest.n_agents;
+    to->streams = ingest.n_streams;
+    to->batches_refused_total = (double) ingest.n_refused;
+    to->start_time_seconds = seconds(status->started.us);
+    to->certificate_expiry_time_seconds = seconds(status->certificate_expires.us);
+    to->grpc_handshakes_failed_total = (double) status->grpc_handshakes_failed;
+    to->serving = atomic_load(&web->state) == WEB_SERVING;
+    to->registry_generation = options->pki ? (double) pki_generation(options->pki) : 0;
+    to->resident_memory_bytes = (double) usage_resident_bytes();
+    to->cpu_seconds_total = seconds(usage_cpu_us());
+}
+
+static void put_info(struct buf *to, const struct web_status *status)
+{
+    prom_put_family(to, PREFIX "info", PROM_GAUGE, "Always 1; the labels say what runs.");
+    buf_append_text(to, PREFIX "info{");
+    prom_put_label(to, "security", status->security);
+    buf_append_text(to, ",");
+    prom_put_label(to, "version", SENTINEL_VERSION);
+    buf_append_text(to, "} 1\n");
+}
+
+int web_make_metrics(struct web_job *job)
+{
+    const struct web_options *options = &job->web->options;
+    struct figures figures = { 0 };
+    struct web_status status = { .security = "" };
+
+    options->get_status(options->ctx, &status);
+    fill(job->web, &status, &figures);
+    job->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    put_info(&job->body, &status);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const double *value = (const void *) ((const char *) &figures + rows[i].offset);
+
+        prom_put_family(&job->body, rows[i].name, rows[i].type, rows[i].help);
+        buf_printf(&job->body, "%s ", rows[i].name);
+        prom_put_value(&job->body, *value);
+        buf_append_text(&job->body, "\n");
+    }
+    job->is_last = true;
+    return 0;
+}
