@@ -452,6 +452,34 @@ START_TEST(rows_of_the_registry_are_judged_by_who_knows_them)
 }
 END_TEST
 
+START_TEST(what_a_day_took_along_is_missed_by_nobody_though_the_journal_names_it)
+{
+    struct store *store = open_store(0);
+    uint32_t wide = layout_of(store, 7), narrow = layout_of(store, 3), agent = agent_of(store, "a");
+    struct store_stats stats;
+    struct told told;
+
+    ck_assert_int_eq(put_rows(store, (struct put){ agent, wide, 1, 1, NOON_US, 7, 5 }, NULL), 0);
+    ck_assert_int_eq(
+        put_rows(store, (struct put){ agent, narrow, 1, 2, NOON_US + DAY_US, 3, 5 }, NULL), 0);
+    ck_assert_int_eq(store_seal(store), 0);
+    store_set_retention(store, 0, 1); /* all but the newest day */
+    do {
+        store_retain_now(store);
+        usleep(1000);
+        store_get_stats(store, &stats);
+    } while (stats.n_days_gone == 0);
+    store_close(store);
+    store = open_store(0); /* and now the layout goes */
+    ck_assert_ptr_null(store_layout_get(store, wide));
+    store_close(store);
+    told = look(true);
+    ck_assert_msg(told.found.n_damaged == 0, "%s", told.first);
+    ck_assert_uint_eq(told.found.n_journal_rows, 10);
+    ck_assert_uint_eq(told.found.n_layouts, 1);
+}
+END_TEST
+
 TCase *case_verify(void)
 {
     TCase *tcase = tcase_create("verify");
@@ -469,6 +497,7 @@ TCase *case_verify(void)
     tcase_add_loop_test(tcase, a_file_that_ends_too_early_is_named, 0, 3);
     tcase_add_loop_test(tcase, bits_at_random_never_end_the_survey, 0, 3);
     tcase_add_test(tcase, what_was_set_aside_is_named);
+    tcase_add_test(tcase, what_a_day_took_along_is_missed_by_nobody_though_the_journal_names_it);
     tcase_add_test(tcase, rows_of_the_registry_are_judged_by_who_knows_them);
     return tcase;
 }
