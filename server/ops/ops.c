@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/fault.h"
 #include "common/base/text.h"
+#include "common/log/log.h"
 #include "server/pki/pki.h"
 #include "server/store/store.h"
 
@@ -23,6 +25,11 @@ static const struct command commands[] = {
     { "issue", ops_issue, "make an identity for an agent or an operator" },
     { "check-config", ops_check_config, "say whether the settings are good" },
     { "print-config", ops_print_config, "print every setting with its value and meaning" },
+    { "backup", ops_backup, "copy it all as it is at one moment, beside a running hub" },
+    { "restore", ops_restore, "make a state directory of a backup" },
+    { "verify", ops_verify, "read all of the database and name what is damaged" },
+    { "stats", ops_stats, "what the database holds, and what it takes" },
+    { "compact", ops_compact, "seal and compact all of it now; the hub must be stopped" },
     { "version", ops_version, "print the version" },
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -106,6 +113,17 @@ int ops_parse(int argc, char **argv, const struct ops_usage *usage, struct conf_
     return OPS_USAGE;
 }
 
+int ops_database(const char *command, const char *state_directory, char to[static OPS_PATH_BYTES])
+{
+    struct tls_why unfit = { "" };
+
+    if (pki_check_state(state_directory, &unfit) != 0)
+        return ops_refuse(command, OPS_FAILED, "%s", unfit.text);
+    if (snprintf(to, OPS_PATH_BYTES, "%s/db", state_directory) >= 400)
+        return ops_refuse(command, OPS_USAGE, "--state-dir: the path is too long");
+    return 0;
+}
+
 int ops_open_store(const char *command, const char *state_directory, struct store **ret)
 {
     struct store_why why = { "" };
@@ -152,6 +170,16 @@ static void say_fault(int code, struct fault_site site, const char *reason)
         return;
     text_append_printable(&shown, span_of_text(reason));
     fprintf(stderr, "sentinel-hub: %s: %s\n", buf_text(&shown), strerror(-code));
+}
+
+void ops_quiet_log(void)
+{
+    const struct log_options options = { .level = LOG_WARN,
+                                         .format = LOG_LOGFMT,
+                                         .fd = STDERR_FILENO };
+
+    log_init(&options);
+    fault_set_sink(say_fault);
 }
 
 int ops_main(int argc, char **argv)

@@ -10,6 +10,9 @@
  * Thread: the main one.
  */
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "common/base/cleanup.h"
 #include "common/conf/conf.h"
 
@@ -33,6 +36,11 @@ int ops_issue(int argc, char **argv);
 int ops_check_config(int argc, char **argv);
 int ops_print_config(int argc, char **argv);
 int ops_version(int argc, char **argv);
+int ops_verify(int argc, char **argv);
+int ops_stats(int argc, char **argv);
+int ops_compact(int argc, char **argv);
+int ops_backup(int argc, char **argv);
+int ops_restore(int argc, char **argv);
 
 /* ---- for the commands ---- */
 
@@ -60,3 +68,32 @@ int ops_open_store(const char *command, const char *state_directory, struct stor
 
 /* The exit code for an outcome of server/pki. */
 int ops_exit_of_pki(int r);
+
+/* For a command that opens the whole store: of the log only warnings, faults in its own words. */
+void ops_quiet_log(void);
+
+/* <state>/db, for commands that look at the files; answers 0 or an exit code, said already. */
+#define OPS_PATH_BYTES 4200
+int ops_database(const char *command,
+                 const char *state_directory,
+                 char to[static OPS_PATH_BYTES]) MUST_USE;
+
+/* One line on stderr that is written over, where that is a terminal. */
+struct ops_progress {
+    const char *what;
+    bool is_terminal, is_shown;
+    int64_t began_us, shown_us;
+};
+void ops_progress_begin(struct ops_progress *progress, const char *what);
+void ops_progress_show(struct ops_progress *progress, uint64_t done_bytes, uint64_t all_bytes);
+void ops_progress_say(struct ops_progress *progress, const char *text);
+/* The line goes: before anything else is printed. */
+void ops_progress_end(struct ops_progress *progress);
+
+/* ---- found.c: what store_survey() found, for people and as JSON ---- */
+
+struct store_found;
+struct json_writer;
+void ops_print_found(const struct store_found *found);
+/* Members of the object that is open. */
+void ops_put_found(struct json_writer *writer, const struct store_found *found);

@@ -148,5 +148,13 @@ int pki_renew_server(struct pki *pki,
 /* Less than a fifth of the life is left, or nothing: time to renew, or to warn. */
 bool pki_is_near_its_end(wall_us not_before, wall_us not_after, wall_us now);
 
+/* What is wrong with a row of the registry's tables; NULL: nothing, or it is not the registry's.
+ * For store_survey(); ctx is not used. */
+const char *pki_check_row(void *ctx, enum store_table table, struct span key, struct span value);
+
+/* The generation goes up by one: the registry comes from a backup, and no hub has it yet. `ret` is
+ * the new one. */
+int pki_raise_generation(struct store *store, const char *state_directory, uint64_t *ret) MUST_USE;
+
 bool pki_name_is_good(const char *name);
 const char *pki_role_name(enum pki_role role); /* "admin" */

@@ -269,3 +269,29 @@ int pki_registry_change(struct store *store, const struct pki_change *change)
         return fault(-ENOSPC, "the disk is full: nothing was registered");
     return fold(r);
 }
+
+int pki_raise_generation(struct store *store, const char *state_directory, uint64_t *ret)
+{
+    const struct pki_change change = { .certs_directory = state_directory };
+    int r = pki_registry_change(store, &change);
+
+    return r != 0 ? pass(r) : pass(pki_registry_generation(store, ret));
+}
+
+const char *pki_check_row(void *ctx, enum store_table table, struct span key, struct span value)
+{
+    CLEANUP(pki_authority_deinit) struct pki_authority authority = { 0 };
+    struct pki_row row;
+
+    (void) ctx;
+    if (table == STORE_TABLE_CERTIFICATES && pki_row_decode(key, value, &row) != 0)
+        return "no row of a certificate";
+    if (table != STORE_TABLE_META)
+        return NULL;
+    if (span_equal(key, span_of_text(generation_key)) && value.len != sizeof(uint64_t))
+        return "no number of a generation";
+    if (span_equal(key, span_of_text(authority_key)) &&
+        pki_authority_decode(value, &authority) != 0)
+        return "no facts of an authority";
+    return NULL;
+}

@@ -271,6 +271,30 @@ static struct agent *agent_of_record(uint32_t number, struct span value)
     return agent;
 }
 
+bool agent_record_counts(uint32_t number, struct span record, struct agent_counts *ret)
+{
+    struct agent *agent = agent_of_record(number, record);
+
+    if (!agent)
+        return false;
+    *ret = (struct agent_counts){ agent->facts.n_samples, agent->facts.n_skipped,
+                                  agent->facts.n_lost, agent->counted };
+    agent_free(agent);
+    return true;
+}
+
+void agent_record_clear_counts(struct span record, struct buf *to)
+{
+    struct agent_record head;
+
+    ensure(record.len >= sizeof(head));
+    memcpy(&head, record.data, sizeof(head));
+    head.n_samples = head.n_skipped = head.n_lost = 0;
+    head.counted_chunk = head.counted_offset = 0;
+    buf_append(to, &head, sizeof(head));
+    buf_append(to, record.data + sizeof(head), record.len - sizeof(head));
+}
+
 /* ---- the list ---- */
 
 static int add_agent(struct agents *agents, struct agent *agent)

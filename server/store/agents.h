@@ -60,6 +60,16 @@ struct agents {
     } pending;
 };
 
+/* What a record counts, for who reads it without the rest. */
+struct agent_counts {
+    uint64_t n_samples, n_skipped, n_lost;
+    struct position counted;
+};
+/* False: it is none. */
+bool agent_record_counts(uint32_t number, struct span record, struct agent_counts *ret);
+/* The record as it would be before the first batch: the replay then counts all there is. */
+void agent_record_clear_counts(struct span record, struct buf *to);
+
 int agents_open(struct agents *agents, struct state *state) MUST_USE;
 void agents_close(struct agents *agents);
 void agents_settle(struct agents *agents, int r);

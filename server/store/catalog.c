@@ -84,6 +84,16 @@ static struct definition *definition_new(uint32_t id, struct span text)
     return definition;
 }
 
+const char *catalog_name_in(struct span text)
+{
+    struct definition *definition = definition_new(1, text);
+    bool is_one = definition && definition->told.name[0] &&
+                  (definition->told.kind == STORE_GAUGE || definition->told.kind == STORE_COUNTER);
+
+    free(definition);
+    return is_one ? (const char *) text.data + 1 : NULL;
+}
+
 static struct layout *layout_new(uint32_t id, struct span ids)
 {
     struct layout *layout = malloc(sizeof(*layout) + ids.len);

@@ -43,6 +43,9 @@ struct catalog {
     } pending;
 };
 
+/* The name in a definition's text; NULL: it is none. */
+const char *catalog_name_in(struct span text);
+
 /* Reads all from `state`. */
 int catalog_open(struct catalog *catalog, struct state *state) MUST_USE;
 void catalog_close(struct catalog *catalog);

@@ -32,8 +32,7 @@ static void name_of(int32_t number, char to[static 16])
              tm.tm_mday % 100);
 }
 
-/* False: no name of a day. */
-static bool number_of(const char *name, int32_t *ret)
+bool day_number_of(const char *name, int32_t *ret)
 {
     struct tm tm = { 0 };
     char back[16];
@@ -56,7 +55,7 @@ static int is_day(const struct dirent *entry)
 {
     int32_t number;
 
-    return number_of(entry->d_name, &number);
+    return day_number_of(entry->d_name, &number);
 }
 
 /* ---- environments ---- */
@@ -340,7 +339,7 @@ int days_remove(struct days *days, int32_t number)
     if (is_idle)
         day_free(day);
     faultpoint("retention_before_unlink");
-    r = file_remove_tree(path);
+    r = db_remove(path);
     if (!r)
         r = db_sync_directory(days->directory);
     faultpoint("retention_after_unlink");
@@ -431,7 +430,7 @@ int days_rewrite(struct days *days, int32_t number)
         r = db_sync_directory(days->directory);
     if (r < 0)
         return pass(r);
-    removed = file_remove_tree(path);
+    removed = db_remove(path);
     if (removed || r)
         return removed ? pass(removed) : r;
     return pass(db_sync_directory(days->directory));
@@ -489,12 +488,13 @@ static int set_aside(const struct day *day)
     return rename(day->path, path) < 0 ? fault(-errno, "cannot rename %s", day->path) : 0;
 }
 
-/* A copy that did not come to its place. */
+/* A copy that did not come to its place, or a day that had not gone all the way. */
 static int is_left_over(const struct dirent *entry)
 {
-    size_t len = strlen(entry->d_name);
+    const char *end = strlen(entry->d_name) > 8 ? entry->d_name + 8 : "";
 
-    return len == 12 && strcmp(entry->d_name + 8, ".new") == 0;
+    return strcmp(end, ".new") == 0 || strcmp(end, ".new" DB_GONE) == 0 ||
+           strcmp(end, DB_GONE) == 0;
 }
 
 static int remove_left_over(struct days *days)
@@ -613,7 +613,7 @@ int days_open(struct days *days, const char *database, uint64_t map_bytes)
     for (int i = 0; i < n; i++) {
         int32_t number;
 
-        if (!r && number_of(entries[i]->d_name, &number))
+        if (!r && day_number_of(entries[i]->d_name, &number))
             r = open_day(days, number);
         free(entries[i]);
     }
@@ -679,9 +679,7 @@ bool day_prefix_get(MDB_val key, MDB_val value, struct day_prefix *ret, struct s
     return ret->crc32c == day_prefix_crc(key, ret);
 }
 
-/* False: damaged. */
-static bool
-read_agent(MDB_val key, MDB_val value, struct position *ret_sealed, struct span *ret_spans)
+bool day_agent_read(MDB_val key, MDB_val value, struct position *ret_sealed, struct span *ret_spans)
 {
     const uint8_t *at = value.mv_data;
     struct day_agent head;
@@ -719,7 +717,7 @@ int day_agent_get(struct day *day,
     rc = mdb_get(txn, day->agents, &key, &value);
     if (rc)
         return rc == MDB_NOTFOUND ? STORE_NOT_FOUND : fold(db_check(rc, "cannot read a day"));
-    if (!read_agent(key, value, ret, &spans)) {
+    if (!day_agent_read(key, value, ret, &spans)) {
         say_agent_damaged(day, agent);
         return STORE_NOT_FOUND;
     }
@@ -775,7 +773,7 @@ int day_agents_each(struct day *day,
         struct position sealed;
         struct span spans;
 
-        if (read_agent(key, value, &sealed, &spans))
+        if (day_agent_read(key, value, &sealed, &spans))
             r = fn(ctx, db_u32_of(key), sealed, spans);
         else
             say_agent_damaged(day, db_u32_of(key));

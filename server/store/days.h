@@ -107,6 +107,9 @@ static inline int32_t day_of(int64_t time_us)
     return (int32_t) day;
 }
 
+/* The day that a directory is named after; false: none. */
+bool day_number_of(const char *name, int32_t *ret);
+
 /* Finds what is there. Outcomes: STORE_FULL. */
 int days_open(struct days *days, const char *database, uint64_t map_bytes) MUST_USE;
 void days_close(struct days *days);
@@ -160,6 +163,12 @@ int day_agent_put(struct day *day,
                   uint32_t agent,
                   struct position sealed,
                   struct span spans) MUST_USE;
+
+/* What is in an agent's record; false: it is damaged. */
+bool day_agent_read(MDB_val key,
+                    MDB_val value,
+                    struct position *ret_sealed,
+                    struct span *ret_spans);
 
 /* Every agent of the day, in order; `spans` is borrowed during the call. */
 int day_agents_each(struct day *day,

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/file.h"
 #include "server/store/store.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values on disk are little-endian");
@@ -117,6 +118,79 @@ int db_env_open(MDB_env **ret, const char *directory, uint64_t map_bytes, unsign
     }
     *ret = env;
     return 0;
+}
+
+/* Files of two environments: one took the other's place in between. */
+static int open_read_once(MDB_env **ret, const char *directory, unsigned n_tables, bool *ret_again)
+{
+    struct stat before, after;
+    mdb_filehandle_t data;
+    MDB_env *env;
+    int rc;
+
+    *ret_again = false;
+    if (stat(directory, &before) < 0)
+        return errno;
+    rc = db_reserve_lock_file(directory);
+    if (rc == ENOENT || rc == ENOSPC || rc == EDQUOT)
+        return rc;
+    rc = mdb_env_create(&env);
+    if (rc)
+        return rc;
+    rc = mdb_env_set_maxdbs(env, n_tables);
+    if (!rc)
+        rc = mdb_env_set_maxreaders(env, DB_READERS);
+    if (!rc)
+        rc = mdb_env_open(env, directory, MDB_NOTLS | MDB_RDONLY, 0600);
+    if (!rc && stat(directory, &after) < 0)
+        rc = errno;
+    if (!rc)
+        *ret_again = before.st_ino != after.st_ino;
+    if (!rc && mdb_env_get_fd(env, &data) == 0 && fstat(data, &after) == 0 && after.st_size == 0)
+        rc = ENOENT;
+    if (!rc && !*ret_again) {
+        *ret = env;
+        return 0;
+    }
+    mdb_env_close(env);
+    return rc;
+}
+
+int db_env_open_read(MDB_env **ret, const char *directory, unsigned n_tables)
+{
+    bool is_again = true;
+    int rc = 0;
+
+    for (int i = 0; i < 8 && is_again && !rc; i++)
+        rc = open_read_once(ret, directory, n_tables, &is_again);
+    return !rc && is_again ? EBUSY : rc;
+}
+
+int db_begin_read(MDB_env *env, MDB_txn **ret)
+{
+    int rc = mdb_txn_begin(env, NULL, MDB_RDONLY, ret);
+
+    if (rc == MDB_MAP_RESIZED) {
+        rc = mdb_env_set_mapsize(env, 0);
+        if (!rc)
+            rc = mdb_txn_begin(env, NULL, MDB_RDONLY, ret);
+    }
+    if (rc)
+        *ret = NULL;
+    return rc;
+}
+
+int db_remove(const char *path)
+{
+    char gone[4096];
+    int r;
+
+    if (snprintf(gone, sizeof(gone), "%s" DB_GONE, path) >= (int) sizeof(gone))
+        return fault(-ENAMETOOLONG, "the path of the database is too long");
+    r = file_remove_tree(gone);
+    if (!r && rename(path, gone) < 0)
+        return errno == ENOENT ? 0 : fault(-errno, "cannot rename %s", path);
+    return r ? pass(r) : pass(file_remove_tree(gone));
 }
 
 int db_sync_directory(const char *path)

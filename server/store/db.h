@@ -43,6 +43,18 @@ int db_env_open(MDB_env **ret,
                 uint64_t map_bytes,
                 unsigned n_tables) MUST_USE;
 
+/*
+ * The same for reading alone, beside a process that writes, takes away and puts another in place.
+ * ENOENT also where it is only being made or is gone by now.
+ */
+int db_env_open_read(MDB_env **ret, const char *directory, unsigned n_tables) MUST_USE;
+/* A snapshot, also where the writer has a larger map by now. The answer is LMDB's own. */
+int db_begin_read(MDB_env *env, MDB_txn **ret) MUST_USE;
+
+/* Takes a directory away so that nobody finds a half of it under its name. */
+int db_remove(const char *path) MUST_USE;
+#define DB_GONE ".gone" /* behind the name of one that db_remove() did not come to the end with */
+
 /* Makes entries of a directory durable. */
 int db_sync_directory(const char *path) MUST_USE;
 

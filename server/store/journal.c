@@ -195,6 +195,29 @@ static int is_number(const struct dirent *entry)
     return strlen(entry->d_name) == 8 && strspn(entry->d_name, "0123456789") == 8;
 }
 
+/* A segment that had not gone all the way. */
+static int is_left_over(const struct dirent *entry)
+{
+    return strlen(entry->d_name) > 8 && strcmp(entry->d_name + 8, DB_GONE) == 0;
+}
+
+static int remove_left_over(const struct journal *journal)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(journal->directory, &entries, is_left_over, alphasort), r = 0;
+
+    for (int i = 0; i < n; i++) {
+        char path[sizeof(journal->directory) + 300];
+
+        snprintf(path, sizeof(path), "%s/%s", journal->directory, entries[i]->d_name);
+        if (!r)
+            r = file_remove_tree(path);
+        free(entries[i]);
+    }
+    free(entries);
+    return pass(r);
+}
+
 /* Each directory, and its entry in the one above: without them the segments would be gone after a
  * power cut. Outcomes: STORE_FULL. */
 static int make_directory(struct journal *journal, const char *database)
@@ -224,6 +247,8 @@ int journal_open(struct journal *journal, const char *database, uint64_t segment
     journal->is_open = true;
     journal->next_chunk = 1;
     r = make_directory(journal, database);
+    if (!r)
+        r = remove_left_over(journal);
     if (r)
         return pass(r);
     n = scandir(journal->directory, &entries, is_number, alphasort);
@@ -622,7 +647,7 @@ int journal_remove(struct journal *journal, struct segment *segment)
     if (segment->is_damaged)
         r = set_aside(segment);
     else
-        r = file_remove_tree(segment->path);
+        r = db_remove(segment->path);
     if (!r)
         r = db_sync_directory(journal->directory);
     faultpoint("checkpoint_after_unlink");

@@ -17,6 +17,7 @@
 #define READER_CHECK_US INT64_C(60000000)
 #define SEALER_NICE 5 /* a third of the share of a thread that competes with it */
 #define RETAIN_EVERY_US INT64_C(60000000)
+#define PAUSE_LOOK_NS 100000000
 
 /* ---- what is shared ---- */
 
@@ -88,7 +89,8 @@ void sealer_wait_for_room(struct sealer *sealer)
         return;
     pthread_mutex_lock(&sealer->shared.lock);
     while (is_journal_long(sealer->store, 2) && sealer->has_thread && !sealer->shared.is_stopping &&
-           !sealer->shared.is_stuck && !atomic_load(&sealer->store->has_failed)) {
+           !sealer->shared.is_stuck && !sealer->shared.is_paused &&
+           !atomic_load(&sealer->store->has_failed)) {
         pthread_cond_signal(&sealer->shared.wake);
         pthread_cond_wait(&sealer->shared.progress, &sealer->shared.lock);
     }
@@ -478,6 +480,36 @@ static void wait_a_second(struct sealer *sealer)
     pthread_mutex_unlock(&sealer->shared.lock);
 }
 
+static void set_paused(struct sealer *sealer, bool is_paused)
+{
+    bool was_paused;
+
+    pthread_mutex_lock(&sealer->shared.lock);
+    was_paused = sealer->shared.is_paused;
+    sealer->shared.is_paused = is_paused;
+    if (is_paused)
+        pthread_cond_broadcast(&sealer->shared.progress); /* a writer that waits for room */
+    pthread_mutex_unlock(&sealer->shared.lock);
+    if (is_paused != was_paused)
+        log_plain(LOG_INFO, is_paused ? "seal_pauses_for_backup" : "seal_goes_on");
+}
+
+/* Whatever is wished for: it waits too. */
+static void wait_paused(struct sealer *sealer)
+{
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_nsec += PAUSE_LOOK_NS;
+    at.tv_sec += at.tv_nsec / 1000000000;
+    at.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&sealer->shared.lock);
+    while (!sealer->shared.is_stopping &&
+           pthread_cond_timedwait(&sealer->shared.wake, &sealer->shared.lock, &at) == 0)
+        ;
+    pthread_mutex_unlock(&sealer->shared.lock);
+}
+
 static bool take_wish(struct sealer *sealer, int64_t *next_retain_us)
 {
     bool wants_all;
@@ -540,7 +572,14 @@ static void *sealer_main(void *arg)
             wait_a_second(sealer);
         if (sealer_is_stopping(sealer))
             break;
+        if (!pause_enter(&sealer->pause)) {
+            set_paused(sealer, true);
+            wait_paused(sealer);
+            continue;
+        }
+        set_paused(sealer, false);
         is_at_once = work(sealer, &next_retain_us, &next_check_us);
+        pause_leave(&sealer->pause);
     }
     pthread_mutex_lock(&sealer->shared.lock);
     sealer->shared.is_stopping = true;
@@ -552,11 +591,15 @@ static void *sealer_main(void *arg)
 int sealer_start(struct sealer *sealer, struct store *store)
 {
     pthread_condattr_t attr;
-    int rc;
+    int rc, r = pause_open(&sealer->pause, store->directory);
 
+    if (r)
+        return pass(r);
     sealer->gather = gather_new();
-    if (!sealer->gather)
+    if (!sealer->gather) {
+        pause_close(&sealer->pause);
         return fault(-ENOMEM, "no memory for the sealer");
+    }
     sealer->store = store;
     sealer->seal = store->days.max_seal;
     ensure(pthread_mutex_init(&sealer->shared.lock, NULL) == 0);
@@ -594,6 +637,7 @@ void sealer_deinit(struct sealer *sealer)
     if (!sealer->store)
         return;
     ensure(!sealer->has_thread);
+    pause_close(&sealer->pause);
     free(sealer->group.blocks);
     buf_deinit(&sealer->group.bytes);
     buf_deinit(&sealer->group.spans);

@@ -18,6 +18,8 @@
  * not lost. A sealer that finds the disk or a day full says so and tries again each second; a
  * compaction that does passes over the day until the next one.
  *
+ * While a backup copies (pause.h) there are no rounds, and the writer does not wait for any.
+ *
  * Between seals it compacts (compact.c) and lets go of what is older than the retention (retain.c).
  *
  * Thread: its own; what is said to be for others, any.
@@ -30,6 +32,7 @@
 #include "server/store/block/block.h"
 #include "server/store/days.h"
 #include "server/store/heads.h"
+#include "server/store/pause.h"
 
 #define SEAL_VALUES (UINT64_C(1) << 18) /* of an agent; and at most in one block */
 #define SEAL_ROWS 65536u                /* at most in one block */
@@ -78,6 +81,7 @@ struct sealer {
     struct seal_group group;
     struct gather *gather; /* gather.c */
     struct sweep sweep;
+    struct pause pause;
     char no_room[512];    /* where the last STORE_FULL was met */
     bool is_day_at_limit; /* and not the disk */
     struct {
@@ -86,6 +90,7 @@ struct sealer {
         bool is_stopping;
         bool is_stuck; /* no room on the disk or in a day */
         bool is_sweep_short;
+        bool is_paused; /* for a backup */
         bool wants_all, wants_sweep, wants_retention;
         uint64_t n_passes, n_sweeps;                   /* whole ones */
         uint64_t n_blocks, n_rows, n_samples, n_bytes; /* since the start */

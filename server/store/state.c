@@ -20,6 +20,11 @@ static const char *const table_names[STATE_N_TABLES] = {
 
 #define READER_CHECK_TICKS 6 /* every minute */
 
+const char *state_table_name(enum state_table table)
+{
+    return table_names[table];
+}
+
 /* ---- making and opening ---- */
 
 static int put_u32(MDB_txn *txn, MDB_dbi dbi, const char *name, uint32_t value)

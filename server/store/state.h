@@ -63,6 +63,8 @@ struct state {
     void *ctx;
 };
 
+const char *state_table_name(enum state_table table);
+
 /* Makes the directory and the environment in it, durable but for the directory's own entry. */
 int state_create(const char *directory) MUST_USE;
 /* Outcomes: STORE_NOT_FOUND, STORE_NEWER. */

@@ -23,6 +23,7 @@
  *
  * On disk (all LMDB environments are directories, so that its files keep the names people know):
  *   lock                        held with flock while a hub runs
+ *   pause                       pause.h: a backup copies, or a round of the sealer is under way
  *   state/                      small and precious; state.h, agents.h, catalog.h
  *   default/journal/00000001/   a segment; journal.h, format.h
  *   default/metrics/20261126/   a day's blocks; days.h
@@ -42,8 +43,10 @@
 #include "common/base/span.h"
 #include "server/store/store_catalog.h" /* agents, definitions, layouts */
 #include "server/store/store_follow.h"  /* the journal, for who passes it on */
+#include "server/store/store_offline.h" /* survey, backup, restore: also without a hub */
 #include "server/store/store_scan.h"    /* reading rows */
 #include "server/store/store_status.h"
+#include "server/store/store_table.h" /* the registry's rows */
 
 struct store;
 
@@ -222,38 +225,3 @@ int store_run_list(struct store *store,
                    struct arena *arena,
                    struct store_run **ret,
                    size_t *ret_n) MUST_USE;
-
-/* ---- the registry's rows (server/pki) and other small things in `state` ---- */
-
-/*
- * META: the store itself keeps `format` and `min_reader` there.
- * LABELS: key = agent id, NUL, label; value = text without NUL. store_agent_get() reads them.
- */
-enum store_table {
-    STORE_TABLE_META = 1,
-    STORE_TABLE_CERTIFICATES,
-    STORE_TABLE_OPERATORS,
-    STORE_TABLE_LABELS
-};
-
-#define STORE_KEY_BYTES 511 /* LMDB's limit */
-struct store_write {
-    enum store_table table;
-    struct span key;   /* 1 to STORE_KEY_BYTES bytes, else a fault (-EINVAL) */
-    struct span value; /* data NULL: delete */
-};
-/* One transaction, committed durably. Blocks. Outcomes: STORE_FULL. */
-int store_state_write(struct store *store, const struct store_write *writes, size_t n) MUST_USE;
-/* Copied into the arena. Outcomes: STORE_NOT_FOUND. */
-int store_state_get(struct store *store,
-                    enum store_table table,
-                    struct span key,
-                    struct arena *arena,
-                    struct span *ret) MUST_USE;
-/* In key order, from one snapshot; spans are borrowed during the call. Returns false to stop. */
-int store_state_each(struct store *store,
-                     enum store_table table,
-                     bool (*fn)(void *ctx, struct span key, struct span value),
-                     void *ctx) MUST_USE;
-/* Grows with every commit of `state`, also of another process. Cheap: reads hot pages only. */
-uint64_t store_state_version(struct store *store);

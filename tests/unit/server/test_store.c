@@ -328,6 +328,8 @@ Suite *suite(void)
     suite_add_tcase(suite, case_state());
     suite_add_tcase(suite, case_seal());
     suite_add_tcase(suite, case_follow());
+    suite_add_tcase(suite, case_verify());
+    suite_add_tcase(suite, case_backup());
     suite_add_tcase(suite, case_hard());
     return suite;
 }

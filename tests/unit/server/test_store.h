@@ -66,4 +66,6 @@ TCase *case_catalog(void);
 TCase *case_state(void);
 TCase *case_seal(void);
 TCase *case_follow(void);
+TCase *case_verify(void);
+TCase *case_backup(void);
 TCase *case_hard(void);
