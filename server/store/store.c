@@ -145,8 +145,9 @@ bool store_disk_has_room(struct store *store, uint64_t n_bytes)
 {
     struct statvfs st;
 
-    if (statvfs(store->directory, &st) < 0)
-        return false;
+    /* A file system that does not count its blocks says when it is full. */
+    if (statvfs(store->directory, &st) < 0 || st.f_blocks == 0 || st.f_frsize == 0)
+        return true;
     return (double) (st.f_blocks - st.f_bfree + n_bytes / st.f_frsize) * 100 <
            (double) store->options.full_percent * (double) (st.f_blocks - st.f_bfree + st.f_bavail);
 }
