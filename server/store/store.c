@@ -423,16 +423,17 @@ int store_intern(struct store *store, struct store_intern *request)
 
 /* ---- sealing ---- */
 
-void store_set_retention(struct store *store, int64_t retention_us, uint64_t retention_bytes)
-{
-    atomic_store(&store->retention_us, retention_us);
-    atomic_store(&store->retention_bytes, retention_bytes);
-}
-
 void store_retain_now(struct store *store)
 {
     if (store->is_started)
         sealer_retain_soon(&store->sealer);
+}
+
+void store_set_retention(struct store *store, int64_t retention_us, uint64_t retention_bytes)
+{
+    atomic_store(&store->retention_us, retention_us);
+    atomic_store(&store->retention_bytes, retention_bytes);
+    store_retain_now(store);
 }
 
 int store_seal(struct store *store)
