@@ -344,7 +344,7 @@ static void on_store_word(struct loop_wakeup *wakeup)
     set_state(hub, is_full ? FRONT_FULL : FRONT_SERVING);
     if (is_full)
         log_event(LOG_ERROR, "store_full", LOG_S("path", hub->database),
-                  LOG_S("remedy", "free space on this disk, or what event=seal_has_no_room says; "
+                  LOG_S("remedy", "free space on this disk, or do what seal_has_no_room says; "
                                   "the hub goes on by itself"));
     else
         log_event(LOG_INFO, "store_has_room_again", LOG_S("path", hub->database));

@@ -8,6 +8,12 @@
  * segments it holds, and not from the new blocks. The compactor leaves an agent alone while a scan
  * of it runs, as a block that it makes stands for several.
  *
+ * Nothing of LMDB is open while on_piece() runs, however long that takes: blocks are copied as they
+ * are, some megabytes at a time, rows of the head some millions of values at a time (nearly always
+ * all of them, and then no segment is held any more), each in one short transaction. Where a scan
+ * has told all rows up to a time it looks for blocks behind that time anew: a compaction that was
+ * under way when the scan began may have put others in their place.
+ *
  * Blocks whose times meet are put together and sorted; so are rows of the head that lie among them.
  * All else goes out as it comes from a block, in order of time.
  */
@@ -22,19 +28,24 @@
 #include "server/store/scan.h"
 #include "server/store/whole.h"
 
-#define PIECE_ROWS 512 /* of the head */
+#define PIECE_ROWS 512                 /* of the head */
+#define COPY_BYTES ((size_t) 4 << 20)  /* of blocks at a time; one cluster at least */
+#define COPY_VALUES ((size_t) 4 << 20) /* of the head at a time */
 
 struct scanner {
     struct store *store;
     struct store_scan *scan;
     struct agent *agent;
     uint64_t seal;
+    int64_t from_us;         /* rows before it were told */
     struct head_row *places; /* of the head, in order of time */
     size_t n_places, next_place;
     uint32_t first_segment, end_segment; /* held */
     struct reader reader;
+    struct rows head; /* copied, in order of time */
+    size_t next_head;
     struct rows rows, room;
-    struct buf found, opened;
+    struct buf found, copied, opened;
     const double **values;
     const uint64_t **absent;
     bool goes_on;
@@ -99,16 +110,22 @@ static int begin(struct scanner *scanner)
     return pass(r);
 }
 
+static void let_go(struct scanner *scanner)
+{
+    reader_close(&scanner->reader);
+    hold(scanner, -1);
+    scanner->first_segment = scanner->end_segment = 0;
+}
+
 static void end(struct scanner *scanner)
 {
     struct agent *agent = scanner->agent;
 
-    reader_close(&scanner->reader);
+    let_go(scanner);
     pthread_mutex_lock(&agent->lock);
     ensure(agent->n_scans > 0);
     agent->n_scans--;
     pthread_mutex_unlock(&agent->lock);
-    hold(scanner, -1);
 }
 
 static void scanner_deinit(struct scanner *scanner)
@@ -116,9 +133,11 @@ static void scanner_deinit(struct scanner *scanner)
     free(scanner->places);
     free(scanner->values);
     free(scanner->absent);
+    rows_deinit(&scanner->head);
     rows_deinit(&scanner->rows);
     rows_deinit(&scanner->room);
     buf_deinit(&scanner->found);
+    buf_deinit(&scanner->copied);
     buf_deinit(&scanner->opened);
 }
 
@@ -126,7 +145,7 @@ static void scanner_deinit(struct scanner *scanner)
 static void add_row(struct scanner *scanner, const struct reader_row *row)
 {
     const struct store_scan *scan = scanner->scan;
-    struct rows *rows = &scanner->rows;
+    struct rows *rows = &scanner->head;
     uint32_t next = 0, place = UINT32_MAX;
     size_t at = rows->n_rows++;
 
@@ -151,39 +170,75 @@ static void add_row(struct scanner *scanner, const struct reader_row *row)
     }
 }
 
-/* The next places before `to_us`, as many as fit. */
-static int add_head_rows(struct scanner *scanner, int64_t to_us, size_t max)
+/* The next places as rows, when those before are used up. */
+static int copy_head(struct scanner *scanner)
 {
-    for (size_t n = 0; n < max && scanner->next_place < scanner->n_places; n++) {
-        const struct head_row *at = &scanner->places[scanner->next_place];
-        struct reader_row row;
-        int r;
+    const struct store_scan *scan = scanner->scan;
+    size_t most = COPY_VALUES / (scan->n_columns + 1) + 1,
+           n = scanner->n_places - scanner->next_place;
+    int r;
 
-        if (at->time_us >= to_us)
-            break;
-        scanner->next_place++;
-        r = reader_row(&scanner->reader, scanner->scan->agent, scanner->scan->layout, at, &row);
-        if (r < 0)
-            return pass(r);
+    if (scanner->next_head < scanner->head.n_rows || n == 0)
+        return 0;
+    n = n < most ? n : most;
+    scanner->next_head = 0;
+    r = rows_begin(&scanner->head, scan->n_columns, n);
+    for (size_t i = 0; i < n && r >= 0; i++) {
+        const struct head_row *at = &scanner->places[scanner->next_place++];
+        struct reader_row row;
+
+        r = reader_row(&scanner->reader, scan->agent, scan->layout, at, &row);
         if (r == 0) {
             add_row(scanner, &row);
-            continue;
+        } else if (r > 0) {
+            scanner->scan->ret_damaged++;
+            log_peer(LOG_ERROR, "journal_row_damaged", LOG_U("chunk", at->chunk),
+                     LOG_U("offset", at->offset));
         }
-        scanner->scan->ret_damaged++;
-        log_peer(LOG_ERROR, "journal_row_damaged", LOG_U("chunk", at->chunk),
-                 LOG_U("offset", at->offset));
+    }
+    reader_close(&scanner->reader);
+    if (scanner->next_place == scanner->n_places)
+        let_go(scanner);
+    return r < 0 ? pass(r) : 0;
+}
+
+/* The next rows of the head before `to_us`, as many as fit. */
+static int add_head_rows(struct scanner *scanner, int64_t to_us, size_t max)
+{
+    struct rows *rows = &scanner->rows;
+    const struct rows *head = &scanner->head;
+
+    for (size_t n = 0; n < max; n++) {
+        size_t from, at = rows->n_rows;
+        int r = copy_head(scanner);
+
+        if (r)
+            return pass(r);
+        from = scanner->next_head;
+        if (from == head->n_rows || head->times_us[from] >= to_us)
+            return 0;
+        scanner->next_head++;
+        rows->n_rows++;
+        rows->times_us[at] = head->times_us[from];
+        for (size_t i = 0; i < rows->n_columns; i++) {
+            rows_column(rows, i)[at] = rows_column(head, i)[from];
+            rows_mark(rows, i, at,
+                      head->has_marks[i] && (rows_marks(head, i)[from / 64] >> from % 64 & 1));
+        }
     }
     return 0;
 }
 
+/* At most: some of them may be damaged. */
 static size_t count_places_before(const struct scanner *scanner, int64_t time_us)
 {
-    size_t n = 0;
+    size_t at = scanner->next_head, next = scanner->next_place;
 
-    while (scanner->next_place + n < scanner->n_places &&
-           scanner->places[scanner->next_place + n].time_us < time_us)
-        n++;
-    return n;
+    while (at < scanner->head.n_rows && scanner->head.times_us[at] < time_us)
+        at++;
+    while (next < scanner->n_places && scanner->places[next].time_us < time_us)
+        next++;
+    return at - scanner->next_head + next - scanner->next_place;
 }
 
 /* ---- pieces ---- */
@@ -211,7 +266,7 @@ static void tell(struct scanner *scanner)
         .times_us = rows->times_us,
         .values = scanner->values,
         .absent = scanner->absent,
-        .first = first_at_or_after(rows, scan->from_us),
+        .first = first_at_or_after(rows, scanner->from_us),
         .end = first_at_or_after(rows, scan->to_us),
     };
 
@@ -308,10 +363,10 @@ static int by_seal(const void *a, const void *b)
     return (x->key.seal > y->key.seal) - (x->key.seal < y->key.seal);
 }
 
-static int tell_blocks(struct scanner *scanner)
+/* The first n of what was found: whole clusters. */
+static int tell_blocks(struct scanner *scanner, size_t n)
 {
     struct found_block *blocks = (void *) scanner->found.data;
-    size_t n = scanner->found.len / sizeof(*blocks);
     int r = 0;
 
     for (size_t first = 0, end; first < n && !r && scanner->goes_on; first = end) {
@@ -326,21 +381,77 @@ static int tell_blocks(struct scanner *scanner)
     return pass(r);
 }
 
-static int read_day(struct scanner *scanner, struct day *day)
+/* Whole clusters of what was found, until it is enough: *ret_n blocks, from now on ours. *ret_next:
+ * the time behind their last one. */
+static int copy_blocks(struct scanner *scanner, size_t *ret_n, int64_t *ret_next)
+{
+    struct found_block *blocks = (void *) scanner->found.data;
+    size_t n = scanner->found.len / sizeof(*blocks), end = 0, at = 0;
+
+    buf_clear(&scanner->copied);
+    *ret_next = INT64_MIN;
+    while (end < n && scanner->copied.len < COPY_BYTES) {
+        size_t first = end;
+
+        for (end = found_cluster(blocks, n, first); first < end; first++) {
+            buf_append_span(&scanner->copied, blocks[first].bytes);
+            if (*ret_next <= blocks[first].prefix.last_us)
+                *ret_next = blocks[first].prefix.last_us + 1;
+        }
+    }
+    if (buf_failed(&scanner->copied))
+        return fault(-ENOMEM, "no memory for %zu blocks", end);
+    for (size_t i = 0; i < end; i++) {
+        blocks[i].bytes.data = scanner->copied.data + at;
+        at += blocks[i].bytes.len;
+    }
+    *ret_n = end;
+    return 0;
+}
+
+/* Copies the next blocks of a day from scanner->from_us on. */
+static int find_more(struct scanner *scanner,
+                     struct day *day,
+                     uint64_t *n_damaged,
+                     size_t *ret_n,
+                     int64_t *ret_next)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     const struct store_scan *scan = scanner->scan;
-    struct find_blocks find = { scan->agent, scan->from_us, scan->to_us, scanner->seal };
+    struct find_blocks find = { scan->agent, scanner->from_us, scan->to_us, scanner->seal };
     int r = db_check(mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn), "cannot begin to read a day");
 
     buf_clear(&scanner->found);
     if (!r)
-        r = found_blocks(day, txn, &find, &scanner->found, &scanner->scan->ret_damaged);
+        r = found_blocks(day, txn, &find, &scanner->found, n_damaged);
     if (r == STORE_NOT_FOUND) {
         days_found_damage(&scanner->store->days, day, "pages that lead nowhere");
         r = 0;
     }
-    return r ? pass(r) : pass(tell_blocks(scanner));
+    return r ? pass(r) : pass(copy_blocks(scanner, ret_n, ret_next));
+}
+
+static int read_day(struct scanner *scanner, struct day *day)
+{
+    uint64_t n_damaged, n_said = 0;
+    size_t n = 0;
+    int64_t next_us = INT64_MIN;
+    int r;
+
+    do {
+        n_damaged = 0;
+        r = find_more(scanner, day, &n_damaged, &n, &next_us);
+        /* What cannot be believed is met each time. */
+        if (n_damaged > n_said) {
+            scanner->scan->ret_damaged += n_damaged - n_said;
+            n_said = n_damaged;
+        }
+        if (!r)
+            r = tell_blocks(scanner, n);
+        if (n && scanner->from_us < next_us)
+            scanner->from_us = next_us;
+    } while (!r && n < scanner->found.len / sizeof(struct found_block) && scanner->goes_on);
+    return pass(r);
 }
 
 static int read_days(struct scanner *scanner)
@@ -386,7 +497,10 @@ int store_scan(struct store *store, struct store_scan *scan)
             ? begin(&scanner)
             : fault(-ENOMEM, "no memory for %zu columns", scan->n_columns);
     if (!r) {
-        r = read_days(&scanner);
+        scanner.from_us = scan->from_us;
+        r = copy_head(&scanner);
+        if (!r)
+            r = read_days(&scanner);
         if (!r)
             r = tell_head_rows(&scanner, scan->to_us);
         end(&scanner);

@@ -145,8 +145,9 @@ bool store_disk_has_room(struct store *store, uint64_t n_bytes)
 {
     struct statvfs st;
 
-    if (statvfs(store->directory, &st) < 0)
-        return false;
+    /* A file system that does not count its blocks says when it is full. */
+    if (statvfs(store->directory, &st) < 0 || st.f_blocks == 0 || st.f_frsize == 0)
+        return true;
     return (double) (st.f_blocks - st.f_bfree + n_bytes / st.f_frsize) * 100 <
            (double) store->options.full_percent * (double) (st.f_blocks - st.f_bfree + st.f_bavail);
 }
@@ -424,16 +425,17 @@ int store_intern(struct store *store, struct store_intern *request)
 
 /* ---- sealing ---- */
 
-void store_set_retention(struct store *store, int64_t retention_us, uint64_t retention_bytes)
-{
-    atomic_store(&store->retention_us, retention_us);
-    atomic_store(&store->retention_bytes, retention_bytes);
-}
-
 void store_retain_now(struct store *store)
 {
     if (store->is_started)
         sealer_retain_soon(&store->sealer);
+}
+
+void store_set_retention(struct store *store, int64_t retention_us, uint64_t retention_bytes)
+{
+    atomic_store(&store->retention_us, retention_us);
+    atomic_store(&store->retention_bytes, retention_bytes);
+    store_retain_now(store);
 }
 
 int store_seal(struct store *store)

@@ -112,8 +112,8 @@ void store_stop(struct store *store);
 struct store *store_close(struct store *store);
 DEFINE_CLEANUP(struct store *, store_close);
 
+/* From now on; it is looked at soon. */
 void store_set_retention(struct store *store, int64_t retention_us, uint64_t retention_bytes);
-
 /* Looks now, not only each minute. Does not wait. */
 void store_retain_now(struct store *store);
 

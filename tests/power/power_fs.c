@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "disk.h"
@@ -160,6 +161,20 @@ static int on_read(const char *path, char *to, size_t len, off_t at, struct fuse
     const struct disk_node *node = node_of(path, fi);
 
     return node ? (int) disk_read(node, (uint8_t *) to, len, at) : -ENOENT;
+}
+
+static int on_statfs(const char *path, struct statvfs *ret)
+{
+    (void) path;
+    *ret = (struct statvfs){
+        .f_bsize = DISK_PAGE,
+        .f_frsize = DISK_PAGE,
+        .f_namemax = 255,
+        .f_blocks = 1 << 20,
+        .f_bfree = 1 << 19,
+        .f_bavail = 1 << 19,
+    };
+    return 0;
 }
 
 static int on_utimens(const char *path, const struct timespec times[2], struct fuse_file_info *fi)
@@ -300,6 +315,7 @@ static const struct fuse_operations operations = {
     .open = on_open,
     .opendir = on_open,
     .read = on_read,
+    .statfs = on_statfs,
     .utimens = on_utimens,
     .create = on_create,
     .mkdir = on_mkdir,

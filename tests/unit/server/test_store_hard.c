@@ -155,6 +155,112 @@ START_TEST(a_compaction_without_room_passes_over_the_day_and_nothing_stops)
 }
 END_TEST
 
+/* ---- a reader that takes long ---- */
+
+struct slow {
+    struct store *store;
+    uint32_t agent, layout;
+    _Atomic bool has_begun, may_go_on;
+    size_t n_rows;
+};
+
+static bool on_slow_piece(void *ctx, const struct store_piece *piece)
+{
+    struct slow *slow = ctx;
+
+    slow->n_rows += piece->end - piece->first;
+    atomic_store(&slow->has_begun, true);
+    while (!atomic_load(&slow->may_go_on))
+        usleep(1000);
+    return true;
+}
+
+static void *scan_slowly(void *arg)
+{
+    static const uint32_t columns[] = { 0, 5, 31 };
+    struct slow *slow = arg;
+    struct store_scan scan = { .agent = slow->agent,
+                               .layout = slow->layout,
+                               .from_us = 0,
+                               .to_us = INT64_MAX,
+                               .columns = columns,
+                               .n_columns = 3,
+                               .on_piece = on_slow_piece,
+                               .ctx = slow };
+
+    ck_assert_int_eq(store_scan(slow->store, &scan), 0);
+    ck_assert_uint_eq(scan.ret_damaged, 0);
+    return NULL;
+}
+
+/* Bytes of days and journal after much was written and sealed, in a run of its own. */
+struct grown {
+    uint64_t day_bytes, journal_bytes, n_segments;
+    uint64_t compacted_bytes; /* of days, when the reader is through */
+};
+
+static struct grown write_beside_a_reader(bool is_reading, bool is_sealed)
+{
+    struct store_options options = store_settings(256 << 10);
+    struct store *store = NULL;
+    struct store_why why;
+    struct slow slow = { 0 };
+    struct store_stats stats;
+    struct grown grown;
+    pthread_t thread;
+
+    options.journal_bytes = 1 << 20;
+    ck_assert_int_eq(store_open(&store, &options, &why), 0);
+    slow.store = store;
+    slow.agent = agent_of(store, "slow");
+    slow.layout = layout_of(store, COLUMNS);
+    for (uint64_t n = 1; n <= 5; n++)
+        ck_assert_int_eq(
+            put_noise(store, slow.agent, slow.layout, n, NOON_US + (int64_t) n * DAY_US / 10),
+            STORE_OK);
+    if (is_sealed)
+        ck_assert_int_eq(store_seal(store), 0);
+    if (is_reading) {
+        ck_assert_int_eq(pthread_create(&thread, NULL, scan_slowly, &slow), 0);
+        while (!atomic_load(&slow.has_begun))
+            usleep(1000);
+    }
+    for (uint64_t n = 1; n <= 240; n++) {
+        uint32_t agent = agent_of(store, "busy");
+
+        ck_assert_int_eq(
+            put_noise(store, agent, slow.layout, n, NOON_US + (int64_t) n * 64 * SECOND_US),
+            STORE_OK);
+        ck_assert_int_eq(store_seal(store), 0);
+    }
+    stats = stats_of(store);
+    if (is_reading) {
+        atomic_store(&slow.may_go_on, true);
+        pthread_join(thread, NULL);
+        ck_assert_uint_eq(slow.n_rows, 5 * ROWS);
+    }
+    grown = (struct grown){ stats.day_bytes, stats.journal_bytes, stats.n_segments, 0 };
+    ck_assert_int_eq(store_compact(store), 0);
+    grown.compacted_bytes = stats_of(store).day_bytes;
+    store_close(store);
+    remove_database();
+    make_database();
+    return grown;
+}
+
+START_TEST(files_do_not_grow_under_a_reader_that_takes_long)
+{
+    bool is_sealed = _i == 0;
+    struct grown alone = write_beside_a_reader(false, is_sealed);
+    struct grown beside = write_beside_a_reader(true, is_sealed);
+
+    ck_assert_uint_le(beside.day_bytes, alone.day_bytes + alone.day_bytes / 8);
+    ck_assert_uint_le(beside.compacted_bytes, alone.compacted_bytes + alone.compacted_bytes / 8);
+    ck_assert_uint_le(beside.n_segments, alone.n_segments + 1);
+    ck_assert_uint_le(beside.journal_bytes, alone.journal_bytes + (512 << 10));
+}
+END_TEST
+
 TCase *case_hard(void)
 {
     TCase *tcase = tcase_create("hard");
@@ -163,5 +269,6 @@ TCase *case_hard(void)
     tcase_add_checked_fixture(tcase, make_database, remove_database);
     tcase_add_test(tcase, a_day_at_its_limit_is_named_and_a_higher_limit_is_the_remedy);
     tcase_add_test(tcase, a_compaction_without_room_passes_over_the_day_and_nothing_stops);
+    tcase_add_loop_test(tcase, files_do_not_grow_under_a_reader_that_takes_long, 0, 2);
     return tcase;
 }
