@@ -382,7 +382,9 @@ static int walk_day(struct walk *walk)
     struct survey_shared *shared = walk->survey->shared;
     int r, rc = begin_snapshot(walk);
 
-    /* A day without tables is one that the hub is about to begin. */
+    /* All tables come with the first commit: without one it is only about to begin. */
+    if (rc == MDB_NOTFOUND && mdb_txn_id(walk->txn) > 0)
+        return survey_damage(walk->survey, "a table is not there", "the list of tables");
     if (rc)
         return survey_end(walk->survey, rc, "the list of tables");
     shared->environment.kind = STORE_DAY;
