@@ -533,7 +533,8 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
 
     note_no_room(sealer, store->directory, NULL);
     r = seal_pass(sealer, is_asked, &did);
-    if (!r && !did)
+    /* With many agents some are due in every round: that must not keep the compaction waiting. */
+    if (!r && !is_journal_long(store, 1))
         r = compact_step(sealer, &has_more);
     if (r >= 0 && begin_us >= *next_retain_us) {
         int r_retain = retain(sealer);

@@ -68,7 +68,7 @@ class Retention(unittest.TestCase):
         today = now_us() // DAY_US * DAY_US
         series = [gauge(1, "days.all", place="x"), gauge(2, "days.oldest")]
         for age in range(8):
-            begin = today - age * DAY_US if age else now_us() - 60_000_000
+            begin = today - age * DAY_US if age else now_us() - 100_000
             stream.send(batch=batch(age + 1, series if age == 0 else [], [(1, [1]), (2, [1, 2])] if age == 0 else [],
                                     [(begin + i * 1000, 2 if age == 7 else 1, [float(age)] * (2 if age == 7 else 1)) for i in range(N_ROWS)]))
         stream.ack(8)
