@@ -74,6 +74,7 @@ struct store_options {
     int64_t retention_us;
     uint64_t retention_bytes;
     uint64_t follow_bytes; /* of sealed journal kept for followers; 0: 16 GiB */
+    const char *follow;    /* a follower that will come: its rows stay from the open on; or NULL */
     uint64_t queue_bytes;  /* what may wait for the writer; one batch always may */
     uint32_t full_percent; /* of the disk: above it nothing is written */
     bool is_shared;        /* an offline command beside a hub: no flock, no threads, state only */
