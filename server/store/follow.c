@@ -30,7 +30,9 @@ struct store_follower {
     struct store *store;
     struct store_follower *next;
     char key[NAME_BYTES + 8];
-    struct position read; /* the last row handed out; the follower's thread alone */
+    /* The follower's thread alone. */
+    struct position read; /* the last row handed out */
+    struct position done; /* the last row that it is done with */
     /* Under follow.lock. */
     bool is_awaited;      /* opened with the store; nobody has come for it yet */
     struct position kept; /* the last row that need not come again; durable */
@@ -113,7 +115,7 @@ static int follower_new(struct store_follower **ret, struct store *store, const 
         return pass(r);
     }
     skip_what_is_gone(follower, journal_first_chunk(&store->journal));
-    follower->read = follower->kept;
+    follower->read = follower->done = follower->kept;
     pthread_mutex_lock(&store->follow.lock);
     follower->next = store->follow.first;
     store->follow.first = follower;
@@ -168,7 +170,7 @@ struct store_follower *store_unfollow(struct store_follower *follower)
 int store_follow_keep(struct store_follower *follower)
 {
     struct store *store = follower->store;
-    struct position place = follower->read;
+    struct position place = follower->done;
     uint64_t n_lost_chunks;
     int r;
 
@@ -188,11 +190,14 @@ int store_follow_keep(struct store_follower *follower)
     return r;
 }
 
+void store_follow_done(struct store_follower *follower)
+{
+    follower->done = follower->read;
+}
+
 void store_follow_again(struct store_follower *follower)
 {
-    pthread_mutex_lock(&follower->store->follow.lock);
-    follower->read = follower->kept;
-    pthread_mutex_unlock(&follower->store->follow.lock);
+    follower->read = follower->done;
 }
 
 void store_follow_lag(struct store_follower *follower, struct store_follow_lag *ret)

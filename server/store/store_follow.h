@@ -6,7 +6,7 @@
  * elsewhere. A part of store.h, which others include.
  *
  * A follower has a name and a place that is kept in the database: store_follow_keep() says that all
- * that was read need not come again, also after a restart. Rows behind the place stay in the
+ * that was read and is done with need not come again, also after a restart. Rows behind the place stay in the
  * journal, sealed or not, up to store_options.follow_bytes; then the oldest are passed over and
  * counted.
  *
@@ -52,10 +52,12 @@ DEFINE_CLEANUP(struct store_follower *, store_unfollow);
 int store_follow_read(struct store_follower *follower,
                       const struct store_follow_read *how) MUST_USE;
 
-/* What was read is done with: durable. Outcomes: STORE_FULL (it is done with as long as the hub
- * runs; after a restart it comes again, or counts as lost). */
+/* What was read is done with. */
+void store_follow_done(struct store_follower *follower);
+/* What is done with need not come again: durable. Outcomes: STORE_FULL (as long as the hub runs;
+ * after a restart it comes again, or counts as lost). */
 int store_follow_keep(struct store_follower *follower) MUST_USE;
-/* What was read since the last keep comes again. */
+/* What was read and is not done with comes again. */
 void store_follow_again(struct store_follower *follower);
 
 void store_follow_lag(struct store_follower *follower, struct store_follow_lag *ret);

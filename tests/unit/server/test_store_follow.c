@@ -41,6 +41,12 @@ static struct heard hear(struct store_follower *follower, uint64_t max)
     return heard;
 }
 
+static void keep(struct store_follower *follower)
+{
+    store_follow_done(follower);
+    ck_assert_int_eq(store_follow_keep(follower), 0);
+}
+
 static void put(struct store *store, uint32_t agent, uint32_t layout, uint64_t sequence)
 {
     struct put rows = { agent, layout, 1, sequence, BEGIN_US + (int64_t) sequence * 10 * SECOND_US,
@@ -94,10 +100,11 @@ START_TEST(a_follower_goes_on_where_it_was_also_after_a_restart)
     heard = hear(follower, 13);
     ck_assert_uint_eq(heard.n, 13);
     ck_assert_int_eq(heard.first_us, BEGIN_US + 20 * SECOND_US);
-    ck_assert_int_eq(store_follow_keep(follower), 0);
+    keep(follower);
     ck_assert_uint_eq(hear(follower, UINT64_MAX).n, 27);
     store_follow_again(follower); /* was not taken */
     ck_assert_uint_eq(hear(follower, 7).n, 7);
+    ck_assert_int_eq(store_follow_keep(follower), 0); /* of what is done with: nothing new */
     follower = store_unfollow(follower);
     store_close(store);
 
@@ -106,7 +113,7 @@ START_TEST(a_follower_goes_on_where_it_was_also_after_a_restart)
     heard = hear(follower, UINT64_MAX);
     ck_assert_uint_eq(heard.n, 27);
     ck_assert_int_eq(heard.first_us, BEGIN_US + 33 * SECOND_US);
-    ck_assert_int_eq(store_follow_keep(follower), 0);
+    keep(follower);
     ck_assert_uint_eq(hear(follower, UINT64_MAX).n, 0);
     follower = store_unfollow(follower);
     store_close(store);
@@ -129,7 +136,7 @@ START_TEST(what_is_sealed_stays_for_who_has_not_read_it)
     store_follow_lag(follower, &lag);
     ck_assert_uint_gt(lag.n_chunks, 0);
     ck_assert_uint_eq(hear(follower, UINT64_MAX).n, (i - 1) * 10);
-    ck_assert_int_eq(store_follow_keep(follower), 0);
+    keep(follower);
     put(store, agent, layout, i);
     ck_assert_int_eq(store_seal(store), 0);
     ck_assert_uint_le(n_segments(store), 2);
@@ -217,7 +224,7 @@ START_TEST(who_comes_back_when_its_rows_are_gone_goes_on_behind_them)
     ck_assert_uint_gt(lag.n_lost_chunks, 0);
     put(store, agent, layout, i);
     ck_assert_uint_ge(hear(follower, UINT64_MAX).n, 10);
-    ck_assert_int_eq(store_follow_keep(follower), 0);
+    keep(follower);
     follower = store_unfollow(follower);
     store_close(store);
 }
