@@ -420,6 +420,7 @@ static void *thread_main(void *arg)
 {
     struct export *export = arg;
 
+    (void) pthread_setname_np(pthread_self(), "remote_write");
     log_event(LOG_INFO, "remote_write_started", LOG_S("receiver", export->url.authority),
               LOG_U("queued_chunks", queued_chunks(export)));
     while (!is_stopping(export)) {

@@ -140,11 +140,12 @@ class RemoteWrite(unittest.TestCase):
         fixture.wait_until(lambda: "event=remote_write_back" in hub.log, "the log to say that it is back")
         fixture.wait_until(lambda: self.figure(hub, "lag_chunks") == 0, "the queue to be empty")
         self.assertEqual(self.figure(hub, "lost_chunks_total"), 0)
-        doubles = self.receiver.doubles()
-        # A kill in the middle of a request: its samples come again, and nothing else is lost or told wrong.
+        # A kill in the middle of a request: its samples come again, and nothing is lost or told wrong.
+        doubles, waiting = self.receiver.doubles(), self.receiver.n_waiting
         self.receiver.gate.clear()
         for source in sources:
             source.send(5)
+        fixture.wait_until(lambda: self.receiver.n_waiting > waiting, "a request to be under way")
         for source in sources:
             source.close()
         hub.kill()
@@ -154,6 +155,7 @@ class RemoteWrite(unittest.TestCase):
             source.connect().send(1)
         self.wait_for_all(*sources)
         print(f"doubles: {doubles} after the first kill, {self.receiver.doubles()} in all")
+        self.assertGreater(self.receiver.doubles(), doubles)
         for source in sources:
             source.close()
         hub.stop(expect=0)

@@ -112,6 +112,7 @@ class Receiver:
         self.script: list[tuple[int, dict, str]] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.n_waiting = 0  # requests that came to the gate
         self.got: dict = {}
         self.requests: list[dict] = []  # {"time", "status", "headers", "samples", "peer"}
         self.problems: list[str] = []
@@ -170,6 +171,7 @@ class Receiver:
 
     def handle(self, request):
         body = request.rfile.read(int(request.headers["content-length"]))
+        self.n_waiting += 1
         self.gate.wait()
         try:
             assert request.headers["content-encoding"] == "snappy"
