@@ -6,9 +6,9 @@
  * elsewhere. A part of store.h, which others include.
  *
  * A follower has a name and a place that is kept in the database: store_follow_keep() says that all
- * that was read and is done with need not come again, also after a restart. Rows behind the place stay in the
- * journal, sealed or not, up to store_options.follow_bytes; then the oldest are passed over and
- * counted.
+ * that was read and is done with need not come again, also after a restart. Rows behind the place
+ * stay in the journal, sealed or not, up to store_options.follow_bytes; then the oldest are passed
+ * over and counted.
  *
  * Thread: one at a time for each follower; blocks on page faults and commits.
  */
