@@ -21,10 +21,13 @@
 #include "common/rpc/rpc.h"
 #include "common/rpc/server/server.h"
 #include "server/certificate.h"
+#include "server/export/export.h"
 #include "server/front/front.h"
 #include "server/ingest/ingest.h"
+#include "server/limits.h"
 #include "server/pki/pki.h"
 #include "server/query/query.h"
+#include "server/remote_write.h"
 #include "server/store/store.h"
 #include "server/web/web.h"
 
@@ -32,6 +35,7 @@
 #define REGISTRY_EVERY_US (SECOND_US / 10)
 #define DRAIN_LOOK_US (SECOND_US / 20)
 #define CERTIFICATE_EVERY_US (60 * SECOND_US)
+#define EXPORT_PATIENCE_US (2 * SECOND_US) /* for the answer to a request under way */
 #define FATAL_PATIENCE_US (2 * SECOND_US)
 #define MAX_THREADS 64
 #define MAX_MESSAGE_BYTES (4U << 20)
@@ -52,7 +56,8 @@ struct hub {
     bool is_rpc_up;
     struct certificate certificate; /* without credentials: insecure */
     struct rpc_server *server;
-    struct web *web; /* NULL: listen.https is off */
+    struct web *web;       /* NULL: listen.https is off */
+    struct export *export; /* NULL: there is no remote_write.url */
 
     const struct settings_sources *sources;
     struct settings at_start; /* what needs a restart is taken from here */
@@ -82,7 +87,6 @@ struct hub {
 static void on_get_status(void *ctx, struct front_status *ret)
 {
     struct hub *hub = ctx;
-
     struct web_stats stats;
 
     pthread_mutex_lock(&hub->shared.lock);
@@ -104,6 +108,9 @@ static void on_get_web_status(void *ctx, struct web_status *ret)
     pthread_mutex_unlock(&hub->shared.lock);
     ret->grpc_handshakes_failed = rpc_handshakes_failed();
     ret->security = settings_security_names[hub->at_start.security];
+    ret->remote_write = (struct web_remote_write){ .is_up = false };
+    if (hub->export)
+        remote_write_tell(hub->export, &ret->remote_write);
 }
 
 /* What both listeners say of us. */
@@ -171,32 +178,6 @@ static void apply_log(const struct settings *settings)
     log_init(&options);
 }
 
-static void fill_limits(const struct settings *settings, struct ingest_limits *ret)
-{
-    ingest_default_limits(ret);
-    ret->batch_samples = (uint32_t) settings->limit_batch_samples;
-    ret->batch_new_series = (uint32_t) settings->limit_batch_new_series;
-    ret->agent_series = (uint32_t) settings->limit_agent_series;
-    ret->name_bytes = (uint32_t) settings->limit_name_bytes;
-    ret->series_attributes = (uint32_t) settings->limit_series_attributes;
-    ret->attribute_bytes = (uint32_t) settings->limit_attribute_bytes;
-    ret->unacknowledged_batches = (uint32_t) settings->limit_unacknowledged_batches;
-    ret->future_us = settings->limit_future;
-    ret->retention_us = settings->retention;
-}
-
-static void fill_web_limits(const struct settings *settings, struct web_limits *ret)
-{
-    *ret = (struct web_limits){
-        .max_connections = (uint32_t) settings->web_max_connections,
-        .max_series = (uint32_t) settings->metrics_max_series,
-        .request_timeout_us = settings->web_request_timeout,
-        .idle_timeout_us = settings->web_idle_timeout,
-        .write_timeout_us = settings->web_write_timeout,
-        .is_public = settings->metrics_public,
-    };
-}
-
 /* ---- certificates ---- */
 
 static void show_certificate(struct hub *hub)
@@ -216,6 +197,23 @@ static void say_reload_failed(const char *reason)
               LOG_S("kept", "the settings and certificates from before"));
 }
 
+/* Certificates and keys, all or none: those of remote_write are read before the listener's change.
+ * Outcomes: of a kind that ret_why tells. */
+static int replace_material(struct hub *hub, const struct settings *fresh, struct tls_why *ret_why)
+{
+    struct export_way way = { .context = NULL };
+    int r = 0;
+
+    if (hub->export)
+        r = remote_write_way_again(&hub->at_start, fresh, &way, ret_why);
+    if (r == 0 && hub->certificate.credentials)
+        r = certificate_replace(&hub->certificate, fresh, ret_why);
+    if (r == 0 && hub->export)
+        r = export_set_way(hub->export, &way);
+    tls_context_unref(way.context);
+    return pass(r);
+}
+
 static void reload(struct hub *hub)
 {
     struct settings fresh;
@@ -228,13 +226,11 @@ static void reload(struct hub *hub)
         say_reload_failed(r > 0 ? error.text : "see the fault above");
         return;
     }
-    if (hub->certificate.credentials) {
-        r = certificate_replace(&hub->certificate, &fresh, &why);
-        if (r != 0) {
-            say_reload_failed(r > 0 ? why.text : "see the fault above");
-            settings_free(&fresh);
-            return;
-        }
+    r = replace_material(hub, &fresh, &why);
+    if (r != 0) {
+        say_reload_failed(r > 0 ? why.text : "see the fault above");
+        settings_free(&fresh);
+        return;
     }
     settings_free(&hub->settings);
     hub->settings = fresh;
@@ -244,9 +240,9 @@ static void reload(struct hub *hub)
     struct ingest_limits limits;
     struct web_limits web_limits;
     apply_log(&hub->settings);
-    fill_limits(&hub->settings, &limits);
+    limits_of_ingest(&hub->settings, &limits);
     ingest_set_limits(hub->ingest, &limits);
-    fill_web_limits(&hub->settings, &web_limits);
+    limits_of_web(&hub->settings, &web_limits);
     if (hub->web)
         web_set_limits(hub->web, &web_limits);
     store_set_retention(hub->store, hub->settings.retention, hub->settings.retention_size);
@@ -295,6 +291,9 @@ static void drain(struct hub *hub, int64_t patience_us)
     rpc_server_stop(hub->server);
     if (hub->web)
         web_stop(hub->web, patience_us);
+    if (hub->export)
+        export_stop(hub->export,
+                    patience_us < EXPORT_PATIENCE_US ? patience_us : EXPORT_PATIENCE_US);
     if (loop_timer_arm_in(hub->loop, &hub->drain_timer, 0) != 0)
         loop_stop(hub->loop);
 }
@@ -427,6 +426,8 @@ static int open_store(struct hub *hub)
         .day_bytes = settings->store_day_size,
         .retention_us = settings->retention,
         .retention_bytes = settings->retention_size,
+        .follow_bytes = settings->remote_write_max_journal,
+        .follow = settings->remote_write_url[0] ? EXPORT_FOLLOWER : NULL,
         .full_percent = (uint32_t) settings->store_full_percent,
         .on_fatal = on_fatal,
         .on_full = on_full,
@@ -476,7 +477,7 @@ static int make_modules(struct hub *hub)
     const struct settings *settings = &hub->settings;
     struct ingest_limits limits;
 
-    fill_limits(settings, &limits);
+    limits_of_ingest(settings, &limits);
     int r = ingest_new(&hub->ingest, hub->store, &limits);
     if (r == 0)
         r = query_pool_new(&hub->pool, 0, MAX_WAITING_QUERIES);
@@ -576,7 +577,7 @@ static int listen_https(struct hub *hub)
     int r = settings_split_address(settings->listen_https, host, sizeof(host), &options.port);
     ensure(r == 0); /* settings_load() checked it */
     options.host = host;
-    fill_web_limits(settings, &options.limits);
+    limits_of_web(settings, &options.limits);
     r = web_new(&hub->web, &options);
     if (r == WEB_IN_USE) {
         snprintf(text, sizeof(text),
@@ -586,6 +587,18 @@ static int listen_https(struct hub *hub)
         return refuse(HUB_FAILED, text);
     }
     return fold(r);
+}
+
+/* Before the web, which has its figures. */
+static int make_export(struct hub *hub)
+{
+    struct tls_why why = { "" };
+    int r;
+
+    if (!hub->settings.remote_write_url[0])
+        return 0;
+    r = remote_write_new(&hub->export, hub->store, &hub->settings, &why);
+    return r > 0 ? refuse(HUB_FAILED, why.text) : pass(r);
 }
 
 static int arm_timers(struct hub *hub)
@@ -660,11 +673,15 @@ static int start(struct hub *hub)
     if (r == 0)
         r = load_certificate(hub);
     if (r == 0)
+        r = make_export(hub);
+    if (r == 0)
         r = listen_https(hub);
     if (r == 0)
         r = listen_grpc(hub);
     if (r == 0 && hub->web)
         r = web_start(hub->web);
+    if (r == 0 && hub->export)
+        r = export_start(hub->export);
     if (r == 0)
         r = arm_timers(hub);
     if (r != 0)
@@ -677,21 +694,32 @@ static int start(struct hub *hub)
 
 /* ---- end ---- */
 
+/* What is left of the drain's. */
+static int64_t patience_of(const struct hub *hub)
+{
+    int64_t patience_us = hub->is_draining ? hub->drain_due.us - clock_mono().us : 0;
+
+    return patience_us > 0 ? patience_us : 0;
+}
+
 static void stop(struct hub *hub)
 {
     if (hub->server) {
-        int64_t patience_us = hub->is_draining ? hub->drain_due.us - clock_mono().us : 0;
         if (!hub->is_draining)
             rpc_server_stop(hub->server);
-        rpc_server_join(hub->server, patience_us > 0 ? patience_us : 0);
+        rpc_server_join(hub->server, patience_of(hub));
     }
     if (hub->web) {
-        int64_t patience_us = hub->is_draining ? hub->drain_due.us - clock_mono().us : 0;
-        web_stop(hub->web, patience_us > 0 ? patience_us : 0);
+        web_stop(hub->web, patience_of(hub));
         web_join(hub->web);
+    }
+    if (hub->export) {
+        export_stop(hub->export, 0); /* it had its patience while others drained */
+        export_join(hub->export);
     }
     hub->pool = query_pool_free(hub->pool);
     hub->web = web_free(hub->web);
+    hub->export = export_free(hub->export);
     hub->server = rpc_server_free(hub->server);
     certificate_deinit(&hub->certificate);
     if (hub->store)

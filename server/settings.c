@@ -10,6 +10,7 @@
 #include "common/base/fault.h"
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
+#include "common/http/http.h"
 
 const char *const settings_security_names[] = { "development", "production", "insecure", NULL };
 const char *const settings_log_level_names[] = { "debug", "info", "warn", "error", NULL };
@@ -140,6 +141,65 @@ static int check_security(struct settings *settings, bool is_flag_given, struct 
     return r;
 }
 
+static bool is_label_name(const char *name, size_t len)
+{
+    static const char rest[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+    size_t n = strspn(name, rest);
+
+    return len > 0 && n == len && !(name[0] >= '0' && name[0] <= '9') &&
+           strncmp(name, "__", 2) != 0;
+}
+
+static int check_labels(const struct conf_list *labels, struct conf_error *error)
+{
+    for (size_t i = 0; i < labels->n_items; i++) {
+        const char *item = labels->items[i];
+        size_t len = strcspn(item, "=");
+
+        if (item[len] != '=' || !item[len + 1] || !is_label_name(item, len))
+            return refuse(error,
+                          "remote_write.labels: `%.100s` is not NAME=VALUE with a name of letters, "
+                          "digits and _ that does not begin with __; write for example hub=eu-1",
+                          item);
+        if (len == 5 && strncmp(item, "agent", 5) == 0)
+            return refuse(error, "remote_write.labels: `agent` is the name of the agent, from its "
+                                 "certificate; choose another name");
+        if (!text_is_utf8(item, strlen(item)))
+            return refuse(error, "remote_write.labels: a value is not UTF-8");
+        for (size_t j = 0; j < i; j++) {
+            if (strncmp(labels->items[j], item, len + 1) == 0)
+                return refuse(error, "remote_write.labels: `%.*s` is there twice; leave one out",
+                              (int) (len < 100 ? len : 100), item);
+        }
+    }
+    return 0;
+}
+
+static int check_remote_write(const struct settings *settings, struct conf_error *error)
+{
+    struct http_url url;
+    int r = check_labels(&settings->remote_write_labels, error);
+
+    if (r != 0 || !settings->remote_write_url[0])
+        return r;
+    r = http_url_parse(settings->remote_write_url, &url);
+    /* It is not repeated: what does not parse may hold a password. */
+    if (r != 0)
+        return refuse(error,
+                      "remote_write.url: it is not https://HOST[:PORT]/PATH (or http://) without "
+                      "user and password; write for example "
+                      "https://prometheus.example.org:9090/api/v1/write");
+    if (!url.is_tls && (settings->remote_write_identity[0] || settings->remote_write_ca[0]))
+        return refuse(error, "remote_write.identity and remote_write.ca are for https://, and "
+                             "remote_write.url is http://; change the one or leave out the others");
+    if (!url.is_tls && settings->remote_write_token_file[0] && !is_loopback(url.host))
+        return refuse(error,
+                      "remote_write.bearer_token_file: with http:// everybody on the way to "
+                      "%.100s reads the token; use https://",
+                      url.host);
+    return 0;
+}
+
 static int check(struct settings *settings, bool is_flag_given, struct conf_error *error)
 {
     int r = check_address("listen.grpc", settings->listen_grpc, error);
@@ -148,6 +208,8 @@ static int check(struct settings *settings, bool is_flag_given, struct conf_erro
         r = check_address("listen.https", settings->listen_https, error);
     if (r == 0)
         r = check_security(settings, is_flag_given, error);
+    if (r == 0)
+        r = check_remote_write(settings, error);
     if (r != 0)
         return r;
     if (!settings->tls_certificate[0] != !settings->tls_key[0])

@@ -30,8 +30,11 @@ struct store_follower {
     struct store *store;
     struct store_follower *next;
     char key[NAME_BYTES + 8];
+    /* The follower's thread alone. */
     struct position read; /* the last row handed out */
+    struct position done; /* the last row that it is done with */
     /* Under follow.lock. */
+    bool is_awaited;      /* opened with the store; nobody has come for it yet */
     struct position kept; /* the last row that need not come again; durable */
     uint64_t n_lost_chunks;
 };
@@ -82,14 +85,28 @@ static int read_place(struct store_follower *follower)
     return 0;
 }
 
-int store_follow(struct store *store, const char *name, struct store_follower **ret)
+/* What went while nobody followed, or before the place was kept, is passed over and counted. */
+static void skip_what_is_gone(struct store_follower *follower, uint64_t first)
+{
+    uint64_t next = next_chunk(follower->kept);
+
+    if (next >= first)
+        return;
+    follower->n_lost_chunks += first - next;
+    follower->kept = (struct position){ first - 1, UINT32_MAX };
+    log_event(LOG_ERROR, "follower_moved_on", LOG_S("who", follower->key),
+              LOG_U("lost_chunks", first - next),
+              LOG_S("remedy", "rows behind its place went before it came back; see remote_write"));
+}
+
+static int follower_new(struct store_follower **ret, struct store *store, const char *name)
 {
     struct store_follower *follower = calloc(1, sizeof(*follower));
     int r;
 
     if (!follower)
         return fault(-ENOMEM, "no memory for a follower");
-    ensure(strlen(name) > 0 && strlen(name) < NAME_BYTES && store->is_started);
+    ensure(strlen(name) > 0 && strlen(name) < NAME_BYTES);
     follower->store = store;
     snprintf(follower->key, sizeof(follower->key), "follow.%s", name);
     r = read_place(follower);
@@ -97,12 +114,41 @@ int store_follow(struct store *store, const char *name, struct store_follower **
         free(follower);
         return pass(r);
     }
-    follower->read = follower->kept;
+    skip_what_is_gone(follower, journal_first_chunk(&store->journal));
+    follower->read = follower->done = follower->kept;
     pthread_mutex_lock(&store->follow.lock);
     follower->next = store->follow.first;
     store->follow.first = follower;
     pthread_mutex_unlock(&store->follow.lock);
     *ret = follower;
+    return 0;
+}
+
+/* The one that was opened with the store; NULL: there is none of that name. */
+static struct store_follower *take_awaited(struct store *store, const char *name)
+{
+    struct store_follower *at;
+
+    pthread_mutex_lock(&store->follow.lock);
+    for (at = store->follow.first; at; at = at->next) {
+        if (at->is_awaited && strcmp(at->key + strlen("follow."), name) == 0)
+            break;
+    }
+    if (at)
+        at->is_awaited = false;
+    pthread_mutex_unlock(&store->follow.lock);
+    return at;
+}
+
+int store_follow(struct store *store, const char *name, struct store_follower **ret)
+{
+    struct store_follower *awaited;
+
+    ensure(store->is_started);
+    awaited = take_awaited(store, name);
+    if (!awaited)
+        return pass(follower_new(ret, store, name));
+    *ret = awaited;
     return 0;
 }
 
@@ -123,22 +169,35 @@ struct store_follower *store_unfollow(struct store_follower *follower)
 
 int store_follow_keep(struct store_follower *follower)
 {
-    int r = write_place(follower, follower->read, follower->n_lost_chunks);
+    struct store *store = follower->store;
+    struct position place = follower->done;
+    uint64_t n_lost_chunks;
+    int r;
 
-    if (r)
+    pthread_mutex_lock(&store->follow.lock);
+    if (position_is_behind(follower->kept, place))
+        place = follower->kept;
+    n_lost_chunks = follower->n_lost_chunks;
+    pthread_mutex_unlock(&store->follow.lock);
+    r = write_place(follower, place, n_lost_chunks);
+    if (r < 0)
         return pass(r);
-    pthread_mutex_lock(&follower->store->follow.lock);
-    if (position_is_behind(follower->read, follower->kept))
-        follower->kept = follower->read;
-    pthread_mutex_unlock(&follower->store->follow.lock);
-    return 0;
+    /* Also when the disk is full: what it frees is what makes room. */
+    pthread_mutex_lock(&store->follow.lock);
+    if (position_is_behind(place, follower->kept))
+        follower->kept = place;
+    pthread_mutex_unlock(&store->follow.lock);
+    return r;
+}
+
+void store_follow_done(struct store_follower *follower)
+{
+    follower->done = follower->read;
 }
 
 void store_follow_again(struct store_follower *follower)
 {
-    pthread_mutex_lock(&follower->store->follow.lock);
-    follower->read = follower->kept;
-    pthread_mutex_unlock(&follower->store->follow.lock);
+    follower->read = follower->done;
 }
 
 void store_follow_lag(struct store_follower *follower, struct store_follow_lag *ret)
@@ -161,9 +220,26 @@ void follow_init(struct store *store)
     ensure(pthread_mutex_init(&store->follow.lock, NULL) == 0);
 }
 
+int follow_await(struct store *store, const char *name)
+{
+    struct store_follower *follower;
+    int r = follower_new(&follower, store, name);
+
+    if (r)
+        return pass(r);
+    follower->is_awaited = true;
+    return 0;
+}
+
 void follow_deinit(struct store *store)
 {
-    ensure(!store->follow.first);
+    struct store_follower *follower, *next;
+
+    for (follower = store->follow.first; follower; follower = next) {
+        ensure(follower->is_awaited);
+        next = follower->next;
+        free(follower);
+    }
     pthread_mutex_destroy(&store->follow.lock);
 }
 
@@ -182,34 +258,53 @@ void follow_move_on(struct store *store, uint64_t chunk)
 {
     pthread_mutex_lock(&store->follow.lock);
     for (struct store_follower *at = store->follow.first; at; at = at->next) {
-        if (at->kept.chunk >= chunk)
+        uint64_t next = next_chunk(at->kept);
+
+        if (next >= chunk)
             continue;
-        at->n_lost_chunks += chunk - at->kept.chunk;
+        at->n_lost_chunks += chunk - next;
         log_event(LOG_ERROR, "follower_moved_on", LOG_S("who", at->key),
-                  LOG_U("lost_chunks", chunk - at->kept.chunk),
+                  LOG_U("lost_chunks", chunk - next),
                   LOG_S("remedy", "the receiver is away for too long; see remote_write"));
-        at->kept = (struct position){ chunk, 0 };
-        if (position_is_behind(at->kept, at->read))
-            at->read = at->kept;
+        at->kept = (struct position){ chunk - 1, UINT32_MAX };
     }
     pthread_mutex_unlock(&store->follow.lock);
 }
 
 /* ---- reading ---- */
 
-/* Held until journal_release_chunk(). NULL: it is not there, or damaged. */
-static struct segment *segment_of(struct journal *journal, uint64_t chunk)
+/*
+ * The segment with the next chunk, held, and the first chunk of the one behind it (UINT64_MAX: it
+ * is the newest). NULL: there is nothing to read.
+ *
+ * A follower that was moved on goes on from there. Both under follow.lock: after follow_move_on()
+ * nobody takes hold of what goes.
+ */
+static struct segment *hold_next(struct store_follower *follower, uint64_t *ret_behind)
 {
+    struct journal *journal = &follower->store->journal;
     struct segment *found = NULL, *segment;
+    uint64_t next;
 
+    *ret_behind = UINT64_MAX;
+    pthread_mutex_lock(&follower->store->follow.lock);
+    if (position_is_behind(follower->kept, follower->read))
+        follower->read = follower->kept;
+    next = next_chunk(follower->read);
     pthread_mutex_lock(&journal->open.lock);
     for (segment = journal_next(journal, NULL); segment; segment = journal_next(journal, segment)) {
-        if (segment->first_chunk <= chunk)
-            found = segment;
+        if (segment->first_chunk > next) {
+            *ret_behind = segment->first_chunk;
+            break;
+        }
+        found = segment;
     }
-    if (found)
+    if (found && next < atomic_load(&journal->next_chunk))
         atomic_fetch_add(&found->n_holds, 1);
+    else
+        found = NULL;
     pthread_mutex_unlock(&journal->open.lock);
+    pthread_mutex_unlock(&follower->store->follow.lock);
     return found;
 }
 
@@ -303,15 +398,12 @@ int store_follow_read(struct store_follower *follower, const struct store_follow
 {
     struct journal *journal = &follower->store->journal;
     bool goes_on = true;
-    int r = 0;
 
-    while (!r && goes_on) {
-        uint64_t next = next_chunk(follower->read);
-        struct segment *segment;
+    while (goes_on) {
+        uint64_t behind;
+        struct segment *segment = hold_next(follower, &behind);
+        int r;
 
-        if (next >= atomic_load(&journal->next_chunk))
-            return 0;
-        segment = segment_of(journal, next);
         if (!segment)
             return 0;
         r = journal_use(journal, segment);
@@ -321,18 +413,15 @@ int store_follow_read(struct store_follower *follower, const struct store_follow
         } else if (r == STORE_NOT_FOUND) {
             r = 0; /* damaged: said at the start */
         }
-        if (!r && goes_on) {
-            /* The segment is through: on to the first chunk of the next one, if there is one. */
-            struct segment *after;
-
-            pthread_mutex_lock(&journal->open.lock);
-            after = journal_next(journal, segment);
-            if (after && follower->read.chunk + 1 < after->first_chunk)
-                follower->read = (struct position){ after->first_chunk - 1, UINT32_MAX };
-            pthread_mutex_unlock(&journal->open.lock);
-            goes_on = after != NULL;
-        }
         atomic_fetch_sub(&segment->n_holds, 1);
+        if (r)
+            return pass(r);
+        /* One that had another behind it before it was read has told all. What came to the newest
+         * meanwhile is for the next time. */
+        if (behind == UINT64_MAX)
+            return 0;
+        if (goes_on && follower->read.chunk + 1 < behind)
+            follower->read = (struct position){ behind - 1, UINT32_MAX };
     }
-    return pass(r);
+    return 0;
 }

@@ -9,10 +9,14 @@
 
 #include <stdint.h>
 
+#include "common/base/cleanup.h"
+
 struct store;
 
 void follow_init(struct store *store);
 void follow_deinit(struct store *store);
+/* Before the threads: what a follower has not read stays until it comes. Outcomes: STORE_FULL. */
+int follow_await(struct store *store, const char *name) MUST_USE;
 
 /* Chunks from here on must stay; UINT64_MAX: nobody follows. */
 uint64_t follow_first_chunk(struct store *store);

@@ -266,6 +266,7 @@ static struct store *store_new(const struct store_options *options)
     store->lock_fd = -1;
     store->directory = strdup(options->directory);
     store->options.directory = store->directory;
+    store->options.follow = NULL; /* the caller's */
     ensure(pthread_mutex_init(&store->disk.lock, NULL) == 0);
     follow_init(store);
     if (store->directory && runs_init(&store->runs) == 0)
@@ -296,6 +297,8 @@ int store_open(struct store **ret, const struct store_options *options, struct s
         return r < 0 ? pass(r) : r;
     if (!options->is_shared) {
         r = open_journal(store);
+        if (!r && options->follow)
+            r = follow_await(store, options->follow);
         if (!r)
             r = start_threads(store);
     }

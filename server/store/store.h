@@ -74,16 +74,16 @@ struct store_options {
     uint64_t journal_bytes; /* above it all is sealed; at twice of it the writer waits; 0: 2 GiB */
     uint64_t day_bytes;     /* of blocks of one day at most: address space; 0: 64 GiB */
     int64_t seal_age_us;    /* rows are sealed when they are so old; 0: 5 min */
-    /* What is older goes, a day at a time, and the oldest days when there is more; 0: no limit. See
-     * store_set_retention(). */
+    /* What is older goes, day by day, and the oldest days when there is more; 0: no limit. */
     int64_t retention_us;
     uint64_t retention_bytes;
     uint64_t follow_bytes; /* of sealed journal kept for followers; 0: 16 GiB */
+    const char *follow;    /* a follower that will come: its rows stay from the open on; or NULL */
     uint64_t queue_bytes;  /* what may wait for the writer; one batch always may */
     uint32_t full_percent; /* of the disk: above it nothing is written */
     bool is_shared;        /* an offline command beside a hub: no flock, no threads, state only */
     bool allow_any_filesystem; /* tests */
-    /* On a writer thread; once, for a disk error that is not "full": acknowledge no more. */
+    /* On a writer thread, once, for a disk error that is not "full": acknowledge no more. */
     void (*on_fatal)(void *ctx);
     /* "Full" begins, ends: by the clock, so also while nothing is submitted. To be logged there. */
     void (*on_full)(void *ctx, bool is_full);
@@ -95,7 +95,7 @@ struct store_why {
 };
 
 /*
- * Makes an empty database in a directory: wholly or, also after a kill or a power cut, not at all.
+ * Makes an empty database in a directory: wholly, or also after a power cut not at all.
  * Outcomes: STORE_LOCKED. Faults: there is one (-EEXIST).
  */
 int store_create(const char *directory) MUST_USE;

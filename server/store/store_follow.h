@@ -6,9 +6,9 @@
  * elsewhere. A part of store.h, which others include.
  *
  * A follower has a name and a place that is kept in the database: store_follow_keep() says that all
- * that was read need not come again, also after a restart. Rows behind the place stay in the
- * journal, sealed or not, up to store_options.follow_bytes; then the oldest are passed over and
- * counted.
+ * that was read and is done with need not come again, also after a restart. Rows behind the place
+ * stay in the journal, sealed or not, up to store_options.follow_bytes; then the oldest are passed
+ * over and counted.
  *
  * Thread: one at a time for each follower; blocks on page faults and commits.
  */
@@ -41,8 +41,8 @@ struct store_follow_lag {
     uint64_t n_lost_chunks; /* passed over, since the follower is known */
 };
 
-/* A name that is new begins with what is committed from now on. At most 63 bytes. Outcomes:
- * STORE_FULL. */
+/* A name that is new begins with what is committed from now on. At most 63 bytes. The one that
+ * store_options.follow names was there from the open on. Outcomes: STORE_FULL. */
 int store_follow(struct store *store, const char *name, struct store_follower **ret) MUST_USE;
 /* Before store_stop(). */
 struct store_follower *store_unfollow(struct store_follower *follower);
@@ -52,9 +52,12 @@ DEFINE_CLEANUP(struct store_follower *, store_unfollow);
 int store_follow_read(struct store_follower *follower,
                       const struct store_follow_read *how) MUST_USE;
 
-/* What was read is done with: durable. Outcomes: STORE_FULL. */
+/* What was read is done with. */
+void store_follow_done(struct store_follower *follower);
+/* What is done with need not come again: durable. Outcomes: STORE_FULL (as long as the hub runs;
+ * after a restart it comes again, or counts as lost). */
 int store_follow_keep(struct store_follower *follower) MUST_USE;
-/* What was read since the last keep comes again. */
+/* What was read and is not done with comes again. */
 void store_follow_again(struct store_follower *follower);
 
 void store_follow_lag(struct store_follower *follower, struct store_follow_lag *ret);

@@ -79,6 +79,25 @@ static void fill_web(const struct web *web, struct figures *to)
     to->https_requests_failed_total = (double) stats.n_failed;
 }
 
+static void fill_remote_write(const struct web_remote_write *from, struct figures *to)
+{
+    to->remote_write_up = from->is_up;
+    to->remote_write_samples_total = (double) from->n_samples;
+    to->remote_write_requests_total = (double) from->n_requests;
+    to->remote_write_bytes_total = (double) from->n_bytes;
+    to->remote_write_failed_network_total = (double) from->n_failed_network;
+    to->remote_write_failed_server_total = (double) from->n_failed_server;
+    to->remote_write_failed_throttled_total = (double) from->n_failed_throttled;
+    to->remote_write_failed_denied_total = (double) from->n_failed_denied;
+    to->remote_write_dropped_bad_samples_total = (double) from->n_dropped_bad;
+    to->remote_write_dropped_large_samples_total = (double) from->n_dropped_large;
+    to->remote_write_dropped_other_samples_total = (double) from->n_dropped_other;
+    to->remote_write_unreadable_rows_total = (double) from->n_unreadable;
+    to->remote_write_lag_chunks = (double) from->n_lag_chunks;
+    to->remote_write_lag_seconds = seconds(from->lag_us);
+    to->remote_write_lost_chunks_total = (double) from->n_lost_chunks;
+}
+
 static void fill(const struct web *web, const struct web_status *status, struct figures *to)
 {
     const struct web_options *options = &web->options;
@@ -86,6 +105,7 @@ static void fill(const struct web *web, const struct web_status *status, struct 
 
     fill_store(options->store, to);
     fill_web(web, to);
+    fill_remote_write(&status->remote_write, to);
     ingest_get_stats(options->ingest, &ingest);
     to->agents_connected = ingest.n_agents;
     to->streams = ingest.n_streams;

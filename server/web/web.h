@@ -59,11 +59,21 @@ struct web_limits {
     bool is_public;           /* /metrics for anyone */
 };
 
+struct web_remote_write { /* all zero: it is off */
+    bool is_up;
+    uint64_t n_samples, n_requests, n_bytes;
+    uint64_t n_failed_network, n_failed_server, n_failed_throttled, n_failed_denied; /* requests */
+    uint64_t n_dropped_bad, n_dropped_large, n_dropped_other;                        /* samples */
+    uint64_t n_lag_chunks, n_lost_chunks, n_unreadable;
+    int64_t lag_us;
+};
+
 struct web_status { /* what /metrics says beyond what web asks for itself */
     wall_us started;
     wall_us certificate_expires; /* us 0: there is none */
     uint64_t grpc_handshakes_failed;
     const char *security;
+    struct web_remote_write remote_write;
 };
 
 struct web_options {

@@ -32,8 +32,10 @@ MAY_USE = {
     "server/prom": {"common/base", "common/json", "server/store"},
     "server/front": ALL_COMMON | {"server/store", "server/pki", "server/ingest", "server/query"},
     "server/web": ALL_COMMON | {"server/store", "server/pki", "server/ingest", "server/query", "server/prom"},
+    "server/export": ALL_COMMON | {"server/store", "server/prom"},
     "server": ALL_COMMON
-    | {"server/store", "server/pki", "server/ingest", "server/query", "server/front", "server/web", "server/ops"},
+    | {"server/store", "server/pki", "server/ingest", "server/query", "server/prom", "server/front", "server/web", "server/export"}
+    | {"server/ops"},
     "server/ops": ALL_COMMON | {"server", "server/store", "server/pki"},
     "server/ctl": ALL_COMMON,
     "agent/spool": ALL_COMMON,
@@ -54,6 +56,7 @@ ROOT_HEADERS = {
 FOREIGN = {
     r"lmdb\.h": {"server/store"},
     r"zstd\.h": {"server/store", "server/store/codec", "server/store/block", "agent/spool"},
+    r"snappy.*\.h": {"server/export"},
     r"openssl/.*": {"common/crypto", "common/tls", "common/tls/stream", "server/pki"},
     r"llhttp\.h": {"common/http"},
     r"jansson\.h": {"common/json"},

@@ -183,6 +183,48 @@ START_TEST(certificate_and_key_come_together)
 }
 END_TEST
 
+static const struct {
+    const char *yaml, *said;
+} unfit_receivers[] = {
+    { "url: prometheus:9090", "remote_write.url" },
+    { "url: 'https://user:secret@h/write'", "without user and password" },
+    { "url: 'http://h/w'\n  identity: /etc/id", "for https://" },
+    { "url: 'http://h/w'\n  ca: /etc/ca.pem", "for https://" },
+    { "url: 'http://h/w'\n  bearer_token_file: /etc/token", "reads the token" },
+    { "labels: [a]", "NAME=VALUE" },
+    { "labels: [a=]", "NAME=VALUE" },
+    { "labels: [1a=b]", "NAME=VALUE" },
+    { "labels: [__a=b]", "NAME=VALUE" },
+    { "labels: [a-b=c]", "NAME=VALUE" },
+    { "labels: [agent=me]", "`agent`" },
+    { "labels: [a=1, b=2, a=3]", "twice" },
+    { "batch_samples: 0", "remote_write.batch_samples" },
+};
+
+START_TEST(a_receiver_that_cannot_be_written_to_is_refused)
+{
+    char yaml[256];
+
+    snprintf(yaml, sizeof(yaml), "remote_write:\n  %s\n", unfit_receivers[_i].yaml);
+    ck_assert_int_eq(load(yaml, false), CONF_BAD);
+    ck_assert_msg(strstr(problem.text, unfit_receivers[_i].said), "%s", problem.text);
+    ck_assert_ptr_null(strstr(problem.text, "secret"));
+}
+END_TEST
+
+START_TEST(receivers_that_can_be_written_to)
+{
+    ck_assert_msg(load("remote_write:\n  url: 'http://127.0.0.1:9/w'\n  bearer_token_file: /t\n"
+                       "  labels: [hub=eu-1, a=b=c]\n",
+                       false) == 0,
+                  "%s", problem.text);
+    ck_assert_uint_eq(settings.remote_write_labels.n_items, 2);
+    settings_free(&settings);
+    ck_assert_msg(load("remote_write:\n  url: 'https://[::1]/w?x=y'\n  identity: /i\n", false) == 0,
+                  "%s", problem.text);
+}
+END_TEST
+
 START_TEST(the_state_directory_is_the_flags_then_systemds_then_the_default)
 {
     ck_assert_str_eq(settings_state_directory(""), "/var/lib/sentinel-hub");
@@ -224,6 +266,9 @@ Suite *suite(void)
     tcase_add_test(rows, what_is_printed_reads_back);
     tcase_add_test(rows, an_address_must_have_a_port);
     tcase_add_test(rows, certificate_and_key_come_together);
+    tcase_add_loop_test(rows, a_receiver_that_cannot_be_written_to_is_refused, 0,
+                        sizeof(unfit_receivers) / sizeof(unfit_receivers[0]));
+    tcase_add_test(rows, receivers_that_can_be_written_to);
     tcase_add_test(rows, the_state_directory_is_the_flags_then_systemds_then_the_default);
     tcase_add_test(rows, flags_beat_the_environment_beats_the_file);
     suite_add_tcase(s, rows);

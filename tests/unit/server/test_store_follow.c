@@ -41,6 +41,12 @@ static struct heard hear(struct store_follower *follower, uint64_t max)
     return heard;
 }
 
+static void keep(struct store_follower *follower)
+{
+    store_follow_done(follower);
+    ck_assert_int_eq(store_follow_keep(follower), 0);
+}
+
 static void put(struct store *store, uint32_t agent, uint32_t layout, uint64_t sequence)
 {
     struct put rows = { agent, layout, 1, sequence, BEGIN_US + (int64_t) sequence * 10 * SECOND_US,
@@ -56,6 +62,17 @@ static struct store *open_for_followers(uint64_t follow_bytes)
     struct store *store = NULL;
 
     options.follow_bytes = follow_bytes;
+    ck_assert_int_eq(store_open(&store, &options, &why), 0);
+    return store;
+}
+
+static struct store *open_with_follower(const char *name)
+{
+    struct store_options options = store_settings(128 << 10);
+    struct store_why why;
+    struct store *store = NULL;
+
+    options.follow = name;
     ck_assert_int_eq(store_open(&store, &options, &why), 0);
     return store;
 }
@@ -83,10 +100,11 @@ START_TEST(a_follower_goes_on_where_it_was_also_after_a_restart)
     heard = hear(follower, 13);
     ck_assert_uint_eq(heard.n, 13);
     ck_assert_int_eq(heard.first_us, BEGIN_US + 20 * SECOND_US);
-    ck_assert_int_eq(store_follow_keep(follower), 0);
+    keep(follower);
     ck_assert_uint_eq(hear(follower, UINT64_MAX).n, 27);
     store_follow_again(follower); /* was not taken */
     ck_assert_uint_eq(hear(follower, 7).n, 7);
+    ck_assert_int_eq(store_follow_keep(follower), 0); /* of what is done with: nothing new */
     follower = store_unfollow(follower);
     store_close(store);
 
@@ -95,7 +113,7 @@ START_TEST(a_follower_goes_on_where_it_was_also_after_a_restart)
     heard = hear(follower, UINT64_MAX);
     ck_assert_uint_eq(heard.n, 27);
     ck_assert_int_eq(heard.first_us, BEGIN_US + 33 * SECOND_US);
-    ck_assert_int_eq(store_follow_keep(follower), 0);
+    keep(follower);
     ck_assert_uint_eq(hear(follower, UINT64_MAX).n, 0);
     follower = store_unfollow(follower);
     store_close(store);
@@ -118,7 +136,7 @@ START_TEST(what_is_sealed_stays_for_who_has_not_read_it)
     store_follow_lag(follower, &lag);
     ck_assert_uint_gt(lag.n_chunks, 0);
     ck_assert_uint_eq(hear(follower, UINT64_MAX).n, (i - 1) * 10);
-    ck_assert_int_eq(store_follow_keep(follower), 0);
+    keep(follower);
     put(store, agent, layout, i);
     ck_assert_int_eq(store_seal(store), 0);
     ck_assert_uint_le(n_segments(store), 2);
@@ -155,6 +173,63 @@ START_TEST(who_is_too_far_behind_is_moved_on_and_the_loss_is_counted)
 }
 END_TEST
 
+START_TEST(what_was_not_read_stays_from_the_open_on)
+{
+    struct store *store = open_for_followers(0);
+    uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, 20);
+    struct store_follower *follower = NULL;
+    struct store_follow_lag lag;
+    uint64_t i;
+
+    ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+    for (i = 1; n_segments(store) < 5; i++)
+        put(store, agent, layout, i);
+    follower = store_unfollow(follower);
+    store_close(store);
+
+    store = open_with_follower("there");
+    ck_assert_int_eq(store_seal(store), 0);
+    ck_assert_uint_ge(n_segments(store), 5);
+    ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+    ck_assert_uint_eq(hear(follower, UINT64_MAX).n, (i - 1) * 10);
+    store_follow_lag(follower, &lag);
+    ck_assert_uint_eq(lag.n_lost_chunks, 0);
+    follower = store_unfollow(follower);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(a_follower_that_never_comes_is_closed_with_the_store)
+{
+    store_close(open_with_follower("there"));
+}
+END_TEST
+
+START_TEST(who_comes_back_when_its_rows_are_gone_goes_on_behind_them)
+{
+    struct store *store = open_for_followers(0);
+    uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, 20);
+    struct store_follower *follower = NULL;
+    struct store_follow_lag lag;
+    uint64_t i;
+
+    ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+    follower = store_unfollow(follower);
+    for (i = 1; n_segments(store) < 5; i++)
+        put(store, agent, layout, i);
+    ck_assert_int_eq(store_seal(store), 0);
+    ck_assert_uint_le(n_segments(store), 2);
+    ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+    store_follow_lag(follower, &lag);
+    ck_assert_uint_gt(lag.n_lost_chunks, 0);
+    put(store, agent, layout, i);
+    ck_assert_uint_ge(hear(follower, UINT64_MAX).n, 10);
+    keep(follower);
+    follower = store_unfollow(follower);
+    store_close(store);
+}
+END_TEST
+
 TCase *case_follow(void)
 {
     TCase *tcase = tcase_create("follow");
@@ -164,5 +239,8 @@ TCase *case_follow(void)
     tcase_add_test(tcase, a_follower_goes_on_where_it_was_also_after_a_restart);
     tcase_add_test(tcase, what_is_sealed_stays_for_who_has_not_read_it);
     tcase_add_test(tcase, who_is_too_far_behind_is_moved_on_and_the_loss_is_counted);
+    tcase_add_test(tcase, what_was_not_read_stays_from_the_open_on);
+    tcase_add_test(tcase, a_follower_that_never_comes_is_closed_with_the_store);
+    tcase_add_test(tcase, who_comes_back_when_its_rows_are_gone_goes_on_behind_them);
     return tcase;
 }

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/limits.h"
+
+void limits_of_ingest(const struct settings *settings, struct ingest_limits *ret)
+{
+    ingest_default_limits(ret);
+    ret->batch_samples = (uint32_t) settings->limit_batch_samples;
+    ret->batch_new_series = (uint32_t) settings->limit_batch_new_series;
+    ret->agent_series = (uint32_t) settings->limit_agent_series;
+    ret->name_bytes = (uint32_t) settings->limit_name_bytes;
+    ret->series_attributes = (uint32_t) settings->limit_series_attributes;
+    ret->attribute_bytes = (uint32_t) settings->limit_attribute_bytes;
+    ret->unacknowledged_batches = (uint32_t) settings->limit_unacknowledged_batches;
+    ret->future_us = settings->limit_future;
+    ret->retention_us = settings->retention;
+}
+
+void limits_of_web(const struct settings *settings, struct web_limits *ret)
+{
+    *ret = (struct web_limits){
+        .max_connections = (uint32_t) settings->web_max_connections,
+        .max_series = (uint32_t) settings->metrics_max_series,
+        .request_timeout_us = settings->web_request_timeout,
+        .idle_timeout_us = settings->web_idle_timeout,
+        .write_timeout_us = settings->web_write_timeout,
+        .is_public = settings->metrics_public,
+    };
+}

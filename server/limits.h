@@ -1,0 +1,11 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The limits of modules, from the settings. Pure. */
+
+#include "server/ingest/ingest.h"
+#include "server/settings.h"
+#include "server/web/web.h"
+
+void limits_of_ingest(const struct settings *settings, struct ingest_limits *ret);
+void limits_of_web(const struct settings *settings, struct web_limits *ret);
