@@ -571,7 +571,9 @@ static int end_day(struct sealer *sealer, struct day *day, struct sweep *sweep)
     int r = 0;
 
     if (sweep->is_whole) {
-        day->n_new = 0;
+        /* Agents that were looked at may have got blocks since: then it is not done. */
+        if (day->n_new == sweep->n_new)
+            day->n_new = 0;
         if (is_over && day_wants_rewrite(day))
             r = rewrite(sealer, day);
     }
@@ -586,6 +588,8 @@ static int sweep_day(struct sealer *sealer, struct day *day, struct sweep *sweep
     bool is_all = true;
     int r = 0;
 
+    if (sweep->agent == 1)
+        sweep->n_new = day->n_new;
     if (day->n_new == 0)
         sweep->agent = UINT32_MAX;
     else

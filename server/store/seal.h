@@ -70,6 +70,7 @@ struct sweep {
     int64_t now_us;
     int32_t day;
     uint32_t agent;
+    uint64_t n_new; /* of the day, when its first agent was looked at */
 };
 
 struct sealer {
