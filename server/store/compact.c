@@ -443,7 +443,7 @@ static int compact_agent(struct job *job)
     if (!r)
         r = found_blocks(job->day, txn, &find, &job->found, &n_damaged);
     if (r == STORE_NOT_FOUND) {
-        days_found_damage(&job->sealer->store->days, job->day, "pages that lead nowhere");
+        day_found_damage(job->day, "pages that lead nowhere");
         return 0;
     }
     while (!r && next_run(job, n_columns, &run)) {

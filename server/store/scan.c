@@ -337,7 +337,7 @@ static int read_day(struct scanner *scanner, struct day *day)
     if (!r)
         r = found_blocks(day, txn, &find, &scanner->found, &scanner->scan->ret_damaged);
     if (r == STORE_NOT_FOUND) {
-        days_found_damage(&scanner->store->days, day, "pages that lead nowhere");
+        day_found_damage(day, "pages that lead nowhere");
         r = 0;
     }
     return r ? pass(r) : pass(tell_blocks(scanner));

@@ -204,7 +204,7 @@ static int open_journal(struct store *store)
     int r = journal_open(&store->journal, store->directory, store->options.segment_bytes);
 
     if (!r)
-        r = days_open(&store->days, store->directory);
+        r = days_open(&store->days, store->directory, &days_of_samples);
     if (!r)
         r = store_replay(store);
     if (!r)

@@ -16,7 +16,7 @@
  *   heads.[ch]    where rows stand
  *   replay.c      the start: days and journal -> runs, spans, heads, counters
  *   reader.[ch]   a row out of the journal
- *   days.[ch]     sealed blocks, an environment for each day
+ *   days.[ch]     sealed blocks, an environment for each day; day_tables.c: what is in it
  *   seal.[ch]     the sealer: gather.c heads -> blocks; compact.c small blocks -> larger ones;
  *                 retain.c old days go
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
