@@ -14,8 +14,8 @@
  * number of its sources, which are all visible; and no agent's blocks are replaced while a scan of
  * it runs: a scan counts blocks up to the number that it began with.
  *
- * A sweep goes through all agents of all days that got blocks since the last one: each hour, at the
- * start, and when asked to.
+ * A sweep goes through all agents of all days that got blocks since the last one, and of the day
+ * that is not over: each hour, at the start, and when asked to. It rolls up first (rollup.h).
  */
 
 #include <errno.h>
@@ -28,7 +28,7 @@
 #include "server/store/scan.h"
 #include "server/store/whole.h"
 
-#define HOUR_US INT64_C(3600000000)
+#define HOUR_US STORE_HOUR_US
 /* Hours and days are over this much later: what comes late is often no later. */
 #define SETTLED_US INT64_C(600000000)
 #define COMPACT_AGENTS 64u /* looked at in one step */
@@ -527,11 +527,19 @@ static int sweep_agents(struct job *job, struct sweep *sweep)
     uint32_t last = idtable_highest(&agents->table);
     int r = 0;
 
-    for (uint32_t n = 0;
-         n < COMPACT_AGENTS && sweep->agent <= last && !r && job->bytes.len < SEAL_GROUP_BYTES;
+    for (uint32_t n = 0; n < COMPACT_AGENTS && sweep->agent <= last && !r &&
+                         job->bytes.len + roller_bytes(job->sealer->roller) < SEAL_GROUP_BYTES;
          n++, sweep->agent++) {
+        bool is_rolled = true;
+
         job->agent = agents_get(agents, sweep->agent);
-        if (job->agent)
+        if (!job->agent)
+            continue;
+        /* First: what the compactor makes stands for blocks that are counted in the marks. */
+        r = roller_agent(job->sealer, job->day, job->agent, sweep->now_us - SETTLED_US, &is_rolled);
+        if (!r && !is_rolled)
+            break;
+        if (!r)
             r = compact_agent(job);
     }
     return pass(r);
@@ -544,9 +552,10 @@ static int end_day(struct sealer *sealer, struct day *day, struct sweep *sweep)
     int32_t number = day->number;
     int r = 0;
 
-    if (sweep->is_whole) {
+    /* Of a day that is not over, what is not due yet will be. */
+    if (sweep->is_whole && is_over) {
         day->n_new = 0;
-        if (is_over && day_wants_rewrite(day))
+        if (day_wants_rewrite(day))
             r = days_rewrite(&sealer->store->days, number);
     }
     sweep->day = number + 1;
@@ -566,6 +575,8 @@ static int sweep_day(struct sealer *sealer, struct day *day, struct sweep *sweep
         sweep->agent = UINT32_MAX;
     else
         r = sweep_agents(&job, sweep);
+    if (!r)
+        r = roller_commit(sealer);
     if (!r)
         r = commit(&job, &is_all);
     if (r)

@@ -397,6 +397,33 @@ int store_scan(struct store *store, struct store_scan *scan)
 
 /* ---- spans ---- */
 
+static void add_span(struct store_span *spans, size_t *n, const struct store_span *more)
+{
+    for (size_t i = 0; i < *n; i++) {
+        if (spans[i].layout != more->layout)
+            continue;
+        spans[i].n_rows += more->n_rows;
+        spans[i].first_us = more->first_us < spans[i].first_us ? more->first_us : spans[i].first_us;
+        spans[i].last_us = more->last_us > spans[i].last_us ? more->last_us : spans[i].last_us;
+        return;
+    }
+    spans[(*n)++] = *more;
+}
+
+static void add_spans(struct store_span *spans, size_t *n, const struct buf *from)
+{
+    const struct day_span *sealed = (const void *) from->data;
+
+    for (size_t i = 0; i < from->len / sizeof(*sealed); i++) {
+        struct store_span span = { .layout = sealed[i].layout,
+                                   .first_us = sealed[i].first_us,
+                                   .last_us = sealed[i].last_us,
+                                   .n_rows = sealed[i].n_rows };
+
+        add_span(spans, n, &span);
+    }
+}
+
 static void add_head_span(struct store_span *spans, size_t *n, const struct head *head)
 {
     struct store_span span = { .layout = head->layout, .n_rows = head->n_rows };
@@ -405,15 +432,7 @@ static void add_head_span(struct store_span *spans, size_t *n, const struct head
         return;
     span.first_us = head->rows[0].time_us;
     span.last_us = head->rows[head->n_rows - 1].time_us;
-    for (size_t i = 0; i < *n; i++) {
-        if (spans[i].layout != head->layout)
-            continue;
-        spans[i].n_rows += span.n_rows;
-        spans[i].first_us = span.first_us < spans[i].first_us ? span.first_us : spans[i].first_us;
-        spans[i].last_us = span.last_us > spans[i].last_us ? span.last_us : spans[i].last_us;
-        return;
-    }
-    spans[(*n)++] = span;
+    add_span(spans, n, &span);
 }
 
 int store_spans(struct store *store,
@@ -431,15 +450,11 @@ int store_spans(struct store *store,
     if (!agent)
         return 0;
     pthread_mutex_lock(&agent->lock);
-    n_sealed = agent->spans.len / sizeof(struct day_span);
+    n_sealed = (agent->spans.len + agent->rolled.len) / sizeof(struct day_span);
     spans = arena_alloc_array(arena, n_sealed + agent->heads.n_heads + 1, sizeof(*spans));
-    for (; spans && n < n_sealed; n++) {
-        const struct day_span *sealed = (const struct day_span *) (void *) agent->spans.data + n;
-
-        spans[n] = (struct store_span){ .layout = sealed->layout,
-                                        .first_us = sealed->first_us,
-                                        .last_us = sealed->last_us,
-                                        .n_rows = sealed->n_rows };
+    if (spans) {
+        add_spans(spans, &n, &agent->spans);
+        add_spans(spans, &n, &agent->rolled);
     }
     for (size_t i = 0; spans && i < agent->heads.n_heads; i++)
         add_head_span(spans, &n, &agent->heads.heads[i]);

@@ -17,7 +17,8 @@
  * When the journal is twice its limit, the writer waits for the sealer: what agents send is slowed,
  * not lost. A sealer that finds the disk full says so and tries again each second.
  *
- * Between seals it compacts (compact.c) and lets go of what is older than the retention (retain.c).
+ * Between seals it rolls up what is over (rollup.h), compacts (compact.c) and lets go of what is
+ * older than the retention (retain.c).
  *
  * Thread: its own; what is said to be for others, any.
  */
@@ -29,6 +30,7 @@
 #include "server/store/block/block.h"
 #include "server/store/days.h"
 #include "server/store/heads.h"
+#include "server/store/rollup.h"
 
 #define SEAL_VALUES (UINT64_C(1) << 18) /* of an agent; and at most in one block */
 #define SEAL_ROWS 65536u                /* at most in one block */
@@ -75,6 +77,7 @@ struct sealer {
     struct codec_work work;
     struct seal_group group;
     struct gather *gather; /* gather.c */
+    struct roller *roller; /* rollup.c */
     struct sweep sweep;
     struct {
         pthread_mutex_t lock;
@@ -84,7 +87,7 @@ struct sealer {
         bool wants_all, wants_sweep, wants_retention;
         uint64_t n_passes, n_sweeps;                   /* whole ones */
         uint64_t n_blocks, n_rows, n_samples, n_bytes; /* since the start */
-        uint64_t n_compacted, n_damaged, n_days_gone;
+        uint64_t n_compacted, n_rolled, n_damaged, n_days_gone;
         int64_t busy_us;
     } shared;
 };
@@ -148,6 +151,9 @@ struct retain_gone {
 
 /* For the start: appends struct retain_gone. */
 int retain_load(struct store *store, struct buf *ret) MUST_USE;
+
+/* The first period of roll-ups that is kept. */
+int32_t retain_first_rolled(struct store *store, enum roll_tier tier);
 
 /* Days older than the retention go, then the oldest ones while there are more bytes than allowed.
  * Outcomes: STORE_FULL.

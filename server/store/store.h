@@ -26,6 +26,7 @@
  *   state/                      small and precious; state.h, agents.h, catalog.h
  *   default/journal/00000001/   a segment; journal.h, format.h
  *   default/metrics/20261126/   a day's blocks; days.h
+ *   default/rollup-1m/202611/   and rollup-1h/2026; rollup.h
  *
  * Files:  whole.h names them all, and the order of the locks.
  * Thread: any, unless a function says otherwise.
@@ -43,6 +44,7 @@
 #include "server/store/store_catalog.h" /* agents, definitions, layouts */
 #include "server/store/store_follow.h"  /* the journal, for who passes it on */
 #include "server/store/store_status.h"
+#include "server/store/store_windows.h" /* roll-ups, and what there is */
 
 struct store;
 
@@ -73,7 +75,8 @@ struct store_options {
      * store_set_retention(). */
     int64_t retention_us;
     uint64_t retention_bytes;
-    uint64_t follow_bytes; /* of sealed journal kept for followers; 0: 16 GiB */
+    int64_t retention_1m_us, retention_1h_us; /* of roll-ups, months and years at a time */
+    uint64_t follow_bytes;                    /* of sealed journal kept for followers; 0: 16 GiB */
     uint64_t queue_bytes;  /* what may wait for the writer; one batch always may */
     uint32_t full_percent; /* of the disk: above it nothing is written */
     bool is_shared;        /* an offline command beside a hub: no flock, no threads, state only */
@@ -223,18 +226,6 @@ int store_run_list(struct store *store,
                    size_t *ret_n) MUST_USE;
 
 /* ---- reading ---- */
-
-struct store_span { /* of one agent and layout */
-    uint32_t layout;
-    int64_t first_us, last_us;
-    uint64_t n_rows;
-};
-/* The layouts that an agent has rows of; in the arena. */
-int store_spans(struct store *store,
-                uint32_t agent,
-                struct arena *arena,
-                struct store_span **ret,
-                size_t *ret_n) MUST_USE;
 
 /* Rows [first, end) of these arrays; borrowed during the call. */
 struct store_piece {

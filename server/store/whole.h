@@ -19,6 +19,8 @@
  *   days.[ch]     sealed blocks, an environment for each day; day_tables.c: what is in it
  *   seal.[ch]     the sealer: gather.c heads -> blocks; compact.c small blocks -> larger ones;
  *                 retain.c old days go
+ *   rollup.[ch]   roll-ups of what is over: record.c on disk, roll_series.c, window.c samples into
+ *                 windows, windows.c reading
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
  *   follow.[ch]   the journal for others; what they keep from going
  *   codec/, block/  what a block is; pure
@@ -53,6 +55,7 @@ struct store {
     struct journal journal; /* not opened when shared */
     struct writer writer;
     struct days days; /* not opened when shared */
+    struct days rolled[ROLL_TIERS];
     struct sealer sealer;
     struct {
         pthread_mutex_t lock;
@@ -60,6 +63,7 @@ struct store {
     } follow;
     _Atomic int64_t retention_us;
     _Atomic uint64_t retention_bytes;
+    _Atomic int64_t retention_rolled_us[ROLL_TIERS];
     struct {
         pthread_mutex_t lock;
         mono_us next_check;
