@@ -62,6 +62,9 @@ struct query {
     uint64_t max_samples; /* one question may read; 50 M */
     uint32_t max_points;  /* one answer may have, over all series; 200,000 */
     uint32_t max_series;  /* one answer may have; 5,000 */
+    /* Samples that a window of a roll-up must stand for, as long as they are there: to find a
+     * window costs as much as to read so many; 24. */
+    uint32_t window_samples;
 };
 
 struct query_problem {

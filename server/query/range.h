@@ -7,7 +7,8 @@
  * these are used, range.c folds each series of it into steps (a line), group.c adds the line to its
  * group and makes the answer.
  *
- * Windows are used where they fit the step, pay (fold_window_us()), and are ready: the newest hour
+ * Windows are used where they fit the step, pay (fold_window_us(); query->window_samples, by the
+ * agent's rows; both as long as there are samples), and are ready: the newest hour
  * or so, what came late, and the ends of the range that cut a window are read from samples. Where
  * there are no samples any more a window that an end cuts counts whole.
  *
@@ -112,8 +113,11 @@ void source_deinit(struct range *range);
 
 /* ---- rolled.c ---- */
 
-/* Fills range->segments with the parts of [from_us, request->to_us). */
-int rolled_segments(struct range *range, int64_t from_us) MUST_USE;
+/* Fills range->segments with the parts of [from_us, request->to_us). The spans are the agent's. */
+int rolled_segments(struct range *range,
+                    int64_t from_us,
+                    const struct store_span *spans,
+                    size_t n_spans) MUST_USE;
 /* The windows of one layout in one part, into the gathers. */
 int rolled_read(struct range *range, const struct segment *segment) MUST_USE;
 /* The steps of a series; its samples are in order of time. from_us as in rolled_segments(). */

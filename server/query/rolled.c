@@ -105,23 +105,47 @@ static void add_undamaged(struct range *range, struct store_stretch ready, int64
     }
 }
 
-int rolled_segments(struct range *range, int64_t from_us)
+/* Whether windows stand for enough samples, by the layout with the most rows. */
+static bool windows_pay(const struct range *range, const struct store_span *spans, size_t n_spans)
+{
+    double wanted = (double) range->query->window_samples;
+    bool pays = false;
+
+    for (size_t i = 0; i < n_spans && !pays; i++) {
+        int64_t first_us = spans[i].first_us > range->samples_begin_us ? spans[i].first_us
+                                                                       : range->samples_begin_us;
+        double n_windows =
+            (double) (spans[i].last_us - first_us) / (double) range->request->window_us;
+
+        pays = (double) spans[i].n_rows >= wanted * n_windows;
+    }
+    return pays;
+}
+
+int rolled_segments(struct range *range,
+                    int64_t from_us,
+                    const struct store_span *spans,
+                    size_t n_spans)
 {
     CLEANUP(arena_deinit) struct arena arena;
     struct store_stretch all = { from_us, range->request->to_us }, *ready = NULL;
+    bool pays = range->request->window_us && windows_pay(range, spans, n_spans);
     int64_t at_us = from_us;
     size_t n_ready = 0;
     int r = 0;
 
     arena_init(&arena, READY_BYTES);
     buf_clear(&range->segments);
-    if (range->request->window_us)
+    if (range->request->window_us && (pays || from_us < range->samples_begin_us))
         r = store_windows_ready(range->query->store, range->agent->number,
                                 range->request->window_us, all, &arena, &ready, &n_ready);
     if (r)
         return pass(r);
-    for (size_t i = 0; i < n_ready; i++)
+    for (size_t i = 0; i < n_ready; i++) {
+        if (!pays && ready[i].to_us > range->samples_begin_us)
+            ready[i].to_us = range->samples_begin_us;
         add_undamaged(range, ready[i], &at_us);
+    }
     add_samples(range, all.to_us, &at_us);
     return buf_failed(&range->segments) ? fault(-ENOMEM, "parts of a range") : 0;
 }

@@ -284,16 +284,16 @@ int source_gather(struct range *range, int64_t from_us)
 
     arena_init(&arena, SPANS_BYTES);
     buf_clear(&range->damaged);
-    r = rolled_segments(range, from_us);
+    r = store_spans(range->query->store, range->agent->number, &arena, &spans, &n_spans);
     if (!r)
-        r = store_spans(range->query->store, range->agent->number, &arena, &spans, &n_spans);
+        r = rolled_segments(range, from_us, spans, n_spans);
     if (!r)
         r = read_spans(range, from_us, spans, n_spans);
     if (r || range->damaged.len == 0)
         return pass(r);
     /* Once more, with samples where windows cannot be read and samples are there. */
     source_reset(range);
-    r = rolled_segments(range, from_us);
+    r = rolled_segments(range, from_us, spans, n_spans);
     return r ? pass(r) : pass(read_spans(range, from_us, spans, n_spans));
 }
 

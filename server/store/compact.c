@@ -56,9 +56,9 @@ struct job {
     struct buf bytes;   /* encoded blocks */
     /* The run under way. */
     struct agent *agent;
-    struct buf found;  /* struct found_block, by first time */
-    struct buf opened; /* room of blocks that are compressed as a whole */
-    struct rows room;
+    struct buf found;    /* struct found_block, by first time */
+    struct buf opened;   /* room of blocks that are compressed as a whole */
+    struct buf room;     /* of rows_add_part() */
     struct rows *sheets; /* one for each layout */
     uint32_t *layouts;
     size_t n_sheets, sheets_capacity;
@@ -73,7 +73,7 @@ static void job_deinit(struct job *job)
     free(job->sheets);
     free(job->layouts);
     free(job->columns);
-    rows_deinit(&job->room);
+    buf_deinit(&job->room);
     buf_deinit(&job->found);
     buf_deinit(&job->opened);
     buf_deinit(&job->made);

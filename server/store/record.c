@@ -169,9 +169,11 @@ int roll_encode(struct roll_work *work,
         .n_columns = (uint32_t) (ROLL_HEAD + ROLL_FIELDS * sheet->n_columns),
         .times_us = times_us,
     };
-    struct block_input input = {
-        .agent = key->agent, .effort = CODEC_SMALL, .layouts = &part, .n_layouts = 1
-    };
+    struct block_input input = { .agent = key->agent,
+                                 .effort = CODEC_SMALL,
+                                 .is_plain = true,
+                                 .layouts = &part,
+                                 .n_layouts = 1 };
     int r = make_room(work);
 
     if (r)

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
@@ -60,7 +61,7 @@ struct roller {
     struct layout_rows *layouts; /* the slice's first, then those that share series with it */
     size_t n_layouts, layouts_capacity;
     struct roll_source *sources; /* as many as layouts */
-    struct rows room;
+    struct buf room;             /* of rows_add_part() */
     int32_t day;
     struct buf records, agents, bytes, spans;
 };
@@ -101,7 +102,7 @@ struct roller *roller_free(struct roller *roller)
     free(roller->opened);
     free(roller->layouts);
     free(roller->sources);
-    rows_deinit(&roller->room);
+    buf_deinit(&roller->room);
     buf_deinit(&roller->found);
     buf_deinit(&roller->records);
     buf_deinit(&roller->agents);
@@ -582,11 +583,11 @@ static int roll_round(struct round *round)
     return r ? pass(r) : pass(queue_agent(round, spans_at));
 }
 
-int roller_agent(struct sealer *sealer,
-                 struct day *day,
-                 struct agent *agent,
-                 int64_t over_us,
-                 bool *ret_is_done)
+static int roll_agent(struct sealer *sealer,
+                      struct day *day,
+                      struct agent *agent,
+                      int64_t over_us,
+                      bool *ret_is_done)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     struct roller *roller = sealer->roller;
@@ -617,6 +618,35 @@ int roller_agent(struct sealer *sealer,
         return pass(r);
     *ret_is_done = ((round.due[ROLL_MINUTES] | round.due[ROLL_HOURS]) & ~round.chosen) == 0;
     return pass(roll_round(&round));
+}
+
+/* CPU time: the thread waits for the disk as well. */
+static int64_t used_us(void)
+{
+    struct timespec used;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (int64_t) used.tv_sec * 1000000 + used.tv_nsec / 1000;
+}
+
+static void count_time(struct sealer *sealer, int64_t begin_us)
+{
+    pthread_mutex_lock(&sealer->shared.lock);
+    sealer->shared.roll_us += used_us() - begin_us;
+    pthread_mutex_unlock(&sealer->shared.lock);
+}
+
+int roller_agent(struct sealer *sealer,
+                 struct day *day,
+                 struct agent *agent,
+                 int64_t over_us,
+                 bool *ret_is_done)
+{
+    int64_t begin_us = used_us();
+    int r = roll_agent(sealer, day, agent, over_us, ret_is_done);
+
+    count_time(sealer, begin_us);
+    return pass(r);
 }
 
 /* ---- the transactions ---- */
@@ -734,6 +764,7 @@ int roller_commit(struct sealer *sealer)
     struct roller *roller = sealer->roller;
     const struct waiting_agent *agents = (const void *) roller->agents.data;
     size_t n = roller->agents.len / sizeof(*agents);
+    int64_t begin_us = used_us();
     int r = 0;
 
     for (enum roll_tier tier = ROLL_MINUTES; tier < ROLL_TIERS && !r; tier++)
@@ -743,8 +774,10 @@ int roller_commit(struct sealer *sealer)
     if (!r) {
         pthread_mutex_lock(&sealer->shared.lock);
         sealer->shared.n_rolled += roller->records.len / sizeof(struct waiting_record);
+        sealer->shared.n_rolled_bytes += roller->bytes.len;
         pthread_mutex_unlock(&sealer->shared.lock);
     }
+    count_time(sealer, begin_us);
     buf_clear(&roller->records);
     buf_clear(&roller->agents);
     buf_clear(&roller->bytes);

@@ -33,8 +33,8 @@ struct scanner {
     size_t n_places, next_place;
     uint32_t first_segment, end_segment; /* held */
     struct reader reader;
-    struct rows rows, room;
-    struct buf found, opened;
+    struct rows rows;
+    struct buf found, opened, room;
     const double **values;
     const uint64_t **absent;
     bool goes_on;
@@ -117,7 +117,7 @@ static void scanner_deinit(struct scanner *scanner)
     free(scanner->values);
     free(scanner->absent);
     rows_deinit(&scanner->rows);
-    rows_deinit(&scanner->room);
+    buf_deinit(&scanner->room);
     buf_deinit(&scanner->found);
     buf_deinit(&scanner->opened);
 }

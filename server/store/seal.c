@@ -169,6 +169,8 @@ void sealer_tell(struct sealer *sealer, struct store_stats *ret)
     ret->n_days_gone = sealer->shared.n_days_gone;
     ret->n_compacted = sealer->shared.n_compacted;
     ret->n_rolled = sealer->shared.n_rolled;
+    ret->n_rolled_bytes = sealer->shared.n_rolled_bytes;
+    ret->roll_cpu_us = sealer->shared.roll_us;
     ret->seal_busy_us = sealer->shared.busy_us;
     pthread_mutex_unlock(&sealer->shared.lock);
 }

@@ -89,6 +89,8 @@ struct sealer {
         uint64_t n_blocks, n_rows, n_samples, n_bytes; /* since the start */
         uint64_t n_compacted, n_rolled, n_damaged, n_days_gone;
         int64_t busy_us;
+        int64_t roll_us; /* CPU time */
+        uint64_t n_rolled_bytes;
     } shared;
 };
 

@@ -21,6 +21,7 @@ struct layout {
     const struct block_rows *rows;
     struct codec_work *work;
     enum codec_effort effort;
+    bool is_plain;
     struct relate relate;
     double *dense; /* room for one column */
     struct buf marks, directory, bytes;
@@ -192,7 +193,7 @@ static int put_values(struct layout *l, size_t column, const double *values, siz
     if (r < 0)
         return pass(r);
     len = l->bytes.len - start;
-    if (len > 2 * n && len > 16 && !c->is_constant && c->n_terms == 0 &&
+    if (!l->is_plain && len > 2 * n && len > 16 && !c->is_constant && c->n_terms == 0 &&
         relate_quotient(&l->relate, column)) {
         l->bytes.len = start;
         put_relation(l, c);
@@ -314,7 +315,9 @@ static int put_layout(struct codec_work *work,
 {
     const struct block_rows *rows = &input->layouts[i];
     CLEANUP(layout_deinit)
-    struct layout l = { .rows = rows, .work = work, .effort = input->effort };
+    struct layout l = {
+        .rows = rows, .work = work, .effort = input->effort, .is_plain = input->is_plain
+    };
     size_t start = places->bodies.len, same = find_times(input, places, i);
     struct buf *heads = &places->heads, *bodies = &places->bodies;
     int r = layout_encode(&l);

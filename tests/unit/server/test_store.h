@@ -65,4 +65,5 @@ TCase *case_disk(void);
 TCase *case_catalog(void);
 TCase *case_state(void);
 TCase *case_seal(void);
+TCase *case_rollup(void);
 TCase *case_follow(void);
