@@ -244,7 +244,7 @@ struct query_range {
     size_t n_series;
     const char *next_page_token;
     uint64_t n_samples_read; /* and windows of roll-ups */
-    int64_t window_us;       /* of the roll-ups that could be used; 0: none */
+    int64_t window_us;       /* of the roll-ups that were used; 0: none */
 };
 /*
  * Outcomes: QUERY_NOT_FOUND (no such metric among the selected agents, or an agent id that is not

@@ -337,5 +337,7 @@ int query_metric_range(const struct query *query,
             fold_window_us(&range.grid, request->aggregation, range.samples_begin_us);
     if (!r)
         r = range_read_agents(&range, agents, n_agents);
+    if (range.n_rolled == 0)
+        request->window_us = 0;
     return r ? pass(r) : pass(groups_answer(&range));
 }

@@ -65,6 +65,7 @@ struct range {
     size_t n_gathers, gather_capacity;
     uint32_t *gather_of; /* of each wanted definition, + 1; 0: none */
     uint64_t n_gathered; /* samples */
+    uint64_t n_rolled;   /* windows read, of all agents */
     size_t n_kept;       /* samples that the gathers have room for */
     bool is_too_much, is_out_of_memory;
 

@@ -112,12 +112,13 @@ static bool windows_pay(const struct range *range, const struct store_span *span
     bool pays = false;
 
     for (size_t i = 0; i < n_spans && !pays; i++) {
-        int64_t first_us = spans[i].first_us > range->samples_begin_us ? spans[i].first_us
-                                                                       : range->samples_begin_us;
+        double first_us =
+            (double) (spans[i].first_us > range->samples_begin_us ? spans[i].first_us
+                                                                  : range->samples_begin_us);
         double n_windows =
-            (double) (spans[i].last_us - first_us) / (double) range->request->window_us;
+            ((double) spans[i].last_us - first_us) / (double) range->request->window_us;
 
-        pays = (double) spans[i].n_rows >= wanted * n_windows;
+        pays = spans[i].n_rows > 0 && (double) spans[i].n_rows >= wanted * n_windows;
     }
     return pays;
 }
@@ -176,6 +177,7 @@ static bool on_windows(void *ctx, size_t i, const struct store_window *windows, 
     struct gather *gather = source_gather_of(range, range->places[i]);
 
     range->request->n_samples_read += n;
+    range->n_rolled += n;
     range->n_gathered += n * (sizeof(*windows) / sizeof(double) / 2);
     range->is_too_much = range->request->n_samples_read > range->query->max_samples ||
                          range->n_gathered > RANGE_MAX_GATHERED;
