@@ -246,6 +246,8 @@ static void reload(struct hub *hub)
     if (hub->web)
         web_set_limits(hub->web, &web_limits);
     store_set_retention(hub->store, hub->settings.retention, hub->settings.retention_size);
+    store_set_rollup_retention(hub->store, hub->settings.rollup_retention_1m,
+                               hub->settings.rollup_retention_1h);
     if (note_settings(hub) != 0)
         log_plain(LOG_WARN, "status_is_stale");
     conf_diff_fixed(&settings_table, &hub->at_start, &hub->settings, &fixed);
@@ -428,6 +430,8 @@ static int open_store(struct hub *hub)
         .retention_bytes = settings->retention_size,
         .follow_bytes = settings->remote_write_max_journal,
         .follow = settings->remote_write_url[0] ? EXPORT_FOLLOWER : NULL,
+        .retention_1m_us = settings->rollup_retention_1m,
+        .retention_1h_us = settings->rollup_retention_1h,
         .full_percent = (uint32_t) settings->store_full_percent,
         .on_fatal = on_fatal,
         .on_full = on_full,
@@ -488,6 +492,7 @@ static int make_modules(struct hub *hub)
         .is_connected = on_is_connected,
         .ctx = hub,
         .max_samples = 50000000,
+        .window_samples = 24,
         .max_points = 200000,
         .max_series = 5000,
     };

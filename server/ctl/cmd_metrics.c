@@ -276,6 +276,8 @@ static void answer_json(struct json_writer *json, const range_response *answer, 
     json_put_i64(json, "to_us", convert_time_us(answer->to_time));
     json_put_i64(json, "step_us", convert_duration_us(answer->step));
     json_put_u64(json, "samples_read", answer->samples_read);
+    if (answer->roll_up)
+        json_put_i64(json, "roll_up_us", convert_duration_us(answer->roll_up));
     json_key(json, "series");
     json_open_array(json);
     for (size_t i = 0; i < answer->n_series; i++) {

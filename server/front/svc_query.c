@@ -442,6 +442,8 @@ enum front_failure svc_query_metrics(struct unary *unary)
     answer->step = unary_duration(unary, question.step_us);
     answer->next_page_token = front_borrow(question.next_page_token);
     answer->samples_read = question.n_samples_read;
+    if (question.window_us)
+        answer->roll_up = unary_duration(unary, question.window_us);
     answer->series = unary_alloc(unary, question.n_series + 1, sizeof(*answer->series));
     for (size_t i = 0; answer->series && i < question.n_series; i++)
         answer->series[i] = series_message(unary, &question.series[i]);

@@ -8,7 +8,7 @@
  * Glossary:
  *   step    one value of the answer: samples whose time lies in [start, start + step_us)
  *   growth  the sum of deltas between neighbours; a delta belongs to the step of its later sample
- *   window  what a roll-up keeps of the samples of a minute or an hour
+ *   window  what a roll-up keeps of the samples of a minute or an hour; store_windows.h
  *
  * Files: fold.c samples and groups; windows.c.
  */
@@ -92,25 +92,18 @@ void fold_sort(int64_t *times_us,
 
 /* ---- windows ---- */
 
-/* What a roll-up keeps of the samples of one series in one window. */
-struct fold_window {
-    int64_t time_us; /* in [start, end) of the window: its start, but for one cut by from_us */
-    uint64_t n_samples;
-    double min, max, sum, last; /* NaN as in fold_values() */
-    double increase;            /* the growth that belongs to the window */
-    int64_t took_us; /* the time that the growth took, from the sample before the window on; 0: no
-                        delta */
-};
-
 /*
  * The longest windows (an hour, a minute) that fit the steps and whose use pays for so long a
- * range; 0: samples are to be folded. QUANTILE always needs samples.
+ * range, or that may be all there is of it: before samples_begin_us there are no samples. 0:
+ * samples are to be folded. QUANTILE always needs samples.
  */
-int64_t fold_window_us(const struct fold_grid *grid, enum query_aggregation aggregation);
+int64_t fold_window_us(const struct fold_grid *grid,
+                       enum query_aggregation aggregation,
+                       int64_t samples_begin_us);
 
 /*
  * Windows of samples in [from_us, to_us): of the ends of a range that lie within a window, and of
- * what is not rolled up yet. The sample before from_us, when there is one, serves the first delta.
+ * what is not rolled up. None of them is chained; one cut by from_us begins there.
  *
  *   to   room for n_samples windows
  *
@@ -121,15 +114,16 @@ size_t fold_make_windows(const struct fold_samples *samples,
                          int64_t from_us,
                          int64_t to_us,
                          bool is_counter,
-                         struct fold_window *to);
+                         struct store_window *to);
 
 /*
  * As fold_series(), from windows in order of time that do not overlap: equal to it but for the
- * rounding of sums.
+ * rounding of sums. Of windows before the range the last one serves the first delta.
  */
-void fold_windows(const struct fold_window *windows,
+void fold_windows(const struct store_window *windows,
                   size_t n_windows,
                   const struct fold_grid *grid,
                   enum query_aggregation aggregation,
+                  bool is_counter,
                   double *to,
                   bool *is_present);

@@ -66,6 +66,9 @@ struct query {
     uint64_t max_samples; /* one question may read; 50 M */
     uint32_t max_points;  /* one answer may have, over all series; 200,000 */
     uint32_t max_series;  /* one answer may have; 5,000 */
+    /* Samples that a window of a roll-up must stand for, as long as they are there: to find a
+     * window costs as much as to read so many; 24. */
+    uint32_t window_samples;
 };
 
 struct query_problem {
@@ -234,6 +237,7 @@ struct query_range {
     /* Behind the first page its range and step hold, whatever from_us, to_us, step_us say here, so
      * that "now" does not move meanwhile. */
     const char *page_token;
+    bool only_samples; /* no roll-ups: exact to the last bit, and slower */
     /* Asked now and then, may be NULL: whether nobody waits for the answer any more. */
     bool (*is_unwanted)(void *ctx);
     void *ctx;
@@ -243,7 +247,8 @@ struct query_range {
     struct query_series *series;
     size_t n_series;
     const char *next_page_token;
-    uint64_t n_samples_read;
+    uint64_t n_samples_read; /* and windows of roll-ups */
+    int64_t window_us;       /* of the roll-ups that were used; 0: none */
 };
 /*
  * Outcomes: QUERY_NOT_FOUND (no such metric among the selected agents, or an agent id that is not

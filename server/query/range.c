@@ -23,6 +23,9 @@ static void range_deinit(struct range *range)
     free(range->scratch.values);
     free(range->scratch.to);
     free(range->scratch.is_present);
+    free(range->scratch.windows);
+    buf_deinit(&range->segments);
+    buf_deinit(&range->damaged);
 }
 
 static int64_t nice_step_us(int64_t span_us)
@@ -191,7 +194,7 @@ static int scratch_reserve(struct range *range, size_t n)
     return 0;
 }
 
-static int fold_gather(struct range *range, struct gather *gather)
+static int fold_gather(struct range *range, struct gather *gather, int64_t from_us)
 {
     const struct fold_how how = { .aggregation = range->request->aggregation,
                                   .is_counter = range->request->kind == STORE_COUNTER,
@@ -202,7 +205,14 @@ static int fold_gather(struct range *range, struct gather *gather)
     if (gather->is_unsorted)
         fold_sort(gather->times_us, gather->values, gather->n_samples, range->scratch.times_us,
                   range->scratch.values);
-    fold_series(&samples, &range->grid, &how, range->scratch.to, range->scratch.is_present);
+    if (range->request->window_us) {
+        int r = rolled_fold(range, gather, from_us);
+
+        if (r)
+            return pass(r);
+    } else {
+        fold_series(&samples, &range->grid, &how, range->scratch.to, range->scratch.is_present);
+    }
     return pass(groups_add_line(range, gather->wanted));
 }
 
@@ -212,10 +222,11 @@ static int range_read_agent(struct range *range, bool *ret_is_full)
     bool is_growth =
         range->request->aggregation == QUERY_RATE || range->request->aggregation == QUERY_INCREASE;
     int64_t lookback_us = range->grid.step_us > LOOKBACK_US ? range->grid.step_us : LOOKBACK_US;
+    int64_t from_us = range->request->from_us - (is_growth ? lookback_us : 0);
     int r;
 
     source_reset(range);
-    r = source_gather(range, range->request->from_us - (is_growth ? lookback_us : 0));
+    r = source_gather(range, from_us);
     if (r)
         return pass(r);
     if (range->n_gathers > 1)
@@ -224,8 +235,8 @@ static int range_read_agent(struct range *range, bool *ret_is_full)
         struct gather *gather = &range->gathers[i];
 
         r = gather->n_samples ? scratch_reserve(range, gather->capacity) : 0;
-        if (!r && gather->n_samples)
-            r = fold_gather(range, gather);
+        if (!r && gather->n_samples + gather->n_windows)
+            r = fold_gather(range, gather, from_us);
         if (r)
             return pass(r);
     }
@@ -303,6 +314,7 @@ int query_metric_range(const struct query *query,
     request->series = NULL;
     request->n_series = 0;
     request->n_samples_read = 0;
+    request->window_us = 0;
     if (!request->name || !*request->name)
         return query_refuse(ret_problem, QUERY_BAD, "name",
                             "the metric's exact name is needed; ListMetrics names what there is");
@@ -319,7 +331,13 @@ int query_metric_range(const struct query *query,
         r = range_check(&range);
     if (!r)
         r = groups_init(&range);
+    range.samples_begin_us = store_samples_begin(query->store);
+    if (!request->only_samples)
+        request->window_us =
+            fold_window_us(&range.grid, request->aggregation, range.samples_begin_us);
     if (!r)
         r = range_read_agents(&range, agents, n_agents);
+    if (range.n_rolled == 0)
+        request->window_us = 0;
     return r ? pass(r) : pass(groups_answer(&range));
 }

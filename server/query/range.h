@@ -3,8 +3,14 @@
 
 /*
  * QueryMetrics at work, agent by agent, so that an answer takes memory for its groups and for one
- * agent's samples only: source.c gathers an agent's samples, range.c folds each series of it into
- * steps (a line), group.c adds the line to its group and makes the answer.
+ * agent's samples only: source.c gathers an agent's samples, rolled.c windows in their place where
+ * these are used, range.c folds each series of it into steps (a line), group.c adds the line to its
+ * group and makes the answer.
+ *
+ * Windows are used where they fit the step, pay (fold_window_us(); query->window_samples, by the
+ * agent's rows; both as long as there are samples), and are ready: the newest hour
+ * or so, what came late, and the ends of the range that cut a window are read from samples. Where
+ * there are no samples any more a window that an end cuts counts whole.
  *
  * Limits: samples read and gathered, steps, cells (values of all groups by step), series and points
  * of the answer.
@@ -20,7 +26,15 @@ struct gather {
     int64_t *times_us;
     double *values;
     size_t n_samples, capacity;
-    bool is_unsorted;
+    struct store_window *windows;
+    size_t n_windows, window_capacity;
+    bool is_unsorted, are_windows_unsorted;
+};
+
+/* A part of the range, read from samples or from windows. */
+struct segment {
+    int64_t from_us, to_us;
+    bool is_rolled;
 };
 
 /* Some lines with the same labels: one series of the answer. */
@@ -51,8 +65,14 @@ struct range {
     size_t n_gathers, gather_capacity;
     uint32_t *gather_of; /* of each wanted definition, + 1; 0: none */
     uint64_t n_gathered; /* samples */
+    uint64_t n_rolled;   /* windows read, of all agents */
     size_t n_kept;       /* samples that the gathers have room for */
     bool is_too_much, is_out_of_memory;
+
+    /* the parts of the range, for this agent: ascending, without gaps */
+    struct buf segments;
+    struct buf damaged; /* struct store_stretch: windows that cannot be read */
+    int64_t samples_begin_us;
 
     /* the columns of `layout` that are wanted: places in the layout and in `wanted` */
     uint32_t layout;
@@ -66,6 +86,8 @@ struct range {
         size_t capacity;
         double *to; /* n_steps */
         bool *is_present;
+        struct store_window *windows;
+        size_t window_capacity;
     } scratch;
     struct groups groups;
 };
@@ -84,9 +106,23 @@ const char *range_agent_name(struct range *range);
  * Outcomes: QUERY_TOO_MUCH.
  */
 int source_gather(struct range *range, int64_t from_us) MUST_USE;
+/* The gather of a wanted definition; NULL: no memory. */
+struct gather *source_gather_of(struct range *range, size_t wanted);
 /* Before the next agent. */
 void source_reset(struct range *range);
 void source_deinit(struct range *range);
+
+/* ---- rolled.c ---- */
+
+/* Fills range->segments with the parts of [from_us, request->to_us). The spans are the agent's. */
+int rolled_segments(struct range *range,
+                    int64_t from_us,
+                    const struct store_span *spans,
+                    size_t n_spans) MUST_USE;
+/* The windows of one layout in one part, into the gathers. */
+int rolled_read(struct range *range, const struct segment *segment) MUST_USE;
+/* The steps of a series; its samples are in order of time. from_us as in rolled_segments(). */
+int rolled_fold(struct range *range, struct gather *gather, int64_t from_us) MUST_USE;
 
 /* ---- group.c ---- */
 

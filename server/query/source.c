@@ -42,8 +42,7 @@ static bool gather_reserve(struct range *range, struct gather *gather, size_t n_
     return true;
 }
 
-/* The gather of a wanted definition; NULL: no memory. */
-static struct gather *gather_of(struct range *range, size_t wanted)
+struct gather *source_gather_of(struct range *range, size_t wanted)
 {
     struct gather *gather;
 
@@ -63,8 +62,8 @@ static struct gather *gather_of(struct range *range, size_t wanted)
     gather = &range->gathers[range->n_gathers++];
     range->gather_of[wanted] = (uint32_t) range->n_gathers;
     gather->wanted = wanted;
-    gather->n_samples = 0;
-    gather->is_unsorted = false;
+    gather->n_samples = gather->n_windows = 0;
+    gather->is_unsorted = gather->are_windows_unsorted = false;
     return gather;
 }
 
@@ -80,7 +79,7 @@ static size_t begin_of(const struct store_piece *piece, size_t column, size_t in
 static bool
 gather_column(struct range *range, const struct store_piece *piece, size_t column, size_t inside)
 {
-    struct gather *gather = gather_of(range, range->places[column]);
+    struct gather *gather = source_gather_of(range, range->places[column]);
     const size_t begin = begin_of(piece, column, inside);
     size_t n, before;
 
@@ -140,13 +139,13 @@ static bool on_piece(void *ctx, const struct store_piece *piece)
     return !range->is_too_much;
 }
 
-static int read_rows(struct range *range, int64_t from_us)
+static int read_rows(struct range *range, int64_t from_us, int64_t to_us)
 {
     struct store_scan scan = {
         .agent = range->agent->number,
         .layout = range->layout,
         .from_us = from_us,
-        .to_us = range->request->to_us,
+        .to_us = to_us,
         .columns = range->columns,
         .n_columns = range->n_columns,
         .on_piece = on_piece,
@@ -236,6 +235,46 @@ static int refuse_samples(struct range *range)
                         range_agent_name(range));
 }
 
+/* One layout, part by part; parts of samples that touch are one scan. */
+static int read_segments(struct range *range)
+{
+    const struct segment *segments = (const void *) range->segments.data;
+    size_t n = range->segments.len / sizeof(*segments);
+    int r = 0;
+
+    for (size_t i = 0, end; i < n && !r && !range->is_too_much && !range->is_out_of_memory;
+         i = end) {
+        end = i + 1;
+        if (segments[i].is_rolled) {
+            r = rolled_read(range, &segments[i]);
+            continue;
+        }
+        while (end < n && !segments[end].is_rolled)
+            end++;
+        r = read_rows(range, segments[i].from_us, segments[end - 1].to_us);
+    }
+    return pass(r);
+}
+
+static int
+read_spans(struct range *range, int64_t from_us, const struct store_span *spans, size_t n_spans)
+{
+    int r = 0;
+
+    for (size_t i = 0; !r && i < n_spans; i++) {
+        if (spans[i].last_us < from_us || spans[i].first_us >= range->request->to_us)
+            continue;
+        r = find_columns(range, spans[i].layout);
+        if (!r && range->n_columns > 0)
+            r = read_segments(range);
+        if (!r && range->is_out_of_memory)
+            r = fault(-ENOMEM, "samples");
+        if (!r && range->is_too_much)
+            return refuse_samples(range);
+    }
+    return pass(r);
+}
+
 int source_gather(struct range *range, int64_t from_us)
 {
     CLEANUP(arena_deinit) struct arena arena;
@@ -244,19 +283,18 @@ int source_gather(struct range *range, int64_t from_us)
     int r;
 
     arena_init(&arena, SPANS_BYTES);
+    buf_clear(&range->damaged);
     r = store_spans(range->query->store, range->agent->number, &arena, &spans, &n_spans);
-    for (size_t i = 0; !r && i < n_spans; i++) {
-        if (spans[i].last_us < from_us || spans[i].first_us >= range->request->to_us)
-            continue;
-        r = find_columns(range, spans[i].layout);
-        if (!r && range->n_columns > 0)
-            r = read_rows(range, from_us);
-        if (!r && range->is_out_of_memory)
-            r = fault(-ENOMEM, "samples");
-        if (!r && range->is_too_much)
-            return refuse_samples(range);
-    }
-    return pass(r);
+    if (!r)
+        r = rolled_segments(range, from_us, spans, n_spans);
+    if (!r)
+        r = read_spans(range, from_us, spans, n_spans);
+    if (r || range->damaged.len == 0)
+        return pass(r);
+    /* Once more, with samples where windows cannot be read and samples are there. */
+    source_reset(range);
+    r = rolled_segments(range, from_us, spans, n_spans);
+    return r ? pass(r) : pass(read_spans(range, from_us, spans, n_spans));
 }
 
 void source_reset(struct range *range)
@@ -269,6 +307,7 @@ void source_reset(struct range *range)
         range->n_kept -= gather->capacity;
         free(gather->times_us);
         free(gather->values);
+        free(gather->windows);
         *gather = (struct gather){ 0 };
     }
     range->n_gathers = 0;
@@ -280,6 +319,7 @@ void source_deinit(struct range *range)
     for (size_t i = 0; i < range->gather_capacity; i++) {
         free(range->gathers[i].times_us);
         free(range->gathers[i].values);
+        free(range->gathers[i].windows);
     }
     free(range->gathers);
     free(range->gather_of);

@@ -48,6 +48,7 @@ static void agent_free(struct agent *agent)
 {
     heads_deinit(&agent->heads);
     buf_deinit(&agent->spans);
+    buf_deinit(&agent->rolled);
     free(agent->host);
     free(agent->series);
     pthread_mutex_destroy(&agent->lock);
@@ -161,15 +162,16 @@ int agent_add_row(struct agent *agent,
 }
 
 int agent_add_span(struct agent *agent,
+                   struct buf *spans,
                    const struct store_layout *layout,
                    const struct day_span *span)
 {
-    size_t len = agent->spans.len;
+    size_t len = spans->len;
 
-    day_spans_add(&agent->spans, span);
-    if (buf_failed(&agent->spans))
+    day_spans_add(spans, span);
+    if (buf_failed(spans))
         return fault(-ENOMEM, "no memory for the spans of an agent");
-    if (agent->spans.len > len && layout)
+    if (spans->len > len && layout)
         return pass(agent_add_series(agent, layout));
     return 0;
 }

@@ -38,7 +38,8 @@ struct agent {
     struct heads heads;
     /* Sealed rows, over all days, by layout; blocks with a higher seal number are still in the
      * heads. */
-    struct buf spans; /* struct day_span */
+    struct buf spans;  /* struct day_span */
+    struct buf rolled; /* the same, of what is rolled up; n_rows 0 */
     uint64_t seal;
     uint32_t n_scans; /* under way: no block of the agent may be compacted */
     uint32_t *series; /* definitions of all its layouts, ascending */
@@ -105,7 +106,8 @@ int agent_add_row(struct agent *agent,
                   uint32_t layout_id,
                   uint32_t n_values,
                   const struct head_row *row) MUST_USE;
-/* Rows of a day are sealed. With the lock held. */
+/* Rows of a day are sealed, or rolled up: `spans` is one of the agent's. With the lock held. */
 int agent_add_span(struct agent *agent,
+                   struct buf *spans,
                    const struct store_layout *layout,
                    const struct day_span *span) MUST_USE;

@@ -220,7 +220,9 @@ static int copy_one(struct work *work, const char *name, const char *as)
 
 static int is_environment(const struct dirent *entry)
 {
-    return strlen(entry->d_name) == 8 && strspn(entry->d_name, "0123456789") == 8;
+    size_t len = strlen(entry->d_name); /* a segment or a day 8, a month 6, a year 4 */
+
+    return len >= 4 && len <= 8 && strspn(entry->d_name, "0123456789") == len;
 }
 
 /* All environments of a kind, the highest number first. */
@@ -244,7 +246,7 @@ static int copy_kind(struct work *work, const char *kind, uint64_t *n_copied)
     while (n-- > 0) {
         char name[64], as[80];
 
-        snprintf(name, sizeof(name), "%s/%.8s", kind, entries[n]->d_name);
+        snprintf(name, sizeof(name), "%s/%.16s", kind, entries[n]->d_name);
         snprintf(as, sizeof(as), "/db%s", name);
         if (!r)
             r = copy_one(work, name, as);
@@ -462,6 +464,7 @@ static int make_directories(struct work *work)
 
 static int copy_all(struct work *work)
 {
+    uint64_t n_rolled = 0;
     int r = make_directories(work);
 
     if (!r)
@@ -470,6 +473,10 @@ static int copy_all(struct work *work)
         return fault(-EIO, "the state database cannot be read: see sentinel-hub verify");
     if (!r)
         r = copy_kind(work, "/default/metrics", &work->asked->n_days);
+    if (!r)
+        r = copy_kind(work, "/default/rollup-1m", &n_rolled);
+    if (!r)
+        r = copy_kind(work, "/default/rollup-1h", &n_rolled);
     if (!r)
         r = copy_kind(work, "/default/journal", &work->asked->n_segments);
     if (!r)
@@ -516,7 +523,8 @@ static void on_bytes(void *ctx, uint64_t n_more)
 /* What the copy may take, for the progress. */
 static void estimate(struct work *work)
 {
-    static const char *const kinds[] = { "/default/metrics", "/default/journal" };
+    static const char *const kinds[] = { "/default/metrics", "/default/rollup-1m",
+                                         "/default/rollup-1h", "/default/journal" };
     char path[BACKUP_PATH_BYTES];
 
     if (path_to(path, work->database, "/state") == 0)
@@ -528,9 +536,9 @@ static void estimate(struct work *work)
                     : scandir(path, &entries, is_environment, NULL);
 
         for (int k = 0; k < n; k++) {
-            char one[BACKUP_PATH_BYTES + 16];
+            char one[BACKUP_PATH_BYTES + 32];
 
-            snprintf(one, sizeof(one), "%s/%.8s", path, entries[k]->d_name);
+            snprintf(one, sizeof(one), "%s/%.16s", path, entries[k]->d_name);
             work->n_all_bytes += db_file_bytes(one);
             free(entries[k]);
         }

@@ -14,8 +14,8 @@
  * number of its sources, which are all visible; and no agent's blocks are replaced while a scan of
  * it runs: a scan counts blocks up to the number that it began with.
  *
- * A sweep goes through all agents of all days that got blocks since the last one: each hour, at the
- * start, and when asked to.
+ * A sweep goes through all agents of all days that got blocks since the last one, and of the day
+ * that is not over: each hour, at the start, and when asked to. It rolls up first (rollup.h).
  */
 
 #include <errno.h>
@@ -28,7 +28,7 @@
 #include "server/store/scan.h"
 #include "server/store/whole.h"
 
-#define HOUR_US INT64_C(3600000000)
+#define HOUR_US STORE_HOUR_US
 /* Hours and days are over this much later: what comes late is often no later. */
 #define SETTLED_US INT64_C(600000000)
 #define COMPACT_AGENTS 64u /* looked at in one step */
@@ -56,9 +56,9 @@ struct job {
     struct buf bytes;   /* encoded blocks */
     /* The run under way. */
     struct agent *agent;
-    struct buf found;  /* struct found_block, by first time */
-    struct buf opened; /* room of blocks that are compressed as a whole */
-    struct rows room;
+    struct buf found;    /* struct found_block, by first time */
+    struct buf opened;   /* room of blocks that are compressed as a whole */
+    struct buf room;     /* of rows_add_part() */
     struct rows *sheets; /* one for each layout */
     uint32_t *layouts;
     size_t n_sheets, sheets_capacity;
@@ -73,7 +73,7 @@ static void job_deinit(struct job *job)
     free(job->sheets);
     free(job->layouts);
     free(job->columns);
-    rows_deinit(&job->room);
+    buf_deinit(&job->room);
     buf_deinit(&job->found);
     buf_deinit(&job->opened);
     buf_deinit(&job->made);
@@ -443,7 +443,7 @@ static int compact_agent(struct job *job)
     if (!r)
         r = found_blocks(job->day, txn, &find, &job->found, &n_damaged);
     if (r == STORE_NOT_FOUND) {
-        days_found_damage(&job->sealer->store->days, job->day, "pages that lead nowhere");
+        day_found_damage(job->day, "pages that lead nowhere");
         return 0;
     }
     while (!r && next_run(job, n_columns, &run)) {
@@ -527,11 +527,19 @@ static int sweep_agents(struct job *job, struct sweep *sweep)
     uint32_t last = idtable_highest(&agents->table);
     int r = 0;
 
-    for (uint32_t n = 0;
-         n < COMPACT_AGENTS && sweep->agent <= last && !r && job->bytes.len < SEAL_GROUP_BYTES;
+    for (uint32_t n = 0; n < COMPACT_AGENTS && sweep->agent <= last && !r &&
+                         job->bytes.len + roller_bytes(job->sealer->roller) < SEAL_GROUP_BYTES;
          n++, sweep->agent++) {
+        bool is_rolled = true;
+
         job->agent = agents_get(agents, sweep->agent);
-        if (job->agent)
+        if (!job->agent)
+            continue;
+        /* First: what the compactor makes stands for blocks that are counted in the marks. */
+        r = roller_agent(job->sealer, job->day, job->agent, sweep->now_us - SETTLED_US, &is_rolled);
+        if (!r && !is_rolled)
+            break;
+        if (!r)
             r = compact_agent(job);
     }
     return pass(r);
@@ -570,11 +578,12 @@ static int end_day(struct sealer *sealer, struct day *day, struct sweep *sweep)
     bool is_over = level_due(day, INT64_MAX / 2, sweep->now_us) == 2;
     int r = 0;
 
-    if (sweep->is_whole) {
+    /* Of a day that is not over, what is not due yet will be. */
+    if (sweep->is_whole && is_over) {
         /* Agents that were looked at may have got blocks since: then it is not done. */
         if (day->n_new == sweep->n_new)
             day->n_new = 0;
-        if (is_over && day_wants_rewrite(day))
+        if (day_wants_rewrite(day))
             r = rewrite(sealer, day);
     }
     pass_over(sweep, day->number);
@@ -594,6 +603,8 @@ static int sweep_day(struct sealer *sealer, struct day *day, struct sweep *sweep
         sweep->agent = UINT32_MAX;
     else
         r = sweep_agents(&job, sweep);
+    if (!r)
+        r = roller_commit(sealer);
     if (!r)
         r = commit(&job, &is_all);
     if (r)

@@ -17,46 +17,97 @@
 #include "common/base/file.h"
 #include "common/log/log.h"
 
-#define DAY_TABLES 3
+#define DAY_TABLES 4
 
 /* ---- names ---- */
 
-/* The civil date of a day, 20261126. */
-static void name_of(int32_t number, char to[static 16])
+/* The civil date of its begin, as many digits of it as tell periods apart. */
+static void name_of(const struct days_kind *kind, int32_t number, char to[static 16])
 {
-    time_t at = (time_t) number * 86400;
+    time_t at = (time_t) (kind->begin_us(number) / 1000000);
     struct tm tm;
 
     ensure(gmtime_r(&at, &tm));
     snprintf(to, 16, "%04d%02d%02d", (tm.tm_year + 1900) % 10000, (tm.tm_mon + 1) % 100,
              tm.tm_mday % 100);
+    to[kind->n_digits] = 0;
 }
 
-bool day_number_of(const char *name, int32_t *ret)
+bool day_number_of(const struct days_kind *kind, const char *name, int32_t *ret)
 {
+    char date[16] = "00000101", back[16];
     struct tm tm = { 0 };
-    char back[16];
-    time_t at;
-    long date;
+    long digits;
 
-    if (strlen(name) != 8 || strspn(name, "0123456789") != 8)
+    if (strlen(name) != kind->n_digits || strspn(name, "0123456789") != kind->n_digits)
         return false;
-    date = strtol(name, NULL, 10);
-    tm.tm_year = (int) (date / 10000) - 1900;
-    tm.tm_mon = (int) (date / 100 % 100) - 1;
-    tm.tm_mday = (int) (date % 100);
-    at = timegm(&tm);
-    *ret = day_of((int64_t) at * 1000000);
-    name_of(*ret, back);
+    memcpy(date, name, kind->n_digits);
+    digits = strtol(date, NULL, 10);
+    tm.tm_year = (int) (digits / 10000) - 1900;
+    tm.tm_mon = (int) (digits / 100 % 100) - 1;
+    tm.tm_mday = (int) (digits % 100);
+    *ret = kind->of((int64_t) timegm(&tm) * 1000000);
+    name_of(kind, *ret, back);
     return strcmp(back, name) == 0;
 }
 
-static int is_day(const struct dirent *entry)
-{
-    int32_t number;
+/* ---- kinds ---- */
 
-    return day_number_of(entry->d_name, &number);
+static int64_t begin_of_day(int32_t number)
+{
+    return number * DAY_US;
 }
+
+static struct tm date_of(int64_t time_us)
+{
+    time_t at = (time_t) day_of(time_us) * 86400;
+    struct tm tm;
+
+    ensure(gmtime_r(&at, &tm));
+    return tm;
+}
+
+static int32_t month_of(int64_t time_us)
+{
+    struct tm tm = date_of(time_us);
+
+    return (tm.tm_year - 70) * 12 + tm.tm_mon;
+}
+
+static int64_t begin_of_month(int32_t number)
+{
+    int32_t year = number / 12 - (number % 12 < 0);
+    struct tm tm = { .tm_year = 70 + year, .tm_mon = number - year * 12, .tm_mday = 1 };
+
+    return (int64_t) timegm(&tm) * 1000000;
+}
+
+static int32_t year_of(int64_t time_us)
+{
+    return date_of(time_us).tm_year - 70;
+}
+
+static int64_t begin_of_year(int32_t number)
+{
+    struct tm tm = { .tm_year = 70 + number, .tm_mday = 1 };
+
+    return (int64_t) timegm(&tm) * 1000000;
+}
+
+const struct days_kind days_of_samples = { .name = "metrics",
+                                           .n_digits = 8,
+                                           .of = day_of,
+                                           .begin_us = begin_of_day };
+const struct days_kind days_of_minutes = { .name = "rollup-1m",
+                                           .n_digits = 6,
+                                           .of = month_of,
+                                           .begin_us = begin_of_month,
+                                           .has_marks = true };
+const struct days_kind days_of_hours = { .name = "rollup-1h",
+                                         .n_digits = 4,
+                                         .of = year_of,
+                                         .begin_us = begin_of_year,
+                                         .has_marks = true };
 
 /* ---- environments ---- */
 
@@ -68,7 +119,7 @@ static struct day *day_new(const struct days *days, int32_t number)
     if (!day)
         return NULL;
     day->number = number;
-    name_of(number, name);
+    name_of(days->kind, number, name);
     ensure(snprintf(day->path, sizeof(day->path), "%s/%s", days->directory, name) <
            (int) sizeof(day->path));
     return day;
@@ -97,7 +148,7 @@ static bool close_one(struct days *days)
     return true;
 }
 
-static int open_tables(struct day *day)
+static int open_tables(const struct days *days, struct day *day)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     MDB_val key = db_val("format", 6), value;
@@ -109,6 +160,8 @@ static int open_tables(struct day *day)
         rc = mdb_dbi_open(txn, "agents", 0, &day->agents);
     if (!rc)
         rc = mdb_dbi_open(txn, "meta", 0, &day->meta);
+    if (!rc && days->kind->has_marks)
+        rc = mdb_dbi_open(txn, "marks", 0, &day->marks);
     if (!rc)
         rc = mdb_get(txn, day->meta, &key, &value);
     return rc ? rc : mdb_txn_commit(take(txn));
@@ -142,7 +195,7 @@ static int open_whole(struct days *days, struct day *day)
     int rc = open_env(days, day);
 
     if (!rc) {
-        rc = open_tables(day);
+        rc = open_tables(days, day);
         if (rc)
             close_env(days, day);
     }
@@ -159,7 +212,7 @@ static struct day **find(struct days *days, int32_t number)
     return at;
 }
 
-static void note_damage(struct day *day, const char *why)
+void day_found_damage(struct day *day, const char *why)
 {
     char path[sizeof(day->path) + 16];
     int fd;
@@ -171,12 +224,6 @@ static void note_damage(struct day *day, const char *why)
     snprintf(path, sizeof(path), "%s/damaged", day->path);
     fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     fd_closep(&fd);
-}
-
-void days_found_damage(struct days *days, struct day *day, const char *why)
-{
-    (void) days;
-    note_damage(day, why);
 }
 
 /* With the lock held; it is open. */
@@ -198,7 +245,7 @@ int days_use(struct days *days, int32_t number, struct day **ret)
     if (!r && !day->env)
         rc = open_whole(days, day);
     if (rc == MDB_NOTFOUND || db_is_damage(rc)) {
-        note_damage(day, mdb_strerror(rc));
+        day_found_damage(day, mdb_strerror(rc));
         r = STORE_NOT_FOUND;
     } else if (rc) {
         r = fold(db_check(rc, "cannot open a day"));
@@ -226,7 +273,7 @@ void days_release(struct days *days, struct day *day)
         day_free(day);
 }
 
-static int write_beginning(struct day *day)
+static int write_beginning(const struct days *days, struct day *day)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     uint32_t format = DAY_FORMAT;
@@ -239,6 +286,8 @@ static int write_beginning(struct day *day)
         rc = mdb_dbi_open(txn, "agents", MDB_CREATE, &day->agents);
     if (!rc)
         rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &day->meta);
+    if (!rc && days->kind->has_marks)
+        rc = mdb_dbi_open(txn, "marks", MDB_CREATE, &day->marks);
     if (!rc)
         rc = mdb_put(txn, day->meta, &key, &value, 0);
     if (rc)
@@ -264,7 +313,7 @@ static int make_day(struct days *days, int32_t number, struct day **ret)
     }
     faultpoint("day_before_beginning");
     if (!r)
-        r = write_beginning(day);
+        r = write_beginning(days, day);
     if (!r)
         r = db_sync_directory(day->path);
     if (!r)
@@ -488,30 +537,13 @@ static int set_aside(const struct day *day)
     return rename(day->path, path) < 0 ? fault(-errno, "cannot rename %s", day->path) : 0;
 }
 
-/* A copy that did not come to its place, or a day that had not gone all the way. */
-static int is_left_over(const struct dirent *entry)
+/* A copy that did not come to its place, or a period that had not gone all the way. */
+static bool is_left_over(const struct days *days, const char *name)
 {
-    const char *end = strlen(entry->d_name) > 8 ? entry->d_name + 8 : "";
+    const char *end = strlen(name) > days->kind->n_digits ? name + days->kind->n_digits : "";
 
     return strcmp(end, ".new") == 0 || strcmp(end, ".new" DB_GONE) == 0 ||
            strcmp(end, DB_GONE) == 0;
-}
-
-static int remove_left_over(struct days *days)
-{
-    struct dirent **entries = NULL;
-    int n = scandir(days->directory, &entries, is_left_over, alphasort), r = 0;
-
-    for (int i = 0; i < n; i++) {
-        char path[sizeof(days->directory) + 300];
-
-        snprintf(path, sizeof(path), "%s/%s", days->directory, entries[i]->d_name);
-        if (!r)
-            r = file_remove_tree(path);
-        free(entries[i]);
-    }
-    free(entries);
-    return pass(r);
 }
 
 static int read_seal(struct days *days, struct day *day)
@@ -578,14 +610,27 @@ static int open_day(struct days *days, int32_t number)
     return pass(r);
 }
 
+static int open_entry(struct days *days, const char *name)
+{
+    char path[sizeof(days->directory) + 300];
+    int32_t number;
+
+    if (day_number_of(days->kind, name, &number))
+        return pass(open_day(days, number));
+    if (!is_left_over(days, name))
+        return 0;
+    snprintf(path, sizeof(path), "%s/%s", days->directory, name);
+    return pass(file_remove_tree(path));
+}
+
 /* And its entry in the one above: without it the days would be gone after a power cut, and the
  * journal behind them is gone already. Outcomes: STORE_FULL. */
 static int make_directory(struct days *days, const char *database)
 {
     char tenant[sizeof(days->directory)];
 
-    if (snprintf(days->directory, sizeof(days->directory), "%s/default/metrics", database) >=
-        (int) sizeof(days->directory))
+    if (snprintf(days->directory, sizeof(days->directory), "%s/default/%s", database,
+                 days->kind->name) >= (int) sizeof(days->directory))
         return fault(-ENAMETOOLONG, "the path of the days is too long");
     snprintf(tenant, sizeof(tenant), "%s/default", database);
     if (mkdir(days->directory, 0700) < 0 && errno != EEXIST)
@@ -593,7 +638,10 @@ static int make_directory(struct days *days, const char *database)
     return pass(db_sync_directory(tenant));
 }
 
-int days_open(struct days *days, const char *database, uint64_t map_bytes)
+int days_open(struct days *days,
+              const char *database,
+              const struct days_kind *kind,
+              uint64_t map_bytes)
 {
     struct dirent **entries = NULL;
     int n, r = 0;
@@ -601,20 +649,17 @@ int days_open(struct days *days, const char *database, uint64_t map_bytes)
     memset(days, 0, sizeof(*days));
     ensure(pthread_mutex_init(&days->lock, NULL) == 0);
     days->is_open = true;
+    days->kind = kind;
     days->map_bytes = map_bytes;
     r = make_directory(days, database);
-    if (!r)
-        r = remove_left_over(days);
     if (r)
         return pass(r);
-    n = scandir(days->directory, &entries, is_day, alphasort);
+    n = scandir(days->directory, &entries, NULL, alphasort);
     if (n < 0)
         return fault(-errno, "cannot read %s", days->directory);
     for (int i = 0; i < n; i++) {
-        int32_t number;
-
-        if (!r && day_number_of(entries[i]->d_name, &number))
-            r = open_day(days, number);
+        if (!r)
+            r = open_entry(days, entries[i]->d_name);
         free(entries[i]);
     }
     free(entries);
@@ -635,98 +680,4 @@ void days_close(struct days *days)
     }
     pthread_mutex_destroy(&days->lock);
     days->is_open = false;
-}
-
-/* ---- inside a transaction ---- */
-
-static void say_agent_damaged(const struct day *day, uint32_t agent)
-{
-    log_peer(LOG_ERROR, "day_agent_damaged", LOG_S("path", day->path), LOG_U("agent", agent));
-}
-
-int day_agent_get(struct day *day,
-                  MDB_txn *txn,
-                  uint32_t agent,
-                  struct position *ret,
-                  struct buf *ret_spans)
-{
-    uint8_t name[4];
-    MDB_val key = db_val(name, sizeof(name)), value;
-    struct span spans;
-    int rc;
-
-    db_key_u32(name, agent);
-    rc = mdb_get(txn, day->agents, &key, &value);
-    if (rc)
-        return rc == MDB_NOTFOUND ? STORE_NOT_FOUND : fold(db_check(rc, "cannot read a day"));
-    if (!day_agent_read(key, value, ret, &spans)) {
-        say_agent_damaged(day, agent);
-        return STORE_NOT_FOUND;
-    }
-    if (ret_spans)
-        buf_append_span(ret_spans, spans);
-    return 0;
-}
-
-int day_agent_put(struct day *day,
-                  MDB_txn *txn,
-                  uint32_t agent,
-                  struct position sealed,
-                  struct span spans)
-{
-    uint8_t name[4];
-    struct day_agent head = {
-        .n_spans = (uint32_t) (spans.len / sizeof(struct day_span)),
-        .chunk = sealed.chunk,
-        .offset = sealed.offset,
-    };
-    MDB_val key = db_val(name, sizeof(name)), value = db_val(NULL, sizeof(head) + spans.len);
-    uint8_t *at;
-    int rc;
-
-    db_key_u32(name, agent);
-    rc = mdb_put(txn, day->agents, &key, &value, MDB_RESERVE);
-    if (rc)
-        return pass(db_check(rc, "cannot write a day"));
-    at = value.mv_data;
-    memcpy(at, &head, sizeof(head));
-    if (spans.len)
-        memcpy(at + sizeof(head), spans.data, spans.len);
-    head.crc32c = crc32c(crc32c(0, name, sizeof(name)), at + sizeof(head.crc32c),
-                         value.mv_size - sizeof(head.crc32c));
-    memcpy(at, &head.crc32c, sizeof(head.crc32c));
-    return 0;
-}
-
-int day_agents_each(struct day *day,
-                    int (*fn)(void *ctx, uint32_t agent, struct position sealed, struct span spans),
-                    void *ctx)
-{
-    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
-    CLEANUP(db_cursor_closep) MDB_cursor *cursor = NULL;
-    MDB_val key, value;
-    int r = 0, rc = mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn);
-
-    if (!rc)
-        rc = mdb_cursor_open(txn, day->agents, &cursor);
-    if (!rc)
-        rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
-    while (!rc && !r) {
-        struct position sealed;
-        struct span spans;
-
-        if (day_agent_read(key, value, &sealed, &spans))
-            r = fn(ctx, db_u32_of(key), sealed, spans);
-        else
-            say_agent_damaged(day, db_u32_of(key));
-        if (!r)
-            rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
-    }
-    if (r)
-        return pass(r);
-    if (db_is_damage(rc)) {
-        note_damage(day, mdb_strerror(rc));
-        return 0;
-    }
-    return rc == MDB_NOTFOUND ? 0 : fold(db_check(rc, "cannot read a day"));
 }

@@ -19,6 +19,10 @@
  * cut short, and is begun anew. A damaged day is set aside at the next start (its directory gets
  * another name) and the rest serves.
  *
+ * A month or a year of roll-ups (rollup.h) is a "day" as well, in a directory of its own: what is
+ * said here of making, opening, damage and going is the same for all of them. DAYS_OPEN counts for
+ * each kind.
+ *
  * Environments open when they are used, at most DAYS_OPEN of them without a user; a removed one
  * closes after its last user.
  *
@@ -32,8 +36,9 @@
 #include "server/store/db.h"
 #include "server/store/format.h"
 
+#define DAY_MAP_BYTES (UINT64_C(64) << 30)       /* sparse */
+#define DAY_ROLLED_MAP_BYTES (UINT64_C(1) << 40) /* of a month, a year */
 #define DAY_US (INT64_C(86400) * 1000000)
-#define DAY_MAP_BYTES (UINT64_C(64) << 30) /* sparse */
 #define DAY_FORMAT 1u
 #define DAYS_OPEN 64u
 
@@ -74,12 +79,12 @@ struct day_key {
 #define DAY_KEY_BYTES 22
 
 struct day {
-    int32_t number; /* days since 1970 */
+    int32_t number; /* days since 1970; months or years where these are the periods */
     char path[512];
     struct day *next;
     /* Under the lock of days; env and its tables hold still for who uses it. */
     MDB_env *env;
-    MDB_dbi blocks, agents, meta;
+    MDB_dbi blocks, agents, meta, marks;
     uint32_t n_users;
     uint64_t last_use;
     bool is_removed;
@@ -88,7 +93,19 @@ struct day {
     uint64_t n_new;
 };
 
+/* What periods there are, and where. */
+struct days_kind {
+    const char *name; /* of the directory */
+    size_t n_digits;  /* of 20261126 in the name of a period */
+    int32_t (*of)(int64_t time_us);
+    int64_t (*begin_us)(int32_t number);
+    bool has_marks; /* a table more: rollup.h */
+};
+
+extern const struct days_kind days_of_samples, days_of_minutes, days_of_hours;
+
 struct days {
+    const struct days_kind *kind;
     char directory[480];
     uint64_t map_bytes; /* of each day */
     bool is_open;
@@ -107,11 +124,14 @@ static inline int32_t day_of(int64_t time_us)
     return (int32_t) day;
 }
 
-/* The day that a directory is named after; false: none. */
-bool day_number_of(const char *name, int32_t *ret);
+/* The period that a directory is named after; false: none. */
+bool day_number_of(const struct days_kind *kind, const char *name, int32_t *ret);
 
 /* Finds what is there. Outcomes: STORE_FULL. */
-int days_open(struct days *days, const char *database, uint64_t map_bytes) MUST_USE;
+int days_open(struct days *days,
+              const char *database,
+              const struct days_kind *kind,
+              uint64_t map_bytes) MUST_USE;
 void days_close(struct days *days);
 
 /* With its environment open until days_release(). Outcomes: STORE_NOT_FOUND (none, or damaged). */
@@ -133,14 +153,14 @@ int days_rewrite(struct days *days, int32_t number) MUST_USE;
 int days_remove(struct days *days, int32_t number) MUST_USE;
 
 /* What its pages say leads nowhere: said once, set aside at the next start. */
-void days_found_damage(struct days *days, struct day *day, const char *why);
+void day_found_damage(struct day *day, const char *why);
 
 uint64_t day_file_bytes(const struct day *day);
 uint64_t days_file_bytes(struct days *days);
 size_t days_count(struct days *days);
 void days_check_readers(struct days *days);
 
-/* ---- inside a transaction ---- */
+/* ---- day_tables.c: inside a transaction ---- */
 
 void day_key_put(uint8_t to[static DAY_KEY_BYTES], const struct day_key *key);
 bool day_key_get(MDB_val from, struct day_key *ret);

@@ -34,12 +34,18 @@ static void note_used(struct forget_job *job, uint32_t id)
         job->has_definition[layout->definitions[i]] = true;
 }
 
+static void note_spans(struct forget_job *job, const struct buf *of)
+{
+    const struct day_span *spans = (const void *) of->data;
+
+    for (size_t i = 0; i < of->len / sizeof(*spans); i++)
+        note_used(job, spans[i].layout);
+}
+
 static void note_agent(struct forget_job *job, const struct agent *agent)
 {
-    const struct day_span *spans = (const void *) agent->spans.data;
-
-    for (size_t i = 0; i < agent->spans.len / sizeof(*spans); i++)
-        note_used(job, spans[i].layout);
+    note_spans(job, &agent->spans);
+    note_spans(job, &agent->rolled);
     for (size_t i = 0; i < agent->heads.n_heads; i++)
         note_used(job, agent->heads.heads[i].layout);
 }
@@ -126,7 +132,8 @@ int store_forget(struct store *store)
     CLEANUP(buf_deinit) struct buf gone = { 0 };
     int r = retain_load(store, &gone);
 
-    if (r || gone.len == 0 || store->n_damaged || store->days.n_set_aside)
+    if (r || gone.len == 0 || store->n_damaged || store->days.n_set_aside ||
+        store->rolled[ROLL_MINUTES].n_set_aside || store->rolled[ROLL_HOURS].n_set_aside)
         return pass(r);
     job.has_layout = calloc((size_t) idtable_highest(&catalog->layouts) + 1, sizeof(bool));
     job.has_definition = calloc((size_t) idtable_highest(&catalog->definitions) + 1, sizeof(bool));

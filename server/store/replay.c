@@ -68,7 +68,8 @@ static int on_day_agent(void *ctx, uint32_t number, struct position sealed, stru
         store->journal.next_chunk = sealed.chunk + 1;
     for (size_t at = 0; at + sizeof(span) <= spans.len && !r; at += sizeof(span)) {
         memcpy(&span, spans.data + at, sizeof(span));
-        r = agent_add_span(agent, catalog_layout(&store->catalog, span.layout), &span);
+        r = agent_add_span(agent, &agent->spans, catalog_layout(&store->catalog, span.layout),
+                           &span);
     }
     return pass(r);
 }
@@ -108,6 +109,43 @@ static int load_days(struct replay *replay)
     for (int32_t number = days_next(days, INT32_MIN); number != INT32_MAX && !r;
          number = days_next(days, number + 1))
         r = load_day(replay, number);
+    return pass(r);
+}
+
+/* ---- roll-ups ---- */
+
+static int on_rolled_agent(void *ctx, uint32_t number, struct position sealed, struct span spans)
+{
+    struct store *store = ctx;
+    struct agent *agent = agents_get(&store->agents, number);
+    struct day_span span;
+    int r = 0;
+
+    (void) sealed;
+    for (size_t at = 0; agent && at + sizeof(span) <= spans.len && !r; at += sizeof(span)) {
+        memcpy(&span, spans.data + at, sizeof(span));
+        r = agent_add_span(agent, &agent->rolled, catalog_layout(&store->catalog, span.layout),
+                           &span);
+    }
+    return pass(r);
+}
+
+static int load_rolled(struct store *store, struct days *days)
+{
+    int r = 0;
+
+    for (int32_t number = days_next(days, INT32_MIN); number != INT32_MAX && !r;
+         number = days_next(days, number + 1)) {
+        struct day *period;
+
+        r = days_use(days, number, &period);
+        if (r == 0) {
+            r = day_agents_each(period, on_rolled_agent, store);
+            days_release(days, period);
+        } else if (r == STORE_NOT_FOUND) {
+            r = 0;
+        }
+    }
     return pass(r);
 }
 
@@ -321,6 +359,8 @@ int store_replay(struct store *store)
     struct journal *journal = &store->journal;
     int r = load_days(&replay);
 
+    for (size_t tier = 0; tier < ROLL_TIERS && !r; tier++)
+        r = load_rolled(store, &store->rolled[tier]);
     if (!r)
         r = retain_load(store, &replay.gone);
     for (struct segment *segment = journal_next(journal, NULL); segment && !r;

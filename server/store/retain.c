@@ -36,9 +36,8 @@ static int add_spans(void *ctx, uint32_t agent, struct position sealed, struct s
     return 0;
 }
 
-static int read_spans(struct spans *spans)
+static int read_spans(struct spans *spans, struct days *days)
 {
-    struct days *days = &spans->store->days;
     int r = 0;
 
     for (int32_t number = days_next(days, INT32_MIN); number != INT32_MAX && !r;
@@ -59,33 +58,36 @@ static int read_spans(struct spans *spans)
 }
 
 /* Only the sealer adds to an agent's spans, and it is here. */
-static void set_spans(struct spans *spans)
+static void set_spans(struct spans *spans, bool are_rolled)
 {
     for (uint32_t i = 0; i < spans->n; i++) {
         struct agent *agent = agents_get(&spans->store->agents, i + 1);
-        struct buf old;
+        struct buf *of, old;
 
         if (!agent)
             continue;
         pthread_mutex_lock(&agent->lock);
-        old = agent->spans;
-        agent->spans = spans->of[i];
+        of = are_rolled ? &agent->rolled : &agent->spans;
+        old = *of;
+        *of = spans->of[i];
         spans->of[i] = old;
         pthread_mutex_unlock(&agent->lock);
     }
 }
 
-static int renew_spans(struct store *store)
+/* Anew from the periods of these `n` tables. */
+static int renew_spans(struct store *store, struct days *days, size_t n, bool are_rolled)
 {
     struct spans spans = { .store = store, .n = idtable_highest(&store->agents.table) };
-    int r;
+    int r = 0;
 
     spans.of = calloc((size_t) spans.n + 1, sizeof(*spans.of));
     if (!spans.of)
         return fault(-ENOMEM, "no memory for the spans of %u agents", spans.n);
-    r = read_spans(&spans);
+    for (size_t i = 0; i < n && !r; i++)
+        r = read_spans(&spans, &days[i]);
     if (!r)
-        set_spans(&spans);
+        set_spans(&spans, are_rolled);
     for (uint32_t i = 0; i < spans.n; i++)
         buf_deinit(&spans.of[i]);
     free(spans.of);
@@ -158,6 +160,37 @@ static int32_t first_kept(struct store *store)
     return retention_us ? day_of(clock_wall().us - retention_us) : INT32_MIN;
 }
 
+int32_t retain_first_rolled(struct store *store, enum roll_tier tier)
+{
+    int64_t retention_us = atomic_load(&store->retention_rolled_us[tier]);
+
+    if (retention_us == 0)
+        return INT32_MIN;
+    return store->rolled[tier].kind->of(clock_wall().us - retention_us);
+}
+
+/* Months and years of roll-ups. */
+static int retain_rolled(struct store *store)
+{
+    bool has_gone = false;
+    int r = 0;
+
+    for (enum roll_tier tier = ROLL_MINUTES; tier < ROLL_TIERS; tier++) {
+        struct days *days = &store->rolled[tier];
+        int32_t kept = retain_first_rolled(store, tier), number;
+
+        while (!r && (number = days_next(days, INT32_MIN)) < kept) {
+            log_event(LOG_INFO, "rollup_expired", LOG_S("tier", days->kind->name),
+                      LOG_I("begin_us", days->kind->begin_us(number)));
+            r = days_remove(days, number);
+            has_gone = true;
+        }
+    }
+    if (!r && has_gone)
+        r = renew_spans(store, store->rolled, ROLL_TIERS, true);
+    return pass(r);
+}
+
 int retain(struct sealer *sealer)
 {
     struct store *store = sealer->store;
@@ -183,7 +216,9 @@ int retain(struct sealer *sealer)
         n_gone += r == 0;
     }
     if (!r && n_gone)
-        r = renew_spans(store);
+        r = renew_spans(store, &store->days, 1, false);
+    if (!r)
+        r = retain_rolled(store);
     pthread_mutex_lock(&sealer->shared.lock);
     sealer->shared.n_days_gone += n_gone;
     pthread_mutex_unlock(&sealer->shared.lock);

@@ -7,6 +7,8 @@
 #include "server/store/scan.h"
 #include "server/store/store.h"
 
+#define COLUMNS_FEW 3
+
 /* ---- blocks of a day ---- */
 
 int found_blocks(struct day *day,
@@ -140,26 +142,45 @@ void rows_mark(struct rows *rows, size_t column, size_t row, bool is_absent)
     marks[row / 64] = is_absent ? marks[row / 64] | bit : marks[row / 64] & ~bit;
 }
 
+/* A few columns are found by a walk each, many by an index of all. */
+static int read_columns(struct rows *rows,
+                        const struct block_part *part,
+                        const uint32_t *columns,
+                        uint64_t *marks)
+{
+    size_t n_words = codec_mark_words(part->n_rows);
+    double *values = rows->values + rows->n_rows;
+    int r = 0;
+
+    if (rows->n_columns > COLUMNS_FEW)
+        return block_columns(part, columns, rows->n_columns, rows->capacity, values, marks);
+    for (size_t i = 0; i < rows->n_columns && !r; i++)
+        r = block_column(part, columns[i], values + i * rows->capacity, marks + i * n_words);
+    return r;
+}
+
 int rows_add_part(struct rows *rows,
                   const struct block_part *part,
                   const uint32_t *columns,
-                  struct rows *room)
+                  struct buf *room)
 {
-    size_t n = part->n_rows;
+    size_t n = part->n_rows, n_words = codec_mark_words(n);
+    uint64_t *marks;
     int r;
 
     ensure(n <= rows->capacity - rows->n_rows);
+    buf_clear(room);
+    marks = buf_extend(room, (rows->n_columns + 1) * n_words * sizeof(*marks));
+    if (!marks)
+        return fault(-ENOMEM, "no memory for the marks of %zu columns", rows->n_columns);
     r = block_times(part, &rows->times_us[rows->n_rows]);
     if (!r)
-        r = rows_begin(room, 1, n);
-    for (size_t i = 0; i < rows->n_columns && !r; i++) {
-        r = block_column(part, columns[i], rows_column(rows, i) + rows->n_rows, room->marks);
-        if (!r)
-            note_marks(rows, i, room->marks, n);
-    }
+        r = read_columns(rows, part, columns, marks);
+    for (size_t i = 0; i < rows->n_columns && !r; i++)
+        note_marks(rows, i, marks + i * n_words, n);
     if (!r)
         rows->n_rows += n;
-    return pass(r);
+    return r < 0 ? pass(r) : r;
 }
 
 struct order_key {

@@ -44,8 +44,8 @@ struct scanner {
     struct reader reader;
     struct rows head; /* copied, in order of time */
     size_t next_head;
-    struct rows rows, room;
-    struct buf found, copied, opened;
+    struct rows rows;
+    struct buf found, copied, opened, room;
     const double **values;
     const uint64_t **absent;
     bool goes_on;
@@ -135,7 +135,7 @@ static void scanner_deinit(struct scanner *scanner)
     free(scanner->absent);
     rows_deinit(&scanner->head);
     rows_deinit(&scanner->rows);
-    rows_deinit(&scanner->room);
+    buf_deinit(&scanner->room);
     buf_deinit(&scanner->found);
     buf_deinit(&scanner->copied);
     buf_deinit(&scanner->opened);
@@ -425,7 +425,7 @@ static int find_more(struct scanner *scanner,
     if (!r)
         r = found_blocks(day, txn, &find, &scanner->found, n_damaged);
     if (r == STORE_NOT_FOUND) {
-        days_found_damage(&scanner->store->days, day, "pages that lead nowhere");
+        day_found_damage(day, "pages that lead nowhere");
         r = 0;
     }
     return r ? pass(r) : pass(copy_blocks(scanner, ret_n, ret_next));
@@ -511,6 +511,33 @@ int store_scan(struct store *store, struct store_scan *scan)
 
 /* ---- spans ---- */
 
+static void add_span(struct store_span *spans, size_t *n, const struct store_span *more)
+{
+    for (size_t i = 0; i < *n; i++) {
+        if (spans[i].layout != more->layout)
+            continue;
+        spans[i].n_rows += more->n_rows;
+        spans[i].first_us = more->first_us < spans[i].first_us ? more->first_us : spans[i].first_us;
+        spans[i].last_us = more->last_us > spans[i].last_us ? more->last_us : spans[i].last_us;
+        return;
+    }
+    spans[(*n)++] = *more;
+}
+
+static void add_spans(struct store_span *spans, size_t *n, const struct buf *from)
+{
+    const struct day_span *sealed = (const void *) from->data;
+
+    for (size_t i = 0; i < from->len / sizeof(*sealed); i++) {
+        struct store_span span = { .layout = sealed[i].layout,
+                                   .first_us = sealed[i].first_us,
+                                   .last_us = sealed[i].last_us,
+                                   .n_rows = sealed[i].n_rows };
+
+        add_span(spans, n, &span);
+    }
+}
+
 static void add_head_span(struct store_span *spans, size_t *n, const struct head *head)
 {
     struct store_span span = { .layout = head->layout, .n_rows = head->n_rows };
@@ -519,15 +546,7 @@ static void add_head_span(struct store_span *spans, size_t *n, const struct head
         return;
     span.first_us = head->rows[0].time_us;
     span.last_us = head->rows[head->n_rows - 1].time_us;
-    for (size_t i = 0; i < *n; i++) {
-        if (spans[i].layout != head->layout)
-            continue;
-        spans[i].n_rows += span.n_rows;
-        spans[i].first_us = span.first_us < spans[i].first_us ? span.first_us : spans[i].first_us;
-        spans[i].last_us = span.last_us > spans[i].last_us ? span.last_us : spans[i].last_us;
-        return;
-    }
-    spans[(*n)++] = span;
+    add_span(spans, n, &span);
 }
 
 int store_spans(struct store *store,
@@ -545,15 +564,11 @@ int store_spans(struct store *store,
     if (!agent)
         return 0;
     pthread_mutex_lock(&agent->lock);
-    n_sealed = agent->spans.len / sizeof(struct day_span);
+    n_sealed = (agent->spans.len + agent->rolled.len) / sizeof(struct day_span);
     spans = arena_alloc_array(arena, n_sealed + agent->heads.n_heads + 1, sizeof(*spans));
-    for (; spans && n < n_sealed; n++) {
-        const struct day_span *sealed = (const struct day_span *) (void *) agent->spans.data + n;
-
-        spans[n] = (struct store_span){ .layout = sealed->layout,
-                                        .first_us = sealed->first_us,
-                                        .last_us = sealed->last_us,
-                                        .n_rows = sealed->n_rows };
+    if (spans) {
+        add_spans(spans, &n, &agent->spans);
+        add_spans(spans, &n, &agent->rolled);
     }
     for (size_t i = 0; spans && i < agent->heads.n_heads; i++)
         add_head_span(spans, &n, &agent->heads.heads[i]);

@@ -62,7 +62,7 @@ void rows_mark(struct rows *rows, size_t column, size_t row, bool is_absent);
 int rows_add_part(struct rows *rows,
                   const struct block_part *part,
                   const uint32_t *columns,
-                  struct rows *room) MUST_USE;
+                  struct buf *room) MUST_USE;
 
 /* Puts them in order of time; those of one time stay as they came. Faults: no memory. */
 int rows_sort(struct rows *rows) MUST_USE;

@@ -189,6 +189,9 @@ void sealer_tell(struct sealer *sealer, struct store_stats *ret)
     ret->n_seal_damaged = sealer->shared.n_damaged;
     ret->n_days_gone = sealer->shared.n_days_gone;
     ret->n_compacted = sealer->shared.n_compacted;
+    ret->n_rolled = sealer->shared.n_rolled;
+    ret->n_rolled_bytes = sealer->shared.n_rolled_bytes;
+    ret->roll_cpu_us = sealer->shared.roll_us;
     ret->seal_busy_us = sealer->shared.busy_us;
     pthread_mutex_unlock(&sealer->shared.lock);
 }
@@ -284,7 +287,8 @@ static int show_block(struct sealer *sealer, const struct seal_block *block)
 
     pthread_mutex_lock(&agent->lock);
     for (size_t i = 0; i < block->n_spans && !r; i++)
-        r = agent_add_span(agent, catalog_layout(&store->catalog, spans[i].layout), &spans[i]);
+        r = agent_add_span(agent, &agent->spans, catalog_layout(&store->catalog, spans[i].layout),
+                           &spans[i]);
     heads_drop(&agent->heads, from_us, from_us + DAY_US, &block->up_to, on_dropped,
                &store->journal);
     ensure(block->key.seal > agent->seal);
@@ -597,12 +601,17 @@ int sealer_start(struct sealer *sealer, struct store *store)
     if (r)
         return pass(r);
     sealer->gather = gather_new();
-    if (!sealer->gather) {
+    sealer->roller = roller_new();
+    if (!sealer->gather || !sealer->roller) {
         pause_close(&sealer->pause);
         return fault(-ENOMEM, "no memory for the sealer");
     }
     sealer->store = store;
+    /* A mark of the roll-ups may be all that is left of a number. */
     sealer->seal = store->days.max_seal;
+    for (size_t tier = 0; tier < ROLL_TIERS; tier++)
+        if (store->rolled[tier].max_seal > sealer->seal)
+            sealer->seal = store->rolled[tier].max_seal;
     ensure(pthread_mutex_init(&sealer->shared.lock, NULL) == 0);
     ensure(pthread_condattr_init(&attr) == 0);
     ensure(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
@@ -643,6 +652,7 @@ void sealer_deinit(struct sealer *sealer)
     buf_deinit(&sealer->group.bytes);
     buf_deinit(&sealer->group.spans);
     sealer->gather = gather_free(sealer->gather);
+    sealer->roller = roller_free(sealer->roller);
     codec_work_deinit(&sealer->work);
     pthread_mutex_destroy(&sealer->shared.lock);
     pthread_cond_destroy(&sealer->shared.wake);

@@ -20,7 +20,8 @@
  *
  * While a backup copies (pause.h) there are no rounds, and the writer does not wait for any.
  *
- * Between seals it compacts (compact.c) and lets go of what is older than the retention (retain.c).
+ * Between seals it rolls up what is over (rollup.h), compacts (compact.c) and lets go of what is
+ * older than the retention (retain.c).
  *
  * Thread: its own; what is said to be for others, any.
  */
@@ -33,6 +34,7 @@
 #include "server/store/days.h"
 #include "server/store/heads.h"
 #include "server/store/pause.h"
+#include "server/store/rollup.h"
 
 #define SEAL_VALUES (UINT64_C(1) << 18) /* of an agent; and at most in one block */
 #define SEAL_ROWS 65536u                /* at most in one block */
@@ -81,6 +83,7 @@ struct sealer {
     struct codec_work work;
     struct seal_group group;
     struct gather *gather; /* gather.c */
+    struct roller *roller; /* rollup.c */
     struct sweep sweep;
     struct pause pause;
     char no_room[512];    /* where the last STORE_FULL was met */
@@ -95,8 +98,10 @@ struct sealer {
         bool wants_all, wants_sweep, wants_retention;
         uint64_t n_passes, n_sweeps;                   /* whole ones */
         uint64_t n_blocks, n_rows, n_samples, n_bytes; /* since the start */
-        uint64_t n_compacted, n_damaged, n_days_gone;
+        uint64_t n_compacted, n_rolled, n_damaged, n_days_gone;
         int64_t busy_us;
+        int64_t roll_us; /* CPU time */
+        uint64_t n_rolled_bytes;
     } shared;
 };
 
@@ -157,6 +162,9 @@ struct retain_gone {
 
 /* For the start: appends struct retain_gone. */
 int retain_load(struct store *store, struct buf *ret) MUST_USE;
+
+/* The first period of roll-ups that is kept. */
+int32_t retain_first_rolled(struct store *store, enum roll_tier tier);
 
 /* Days older than the retention go, then the oldest ones while there are more bytes than allowed.
  * Outcomes: STORE_FULL.

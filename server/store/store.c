@@ -215,7 +215,13 @@ static int open_journal(struct store *store)
     int r = journal_open(&store->journal, store->directory, store->options.segment_bytes);
 
     if (!r)
-        r = days_open(&store->days, store->directory, store->options.day_bytes);
+        r = days_open(&store->days, store->directory, &days_of_samples, store->options.day_bytes);
+    if (!r)
+        r = days_open(&store->rolled[ROLL_MINUTES], store->directory, &days_of_minutes,
+                      DAY_ROLLED_MAP_BYTES);
+    if (!r)
+        r = days_open(&store->rolled[ROLL_HOURS], store->directory, &days_of_hours,
+                      DAY_ROLLED_MAP_BYTES);
     if (!r)
         r = store_replay(store);
     if (!r)
@@ -263,6 +269,8 @@ static struct store *store_new(const struct store_options *options)
     set_defaults(&store->options);
     atomic_store(&store->retention_us, options->retention_us);
     atomic_store(&store->retention_bytes, options->retention_bytes);
+    atomic_store(&store->retention_rolled_us[ROLL_MINUTES], options->retention_1m_us);
+    atomic_store(&store->retention_rolled_us[ROLL_HOURS], options->retention_1h_us);
     store->lock_fd = -1;
     store->directory = strdup(options->directory);
     store->options.directory = store->directory;
@@ -326,6 +334,8 @@ struct store *store_close(struct store *store)
     writer_deinit(&store->writer);
     sealer_deinit(&store->sealer);
     days_close(&store->days);
+    for (size_t tier = 0; tier < ROLL_TIERS; tier++)
+        days_close(&store->rolled[tier]);
     journal_close(&store->journal);
     catalog_close(&store->catalog);
     agents_close(&store->agents);
@@ -427,6 +437,12 @@ int store_intern(struct store *store, struct store_intern *request)
 }
 
 /* ---- sealing ---- */
+
+void store_set_rollup_retention(struct store *store, int64_t minutes_us, int64_t hours_us)
+{
+    atomic_store(&store->retention_rolled_us[ROLL_MINUTES], minutes_us);
+    atomic_store(&store->retention_rolled_us[ROLL_HOURS], hours_us);
+}
 
 void store_retain_now(struct store *store)
 {
@@ -583,7 +599,10 @@ void store_get_stats(struct store *store, struct store_stats *ret)
         ret->journal_bytes = journal_file_bytes(&store->journal);
         ret->day_bytes = days_file_bytes(&store->days);
         ret->n_days = days_count(&store->days);
-        ret->database_bytes += ret->journal_bytes + ret->day_bytes;
+        ret->rolled_1m_bytes = days_file_bytes(&store->rolled[ROLL_MINUTES]);
+        ret->rolled_1h_bytes = days_file_bytes(&store->rolled[ROLL_HOURS]);
+        ret->database_bytes +=
+            ret->journal_bytes + ret->day_bytes + ret->rolled_1m_bytes + ret->rolled_1h_bytes;
         sealer_tell(&store->sealer, ret);
     }
     (void) store_disk_is_above(store);

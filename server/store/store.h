@@ -27,6 +27,7 @@
  *   state/                      small and precious; state.h, agents.h, catalog.h
  *   default/journal/00000001/   a segment; journal.h, format.h
  *   default/metrics/20261126/   a day's blocks; days.h
+ *   default/rollup-1m/202611/   and rollup-1h/2026; rollup.h
  *
  * Files:  whole.h names them all, and the locks' order.
  * Thread: any, unless a function says otherwise.
@@ -46,7 +47,8 @@
 #include "server/store/store_offline.h" /* survey, backup, restore: also without a hub */
 #include "server/store/store_scan.h"    /* reading rows */
 #include "server/store/store_status.h"
-#include "server/store/store_table.h" /* the registry's rows */
+#include "server/store/store_table.h"   /* the registry's rows */
+#include "server/store/store_windows.h" /* roll-ups, and what there is */
 
 struct store;
 
@@ -77,7 +79,8 @@ struct store_options {
     /* What is older goes, day by day, and the oldest days when there is more; 0: no limit. */
     int64_t retention_us;
     uint64_t retention_bytes;
-    uint64_t follow_bytes; /* of sealed journal kept for followers; 0: 16 GiB */
+    int64_t retention_1m_us, retention_1h_us; /* of roll-ups, months and years at a time */
+    uint64_t follow_bytes;                    /* of sealed journal kept for followers; 0: 16 GiB */
     const char *follow;    /* a follower that will come: its rows stay from the open on; or NULL */
     uint64_t queue_bytes;  /* what may wait for the writer; one batch always may */
     uint32_t full_percent; /* of the disk: above it nothing is written */

@@ -17,18 +17,6 @@
 
 struct store;
 
-struct store_span { /* of one agent and layout */
-    uint32_t layout;
-    int64_t first_us, last_us;
-    uint64_t n_rows;
-};
-/* The layouts that an agent has rows of; in the arena. */
-int store_spans(struct store *store,
-                uint32_t agent,
-                struct arena *arena,
-                struct store_span **ret,
-                size_t *ret_n) MUST_USE;
-
 /* Rows [first, end) of these arrays; borrowed during the call. */
 struct store_piece {
     size_t first, end;

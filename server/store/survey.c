@@ -510,7 +510,7 @@ static int look_at_day(struct parent *parent, const char *path, const char *name
     char marker[900];
     struct stat st;
 
-    if (!is_number(name) || !day_number_of(name, &parent->survey.day)) {
+    if (!is_number(name) || !day_number_of(&days_of_samples, name, &parent->survey.day)) {
         count_damage(parent, path, "data.mdb", "set aside as damaged: what it held is not served");
         return 0;
     }

@@ -16,16 +16,20 @@
  *   heads.[ch]    where rows stand
  *   replay.c      the start: days and journal -> runs, spans, heads, counters
  *   reader.[ch]   a row out of the journal
- *   days.[ch]     sealed blocks, an environment for each day; dayrecord.c: their keys and values
+ *   days.[ch]     sealed blocks, an environment for each day (and of roll-ups for each month and
+ *                 year); day_tables.c: its tables; dayrecord.c: their keys and values
  *   seal.[ch]     the sealer: gather.c heads -> blocks; compact.c small blocks -> larger ones;
  *                 retain.c old days go
+ *   rollup.[ch]   roll-ups of what is over: record.c on disk, roll_series.c, window.c samples into
+ *                 windows, windows.c reading
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
  *   forget.c      definitions that nothing uses go, at the start
  *   follow.[ch]   the journal for others; what they keep from going
  *   survey.[ch]   looking through all of it; survey_journal.c, survey_day.c, survey_state.c
- *   backup.[ch]   a copy of all as of one moment; restore.c: back again; copy.[ch]: environments
- * and files to another place; pause.[ch]: nothing is sealed meanwhile codec/, block/  what a block
- * is; pure
+ *   backup.[ch]   a copy of all as of one moment; restore.c: back again
+ *   copy.[ch]     environments and files to another place
+ *   pause.[ch]    nothing is sealed meanwhile
+ *   codec/, block/  what a block is; pure
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
  * lock, runs.lock, writer.queue.lock, state.queue.lock, days.lock, sealer.shared.lock, follow.lock,
@@ -57,6 +61,7 @@ struct store {
     struct journal journal; /* not opened when shared */
     struct writer writer;
     struct days days; /* not opened when shared */
+    struct days rolled[ROLL_TIERS];
     struct sealer sealer;
     struct {
         pthread_mutex_t lock;
@@ -64,6 +69,7 @@ struct store {
     } follow;
     _Atomic int64_t retention_us;
     _Atomic uint64_t retention_bytes;
+    _Atomic int64_t retention_rolled_us[ROLL_TIERS];
     struct {
         pthread_mutex_t lock;
         mono_us next_check;

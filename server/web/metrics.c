@@ -61,6 +61,10 @@ static void fill_store(struct store *store, struct figures *to)
     to->seal_damaged_rows_total = (double) stats.n_seal_damaged;
     to->seal_seconds_total = seconds(stats.seal_busy_us);
     to->compacted_blocks_total = (double) stats.n_compacted;
+    to->rollup_minutes_bytes = (double) stats.rolled_1m_bytes;
+    to->rollup_hours_bytes = (double) stats.rolled_1h_bytes;
+    to->rollup_records_total = (double) stats.n_rolled;
+    to->rollup_cpu_seconds_total = seconds(stats.roll_cpu_us);
     to->database_bytes = (double) stats.database_bytes;
     to->disk_free_bytes = (double) stats.disk_free_bytes;
 }

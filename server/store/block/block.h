@@ -55,6 +55,7 @@ struct block_input {
     enum codec_effort effort;
     const struct block_rows *layouts;
     size_t n_layouts; /* 1 .. BLOCK_LAYOUTS_MAX */
+    bool is_plain;    /* no column is looked at for being one over another: it never is */
 };
 
 /* Appends a block to `out`. Outcomes: none. Faults: no memory (then `out` may hold a part). */

@@ -20,6 +20,7 @@ struct layout {
     const struct block_rows *rows;
     struct codec_work *work;
     enum codec_effort effort;
+    bool is_plain;
     struct relate relate;
     double *dense; /* room for one column */
     struct buf marks, directory, bytes;
@@ -202,7 +203,7 @@ static int try_quotient(struct layout *l, size_t column, bool *ret_is_one)
     size_t n_rows = l->rows->n_rows;
 
     *ret_is_one = false;
-    if (!relate_is_free(c) ||
+    if (l->is_plain || !relate_is_free(c) ||
         (parts_is_short(c->values[n_rows - 1]) && parts_is_short(c->values[n_rows / 2])))
         return 0;
     return pass(relate_quotient(&l->relate, column, ret_is_one));
@@ -320,7 +321,9 @@ static int put_layout(struct codec_work *work,
 {
     const struct block_rows *rows = &input->layouts[i];
     CLEANUP(layout_deinit)
-    struct layout l = { .rows = rows, .work = work, .effort = input->effort };
+    struct layout l = {
+        .rows = rows, .work = work, .effort = input->effort, .is_plain = input->is_plain
+    };
     size_t start = places->bodies.len, same = find_times(input, places, i);
     struct buf *heads = &places->heads, *bodies = &places->bodies;
     int r = layout_encode(&l);

@@ -321,6 +321,7 @@ Suite *suite(void)
     tcase_add_test(ask, a_series_with_nothing_in_the_range_is_not_in_the_answer);
     suite_add_tcase(s, case_fold());
     suite_add_tcase(s, case_windows());
+    suite_add_tcase(s, case_rolled());
     suite_add_tcase(s, case_select());
     suite_add_tcase(s, case_range());
     suite_add_tcase(s, case_random());

@@ -499,7 +499,7 @@ TCase *case_fold(void)
 START_TEST(windows_fold_to_what_their_samples_fold_to)
 {
     static struct made made;
-    static struct fold_window windows[MAX_SAMPLES];
+    static struct store_window windows[MAX_SAMPLES];
     static double to[2400], expected[2400];
     static bool is_present[2400], is_expected[2400];
     struct rand rand;
@@ -510,12 +510,15 @@ START_TEST(windows_fold_to_what_their_samples_fold_to)
         const bool is_counter = rand_below(&rand, 2);
         /* As many windows in a step as divide it. */
         const int64_t window_us = made.grid.step_us % (5 * S) == 0 ? 5 * S : S;
-        size_t n = fold_make_windows(&made.samples, window_us, made.grid.from_us, made.grid.to_us,
+        size_t n = fold_make_windows(&made.samples, window_us, INT64_MIN, made.grid.from_us,
                                      is_counter, windows);
 
+        n += fold_make_windows(&made.samples, window_us, made.grid.from_us, made.grid.to_us,
+                               is_counter, windows + n);
+
         for (size_t i = 1; i < n; i++)
-            ck_assert_int_lt(windows[i - 1].time_us, windows[i].time_us);
-        fold_windows(windows, n, &made.grid, all_hows[how], to, is_present);
+            ck_assert_int_lt(windows[i - 1].begin_us, windows[i].begin_us);
+        fold_windows(windows, n, &made.grid, all_hows[how], is_counter, to, is_present);
         fold_series(&made.samples, &made.grid,
                     &(struct fold_how){ all_hows[how], is_counter, 0, NULL }, expected,
                     is_expected);
@@ -530,10 +533,10 @@ END_TEST
 
 START_TEST(windows_outside_the_range_are_passed_over)
 {
-    const struct fold_window windows[] = {
-        { .time_us = 0, .n_samples = 1, .sum = 1, .last = 1 },
-        { .time_us = 60 * S, .n_samples = 1, .sum = 2, .last = 2 },
-        { .time_us = 180 * S, .n_samples = 1, .sum = 4, .last = 4 },
+    const struct store_window windows[] = {
+        { .begin_us = 0, .n_samples = 1, .sum = 1, .last = 1 },
+        { .begin_us = 60 * S, .n_samples = 1, .sum = 2, .last = 2 },
+        { .begin_us = 180 * S, .n_samples = 1, .sum = 4, .last = 4 },
     };
     struct fold_grid grid = {
         .first_us = 60 * S, .step_us = 60 * S, .from_us = 60 * S, .to_us = 180 * S, .n_steps = 2
@@ -541,7 +544,7 @@ START_TEST(windows_outside_the_range_are_passed_over)
     double to[2];
     bool is_present[2];
 
-    fold_windows(windows, 3, &grid, QUERY_SUM, to, is_present);
+    fold_windows(windows, 3, &grid, QUERY_SUM, false, to, is_present);
     ck_assert(is_present[0] && !is_present[1]);
     ck_assert_double_eq(to[0], 2);
 }
@@ -549,18 +552,19 @@ END_TEST
 
 START_TEST(a_window_without_a_delta_has_no_growth)
 {
-    const struct fold_window window = { .time_us = 60 * S, .n_samples = 1, .sum = 2, .last = 2 };
+    struct store_window window;
     struct fold_grid grid = {
         .first_us = 60 * S, .step_us = 60 * S, .from_us = 60 * S, .to_us = 120 * S, .n_steps = 1
     };
     double to;
     bool is_present;
 
-    fold_windows(&window, 1, &grid, QUERY_INCREASE, &to, &is_present);
+    store_window_begin(&window, 60 * S, 61 * S, 2);
+    fold_windows(&window, 1, &grid, QUERY_INCREASE, false, &to, &is_present);
     ck_assert(!is_present);
-    fold_windows(&window, 1, &grid, QUERY_RATE, &to, &is_present);
+    fold_windows(&window, 1, &grid, QUERY_RATE, false, &to, &is_present);
     ck_assert(!is_present);
-    fold_windows(&window, 1, &grid, QUERY_AVG, &to, &is_present);
+    fold_windows(&window, 1, &grid, QUERY_AVG, false, &to, &is_present);
     ck_assert(is_present);
     ck_assert_double_eq(to, 2);
 }
@@ -569,7 +573,7 @@ END_TEST
 static int64_t window_of(int64_t span_us, int64_t step_us, enum query_aggregation how)
 {
     return fold_window_us(&(struct fold_grid){ .from_us = 0, .to_us = span_us, .step_us = step_us },
-                          how);
+                          how, INT64_MIN);
 }
 
 START_TEST(windows_are_used_where_they_fit_the_step_and_the_range_is_long)
@@ -583,6 +587,9 @@ START_TEST(windows_are_used_where_they_fit_the_step_and_the_range_is_long)
     ck_assert_int_eq(window_of(12 * h, h, QUERY_AVG), 60 * S);
     ck_assert_int_eq(window_of(h, 60 * S, QUERY_AVG), 0);
     ck_assert_int_eq(window_of(7 * 24 * h, h, QUERY_QUANTILE), 0);
+    /* Samples of the range, or of its begin, are gone: windows are all there is. */
+    ck_assert_int_eq(fold_window_us(&(struct fold_grid){ .to_us = h, .step_us = h }, QUERY_AVG, 1),
+                     h);
 }
 END_TEST
 

@@ -45,6 +45,7 @@ bool naive_step(const struct fold_samples *samples,
 TCase *case_fold(void);
 TCase *case_random(void);
 TCase *case_windows(void);
+TCase *case_rolled(void);
 TCase *case_select(void);
 TCase *case_range(void);
 TCase *case_top(void);

@@ -327,6 +327,7 @@ Suite *suite(void)
     suite_add_tcase(suite, case_catalog());
     suite_add_tcase(suite, case_state());
     suite_add_tcase(suite, case_seal());
+    suite_add_tcase(suite, case_rollup());
     suite_add_tcase(suite, case_follow());
     suite_add_tcase(suite, case_verify());
     suite_add_tcase(suite, case_backup());

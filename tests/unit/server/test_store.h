@@ -65,6 +65,7 @@ TCase *case_disk(void);
 TCase *case_catalog(void);
 TCase *case_state(void);
 TCase *case_seal(void);
+TCase *case_rollup(void);
 TCase *case_follow(void);
 TCase *case_verify(void);
 TCase *case_backup(void);
