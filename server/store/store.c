@@ -144,12 +144,15 @@ bool store_disk_is_above(struct store *store)
 bool store_disk_has_room(struct store *store, uint64_t n_bytes)
 {
     struct statvfs st;
+    uint64_t used, all;
 
     /* A file system that does not count its blocks says when it is full. */
     if (statvfs(store->directory, &st) < 0 || st.f_blocks == 0 || st.f_frsize == 0)
         return true;
-    return (double) (st.f_blocks - st.f_bfree + n_bytes / st.f_frsize) * 100 <
-           (double) store->options.full_percent * (double) (st.f_blocks - st.f_bfree + st.f_bavail);
+    used = st.f_blocks - st.f_bfree;
+    all = used + st.f_bavail;
+    used += n_bytes / st.f_frsize + 1;
+    return (double) used * 100 < (double) store->options.full_percent * (double) all;
 }
 
 void store_fail(struct store *store)

@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import struct
 import unittest
 
 import fixture
