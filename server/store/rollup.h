@@ -31,11 +31,14 @@
  * is late makes one record anew and no other, whatever came first. The growth from hour to hour is
  * the reader's, who sees both.
  *
- * Marks: which hours of the day are rolled up, all blocks up to a seal number counted. An hour is
- * due when it is over, a block meets it, and the mark does not have it or the block is newer. Mark
- * and records are one transaction, and the two tiers have each their own: a kill between leaves the
- * rest to the next sweep. The compactor replaces only blocks that the mark counts, by one with a
- * number of theirs: nothing is due for that.
+ * Marks: which hours of the day are rolled up, all blocks up to a seal number counted; of one that
+ * no block met there is nothing, and it is marked, as a larger block may span it one day. An hour
+ * is due when it is over, a block meets it, and the mark does not have it or the block is newer; in
+ * the tier of hours when its day is over: a record that grew by a row each hour would be encoded
+ * two dozen times, and samples of a day are quickly read. Mark and records are one transaction, and
+ * the two tiers have each their own: a kill between leaves the rest to the next sweep. The
+ * compactor replaces only blocks that the mark counts, by one with a number of theirs: nothing is
+ * due for that.
  *
  * An hour of which a block is damaged stays as it was rolled up before, if it was.
  *
