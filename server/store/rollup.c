@@ -442,6 +442,7 @@ static int read_old(struct round *round, size_t n_columns)
     struct roll_key key = { round->agent->facts.number, round->layout, round->slice,
                             round->day_us };
     uint8_t name[ROLL_KEY_BYTES];
+    const struct roll_wish all = { ROLL_HOURS, UINT_MAX, roller->layouts[0].of, n_columns };
     MDB_val k = db_val(name, sizeof(name)), v;
     struct day_prefix prefix;
     struct day *period;
@@ -457,8 +458,7 @@ static int read_old(struct round *round, size_t n_columns)
         rc = mdb_get(txn, period->blocks, &k, &v);
     if (!rc)
         r = day_prefix_get(k, v, &prefix, &block)
-                ? roll_decode(&roller->work, &key, ROLL_HOURS, block, UINT_MAX,
-                              roller->layouts[0].of, n_columns, &roller->old)
+                ? roll_decode(&roller->work, &key, &all, block, &roller->old)
                 : BLOCK_BAD;
     else if (rc != MDB_NOTFOUND)
         r = db_is_damage(rc) ? BLOCK_BAD : fold(db_check(rc, "cannot read roll-ups"));

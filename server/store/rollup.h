@@ -152,19 +152,19 @@ int roll_encode(struct roll_work *work,
                 struct day_prefix *ret_prefix,
                 struct buf *out) MUST_USE;
 
-/*
- * Some columns of a record, of the slice's first one counted, ascending; all rows. Outcomes:
- * BLOCK_BAD.
- *
- *   parts   of enum store_window_part
- */
+/* What is wanted of a record: columns are counted from the slice's first one, ascending. */
+struct roll_wish {
+    enum roll_tier tier;
+    unsigned parts; /* of enum store_window_part */
+    const uint32_t *columns;
+    size_t n_columns;
+};
+
+/* All rows of a record. Outcomes: BLOCK_BAD. */
 int roll_decode(struct roll_work *work,
                 const struct roll_key *key,
-                enum roll_tier tier,
+                const struct roll_wish *wish,
                 struct span block,
-                unsigned parts,
-                const uint32_t *columns,
-                size_t n_columns,
                 struct roll_sheet *ret) MUST_USE;
 
 void roll_key_put(uint8_t to[static ROLL_KEY_BYTES], const struct roll_key *key);
