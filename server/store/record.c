@@ -61,7 +61,7 @@ void roll_work_deinit(struct roll_work *work)
 
 /* ---- what follows from the rest ---- */
 
-/* The last sample that a window without a base of its own counts from: NULL, not in this record. */
+/* Whether the increase is what the last sample and the one counted from say. */
 static bool follows(double increase, const struct store_window *window, double from)
 {
     double size = fmax(fmax(fabs(window->min), fabs(window->max)), fabs(from));
@@ -311,16 +311,16 @@ static bool get_rows(const struct roll_work *work,
     return true;
 }
 
-static size_t list_columns(uint32_t *to, unsigned parts, const uint32_t *columns, size_t n_columns)
+static size_t list_columns(uint32_t *to, const struct roll_wish *wish)
 {
     size_t n = 0;
 
     for (uint32_t i = 0; i < ROLL_HEAD; i++)
         to[n++] = i;
-    for (size_t i = 0; i < n_columns; i++)
+    for (size_t i = 0; i < wish->n_columns; i++)
         for (uint32_t field = 0; field < ROLL_FIELDS; field++)
-            if (wants(parts, (enum roll_field) field))
-                to[n++] = ROLL_HEAD + ROLL_FIELDS * columns[i] + field;
+            if (wants(wish->parts, (enum roll_field) field))
+                to[n++] = ROLL_HEAD + ROLL_FIELDS * wish->columns[i] + field;
     return n;
 }
 
@@ -343,11 +343,8 @@ static int open_part(struct roll_work *work,
 
 int roll_decode(struct roll_work *work,
                 const struct roll_key *key,
-                enum roll_tier tier,
+                const struct roll_wish *wish,
                 struct span block,
-                unsigned parts,
-                const uint32_t *columns,
-                size_t n_columns,
                 struct roll_sheet *ret)
 {
     uint32_t list[COLUMNS_MAX];
@@ -357,12 +354,12 @@ int roll_decode(struct roll_work *work,
     int r = make_room(work);
 
     if (!r)
-        r = roll_sheet_begin(ret, n_columns);
+        r = roll_sheet_begin(ret, wish->n_columns);
     if (!r)
         r = open_part(work, key, block, &part);
     if (r)
         return r < 0 ? pass(r) : r;
-    n = list_columns(list, parts, columns, n_columns);
+    n = list_columns(list, wish);
     if (list[n - 1] >= part.n_columns)
         return BLOCK_BAD;
     r = block_times(&part, times_us);
@@ -371,13 +368,13 @@ int roll_decode(struct roll_work *work,
     if (r)
         return r < 0 ? pass(r) : r;
     ret->n_rows = part.n_rows;
-    if (!get_rows(work, key, tier, times_us, ret))
+    if (!get_rows(work, key, wish->tier, times_us, ret))
         return BLOCK_BAD;
-    for (size_t i = 0; i < n_columns; i++) {
+    for (size_t i = 0; i < wish->n_columns; i++) {
         struct decoder decoder = { .work = work, .n_rows = part.n_rows };
 
         for (size_t field = 0; field < ROLL_FIELDS; field++)
-            decoder.at[field] = wants(parts, (enum roll_field) field) ? next++ : SIZE_MAX;
+            decoder.at[field] = wants(wish->parts, (enum roll_field) field) ? next++ : SIZE_MAX;
         get_series(&decoder, ret, i);
     }
     return 0;

@@ -23,6 +23,8 @@
 /* Of blocks, in one round of one agent; and an hour at least. */
 #define ROUND_BYTES (UINT64_C(32) << 20)
 
+#define ALL_HOURS ((1u << DAY_HOURS) - 1)
+
 struct opened {
     struct found_block found;
     struct block block;
@@ -77,6 +79,7 @@ struct round {
     uint32_t due[ROLL_TIERS]; /* hours, by bits */
     uint32_t newer[ROLL_TIERS];
     uint32_t chosen, bad;
+    uint32_t empty;      /* over, and no block meets it: that counts as rolled up */
     struct span layouts; /* u32 */
     uint32_t layout;
     uint16_t slice;
@@ -174,6 +177,7 @@ static int find_due(struct round *round, int64_t over_us)
 
     for (size_t i = 0; i < n; i++)
         met |= hours_of(round, &found[i]);
+    round->empty = over & ~met;
     if ((met & over) == 0)
         return 0;
     for (enum roll_tier tier = ROLL_MINUTES; tier < ROLL_TIERS; tier++) {
@@ -185,7 +189,7 @@ static int find_due(struct round *round, int64_t over_us)
         for (size_t i = 0; i < n; i++)
             if (found[i].key.seal > round->marks[tier].seal)
                 round->newer[tier] |= hours_of(round, &found[i]);
-        if (is_there)
+        if (is_there && (tier == ROLL_MINUTES || over == ALL_HOURS))
             round->due[tier] = met & over & (~round->marks[tier].hours | round->newer[tier]);
     }
     return 0;
@@ -438,6 +442,7 @@ static int read_old(struct round *round, size_t n_columns)
     struct roll_key key = { round->agent->facts.number, round->layout, round->slice,
                             round->day_us };
     uint8_t name[ROLL_KEY_BYTES];
+    const struct roll_wish all = { ROLL_HOURS, UINT_MAX, roller->layouts[0].of, n_columns };
     MDB_val k = db_val(name, sizeof(name)), v;
     struct day_prefix prefix;
     struct day *period;
@@ -453,8 +458,7 @@ static int read_old(struct round *round, size_t n_columns)
         rc = mdb_get(txn, period->blocks, &k, &v);
     if (!rc)
         r = day_prefix_get(k, v, &prefix, &block)
-                ? roll_decode(&roller->work, &key, ROLL_HOURS, block, UINT_MAX,
-                              roller->layouts[0].of, n_columns, &roller->old)
+                ? roll_decode(&roller->work, &key, &all, block, &roller->old)
                 : BLOCK_BAD;
     else if (rc != MDB_NOTFOUND)
         r = db_is_damage(rc) ? BLOCK_BAD : fold(db_check(rc, "cannot read roll-ups"));
@@ -556,7 +560,8 @@ static int queue_agent(struct round *round, size_t spans_at)
 
         waiting.has_mark[tier] = done != 0;
         waiting.marks[tier].seal = round->sealer->seal;
-        waiting.marks[tier].hours = (round->marks[tier].hours & ~round->newer[tier]) | done;
+        waiting.marks[tier].hours =
+            (round->marks[tier].hours & ~round->newer[tier]) | done | round->empty;
     }
     roller->day = round->day;
     buf_append(&roller->agents, &waiting, sizeof(waiting));

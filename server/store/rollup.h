@@ -31,11 +31,14 @@
  * is late makes one record anew and no other, whatever came first. The growth from hour to hour is
  * the reader's, who sees both.
  *
- * Marks: which hours of the day are rolled up, all blocks up to a seal number counted. An hour is
- * due when it is over, a block meets it, and the mark does not have it or the block is newer. Mark
- * and records are one transaction, and the two tiers have each their own: a kill between leaves the
- * rest to the next sweep. The compactor replaces only blocks that the mark counts, by one with a
- * number of theirs: nothing is due for that.
+ * Marks: which hours of the day are rolled up, all blocks up to a seal number counted; of one that
+ * no block met there is nothing, and it is marked, as a larger block may span it one day. An hour
+ * is due when it is over, a block meets it, and the mark does not have it or the block is newer; in
+ * the tier of hours when its day is over: a record that grew by a row each hour would be encoded
+ * two dozen times, and samples of a day are quickly read. Mark and records are one transaction, and
+ * the two tiers have each their own: a kill between leaves the rest to the next sweep. The
+ * compactor replaces only blocks that the mark counts, by one with a number of theirs: nothing is
+ * due for that.
  *
  * An hour of which a block is damaged stays as it was rolled up before, if it was.
  *
@@ -149,19 +152,19 @@ int roll_encode(struct roll_work *work,
                 struct day_prefix *ret_prefix,
                 struct buf *out) MUST_USE;
 
-/*
- * Some columns of a record, of the slice's first one counted, ascending; all rows. Outcomes:
- * BLOCK_BAD.
- *
- *   parts   of enum store_window_part
- */
+/* What is wanted of a record: columns are counted from the slice's first one, ascending. */
+struct roll_wish {
+    enum roll_tier tier;
+    unsigned parts; /* of enum store_window_part */
+    const uint32_t *columns;
+    size_t n_columns;
+};
+
+/* All rows of a record. Outcomes: BLOCK_BAD. */
 int roll_decode(struct roll_work *work,
                 const struct roll_key *key,
-                enum roll_tier tier,
+                const struct roll_wish *wish,
                 struct span block,
-                unsigned parts,
-                const uint32_t *columns,
-                size_t n_columns,
                 struct roll_sheet *ret) MUST_USE;
 
 void roll_key_put(uint8_t to[static ROLL_KEY_BYTES], const struct roll_key *key);

@@ -257,13 +257,14 @@ static int read_record(struct reading *reading,
                        MDB_val k,
                        MDB_val v)
 {
+    const struct roll_wish wish = { reading->tier, reading->scan->parts, reading->columns,
+                                    reading->n };
     struct day_prefix prefix;
     struct span block;
     int r = BLOCK_BAD;
 
     if (day_prefix_get(k, v, &prefix, &block))
-        r = roll_decode(&reading->work, key, reading->tier, block, reading->scan->parts,
-                        reading->columns, reading->n, &reading->sheet);
+        r = roll_decode(&reading->work, key, &wish, block, &reading->sheet);
     if (r == BLOCK_BAD) {
         tell_damage(reading, period, key);
         return 0;

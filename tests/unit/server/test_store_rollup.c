@@ -182,7 +182,8 @@ START_TEST(the_hour_under_way_waits_until_it_is_over)
     while (not_ready(store, agent, STORE_MINUTE_US) > 1)
         usleep(1000);
     ck_assert_uint_eq(not_ready(store, agent, STORE_MINUTE_US), 1);
-    check_windows(store, agent, layout, 60, PUT_SUM);
+    ck_assert_uint_eq(windows_of(store, agent, layout, 0, STORE_MINUTE_US).n_samples, 60);
+    ck_assert_uint_eq(not_ready(store, agent, STORE_HOUR_US), 2); /* the day is not over */
     store_close(store);
 }
 END_TEST
