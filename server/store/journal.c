@@ -3,9 +3,11 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/base/crc32c.h"
 #include "common/base/ensure.h"
@@ -15,6 +17,7 @@
 #include "common/log/log.h"
 
 #define SEGMENT_TABLES 3
+#define SPARE_DESCRIPTORS 6
 
 struct run_record {
     uint64_t last_sequence;
@@ -95,6 +98,19 @@ static int put_in_table(struct journal *journal, struct segment *segment)
     return 0;
 }
 
+/* Some descriptors are left for the files and directories that are opened for a moment. */
+static bool has_spare(void)
+{
+    int spare[SPARE_DESCRIPTORS];
+    size_t n = 0;
+
+    while (n < SPARE_DESCRIPTORS && (spare[n] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+        n++;
+    for (size_t i = 0; i < n; i++)
+        close(spare[i]);
+    return n == SPARE_DESCRIPTORS;
+}
+
 /* The environment alone. With open.lock held. The answer is LMDB's. */
 static int open_env(struct journal *journal, struct segment *segment)
 {
@@ -106,7 +122,13 @@ static int open_env(struct journal *journal, struct segment *segment)
         rc = db_env_open(&segment->env, segment->path, journal->segment_bytes + JOURNAL_SLACK_BYTES,
                          SEGMENT_TABLES);
     } while ((rc == EMFILE || rc == ENFILE || rc == ENOMEM) && close_one(journal));
-    return rc;
+    if (rc)
+        return rc;
+    segment->n_users++; /* not this one */
+    while (!has_spare() && close_one(journal))
+        ;
+    segment->n_users--;
+    return 0;
 }
 
 /* One that is there. With open.lock held. The answer is LMDB's. */

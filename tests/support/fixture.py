@@ -441,6 +441,11 @@ def points(hub: Hub, name: str, agent: str, **question) -> list[tuple[str, float
     return [(p["time"], float(p.get("value", 0))) for s in answer.get("series", []) for p in s["points"]]
 
 
+def day_name(age: int) -> str:
+    """The directory of the day (UTC) that was so many days ago."""
+    return time.strftime("%Y%m%d", time.gmtime(time.time() - age * 86400))
+
+
 def count_of(hub: Hub, name: str, agent: str) -> int:
     """How many samples of a metric the hub holds of an agent."""
     answer = hub.ask("sentinel.query.v1.QueryService/QueryMetrics",

@@ -474,12 +474,13 @@ START_TEST(definitions_die_with_their_last_day_and_their_numbers_are_not_given_a
 
     clock_set_source(the_day_after, NULL);
     ck_assert_uint_gt(last, 0);
-    put_odd_rows(store, seeded(), (struct put){ agent, wide, 1, 1, NOON_US - 5 * DAY_US, 5, 9 });
+    put_odd_rows(store, seeded(), (struct put){ agent, wide, 1, 1, NOON_US - 400 * DAY_US, 5, 9 });
     put_odd_rows(store, seeded(), (struct put){ agent, narrow, 1, 2, NOON_US, 2, 9 });
     ck_assert_int_eq(store_seal(store), 0);
     store_close(store);
     store = open_store(64 << 10);
     ck_assert_uint_eq(metric_ids(store, "m00004"), last);
+    store_set_rollup_retention(store, 3 * DAY_US, 3 * DAY_US); /* windows would keep them */
     store_set_retention(store, 3 * DAY_US, 0);
     store_retain_now(store);
     while (stats_of(store).n_days_gone == 0)

@@ -459,10 +459,12 @@ START_TEST(what_a_day_took_along_is_missed_by_nobody_though_the_journal_names_it
     struct store_stats stats;
     struct told told;
 
-    ck_assert_int_eq(put_rows(store, (struct put){ agent, wide, 1, 1, NOON_US, 7, 5 }, NULL), 0);
+    ck_assert_int_eq(
+        put_rows(store, (struct put){ agent, wide, 1, 1, NOON_US - 400 * DAY_US, 7, 5 }, NULL), 0);
     ck_assert_int_eq(
         put_rows(store, (struct put){ agent, narrow, 1, 2, NOON_US + DAY_US, 3, 5 }, NULL), 0);
     ck_assert_int_eq(store_seal(store), 0);
+    store_set_rollup_retention(store, DAY_US, DAY_US);
     store_set_retention(store, 0, 1); /* all but the newest day */
     do {
         store_retain_now(store);
