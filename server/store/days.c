@@ -448,6 +448,7 @@ static void exchange(struct days *days, struct day *day, struct day *fresh)
     at = find(days, day->number);
     ensure(*at == day && day->n_users > 0);
     fresh->next = day->next;
+    fresh->n_new = day->n_new;
     *at = fresh;
     day->is_removed = true;
     pthread_mutex_unlock(&days->lock);
