@@ -27,6 +27,25 @@ static void print_line(const struct line *line)
            (unsigned long long) line->n_blocks, (unsigned long long) line->n_samples, rate, pages);
 }
 
+static const struct {
+    const char *window, *line;
+} tiers[STORE_TIERS] = { { "1m", "  windows of a minute" }, { "1h", "  windows of an hour" } };
+
+static void print_rolled(const struct store_found *found)
+{
+    printf("\n%-22s %11s %11s %16s %12s %11s\n", "roll-ups", "size", "records", "windows",
+           "periods", "free pages");
+    for (int i = 0; i < STORE_TIERS; i++) {
+        const struct store_rolled *rolled = &found->rolled[i];
+        char size[TEXT_SIZE_BYTES];
+
+        printf("%-22s %11s %11llu %16llu %12llu %11llu\n", tiers[i].line,
+               text_of_size(rolled->n_bytes, size), (unsigned long long) rolled->n_records,
+               (unsigned long long) rolled->n_windows, (unsigned long long) rolled->n_periods,
+               (unsigned long long) rolled->n_free_pages);
+    }
+}
+
 void ops_print_found(const struct store_found *found)
 {
     struct line journal = { "journal",
@@ -56,6 +75,7 @@ void ops_print_found(const struct store_found *found)
     }
     printf("%-22s %11s %11s %16s %12s %11llu\n", "state", text_of_size(found->state_bytes, size),
            "", "", "", (unsigned long long) found->n_state_free_pages);
+    print_rolled(found);
     printf("\n%llu segments, %llu days; %llu agents, %llu series, %llu definitions, %llu layouts, "
            "%llu certificates\n",
            (unsigned long long) found->n_segments, (unsigned long long) found->n_days,
@@ -106,6 +126,26 @@ static void put_days(struct json_writer *writer, const struct store_found *found
     json_close_object(writer);
 }
 
+static void put_rolled(struct json_writer *writer, const struct store_found *found)
+{
+    json_key(writer, "rollups");
+    json_open_array(writer);
+    for (int i = 0; i < STORE_TIERS; i++) {
+        const struct store_rolled *rolled = &found->rolled[i];
+
+        json_open_object(writer);
+        json_put_text(writer, "window", tiers[i].window);
+        json_put_u64(writer, "periods", rolled->n_periods);
+        json_put_u64(writer, "records", rolled->n_records);
+        json_put_u64(writer, "windows", rolled->n_windows);
+        json_put_u64(writer, "samples", rolled->n_samples);
+        json_put_u64(writer, "bytes", rolled->n_bytes);
+        json_put_u64(writer, "free_pages", rolled->n_free_pages);
+        json_close_object(writer);
+    }
+    json_close_array(writer);
+}
+
 static void put_journal(struct json_writer *writer, const struct store_found *found)
 {
     json_key(writer, "journal");
@@ -129,6 +169,7 @@ void ops_put_found(struct json_writer *writer, const struct store_found *found)
 
     put_journal(writer, found);
     put_days(writer, found);
+    put_rolled(writer, found);
     json_key(writer, "state");
     json_open_object(writer);
     json_put_u64(writer, "bytes", found->state_bytes);

@@ -16,8 +16,9 @@ static const char help[] =
     "Says what the database holds and what it takes, beside a running hub or without one. Every\n"
     "byte of a file counts, free pages too; a day's file is shared out to the levels of its "
     "blocks\n"
-    "by their size. What is in the journal may be in a day already: it goes a little later.\n"
-    "--environments lists each journal segment and day.\n";
+    "by their size. Roll-ups are told apart: what they hold is in days too, while these are kept.\n"
+    "What is in the journal may be in a day already: it goes a little later.\n"
+    "--environments lists each journal segment, day, and month and year of roll-ups.\n";
 
 #define METRICS 32 /* more than store_survey() tells */
 
@@ -40,6 +41,10 @@ static const char *kind_name(enum store_environment_kind kind)
         return "journal";
     case STORE_DAY:
         return "day";
+    case STORE_MINUTES:
+        return "minutes";
+    case STORE_HOURS:
+        return "hours";
     case STORE_STATE:
     default:
         return "state";

@@ -404,7 +404,7 @@ bool roll_key_get(MDB_val from, struct roll_key *ret)
     return true;
 }
 
-static MDB_val mark_key(uint8_t to[static ROLL_MARK_KEY_BYTES], uint32_t agent, int32_t day)
+MDB_val roll_mark_key(uint8_t to[static ROLL_MARK_KEY_BYTES], uint32_t agent, int32_t day)
 {
     db_key_u32(to, agent);
     db_key_u32(to + 4, (uint32_t) day ^ UINT32_C(1) << 31);
@@ -418,6 +418,14 @@ static uint32_t mark_crc(MDB_val key, const struct roll_mark *mark)
                   sizeof(*mark) - sizeof(mark->crc32c));
 }
 
+bool roll_mark_read(MDB_val key, MDB_val value, struct roll_mark *ret)
+{
+    if (value.mv_size != sizeof(*ret))
+        return false;
+    memcpy(ret, value.mv_data, sizeof(*ret));
+    return ret->crc32c == mark_crc(key, ret);
+}
+
 int roll_mark_get(struct day *period,
                   MDB_txn *txn,
                   uint32_t agent,
@@ -425,7 +433,7 @@ int roll_mark_get(struct day *period,
                   struct roll_mark *ret)
 {
     uint8_t name[ROLL_MARK_KEY_BYTES];
-    MDB_val key = mark_key(name, agent, day), value;
+    MDB_val key = roll_mark_key(name, agent, day), value;
     int rc = mdb_get(txn, period->marks, &key, &value);
 
     *ret = (struct roll_mark){ 0 };
@@ -437,9 +445,7 @@ int roll_mark_get(struct day *period,
     }
     if (rc)
         return fold(db_check(rc, "cannot read roll-ups"));
-    if (value.mv_size == sizeof(*ret))
-        memcpy(ret, value.mv_data, sizeof(*ret));
-    if (value.mv_size != sizeof(*ret) || ret->crc32c != mark_crc(key, ret)) {
+    if (!roll_mark_read(key, value, ret)) {
         log_peer(LOG_ERROR, "rollup_mark_damaged", LOG_S("path", period->path),
                  LOG_U("agent", agent), LOG_I("day", day));
         *ret = (struct roll_mark){ 0 };
@@ -455,7 +461,7 @@ int roll_mark_put(struct day *period,
 {
     uint8_t name[ROLL_MARK_KEY_BYTES];
     struct roll_mark copy = *mark;
-    MDB_val key = mark_key(name, agent, day), value = db_val(&copy, sizeof(copy));
+    MDB_val key = roll_mark_key(name, agent, day), value = db_val(&copy, sizeof(copy));
 
     copy.crc32c = mark_crc(key, &copy);
     return pass(db_check(mdb_put(txn, period->marks, &key, &value, 0), "cannot write roll-ups"));

@@ -42,7 +42,8 @@
  *
  * An hour of which a block is damaged stays as it was rolled up before, if it was.
  *
- * Files:  record.c a record's block; rollup.c, roll_series.c making; windows.c reading.
+ * Files:  record.c a record's block; rollup.c, roll_series.c making; windows.c reading;
+ *         survey_rolled.c verifying.
  * Thread: the sealer; reading any.
  */
 
@@ -170,6 +171,9 @@ int roll_decode(struct roll_work *work,
 void roll_key_put(uint8_t to[static ROLL_KEY_BYTES], const struct roll_key *key);
 bool roll_key_get(MDB_val from, struct roll_key *ret);
 
+MDB_val roll_mark_key(uint8_t to[static ROLL_MARK_KEY_BYTES], uint32_t agent, int32_t day);
+/* False: it is damaged. */
+bool roll_mark_read(MDB_val key, MDB_val value, struct roll_mark *ret);
 /* Zero where there is none, or it is damaged: then all is made anew. */
 int roll_mark_get(struct day *period,
                   MDB_txn *txn,

@@ -29,14 +29,24 @@ struct store_level {
     uint64_t n_bytes; /* its share of the days' files, whose other bytes are shared out by size */
 };
 
+#define STORE_TIERS 2 /* of roll-ups: windows of a minute, of an hour */
+
+struct store_rolled {
+    uint64_t n_periods; /* months, years */
+    uint64_t n_bytes, n_free_pages;
+    uint64_t n_records, n_windows; /* a window of a layout is one, whatever its columns */
+    uint64_t n_samples;            /* that they were made of */
+};
+
 struct store_found {
     uint64_t n_segments, n_chunks, n_batches, n_journal_rows, n_journal_samples;
     uint64_t journal_bytes, n_journal_free_pages;
     uint64_t n_days, day_bytes, n_day_free_pages;
     struct store_level levels[STORE_LEVELS];
+    struct store_rolled rolled[STORE_TIERS];
     uint64_t state_bytes, n_state_free_pages;
     uint64_t n_agents, n_definitions, n_layouts, n_certificates;
-    uint64_t n_series;                     /* definitions of agents that have rows of them */
+    uint64_t n_series; /* definitions of agents that have rows or roll-ups of them */
     uint64_t n_samples, n_skipped, n_lost; /* as the agents' records count them, without what is
                                               behind these in the journal */
     int64_t newest_commit_us;              /* of a batch in the journal; 0: there is none */
@@ -49,14 +59,20 @@ struct store_damage {
     const char *what; /* "bad checksum" */
 };
 
-enum store_environment_kind { STORE_JOURNAL_SEGMENT = 1, STORE_DAY, STORE_STATE };
+enum store_environment_kind {
+    STORE_JOURNAL_SEGMENT = 1,
+    STORE_DAY,
+    STORE_STATE,
+    STORE_MINUTES, /* a month of roll-ups */
+    STORE_HOURS    /* a year of them */
+};
 
 struct store_environment {
     enum store_environment_kind kind;
     const char *path;
     uint64_t n_bytes; /* of its file, with free pages */
     uint64_t n_pages, n_free_pages;
-    uint64_t n_records; /* chunks, blocks, rows of tables */
+    uint64_t n_records; /* chunks, blocks, records of roll-ups, rows of tables */
     uint64_t n_samples;
 };
 
@@ -65,7 +81,8 @@ struct store_environment {
  * and not this one. Only counts, or (is_deep) checks every checksum and decodes every column, and
  * whether things that name each other fit.
  *
- * Beside a running hub each agent's part of a day is one snapshot; the counts of the whole are not.
+ * Beside a running hub each agent's part of a day, a month or a year is one snapshot; the counts of
+ * the whole are not.
  */
 struct store_survey {
     const char *directory; /* <state>/db */

@@ -185,6 +185,41 @@ int survey_end(struct survey *survey, int rc, const char *what)
     return fault(rc > 0 ? -rc : -EIO, "cannot read %s (%s)", survey->path, mdb_strerror(rc));
 }
 
+int survey_next_agent(struct survey *survey,
+                      MDB_cursor *const *cursors,
+                      const char *const *names,
+                      size_t n,
+                      uint32_t from,
+                      uint32_t *ret)
+{
+    *ret = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint8_t name[4];
+        MDB_val key = db_val(name, sizeof(name)), value;
+        uint32_t agent;
+        int r, rc;
+
+        db_key_u32(name, from);
+        rc = mdb_cursor_get(cursors[i], &key, &value, MDB_SET_RANGE);
+        if (rc) {
+            r = survey_end(survey, rc, names[i]);
+            if (r)
+                return r;
+            continue;
+        }
+        agent = key.mv_size >= 4 ? db_u32_of(db_val(key.mv_data, 4)) : 0;
+        if (agent < from) {
+            r = survey_damage(survey, "a key that is none, or out of order", "%s", names[i]);
+            if (r)
+                return r;
+            continue;
+        }
+        if (*ret == 0 || agent < *ret)
+            *ret = agent;
+    }
+    return 0;
+}
+
 void survey_pages(struct survey *survey, MDB_txn *txn, const MDB_dbi *tables, size_t n)
 {
     struct store_environment *environment = &survey->shared->environment;
@@ -505,12 +540,16 @@ static int look_at_segment(struct parent *parent, const char *path, const char *
     return pass(run(parent, path, survey_journal));
 }
 
-static int look_at_day(struct parent *parent, const char *path, const char *name)
+static int look_at_period(struct parent *parent,
+                          const char *path,
+                          const char *name,
+                          const struct days_kind *kind,
+                          int (*look)(struct survey *survey))
 {
     char marker[900];
     struct stat st;
 
-    if (!is_number(name) || !day_number_of(&days_of_samples, name, &parent->survey.day)) {
+    if (!day_number_of(kind, name, &parent->survey.period)) {
         count_damage(parent, path, "data.mdb", "set aside as damaged: what it held is not served");
         return 0;
     }
@@ -518,22 +557,43 @@ static int look_at_day(struct parent *parent, const char *path, const char *name
     if (stat(marker, &st) == 0)
         count_damage(parent, path, "data.mdb",
                      "found damaged by the hub, which sets it aside at its next start");
-    return pass(run(parent, path, survey_day));
+    return pass(run(parent, path, look));
+}
+
+static int look_at_day(struct parent *parent, const char *path, const char *name)
+{
+    return pass(look_at_period(parent, path, name, &days_of_samples, survey_day));
+}
+
+static int look_at_minutes(struct parent *parent, const char *path, const char *name)
+{
+    return pass(look_at_period(parent, path, name, &days_of_minutes, survey_minutes));
+}
+
+static int look_at_hours(struct parent *parent, const char *path, const char *name)
+{
+    return pass(look_at_period(parent, path, name, &days_of_hours, survey_hours));
 }
 
 static int look_at_all(struct parent *parent, const char *state)
 {
-    int r = each_of(parent, "journal", add_bytes);
+    static const struct {
+        const char *name;
+        int (*look)(struct parent *parent, const char *path, const char *name);
+    } kinds[] = { { "journal", look_at_segment },
+                  { "metrics", look_at_day },
+                  { "rollup-1m", look_at_minutes },
+                  { "rollup-1h", look_at_hours } };
+    size_t n = sizeof(kinds) / sizeof(kinds[0]);
+    int r = 0;
 
-    if (!r)
-        r = each_of(parent, "metrics", add_bytes);
+    for (size_t i = 0; i < n && !r; i++)
+        r = each_of(parent, kinds[i].name, add_bytes);
     parent->n_all_bytes += db_file_bytes(state);
     if (!r)
         r = look_for_gone(parent, state);
-    if (!r)
-        r = each_of(parent, "journal", look_at_segment);
-    if (!r)
-        r = each_of(parent, "metrics", look_at_day);
+    for (size_t i = 0; i < n && !r; i++)
+        r = each_of(parent, kinds[i].name, kinds[i].look);
     if (!r)
         r = run(parent, state, survey_state);
     return pass(r);

@@ -7,10 +7,10 @@
  *
  *   survey.c          a process for each environment; what it tells comes through a pipe, what it
  *                     counts through shared memory, so that nothing is lost when it crashes
- *   survey_journal.c  survey_day.c  survey_state.c
+ *   survey_journal.c  survey_day.c  survey_rolled.c  survey_state.c
  *
- * Journal and days first: what they use (agent and layout) is kept, and looked for in `state` at
- * the end. The other way round a running hub could make new ones in between.
+ * Journal, days and roll-ups first: what they use (agent and layout) is kept, and looked for in
+ * `state` at the end. The other way round a running hub could make new ones in between.
  *
  * Thread: one.
  */
@@ -43,7 +43,7 @@ struct survey {
     struct survey_uses uses;
     struct buf gone;  /* struct retain_gone: rows of these days in the journal are nobody's */
     const char *path; /* the environment under way */
-    int32_t day;
+    int32_t period;   /* its number: of a day, a month, a year */
     /* In the process of an environment. */
     int fd;
     struct buf out;
@@ -55,6 +55,8 @@ struct survey {
  */
 int survey_journal(struct survey *survey) MUST_USE;
 int survey_day(struct survey *survey) MUST_USE;
+int survey_minutes(struct survey *survey) MUST_USE;
+int survey_hours(struct survey *survey) MUST_USE;
 int survey_state(struct survey *survey) MUST_USE;
 /* Before all others: which days are gone, from `state`. What is wrong there is told by the above.
  */
@@ -74,6 +76,14 @@ int survey_use(struct survey *survey, uint32_t agent, uint32_t layout, uint32_t 
 int survey_metric(struct survey *survey, const char *name, uint64_t n_series) MUST_USE;
 int survey_newer(struct survey *survey, const char *why) MUST_USE;
 int survey_tell_gone(struct survey *survey, struct span gone) MUST_USE;
+
+/* The first agent from `from` on that one of the tables has a key of; 0: none. */
+int survey_next_agent(struct survey *survey,
+                      MDB_cursor *const *cursors,
+                      const char *const *names,
+                      size_t n,
+                      uint32_t from,
+                      uint32_t *ret) MUST_USE;
 
 /* Counts pages of the environment: those of these tables are not free. */
 void survey_pages(struct survey *survey, MDB_txn *txn, const MDB_dbi *tables, size_t n);

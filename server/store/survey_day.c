@@ -16,6 +16,8 @@
 
 enum { BLOCKS, AGENTS, META, N_TABLES };
 
+static const char *const table_names[N_TABLES] = { "blocks", "agents", "meta" };
+
 struct walk {
     struct survey *survey;
     MDB_env *env;
@@ -48,12 +50,11 @@ static void end_snapshot(struct walk *walk)
 /* The answer is LMDB's. */
 static int begin_snapshot(struct walk *walk)
 {
-    static const char *const names[N_TABLES] = { "blocks", "agents", "meta" };
     MDB_val key = db_val("seal", 4), value;
     int rc = db_begin_read(walk->env, &walk->txn);
 
     for (int i = 0; i < N_TABLES && !rc && !walk->has_tables; i++)
-        rc = mdb_dbi_open(walk->txn, names[i], 0, &walk->tables[i]);
+        rc = mdb_dbi_open(walk->txn, table_names[i], 0, &walk->tables[i]);
     walk->has_tables = walk->has_tables || rc == 0;
     for (int i = 0; i < 2 && !rc; i++)
         rc = mdb_cursor_open(walk->txn, walk->tables[i], &walk->cursors[i]);
@@ -181,7 +182,8 @@ static int check_block(struct walk *walk,
     if (block.agent != key->agent || block.first_us != key->first_us ||
         block.last_us != prefix->last_us || block.n_rows != prefix->n_rows)
         return block_damage(walk, key, "its key and its head say other than the block itself");
-    if (day_of(block.first_us) != walk->survey->day || day_of(block.last_us) != walk->survey->day)
+    if (day_of(block.first_us) != walk->survey->period ||
+        day_of(block.last_us) != walk->survey->period)
         return block_damage(walk, key, "its times are not of this day");
     if (key->seal > walk->seal)
         return block_damage(walk, key, "a seal number that was not given yet");
@@ -310,39 +312,12 @@ static int on_agent(struct walk *walk)
     return r ? r : check_record(walk);
 }
 
-/* The first agent from `from` on that has a block or a record; 0: none. */
+/* ---- the day ---- */
+
 static int next_agent(struct walk *walk, uint32_t from, uint32_t *ret)
 {
-    *ret = 0;
-    for (int i = 0; i < 2; i++) {
-        uint8_t name[4];
-        MDB_val key = db_val(name, sizeof(name)), value;
-        uint32_t agent;
-        int r, rc;
-
-        db_key_u32(name, from);
-        rc = mdb_cursor_get(walk->cursors[i], &key, &value, MDB_SET_RANGE);
-        if (rc) {
-            r = survey_end(walk->survey, rc, i == BLOCKS ? "blocks" : "agents");
-            if (r)
-                return r;
-            continue;
-        }
-        agent = key.mv_size >= 4 ? db_u32_of(db_val(key.mv_data, 4)) : 0;
-        if (agent < from) {
-            r = survey_damage(walk->survey, "a key that is none, or out of order",
-                              i == BLOCKS ? "blocks" : "agents");
-            if (r)
-                return r;
-            continue;
-        }
-        if (*ret == 0 || agent < *ret)
-            *ret = agent;
-    }
-    return 0;
+    return survey_next_agent(walk->survey, walk->cursors, table_names, 2, from, ret);
 }
-
-/* ---- the day ---- */
 
 static int walk_agents(struct walk *walk)
 {

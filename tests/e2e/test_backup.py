@@ -115,6 +115,10 @@ class Backup(unittest.TestCase):
 
         # Each sample once, in a block, and counted once.
         after = json.loads(command("compact", "--state-dir", again, "--json").stdout)["after"]
+        self.assertEqual(after["days"]["levels"][0]["blocks"], 0)
+        for tier in after["rollups"]:
+            self.assertGreater(tier["windows"], 0)
+            self.assertGreater(tier["bytes"], 0)
         self.assertEqual(after["days"]["samples"], after["state"]["counted_samples"])
         self.assertEqual(json.loads(command("verify", "--state-dir", again, "--json").stdout)["n_damaged"], 0)
 
@@ -190,7 +194,9 @@ class Backup(unittest.TestCase):
         self.assertEqual(command("stats", "--state-dir", fixture.scratch(), check=None).returncode, 3)
         text = command("stats", "--state-dir", hub.state, "--environments").stdout
         self.assertIn("bench.counter", text)
-        self.assertIn("db/default/metrics/", text)
+        self.assertIn("windows of a minute", text)
+        for kind in ("metrics", "rollup-1m", "rollup-1h"):
+            self.assertIn(f"db/default/{kind}/", text)
 
 
 if __name__ == "__main__":

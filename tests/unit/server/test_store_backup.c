@@ -237,6 +237,61 @@ START_TEST(what_was_there_comes_back_with_its_counters_and_files)
 }
 END_TEST
 
+START_TEST(roll_ups_come_back_too)
+{
+    struct store_restore restore = { .from = NULL };
+    struct store_survey survey = { .directory = store_path, .is_deep = true };
+    struct store_why why;
+
+    store = open_store(0);
+    fill();
+    ck_assert_int_eq(store_compact(store), 0);
+    ck_assert_int_eq(store_survey(&survey, &why), 0);
+    ck_assert_msg(back_up() == 0, "%s", said);
+    store_close(store);
+    ck_assert_msg(restore_as(&restore) == 0, "%s", said);
+    ck_assert_uint_eq(restore.found.n_damaged, 0);
+    for (int tier = 0; tier < STORE_TIERS; tier++) {
+        const struct store_rolled *was = &survey.found.rolled[tier];
+        const struct store_rolled *is = &restore.found.rolled[tier];
+
+        ck_assert_uint_eq(is->n_periods, 1);
+        ck_assert_uint_eq(is->n_records, was->n_records);
+        ck_assert_uint_eq(is->n_windows, was->n_windows);
+        ck_assert_uint_eq(is->n_samples, sequence * 2 * ROWS * COLUMNS);
+    }
+    store = open_again(0);
+    check_agent("web-1", sequence);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(what_is_compacted_on_demand_has_no_block_as_it_was_sealed)
+{
+    struct store_survey survey = { .directory = store_path };
+    struct store_why why;
+    char id[16];
+
+    store = open_store(0);
+    layout = layout_of(store, COLUMNS);
+    for (uint64_t round = 1; round <= 2; round++) {
+        for (int i = 0; i < 150; i++) {
+            snprintf(id, sizeof(id), "web-%d", i);
+            put_more(id, round);
+        }
+        if (round == 1)
+            ck_assert_int_eq(store_seal(store), 0);
+    }
+    store_close(store);
+    store = open_store(0);
+    ck_assert_int_eq(store_compact(store), 0);
+    store_close(store);
+    ck_assert_int_eq(store_survey(&survey, &why), 0);
+    ck_assert_uint_eq(survey.found.levels[0].n_blocks, 0);
+    ck_assert_uint_eq(survey.found.levels[2].n_rows, 2 * 150 * ROWS);
+}
+END_TEST
+
 static void go_on_meanwhile(void)
 {
     uint64_t n_blocks, n_segments;
@@ -620,6 +675,8 @@ TCase *case_backup(void)
     tcase_set_timeout(tcase, 120);
     tcase_add_checked_fixture(tcase, make_state, remove_state);
     tcase_add_test(tcase, what_was_there_comes_back_with_its_counters_and_files);
+    tcase_add_test(tcase, roll_ups_come_back_too);
+    tcase_add_test(tcase, what_is_compacted_on_demand_has_no_block_as_it_was_sealed);
     tcase_add_loop_test(tcase, a_store_that_goes_on_meanwhile_is_copied_as_of_one_moment, 0,
                         sizeof(moments) / sizeof(moments[0]));
     tcase_add_test(tcase, an_agent_that_is_ahead_goes_on_and_the_gap_is_counted);

@@ -84,7 +84,7 @@ static void check_whole(void)
 
 /* ---- a database of all kinds ---- */
 
-/* Two days, blocks of two levels, and rows that only the journal has. */
+/* Two days, blocks of two levels, roll-ups, and rows that only the journal has. */
 static void fill(void)
 {
     struct store *store = open_store(0);
@@ -114,6 +114,20 @@ static void fill(void)
 
 #define N_ROWS (UINT64_C(4) * 2 * AGENTS * 40)
 
+/* The first two rounds of a day are three minutes of one hour. */
+static void check_rolled(const struct store_found *found)
+{
+    for (int tier = 0; tier < STORE_TIERS; tier++) {
+        const struct store_rolled *rolled = &found->rolled[tier];
+
+        ck_assert_uint_eq(rolled->n_periods, 1);
+        ck_assert_uint_eq(rolled->n_records, 2 * AGENTS);
+        ck_assert_uint_eq(rolled->n_windows, 2 * AGENTS * (tier == 0 ? 3 : 1));
+        ck_assert_uint_eq(rolled->n_samples, N_ROWS / 2 * COLUMNS);
+        ck_assert_uint_ge(rolled->n_bytes, 4096 * 6);
+    }
+}
+
 START_TEST(all_there_is_is_counted_also_beside_an_open_store)
 {
     struct store *store;
@@ -127,7 +141,8 @@ START_TEST(all_there_is_is_counted_also_beside_an_open_store)
 
             told = look(is_deep);
             ck_assert_msg(found->n_damaged == 0, "%s", told.first);
-            ck_assert_uint_eq(told.n_environments, 4);
+            ck_assert_uint_eq(told.n_environments, 6);
+            check_rolled(found);
             ck_assert_uint_eq(found->n_segments, 1);
             ck_assert_uint_eq(found->n_days, 2);
             ck_assert_uint_eq(found->n_journal_rows, N_ROWS);
@@ -234,6 +249,17 @@ static const struct spoil spoils[] = {
     { "metrics", "blocks", SIZE_MAX, "checksum" },
     { "metrics", "agents", SIZE_MAX, "how far it is sealed" },
     { "metrics", "agents", 9, "how far it is sealed" },
+    { "rollup-1m", "blocks", 0, "slice 0, minutes of 2026-09-21T12:00:00.000Z: its head" },
+    { "rollup-1m", "blocks", 20, "head" },
+    { "rollup-1m", "blocks", SIZE_MAX,
+      "slice 0, minutes of 2026-09-21T12:00:00.000Z: bad checksum" },
+    { "rollup-1m", "marks", 0, "mark of day 20717: bad checksum" },
+    { "rollup-1m", "marks", 5, "mark of day 20717: bad checksum" },
+    { "rollup-1m", "agents", SIZE_MAX, "list of its layouts" },
+    { "rollup-1h", "blocks", 0, "slice 0, hours of 2026-09-21T00:00:00.000Z: its head" },
+    { "rollup-1h", "blocks", SIZE_MAX, "slice 0, hours of 2026-09-21T00:00:00.000Z: bad checksum" },
+    { "rollup-1h", "marks", SIZE_MAX, "mark of day 20717: bad checksum" },
+    { "rollup-1h", "agents", 9, "list of its layouts" },
     { "state", "agents", 0, "no record of an agent" },
     { "state", "definitions", 0, "no text of a definition" },
     { "state", "layouts", 1, "names a definition that there is not" },
@@ -351,7 +377,8 @@ static off_t size_of(const char *kind)
     return st.st_size;
 }
 
-static const char *const kinds[] = { "journal", "metrics", "state" };
+static const char *const kinds[] = { "journal", "metrics", "state", "rollup-1m", "rollup-1h" };
+#define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 START_TEST(pages_of_nonsense_are_named_and_end_nobody)
 {
@@ -381,6 +408,54 @@ START_TEST(a_file_that_ends_too_early_is_named)
     told = look(true);
     ck_assert_uint_gt(told.found.n_damaged, 0);
     ck_assert_ptr_nonnull(strstr(told.first, environment(kind)));
+}
+END_TEST
+
+START_TEST(a_file_that_is_no_database_is_named)
+{
+    const char *kind = kinds[_i];
+    char letter[2 * 4096];
+    struct told told;
+
+    fill();
+    memset(letter, 'a', sizeof(letter));
+    overwrite(kind, 0, letter, sizeof(letter));
+    told = look(true);
+    ck_assert_uint_gt(told.found.n_damaged, 0);
+    ck_assert_msg(strstr(told.first, environment(kind)) != NULL, "%s", told.first);
+}
+END_TEST
+
+/* Of a table of roll-ups, the first row. */
+static void lose(const char *kind, const char *table)
+{
+    MDB_env *env = open_to_spoil(environment(kind));
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+
+    ck_assert_int_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    ck_assert_int_eq(mdb_dbi_open(txn, table, 0, &dbi), 0);
+    ck_assert_int_eq(mdb_cursor_open(txn, dbi, &cursor), 0);
+    ck_assert_int_eq(mdb_cursor_get(cursor, &key, &value, MDB_FIRST), 0);
+    ck_assert_int_eq(mdb_cursor_del(cursor, 0), 0);
+    mdb_cursor_close(cursor);
+    ck_assert_int_eq(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+}
+
+START_TEST(roll_ups_without_their_mark_or_list_are_named)
+{
+    struct told told;
+
+    fill();
+    lose(_i < 2 ? "rollup-1m" : "rollup-1h", _i % 2 ? "agents" : "marks");
+    told = look(true);
+    ck_assert_uint_eq(told.found.n_damaged, 1);
+    ck_assert_msg(strstr(told.first, _i % 2 ? "agent 1: is rolled up, and there is no list"
+                                            : "there is no mark of its day") != NULL,
+                  "%s", told.first);
 }
 END_TEST
 
@@ -456,15 +531,14 @@ START_TEST(what_a_day_took_along_is_missed_by_nobody_though_the_journal_names_it
 {
     struct store *store = open_store(0);
     uint32_t wide = layout_of(store, 7), narrow = layout_of(store, 3), agent = agent_of(store, "a");
+    int64_t at_us = NOON_US + 3650 * DAY_US; /* no sweep rolls it up: that would keep the layout */
     struct store_stats stats;
     struct told told;
 
+    ck_assert_int_eq(put_rows(store, (struct put){ agent, wide, 1, 1, at_us, 7, 5 }, NULL), 0);
     ck_assert_int_eq(
-        put_rows(store, (struct put){ agent, wide, 1, 1, NOON_US - 400 * DAY_US, 7, 5 }, NULL), 0);
-    ck_assert_int_eq(
-        put_rows(store, (struct put){ agent, narrow, 1, 2, NOON_US + DAY_US, 3, 5 }, NULL), 0);
+        put_rows(store, (struct put){ agent, narrow, 1, 2, at_us + DAY_US, 3, 5 }, NULL), 0);
     ck_assert_int_eq(store_seal(store), 0);
-    store_set_rollup_retention(store, DAY_US, DAY_US);
     store_set_retention(store, 0, 1); /* all but the newest day */
     do {
         store_retain_now(store);
@@ -495,9 +569,11 @@ TCase *case_verify(void)
     tcase_add_loop_test(tcase, rows_without_their_agent_or_layout_are_named, 0, 2);
     tcase_add_test(tcase, a_block_that_went_without_a_trace_is_missed);
     tcase_add_test(tcase, a_chunk_that_went_without_a_trace_is_missed);
-    tcase_add_loop_test(tcase, pages_of_nonsense_are_named_and_end_nobody, 0, 3);
-    tcase_add_loop_test(tcase, a_file_that_ends_too_early_is_named, 0, 3);
-    tcase_add_loop_test(tcase, bits_at_random_never_end_the_survey, 0, 3);
+    tcase_add_loop_test(tcase, pages_of_nonsense_are_named_and_end_nobody, 0, N_KINDS);
+    tcase_add_loop_test(tcase, a_file_that_ends_too_early_is_named, 0, N_KINDS);
+    tcase_add_loop_test(tcase, a_file_that_is_no_database_is_named, 0, N_KINDS);
+    tcase_add_loop_test(tcase, roll_ups_without_their_mark_or_list_are_named, 0, 4);
+    tcase_add_loop_test(tcase, bits_at_random_never_end_the_survey, 0, N_KINDS);
     tcase_add_test(tcase, what_was_set_aside_is_named);
     tcase_add_test(tcase, what_a_day_took_along_is_missed_by_nobody_though_the_journal_names_it);
     tcase_add_test(tcase, rows_of_the_registry_are_judged_by_who_knows_them);
