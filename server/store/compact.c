@@ -620,14 +620,17 @@ static bool is_sweeping(struct sealer *sealer)
 {
     struct sweep *sweep = &sealer->sweep;
     int64_t now_us = clock_wall().us, hour = (now_us - SETTLED_US) / HOUR_US;
-    bool is_asked;
+    bool is_asked, begins;
 
     pthread_mutex_lock(&sealer->shared.lock);
-    is_asked = sealer->shared.wants_sweep && !sweep->is_running;
-    if (is_asked)
+    is_asked = sealer->shared.wants_sweep;
+    begins = !sweep->is_running && (is_asked || hour != sweep->hour);
+    if (begins) {
         sealer->shared.wants_sweep = false;
+        sealer->shared.n_sweeps_begun++;
+    }
     pthread_mutex_unlock(&sealer->shared.lock);
-    if (!sweep->is_running && (is_asked || hour != sweep->hour))
+    if (begins)
         *sweep = (struct sweep){ .is_running = true,
                                  .is_whole = true,
                                  .hour = hour,

@@ -146,23 +146,21 @@ int sealer_seal_now(struct sealer *sealer)
 int sealer_compact_now(struct sealer *sealer)
 {
     int r = sealer_seal_now(sealer);
-    uint64_t n_sweeps;
+    uint64_t wanted;
 
     if (r)
         return pass(r);
     pthread_mutex_lock(&sealer->shared.lock);
-    n_sweeps = sealer->shared.n_sweeps;
+    /* One may be under way, with another idea of what is over: the next one is meant. */
+    wanted = sealer->shared.n_sweeps_begun + 1;
     sealer->shared.wants_sweep = true;
-    /* One may be under way, with another idea of what is over. */
-    while (!r && (sealer->shared.wants_sweep || sealer->shared.n_sweeps < n_sweeps + 1)) {
+    while (!r && sealer->shared.n_sweeps < wanted) {
         pthread_cond_signal(&sealer->shared.wake);
         pthread_cond_wait(&sealer->shared.progress, &sealer->shared.lock);
         if (sealer->shared.is_stopping)
             r = STORE_STOPPED;
         else if (sealer->shared.is_stuck)
             r = STORE_FULL;
-        if (sealer->shared.wants_sweep)
-            n_sweeps = sealer->shared.n_sweeps;
     }
     if (!r && sealer->shared.is_sweep_short)
         r = STORE_FULL;

@@ -96,7 +96,8 @@ struct sealer {
         bool is_sweep_short;
         bool is_paused; /* for a backup */
         bool wants_all, wants_sweep, wants_retention;
-        uint64_t n_passes, n_sweeps;                   /* whole ones */
+        uint64_t n_passes, n_sweeps; /* whole ones */
+        uint64_t n_sweeps_begun;
         uint64_t n_blocks, n_rows, n_samples, n_bytes; /* since the start */
         uint64_t n_compacted, n_rolled, n_damaged, n_days_gone;
         int64_t busy_us;
