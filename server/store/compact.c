@@ -583,7 +583,7 @@ static int end_day(struct sealer *sealer, struct day *day, struct sweep *sweep)
         /* Agents that were looked at may have got blocks since: then it is not done. */
         if (day->n_new == sweep->n_new)
             day->n_new = 0;
-        if (day->n_new == 0 && day_wants_rewrite(day))
+        if (day->n_new == 0 && !sealer->store->days.cannot_exchange && day_wants_rewrite(day))
             r = rewrite(sealer, day);
     }
     pass_over(sweep, day->number);

@@ -164,6 +164,9 @@ static int open_tables(const struct days *days, struct day *day)
         rc = mdb_dbi_open(txn, "marks", 0, &day->marks);
     if (!rc)
         rc = mdb_get(txn, day->meta, &key, &value);
+    /* All of it is in the first commit: without one it is a beginning, with one it is damage. */
+    if (rc == MDB_NOTFOUND && mdb_txn_id(txn) > 0)
+        rc = MDB_CORRUPTED;
     return rc ? rc : mdb_txn_commit(take(txn));
 }
 
@@ -467,11 +470,13 @@ int days_rewrite(struct days *days, int32_t number)
     r = fresh ? copy_day(days, day, path) : fault(-ENOMEM, "no memory for a day");
     faultpoint("rewrite_before_exchange");
     /* A file system without the exchange keeps the day as it is: larger, and whole. */
-    if (!r && renameat2(AT_FDCWD, path, AT_FDCWD, day->path, RENAME_EXCHANGE) < 0)
+    if (!r && renameat2(AT_FDCWD, path, AT_FDCWD, day->path, RENAME_EXCHANGE) < 0) {
+        days->cannot_exchange = true;
         log_event(LOG_WARN, "day_not_rewritten", LOG_S("path", day->path),
                   LOG_S("why", strerror(errno)));
-    else if (!r)
+    } else if (!r) {
         exchange(days, day, take(fresh));
+    }
     faultpoint("rewrite_after_exchange");
     days_release(days, day);
     free(fresh);

@@ -107,7 +107,8 @@ extern const struct days_kind days_of_samples, days_of_minutes, days_of_hours;
 struct days {
     const struct days_kind *kind;
     char directory[480];
-    uint64_t map_bytes; /* of each day */
+    uint64_t map_bytes;   /* of each day */
+    bool cannot_exchange; /* the writer's: this file system has no RENAME_EXCHANGE */
     bool is_open;
     uint64_t max_seal;  /* at the start: the highest in any day */
     size_t n_set_aside; /* damaged ones that lie beside */

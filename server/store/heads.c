@@ -99,6 +99,17 @@ static bool is_at_or_below(const struct head_row *row, const struct head_row *up
     return row->chunk != up_to->chunk ? row->chunk < up_to->chunk : row->offset <= up_to->offset;
 }
 
+static bool has_at_or_below(const struct heads *heads, const struct head_row *up_to)
+{
+    for (size_t i = 0; i < heads->n_heads; i++) {
+        for (size_t k = 0; k < heads->heads[i].n_rows; k++) {
+            if (is_at_or_below(&heads->heads[i].rows[k], up_to))
+                return true;
+        }
+    }
+    return false;
+}
+
 static void head_shrink(struct head *head)
 {
     struct head_row *rows;
@@ -137,6 +148,9 @@ void heads_drop(struct heads *heads,
         heads->n_values -= (end - kept) * head->n_values;
         head_shrink(head);
     }
-    /* What is left came after what went. */
-    heads->since_us = heads->n_rows ? clock_mono().us : 0;
+    /* What is left came after what went, but for rows of other days that are not sealed yet. */
+    if (heads->n_rows == 0)
+        heads->since_us = 0;
+    else if (!has_at_or_below(heads, up_to))
+        heads->since_us = clock_mono().us;
 }

@@ -65,6 +65,9 @@ static int open_tables(struct segment *segment)
         rc = mdb_dbi_open(txn, "runs", 0, &segment->runs);
     if (!rc)
         rc = mdb_dbi_open(txn, "meta", 0, &segment->meta);
+    /* All of it is in the first commit: without one it is a beginning, with one it is damage. */
+    if (rc == MDB_NOTFOUND && mdb_txn_id(txn) > 0)
+        rc = MDB_CORRUPTED;
     return rc ? rc : mdb_txn_commit(take(txn));
 }
 

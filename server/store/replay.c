@@ -63,7 +63,6 @@ static int on_day_agent(void *ctx, uint32_t number, struct position sealed, stru
     if (!agent || number > day->n)
         return 0; /* `state` is older than this day: a backup was restored */
     day->of[number - 1] = sealed;
-    agent->seal = store->days.max_seal;
     if (store->journal.next_chunk <= sealed.chunk)
         store->journal.next_chunk = sealed.chunk + 1;
     for (size_t at = 0; at + sizeof(span) <= spans.len && !r; at += sizeof(span)) {
@@ -104,8 +103,16 @@ static int load_day(struct replay *replay, int32_t number)
 static int load_days(struct replay *replay)
 {
     struct days *days = &replay->store->days;
+    struct agents *agents = &replay->store->agents;
     int r = 0;
 
+    /* All blocks are visible, also those of an agent whose word on a day cannot be read. */
+    for (uint32_t number = 1; number <= idtable_highest(&agents->table); number++) {
+        struct agent *agent = agents_get(agents, number);
+
+        if (agent)
+            agent->seal = days->max_seal;
+    }
     for (int32_t number = days_next(days, INT32_MIN); number != INT32_MAX && !r;
          number = days_next(days, number + 1))
         r = load_day(replay, number);
@@ -320,6 +327,7 @@ static int replay_segment(struct replay *replay, struct segment *segment)
 
     if (r == STORE_NOT_FOUND) {
         segment->is_damaged = true;
+        segment->first_chunk = journal->next_chunk; /* or above: nobody can tell */
         replay->store->n_damaged++;
         return 0;
     }

@@ -548,6 +548,9 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
         days_check_readers(&store->days);
         *next_check_us = begin_us + READER_CHECK_US;
     }
+    /* Before the pass counts: who waits for it asks how it ended. */
+    if (r >= 0)
+        set_stuck(sealer, r == STORE_FULL);
     pthread_mutex_lock(&sealer->shared.lock);
     sealer->shared.busy_us += clock_mono().us - begin_us;
     sealer->shared.n_passes++;
@@ -558,7 +561,6 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
         store_fail(store);
         return false;
     }
-    set_stuck(sealer, r == STORE_FULL);
     return r == 0 && (has_more || (did && is_journal_long(store, 1)));
 }
 

@@ -108,9 +108,8 @@ class DrainReload(unittest.TestCase):
             stream.send(batch=batch(i, [gauge(1, "test.drain")] if i == 1 else [], [(1, [1])] if i == 1 else [],
                                     [(start + i * 1_000_000, 1, [float(i)])]))
             if i == 100:
-                stream.ack(1)
+                acked = stream.ack(1)  # or more: acknowledgements are cumulative
                 hub.process.send_signal(signal.SIGTERM)
-        acked = 1
         import grpc
         try:
             while True:
