@@ -518,8 +518,8 @@ static void day_path(char to[static 512], const char *file)
     ck_assert(to[0]);
 }
 
-/* Turns a bit in every block that the file has. */
-static void damage_blocks(const char *path)
+/* Turns a bit so far behind every place in the file that has these bytes. */
+static void damage(const char *path, const char *what, size_t at_byte)
 {
     struct stat st;
     uint8_t *data, *at, *end;
@@ -530,8 +530,8 @@ static void damage_blocks(const char *path)
     data = mmap(NULL, (size_t) st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     ck_assert_ptr_ne(data, MAP_FAILED);
     end = data + st.st_size;
-    for (at = data; (at = memmem(at, (size_t) (end - at), "SNMB", 4)); at += 4, n++)
-        at[20] ^= 4;
+    for (at = data; (at = memmem(at, (size_t) (end - at), what, strlen(what))); at += 4, n++)
+        at[at_byte] ^= 4;
     ck_assert_int_gt(n, 0);
     munmap(data, (size_t) st.st_size);
     close(fd);
@@ -548,7 +548,7 @@ START_TEST(a_damaged_block_is_passed_over_and_counted)
     ck_assert_int_eq(store_seal(store), 0);
     store_close(store);
     day_path(path, "/data.mdb");
-    damage_blocks(path);
+    damage(path, "SNMB", 20);
     store = open_store(0);
     put_odd_rows(store, seeded(), (struct put){ agent, layout, 1, 2, NOON_US + DAY_US / 4, 3, 7 });
     ck_assert_int_eq(store_seal(store), 0);
@@ -558,6 +558,40 @@ START_TEST(a_damaged_block_is_passed_over_and_counted)
         ck_assert_uint_eq(got->n_damaged, 50);
         ck_assert_int_eq(store_compact(store), 0);
     }
+    store_close(store);
+}
+END_TEST
+
+static size_t n_set_aside(void)
+{
+    char path[300];
+    DIR *dir;
+    const struct dirent *entry;
+    size_t n = 0;
+
+    snprintf(path, sizeof(path), "%s/default/metrics", store_path);
+    dir = opendir(path);
+    ck_assert_ptr_nonnull(dir);
+    while ((entry = readdir(dir)))
+        n += strstr(entry->d_name, ".damaged-") != NULL;
+    closedir(dir);
+    return n;
+}
+
+START_TEST(a_day_without_one_of_its_tables_is_set_aside_not_taken_for_a_beginning)
+{
+    struct store *store = open_store(0);
+    uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, 3);
+    char path[512];
+
+    put_odd_rows(store, seeded(), (struct put){ agent, layout, 1, 1, NOON_US, 3, 50 });
+    ck_assert_int_eq(store_seal(store), 0);
+    store_close(store);
+    day_path(path, "/data.mdb");
+    damage(path, "agents", 2);
+    store = open_store(0);
+    ck_assert_uint_eq(stats_of(store).n_days, 0);
+    ck_assert_uint_eq(n_set_aside(), 1);
     store_close(store);
 }
 END_TEST
@@ -708,6 +742,7 @@ TCase *case_seal(void)
     tcase_add_test(tcase,
                    definitions_die_with_their_last_day_and_their_numbers_are_not_given_again);
     tcase_add_test(tcase, a_damaged_block_is_passed_over_and_counted);
+    tcase_add_test(tcase, a_day_without_one_of_its_tables_is_set_aside_not_taken_for_a_beginning);
     tcase_add_test(tcase, a_day_that_is_no_database_is_set_aside_and_the_rest_serves);
 #ifdef SENTINEL_FAULT_POINTS
     tcase_add_loop_test(
