@@ -6,10 +6,12 @@
  *
  *   <db>/default/rollup-1m/202611/   windows of a minute; a record has an hour of them
  *   <db>/default/rollup-1h/2026/     windows of an hour; a record has a day of them
- *     blocks   agent u32, layout u32, slice u16, begin of the hour or day i64 (sign bit turned),
- * all big-endian -> struct day_prefix, then a block with one part marks    agent u32, day u32,
- * big-endian -> struct roll_mark agents   as in a day: the spans of each layout; no position meta
- * as in a day; "seal" is the highest seal number of a mark
+ *     blocks   agent u32, layout u32, slice u16,
+ *              begin of the hour or day i64 (sign bit turned), all big-endian
+ *              -> struct day_prefix, then a block with one part
+ *     marks    agent u32, day u32, big-endian -> struct roll_mark
+ *     agents   as in a day: the spans of each layout; no position
+ *     meta     as in a day; "seal" is the highest seal number of a mark
  *
  * A record has ROLL_COLUMNS columns of a layout at most (a slice), so that a question about one
  * series reads little else. The block's part has the layout's id and a row for each window in which
@@ -21,11 +23,14 @@
  *                      from the others:
  *     MIN MAX SUM LAST   absent: no sample of the series
  *     BASE               absent: the window is chained
- *     INCREASE           absent: last less base; chained: less the last of the window before in
- * this record. Written where that is not so: resets, NaN COUNT              absent: as many as the
- * layout has rows BASE_AT            from the window's begin on, us; absent: the layout's first
- * time; chained: the last time of the window before in this record LAST_AT            the same;
- * absent: the layout's last time
+ *     INCREASE           absent: last less base; chained: less the last of the
+ *                        window before in this record. Written where that is
+ *                        not so: resets, NaN
+ *     COUNT              absent: as many as the layout has rows
+ *     BASE_AT            from the window's begin on, us; absent: the layout's
+ *                        first time; chained: the last time of the window
+ *                        before in this record
+ *     LAST_AT            the same; absent: the layout's last time
  *
  * Why a record knows nothing of the hour before: it depends on the rows of its hour alone, so what
  * is late makes one record anew and no other, whatever came first. The growth from hour to hour is
