@@ -12,6 +12,7 @@
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/base/file.h"
+#include "common/base/text.h"
 #include "common/log/log.h"
 #include "server/store/whole.h"
 

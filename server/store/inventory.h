@@ -26,11 +26,12 @@
  * it sends it again; then it is whole, and with it all that hang on it.
  *
  * Files: inventory.c environment, thread; inventory_put.c packing, writing, trimming;
- * inventory_read.c; inventory_record.c records, pure; content.c.
+ * inventory_read.[ch]; inventory_record.c records, pure; content.[ch].
  *
  * Thread: reading any; writing the inventory's thread.
  */
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -130,8 +131,11 @@ void inventory_found_whole(struct inventory *inventory, const uint8_t sha256[STO
 enum { INVENTORY_CHANGED = 1, INVENTORY_REMOVED = 2 };
 
 struct inventory_refs {
-    uint64_t n_revisions;  /* tables of revisions that are it */
-    uint64_t n_dependents; /* contents that are packed against it */
+    uint32_t crc32c; /* of the key, then of what follows */
+    uint32_t version;
+    uint64_t n_revisions;             /* tables of revisions that are it */
+    uint64_t n_dependents;            /* contents that are packed against it */
+    uint8_t base[STORE_SHA256_BYTES]; /* that it is packed against; zeros: none */
 };
 
 struct inventory_agent {
@@ -148,7 +152,7 @@ struct inventory_revision {
     uint32_t n_tables, n_removed;
 };
 
-static_assert(sizeof(struct inventory_refs) == 16, "on disk");
+static_assert(sizeof(struct inventory_refs) == 56, "on disk");
 static_assert(sizeof(struct inventory_agent) == 24, "on disk");
 static_assert(sizeof(struct inventory_revision) == 32, "on disk");
 
@@ -173,6 +177,10 @@ void inventory_record_seal(struct buf *record,
 bool inventory_record_open(struct span key, struct span record, struct inventory_revision *ret);
 /* From *at = 0 on; false behind the last. Of a record that was opened. */
 bool inventory_record_next(struct span record, size_t *at, struct inventory_entry *ret);
+
+void inventory_refs_seal(struct span key, struct inventory_refs *record);
+bool inventory_refs_open(struct span key, struct span record, struct inventory_refs *ret);
+bool inventory_has_base(const struct inventory_refs *refs);
 
 void inventory_agent_seal(struct span key, struct inventory_agent *record);
 bool inventory_agent_open(struct span key, struct span record, struct inventory_agent *ret);

@@ -143,3 +143,30 @@ bool inventory_agent_open(struct span key, struct span record, struct inventory_
     *ret = agent;
     return true;
 }
+
+void inventory_refs_seal(struct span key, struct inventory_refs *record)
+{
+    record->version = INVENTORY_RECORD_VERSION;
+    record->crc32c = checksum(key, record, sizeof(*record));
+}
+
+bool inventory_refs_open(struct span key, struct span record, struct inventory_refs *ret)
+{
+    struct inventory_refs refs;
+
+    if (key.len != STORE_SHA256_BYTES || record.len != sizeof(refs))
+        return false;
+    memcpy(&refs, record.data, sizeof(refs));
+    if (refs.version != INVENTORY_RECORD_VERSION ||
+        checksum(key, record.data, record.len) != refs.crc32c)
+        return false;
+    *ret = refs;
+    return true;
+}
+
+bool inventory_has_base(const struct inventory_refs *refs)
+{
+    static const uint8_t none[STORE_SHA256_BYTES];
+
+    return memcmp(refs->base, none, sizeof(none)) != 0;
+}

@@ -231,6 +231,8 @@ static int open_journal(struct store *store)
         r = store_forget(store);
     if (!r)
         r = journal_start(&store->journal, &store->runs);
+    if (!r)
+        r = inventory_open(&store->inventory, store);
     if (r == STORE_FULL)
         return fault(-ENOSPC, "there is no room for the journal in %s: make room and start again",
                      store->directory);
@@ -243,6 +245,8 @@ static int start_threads(struct store *store)
 
     if (!r)
         r = sealer_start(&store->sealer, store);
+    if (!r)
+        r = inventory_start(&store->inventory);
     if (!r)
         r = writer_start(&store->writer, store);
     store->is_started = true;
@@ -260,6 +264,12 @@ static void set_defaults(struct store_options *options)
         options->day_bytes = DAY_MAP_BYTES;
     if (options->seal_age_us == 0)
         options->seal_age_us = STORE_SEAL_AGE_US;
+    if (options->inventory_revisions == 0)
+        options->inventory_revisions = INVENTORY_REVISIONS;
+    if (options->inventory_retention_us == 0)
+        options->inventory_retention_us = INVENTORY_RETENTION_US;
+    if (options->inventory_bytes == 0)
+        options->inventory_bytes = INVENTORY_BYTES;
 }
 
 static struct store *store_new(const struct store_options *options)
@@ -324,6 +334,7 @@ void store_stop(struct store *store)
     if (!store->is_started)
         return;
     writer_stop(&store->writer);
+    inventory_stop(&store->inventory);
     sealer_stop(&store->sealer);
     state_stop(&store->state);
     store->is_started = false;
@@ -336,6 +347,7 @@ struct store *store_close(struct store *store)
     store_stop(store);
     writer_deinit(&store->writer);
     sealer_deinit(&store->sealer);
+    inventory_close(&store->inventory);
     days_close(&store->days);
     for (size_t tier = 0; tier < ROLL_TIERS; tier++)
         days_close(&store->rolled[tier]);
@@ -604,8 +616,9 @@ void store_get_stats(struct store *store, struct store_stats *ret)
         ret->n_days = days_count(&store->days);
         ret->rolled_1m_bytes = days_file_bytes(&store->rolled[ROLL_MINUTES]);
         ret->rolled_1h_bytes = days_file_bytes(&store->rolled[ROLL_HOURS]);
-        ret->database_bytes +=
-            ret->journal_bytes + ret->day_bytes + ret->rolled_1m_bytes + ret->rolled_1h_bytes;
+        ret->inventory_bytes = inventory_file_bytes(&store->inventory);
+        ret->database_bytes += ret->journal_bytes + ret->day_bytes + ret->rolled_1m_bytes +
+                               ret->rolled_1h_bytes + ret->inventory_bytes;
         sealer_tell(&store->sealer, ret);
     }
     (void) store_disk_is_above(store);

@@ -28,6 +28,7 @@
  *   default/journal/00000001/   a segment; journal.h, format.h
  *   default/metrics/20261126/   a day's blocks; days.h
  *   default/rollup-1m/202611/   and rollup-1h/2026; rollup.h
+ *   default/inventory/          inventory.h
  *
  * Files:  whole.h names them all, and the locks' order.
  * Thread: any, unless a function says otherwise.
@@ -44,6 +45,7 @@
 #include "common/base/span.h"
 #include "server/store/store_catalog.h" /* agents, definitions, layouts */
 #include "server/store/store_follow.h"  /* the journal, for who passes it on */
+#include "server/store/store_inventory.h"
 #include "server/store/store_logs.h"
 #include "server/store/store_offline.h" /* survey, backup, restore: also without a hub */
 #include "server/store/store_scan.h"    /* reading rows */
@@ -65,6 +67,7 @@ enum store_outcome {
     STORE_NEWER,     /* the database was written by a newer version; ret_why names it */
     STORE_UNFIT,     /* a file system that cannot keep the promise (NFS, CIFS, 9p, FUSE) */
     STORE_TOO_MUCH,  /* a limit; nothing was interned or written */
+    STORE_DAMAGED,   /* it is there and cannot be read; the log and `verify` name it */
 };
 
 #define STORE_JOURNAL_BYTES (UINT64_C(2) << 30)
@@ -83,6 +86,11 @@ struct store_options {
     int64_t retention_1m_us, retention_1h_us; /* of roll-ups, months and years at a time */
     uint64_t follow_bytes;                    /* of sealed journal kept for followers; 0: 16 GiB */
     const char *follow;    /* a follower that will come: its rows stay from the open on; or NULL */
+    /* Of inventories: revisions of an agent, age of one that was replaced, bytes; 0: 200, 365 days,
+     * 16 GiB. Bytes are address space too, so the others alone change later. */
+    uint32_t inventory_revisions;
+    int64_t inventory_retention_us;
+    uint64_t inventory_bytes;
     uint64_t queue_bytes;  /* what may wait for the writer; one batch always may */
     uint32_t full_percent; /* of the disk: above it nothing is written */
     bool is_shared;        /* an offline command beside a hub: no flock, no threads, state only */

@@ -23,9 +23,12 @@
  *   rollup.[ch]   roll-ups of what is over: record.c on disk, roll_series.c, window.c samples into
  *                 windows, windows.c reading
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
+ *   inventory.[ch]  tables that agents have; inventory_put.c, inventory_read.[ch],
+ *                 inventory_record.c, content.[ch]
  *   forget.c      definitions that nothing uses go, at the start
  *   follow.[ch]   the journal for others; what they keep from going
- *   survey.[ch]   looking through all of it; survey_journal.c, survey_day.c, survey_state.c
+ *   survey.[ch]   looking through all of it; survey_journal.c, survey_day.c, survey_state.c,
+ *                 survey_inventory.c
  *   backup.[ch]   a copy of all as of one moment; restore.c: back again
  *   copy.[ch]     environments and files to another place
  *   pause.[ch]    nothing is sealed meanwhile
@@ -33,7 +36,7 @@
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
  * lock, runs.lock, writer.queue.lock, state.queue.lock, days.lock, sealer.shared.lock, follow.lock,
- * journal.open.lock, disk.lock, writer.stats.lock. No callback to the caller is made with one of
+ * journal.open.lock, inventory.queue.lock, inventory.known.lock, disk.lock, writer.stats.lock. No callback to the caller is made with one of
  * them held, but LMDB's own.
  */
 
@@ -42,6 +45,7 @@
 #include "server/store/agents.h"
 #include "server/store/catalog.h"
 #include "server/store/follow.h"
+#include "server/store/inventory.h"
 #include "server/store/journal.h"
 #include "server/store/runs.h"
 #include "server/store/seal.h"
@@ -63,6 +67,7 @@ struct store {
     struct days days; /* not opened when shared */
     struct days rolled[ROLL_TIERS];
     struct sealer sealer;
+    struct inventory inventory; /* not opened when shared */
     struct {
         pthread_mutex_t lock;
         struct store_follower *first;

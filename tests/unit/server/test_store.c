@@ -332,5 +332,7 @@ Suite *suite(void)
     suite_add_tcase(suite, case_verify());
     suite_add_tcase(suite, case_backup());
     suite_add_tcase(suite, case_hard());
+    suite_add_tcase(suite, case_content());
+    suite_add_tcase(suite, case_inventory());
     return suite;
 }

@@ -70,3 +70,5 @@ TCase *case_follow(void);
 TCase *case_verify(void);
 TCase *case_backup(void);
 TCase *case_hard(void);
+TCase *case_content(void);
+TCase *case_inventory(void);
