@@ -177,6 +177,7 @@ static int make_middle(struct hub *hub)
         .window_samples = 24,
         .max_points = 200000,
         .max_series = 5000,
+        .max_inventory_bytes = UINT64_C(1) << 30,
     };
     crypto_random(hub->query.token_key, sizeof(hub->query.token_key));
     const struct front_options options = {
