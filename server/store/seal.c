@@ -393,15 +393,13 @@ static int trim(struct sealer *sealer)
 {
     struct store *store = sealer->store;
     struct segment *segment;
-    uint64_t kept;
     int r = 0;
 
     push_followers(store);
-    kept = follow_first_chunk(store);
-    if (!journal_oldest_idle(&store->journal, kept))
+    if (!journal_has_idle(&store->journal, follow_first_chunk(store)))
         return 0;
     r = agents_flush_now(&store->agents);
-    while (!r && (segment = journal_oldest_idle(&store->journal, kept)))
+    while (!r && (segment = follow_take_idle(store)))
         r = journal_remove(&store->journal, segment);
     pthread_mutex_lock(&sealer->shared.lock);
     pthread_cond_broadcast(&sealer->shared.progress);
