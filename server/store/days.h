@@ -36,8 +36,12 @@
 #include "server/store/db.h"
 #include "server/store/format.h"
 
-#define DAY_MAP_BYTES (UINT64_C(64) << 30)       /* sparse */
+#define DAY_MAP_BYTES (UINT64_C(64) << 30) /* sparse */
+#ifdef __SANITIZE_THREAD__                 /* which leaves no address space for more */
+#define DAY_ROLLED_MAP_BYTES (UINT64_C(1) << 34)
+#else
 #define DAY_ROLLED_MAP_BYTES (UINT64_C(1) << 40) /* of a month, a year */
+#endif
 #define DAY_US (INT64_C(86400) * 1000000)
 #define DAY_FORMAT 1u
 #define DAYS_OPEN 64u
