@@ -251,11 +251,13 @@ write_day(struct sealer *sealer, struct day *day, uint64_t seal, size_t first, s
         struct seal_block *block = &group->blocks[i];
 
         block->key.seal = seal;
-        if (block->len)
+        block->prefix.chunk = block->up_to.chunk;
+        block->prefix.offset = block->up_to.offset;
+        /* First: what is made anew of a damaged record is what was sealed before. */
+        r = put_sealed(day, txn, group, block);
+        if (!r && block->len)
             r = seal_put_block(day, txn, &block->key, &block->prefix,
                                span_of(group->bytes.data + block->at, block->len));
-        if (!r)
-            r = put_sealed(day, txn, group, block);
     }
     if (r)
         return pass(r);

@@ -364,5 +364,6 @@ Suite *suite(void)
     suite_add_tcase(suite, case_verify());
     suite_add_tcase(suite, case_backup());
     suite_add_tcase(suite, case_hard());
+    suite_add_tcase(suite, case_mend());
     return suite;
 }

@@ -74,3 +74,4 @@ TCase *case_follow(void);
 TCase *case_verify(void);
 TCase *case_backup(void);
 TCase *case_hard(void);
+TCase *case_mend(void);
