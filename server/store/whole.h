@@ -21,8 +21,8 @@
  *                 daymend.c: what damage took of them
  *   seal.[ch]     the sealer: gather.c heads -> blocks; compact.c small blocks -> larger ones;
  *                 retain.c old days go
- *   rollup.[ch]   roll-ups of what is over: record.c on disk, roll_series.c, window.c samples into
- *                 windows, windows.c reading
+ *   rollup.[ch]   roll-ups of what is over, roller.h, roll_*.c: making them; record.c on disk,
+ *                 window.c samples into windows, windows.c reading
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
  *   forget.c      definitions that nothing uses go, at the start
  *   follow.[ch]   the journal for others; what they keep from going
