@@ -127,8 +127,7 @@ static void reload(struct hub *hub)
     store_set_rollup_retention(hub->store, hub->settings.rollup_retention_1m,
                                hub->settings.rollup_retention_1h);
     store_set_inventory_limits(hub->store, (uint32_t) hub->settings.inventory_revisions,
-                               hub->settings.inventory_retention,
-                               hub->at_start.inventory_max_size);
+                               hub->settings.inventory_retention, hub->at_start.inventory_max_size);
     if (note_settings(hub) != 0)
         log_plain(LOG_WARN, "status_is_stale");
     conf_diff_fixed(&settings_table, &hub->at_start, &hub->settings, &fixed);

@@ -237,9 +237,8 @@ static int read_request_info(const ProtobufCMessage *message, struct wire_error 
     return WIRE_OK;
 }
 
-static int read_precondition(const ProtobufCMessage *message,
-                             struct arena *arena,
-                             struct wire_error *error)
+static int
+read_precondition(const ProtobufCMessage *message, struct arena *arena, struct wire_error *error)
 {
     const Google__Rpc__PreconditionFailure *failure = (const void *) message;
     const char **subjects;

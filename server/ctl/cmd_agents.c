@@ -142,8 +142,7 @@ static void show_people(struct ctl *ctl, const Sentinel__Query__V1__GetAgentResp
     FACT("samples skipped", "%llu", (unsigned long long) agent->samples_skipped);
     FACT("batches lost", "%llu", (unsigned long long) agent->batches_lost);
     if (answer->inventory)
-        FACT("inventory", "revision %llu of %s",
-             (unsigned long long) answer->inventory->revision,
+        FACT("inventory", "revision %llu of %s", (unsigned long long) answer->inventory->revision,
              format_time(ctl, convert_time_us(answer->inventory->time)));
 #undef FACT
     for (size_t i = 0; i < agent->n_labels; i++) {

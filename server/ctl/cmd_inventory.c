@@ -258,8 +258,7 @@ static void add_changed(struct table *table, const Sentinel__Query__V1__ChangedR
     }
 }
 
-static void
-print_columns(struct ctl *ctl, const char *what, char *const *columns, size_t n)
+static void print_columns(struct ctl *ctl, const char *what, char *const *columns, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         printf("%s%s", i ? ", " : what, format_printable(ctl, columns[i]));
@@ -272,7 +271,8 @@ static void diff_people(struct ctl *ctl, const diff_message *diff, bool is_first
     struct table table;
 
     if (is_first_of_table) {
-        printf("\n%s%s: %llu added, %llu removed, %llu changed\n", format_printable(ctl, diff->name),
+        printf("\n%s%s: %llu added, %llu removed, %llu changed\n",
+               format_printable(ctl, diff->name),
                diff->table_added     ? " (a new table)"
                : diff->table_removed ? " (the table is gone)"
                                      : "",
@@ -362,9 +362,8 @@ int cmd_inventory_diff(struct ctl *ctl)
 
     request.from_agent_id = copy(ctl, ctl->words[0]);
     request.to_agent_id = copy(ctl, ctl->n_words > 1 ? ctl->words[1] : NULL);
-    request.from_text = ctl->range && !ctl->from
-                            ? arena_printf(&ctl->arena, "-%s", ctl->range)
-                            : copy(ctl, ctl->from);
+    request.from_text = ctl->range && !ctl->from ? arena_printf(&ctl->arena, "-%s", ctl->range)
+                                                 : copy(ctl, ctl->from);
     request.to_text = copy(ctl, ctl->to);
     request.n_tables = ctl->tables.n_items;
     request.tables = copy_all(ctl, (const char *const *) ctl->tables.items, request.n_tables);

@@ -52,10 +52,8 @@ static void upload_unref(struct upload *upload)
 
 /* ---- ends ---- */
 
-static void fail(struct upload *upload,
-                 enum front_failure failure,
-                 const struct front_detail *detail,
-                 int r)
+static void
+fail(struct upload *upload, enum front_failure failure, const struct front_detail *detail, int r)
 {
     if (upload->is_over)
         return;
@@ -109,17 +107,12 @@ static bool is_allowed(struct upload *upload)
 
 /* ---- messages ---- */
 
-/* The arena has room, or not: NULL. */
-static void *rows_of(struct arena *arena, size_t n, size_t bytes)
-{
-    return arena_alloc_array(arena, n + 1, bytes);
-}
-
 static int take_header(struct upload *upload,
                        const Sentinel__Telemetry__V1__InventoryHeader *header,
                        struct arena *arena)
 {
-    struct ingest_table_hash *tables = rows_of(arena, header->n_tables, sizeof(*tables));
+    struct ingest_table_hash *tables =
+        arena_alloc_array(arena, header->n_tables + 1, sizeof(*tables));
 
     if (!tables)
         return -ENOBUFS;
@@ -133,25 +126,26 @@ static int take_header(struct upload *upload,
                                    header->n_tables, clock_wall(), &upload->problem);
 }
 
-static int take_table(struct upload *upload,
-                      const Sentinel__Telemetry__V1__InventoryTable *table,
-                      struct arena *arena)
+static struct ingest_table_row row_of(const void *rows, size_t i)
 {
-    struct ingest_table_row *rows = rows_of(arena, table->n_rows, sizeof(*rows));
-    struct ingest_table_part part = {
+    const Sentinel__Telemetry__V1__InventoryRow *row =
+        ((Sentinel__Telemetry__V1__InventoryRow *const *) rows)[i];
+
+    return (struct ingest_table_row){ (const char *const *) row->values, row->n_values };
+}
+
+static int take_table(struct upload *upload, const Sentinel__Telemetry__V1__InventoryTable *table)
+{
+    const struct ingest_table_part part = {
         .name = table->name,
         .columns = (const char *const *) table->columns,
         .n_columns = table->n_columns,
-        .rows = rows,
+        .row = row_of,
+        .rows = table->rows,
         .n_rows = table->n_rows,
         .is_last = table->is_last,
     };
 
-    if (!rows)
-        return -ENOBUFS;
-    for (size_t i = 0; i < table->n_rows; i++)
-        rows[i] = (struct ingest_table_row){ (const char *const *) table->rows[i]->values,
-                                             table->rows[i]->n_values };
     return ingest_inventory_table(upload->inventory, &part, &upload->problem);
 }
 
@@ -164,7 +158,7 @@ static void dispatch(struct upload *upload,
     if (request->message_case == REQUEST_HEADER)
         r = take_header(upload, request->header, arena);
     else if (request->message_case == REQUEST_TABLE)
-        r = take_table(upload, request->table, arena);
+        r = take_table(upload, request->table);
     else {
         upload->problem = (struct ingest_problem){ 0 };
         (void) snprintf(upload->problem.description, sizeof(upload->problem.description),

@@ -141,11 +141,11 @@ static void set_diff(struct unary *unary,
 }
 
 /* One agent compared with itself now would tell nothing. */
-static enum front_failure
-check_diff(struct unary *unary, const Sentinel__Query__V1__DiffInventoryRequest *request)
+static enum front_failure check_diff(struct unary *unary,
+                                     const Sentinel__Query__V1__DiffInventoryRequest *request)
 {
-    bool is_same = !*request->to_agent_id ||
-                   strcmp(request->to_agent_id, request->from_agent_id) == 0;
+    bool is_same =
+        !*request->to_agent_id || strcmp(request->to_agent_id, request->from_agent_id) == 0;
 
     if (!is_same || request->from_time || *request->from_text || *request->page_token)
         return FAIL_NOT;
@@ -200,8 +200,9 @@ enum front_failure svc_inventory_diff(struct unary *unary)
 
 /* ---- FindInventory ---- */
 
-static void
-set_match(struct unary *unary, Sentinel__Query__V1__InventoryMatch *to, const struct query_match *from)
+static void set_match(struct unary *unary,
+                      Sentinel__Query__V1__InventoryMatch *to,
+                      const struct query_match *from)
 {
     sentinel__query__v1__inventory_match__init(to);
     to->agent_id = front_borrow(from->agent);
@@ -301,8 +302,7 @@ Sentinel__Query__V1__InventoryRevision *svc_inventory_revision(struct unary *una
 
 enum front_failure svc_inventory_history(struct unary *unary)
 {
-    const Sentinel__Query__V1__ListInventoryHistoryRequest *request =
-        (const void *) unary->request;
+    const Sentinel__Query__V1__ListInventoryHistoryRequest *request = (const void *) unary->request;
     const Sentinel__Query__V1__TimeRange *range = request->range;
     struct query_history question = {
         .agent = request->agent_id,
@@ -319,8 +319,7 @@ enum front_failure svc_inventory_history(struct unary *unary)
     int r;
 
     if (range)
-        failure =
-            front_when(unary, "range.from", range->from_time, range->from, &question.from_us);
+        failure = front_when(unary, "range.from", range->from_time, range->from, &question.from_us);
     if (range && failure == FAIL_NOT)
         failure = front_when(unary, "range.to", range->to_time, range->to, &question.to_us);
     if (failure != FAIL_NOT)

@@ -67,7 +67,9 @@ struct ingest_table_part {
     const char *name;
     const char *const *columns;
     size_t n_columns;
-    const struct ingest_table_row *rows;
+    /* Rows as they are in the message: many tiny ones leave no room for another array. */
+    struct ingest_table_row (*row)(const void *rows, size_t i);
+    const void *rows;
     size_t n_rows;
     bool is_last;
 };

@@ -27,7 +27,8 @@ struct ingest_inventory {
     struct ingest_problem *problem;
 };
 
-static int refuse(struct ingest_problem *problem, int outcome, const char *field, const char *fmt, ...)
+static int
+refuse(struct ingest_problem *problem, int outcome, const char *field, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
 
 static int
@@ -131,7 +132,8 @@ static int check_time(const struct ingest_inventory *inventory,
                   (long long) now.us);
 }
 
-static int check_hash(const struct ingest_table_hash *hash, size_t i, struct ingest_problem *problem)
+static int
+check_hash(const struct ingest_table_hash *hash, size_t i, struct ingest_problem *problem)
 {
     char field[64];
     int r;
@@ -360,9 +362,8 @@ static int check_size(struct ingest_inventory *inventory,
                             inventory->table->canonical.len + n_bytes, limits->table_bytes,
                             "bytes of a table");
     if (inventory->n_bytes + n_bytes > limits->upload_bytes)
-        return refuse_limit(problem, "table", "inventory.upload_size",
-                            inventory->n_bytes + n_bytes, limits->upload_bytes,
-                            "bytes of an upload");
+        return refuse_limit(problem, "table", "inventory.upload_size", inventory->n_bytes + n_bytes,
+                            limits->upload_bytes, "bytes of an upload");
     n_pending = atomic_fetch_add(&inventory->ingest->n_pending_bytes, n_bytes);
     if (n_pending > 0 && n_pending + n_bytes > limits->pending_bytes) {
         atomic_fetch_sub(&inventory->ingest->n_pending_bytes, n_bytes);
@@ -384,18 +385,18 @@ static int put_rows(struct ingest_inventory *inventory,
     struct buf *canonical = &inventory->table->canonical;
 
     for (size_t i = 0; i < part->n_rows; i++) {
-        const struct ingest_table_row *row = &part->rows[i];
+        struct ingest_table_row row = part->row(part->rows, i);
         char field[64];
 
-        if (inventory->last_row > 0 && compare_with_last(inventory, row->values) > 0) {
+        if (inventory->last_row > 0 && compare_with_last(inventory, row.values) > 0) {
             snprintf(field, sizeof(field), "table.rows[%zu]", i);
             return refuse(problem, INGEST_BAD_INVENTORY, field,
                           "it is before the row in front of it: rows of a table ascend by their "
                           "values' bytes");
         }
         inventory->last_row = canonical->len;
-        for (size_t k = 0; k < row->n_values; k++)
-            store_content_put_value(canonical, row->values[k]);
+        for (size_t k = 0; k < row.n_values; k++)
+            store_content_put_value(canonical, row.values[k]);
         if (buf_failed(canonical))
             return fault(-ENOMEM, "no memory for an inventory");
     }
@@ -445,8 +446,11 @@ int ingest_inventory_table(struct ingest_inventory *inventory,
                       "the first message of an upload is its header");
     r = is_first ? begin_table(inventory, part, &n_bytes, ret_problem)
                  : go_on(inventory, part, ret_problem);
-    for (size_t i = 0; i < part->n_rows && !r; i++)
-        r = check_row(inventory, &part->rows[i], i, &n_bytes, ret_problem);
+    for (size_t i = 0; i < part->n_rows && !r; i++) {
+        struct ingest_table_row row = part->row(part->rows, i);
+
+        r = check_row(inventory, &row, i, &n_bytes, ret_problem);
+    }
     if (!r)
         r = check_size(inventory, part, n_bytes, ret_problem);
     if (r)

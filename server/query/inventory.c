@@ -147,8 +147,8 @@ static int add_table(struct store_contents *contents,
         return r < 0 ? pass(r) : STORE_DAMAGED;
     *page->table = (struct query_table){
         .name = from->name,
-        .sha256 = arena_copy_text(page->arena,
-                                  text_of_hex(from->sha256, sizeof(from->sha256), hex)),
+        .sha256 =
+            arena_copy_text(page->arena, text_of_hex(from->sha256, sizeof(from->sha256), hex)),
         .columns = query_copy_texts(page->arena, content.columns, content.n_columns),
         .n_columns = content.n_columns,
         .n_total = content.n_rows,
@@ -262,7 +262,8 @@ int query_get_inventory(const struct query *query,
         return pass(r);
     digest_of(&digest, request);
     r = query_token_read(query, &digest, request->page_token, arena, &behind, ret_problem);
-    if (!r && behind && sscanf(behind, "%" SCNu64 "/%zu/%" SCNu64, &revision, &first, &from_row) != 3)
+    if (!r && behind &&
+        sscanf(behind, "%" SCNu64 "/%zu/%" SCNu64, &revision, &first, &from_row) != 3)
         return query_refuse(ret_problem, QUERY_BAD, "page_token", "not a page token of this hub");
     if (!r)
         r = find_revision(query, request, number, revision, arena, &inventory, ret_problem);
@@ -283,9 +284,8 @@ int query_get_inventory(const struct query *query,
 
 /* ---- history ---- */
 
-static int revision_of(const struct store_inventory *from,
-                       struct arena *arena,
-                       struct query_revision *ret)
+static int
+revision_of(const struct store_inventory *from, struct arena *arena, struct query_revision *ret)
 {
     struct query_revision to = {
         .revision = from->revision,
@@ -383,8 +383,7 @@ int query_inventory_history(const struct query *query,
     if (behind && text_to_u64(behind, &below))
         return query_refuse(ret_problem, QUERY_BAD, "page_token", "not a page token of this hub");
     request->next_page_token = "";
-    request->revisions =
-        arena_alloc_array(arena, request->page_size, sizeof(*request->revisions));
+    request->revisions = arena_alloc_array(arena, request->page_size, sizeof(*request->revisions));
     if (!request->revisions)
         return fault(-ENOMEM, "page of revisions");
     r = list_revisions(query, request, number, below, arena, &has_more);
@@ -394,7 +393,6 @@ int query_inventory_history(const struct query *query,
         return 0;
     digest = (struct query_digest){ 0 };
     history_digest(&digest, request);
-    snprintf(text, sizeof(text), "%" PRIu64,
-             request->revisions[request->n_revisions - 1].revision);
+    snprintf(text, sizeof(text), "%" PRIu64, request->revisions[request->n_revisions - 1].revision);
     return pass(query_token_make(query, &digest, text, arena, &request->next_page_token));
 }

@@ -196,9 +196,9 @@ static void compare_rows(const struct side *from, const struct side *to, struct 
 
     while (i < from->n_rows || k < to->n_rows) {
         int stand = i == from->n_rows ? 1
-                    : k == to->n_rows ? -1
-                                      : store_content_compare(from->rows[i], to->rows[k],
-                                                              from->n_compared);
+                    : k == to->n_rows
+                        ? -1
+                        : store_content_compare(from->rows[i], to->rows[k], from->n_compared);
 
         if (stand < 0)
             found->removed[found->n_removed++] = from->rows[i];
@@ -226,9 +226,9 @@ static void pair_rows(struct found *found)
 
     while (i < found->n_removed || k < found->n_added) {
         int stand = i == found->n_removed ? 1
-                    : k == found->n_added ? -1
-                                          : store_content_compare(found->removed[i],
-                                                                  found->added[k], 1);
+                    : k == found->n_added
+                        ? -1
+                        : store_content_compare(found->removed[i], found->added[k], 1);
         size_t n_went = stand <= 0 ? run_of(found->removed, found->n_removed, i) : 0;
         size_t n_came = stand >= 0 ? run_of(found->added, found->n_added, k) : 0;
 
@@ -285,8 +285,10 @@ static const char **compared_columns(struct diff *diff, const struct side *side)
     return names;
 }
 
-static bool
-put_head(struct diff *diff, const struct side *from, const struct side *to, struct query_table_diff *ret)
+static bool put_head(struct diff *diff,
+                     const struct side *from,
+                     const struct side *to,
+                     struct query_table_diff *ret)
 {
     const struct side *one = to->table ? to : from;
 
@@ -331,9 +333,9 @@ static bool put_rows(struct diff *diff,
             continue;
         }
         at -= found->n_added;
-        is_good = put_row(diff, found->changed[2 * at], n_columns, &to->changed[to->n_changed].from) &&
-                  put_row(diff, found->changed[2 * at + 1], n_columns,
-                          &to->changed[to->n_changed].to);
+        is_good =
+            put_row(diff, found->changed[2 * at], n_columns, &to->changed[to->n_changed].from) &&
+            put_row(diff, found->changed[2 * at + 1], n_columns, &to->changed[to->n_changed].to);
         to->n_changed++;
     }
     *ret_end = i;
@@ -372,8 +374,8 @@ static int put_table(struct diff *diff,
 
 static int compare_table(struct diff *diff, size_t i, bool *ret_more, uint64_t *ret_end)
 {
-    CLEANUP(side_deinit) struct side from = { .table = query_find_table(&diff->from,
-                                                                        diff->names[i]) };
+    CLEANUP(side_deinit)
+    struct side from = { .table = query_find_table(&diff->from, diff->names[i]) };
     CLEANUP(side_deinit) struct side to = { .table = query_find_table(&diff->to, diff->names[i]) };
     int r;
 
@@ -519,10 +521,9 @@ int query_diff_inventory(const struct query *query,
 {
     const char *to_agent =
         request->to_agent && *request->to_agent ? request->to_agent : request->from_agent;
-    struct diff diff = { .query = query,
-                         .request = request,
-                         .arena = arena,
-                         .problem = ret_problem };
+    struct diff diff = {
+        .query = query, .request = request, .arena = arena, .problem = ret_problem
+    };
     int r = query_check_tables(request->n_tables, ret_problem);
 
     if (!r)

@@ -15,7 +15,7 @@
 #include "common/base/text.h"
 #include "server/query/inventory_inside.h"
 
-#define UNWANTED_EVERY 64 /* agents */
+#define UNWANTED_EVERY 64                 /* agents */
 #define SCRATCH_BYTES (UINT64_C(1) << 20) /* a revision's names */
 
 /* What a content has of what is looked for. */
@@ -36,7 +36,7 @@ struct find {
     struct map looked; /* struct looked, by content */
     /* The content at hand. */
     struct looked *now;
-    const struct looked *last; /* of the agent that was added last */
+    const struct looked *last;          /* of the agent that was added last */
     uint32_t places[QUERY_MAX_MATCHES]; /* of the columns that are matched */
     struct buf text;
     bool has_failed;
@@ -45,9 +45,7 @@ struct find {
     struct buf columns; /* of the first table without one of the columns */
 };
 
-static bool does_match(struct find *find,
-                       const struct query_column_match *match,
-                       struct span value)
+static bool does_match(struct find *find, const struct query_column_match *match, struct span value)
 {
     if (match->value)
         return span_equal(value, span_of_text(match->value));
@@ -180,8 +178,8 @@ static int look_at(struct find *find, struct query_selected *agent, struct arena
     const struct store_inventory_table *table;
     struct store_inventory inventory;
     struct looked *looked;
-    int r = store_inventory_get(find->query->store, agent->number, request->at_us, scratch,
-                                &inventory);
+    int r =
+        store_inventory_get(find->query->store, agent->number, request->at_us, scratch, &inventory);
 
     request->n_unreadable += r == STORE_DAMAGED;
     if (r)
@@ -219,11 +217,8 @@ static size_t match_bytes(const struct query_match *match, const struct looked *
 }
 
 /* Agents from `first` on, until the page is full; *ret_end: behind the last that was looked at. */
-static int walk(struct find *find,
-                struct query_selected *selected,
-                size_t n,
-                size_t first,
-                size_t *ret_end)
+static int
+walk(struct find *find, struct query_selected *selected, size_t n, size_t first, size_t *ret_end)
 {
     CLEANUP(arena_deinit) struct arena scratch = { 0 };
     struct query_find *request = find->request;

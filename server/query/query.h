@@ -72,7 +72,8 @@ struct query {
     /* Samples that a window of a roll-up must stand for, as long as they are there: to find a
      * window costs as much as to read so many; 24. */
     uint32_t window_samples;
-    uint64_t max_inventory_bytes; /* of tables that one page of FindInventory looks through; 1 GiB */
+    uint64_t
+        max_inventory_bytes; /* of tables that one page of FindInventory looks through; 1 GiB */
 };
 
 struct query_problem {

@@ -128,8 +128,8 @@ int query_diff_inventory(const struct query *query,
 
 /* ---- who has it ---- */
 
-#define QUERY_MAX_MATCHES 16       /* columns in one question */
-#define QUERY_ROWS_OF_AGENT 100    /* that are spelt out */
+#define QUERY_MAX_MATCHES 16    /* columns in one question */
+#define QUERY_ROWS_OF_AGENT 100 /* that are spelt out */
 
 struct query_column_match {
     const char *column;
@@ -159,7 +159,7 @@ struct query_find {
     /* out, by agent's id */
     struct query_match *found;
     size_t n_found;
-    uint32_t n_unreadable; /* agents on this page whose table is damaged */
+    uint32_t n_unreadable;       /* agents on this page whose table is damaged */
     const char *next_page_token; /* a page may end before it is full: where it read much */
 };
 /*

@@ -369,8 +369,7 @@ static bool adds_up(const struct content *content)
         row = block.first_row;
         n_bytes += block.n_bytes;
         n_packed += block.n_packed;
-        if (fences.len == 0 || fences.data[0] > CONTENT_FENCE_BYTES ||
-            fences.data[0] >= fences.len)
+        if (fences.len == 0 || fences.data[0] > CONTENT_FENCE_BYTES || fences.data[0] >= fences.len)
             return false;
         fences = span_of(fences.data + 1 + fences.data[0], fences.len - 1 - fences.data[0]);
     }

@@ -20,8 +20,10 @@
 #define READER_CHECK_S 60
 
 const char *const inventory_table_names[INVENTORY_N_TABLES] = {
-    [INVENTORY_CONTENTS] = "contents",         [INVENTORY_REFS] = "refs",
-    [INVENTORY_REVISIONS_TABLE] = "revisions", [INVENTORY_AGENTS] = "agents",
+    [INVENTORY_CONTENTS] = "contents",
+    [INVENTORY_REFS] = "refs",
+    [INVENTORY_REVISIONS_TABLE] = "revisions",
+    [INVENTORY_AGENTS] = "agents",
     [INVENTORY_META] = "meta",
 };
 
@@ -276,8 +278,8 @@ static void write_group(struct inventory *inventory, struct inventory_answer *an
 
 static void trim(struct inventory *inventory, uint64_t n_wanted)
 {
-    int r = atomic_load(&inventory->store->has_failed) ? STORE_STOPPED
-                                                       : inventory_trim_all(inventory);
+    int r =
+        atomic_load(&inventory->store->has_failed) ? STORE_STOPPED : inventory_trim_all(inventory);
 
     if (r < 0)
         store_fail(inventory->store);

@@ -49,7 +49,7 @@
 #define INVENTORY_GROUP_BYTES (UINT64_C(16) << 20) /* of one transaction; one put always may */
 #define INVENTORY_TRIM_S 3600
 #define INVENTORY_DEPENDENTS 64u
-#define INVENTORY_BASES 64u   /* names whose last base is remembered; in memory alone */
+#define INVENTORY_BASES 64u    /* names whose last base is remembered; in memory alone */
 #define INVENTORY_DAMAGED 256u /* contents remembered as damaged */
 
 enum inventory_table {
@@ -111,15 +111,15 @@ struct inventory_answer {
     struct store_inventory_put *put;
     int r;
 };
-int inventory_write(struct inventory *inventory, struct inventory_answer *answers, size_t n)
-    MUST_USE;
+int inventory_write(struct inventory *inventory,
+                    struct inventory_answer *answers,
+                    size_t n) MUST_USE;
 int inventory_trim_all(struct inventory *inventory) MUST_USE;
 
 /* ---- what was found damaged ---- */
 
 bool inventory_is_damaged(struct inventory *inventory, const uint8_t sha256[STORE_SHA256_BYTES]);
-void inventory_found_damaged(struct inventory *inventory,
-                             const uint8_t sha256[STORE_SHA256_BYTES]);
+void inventory_found_damaged(struct inventory *inventory, const uint8_t sha256[STORE_SHA256_BYTES]);
 void inventory_found_whole(struct inventory *inventory, const uint8_t sha256[STORE_SHA256_BYTES]);
 
 /* ---- inventory_record.c: records; pure ---- */

@@ -216,10 +216,8 @@ struct writing {
     bool has_written;
 };
 
-static int put_row(struct writing *writing,
-                   enum inventory_table table,
-                   struct span key,
-                   struct span value)
+static int
+put_row(struct writing *writing, enum inventory_table table, struct span key, struct span value)
 {
     MDB_val k = db_val_of(key), v = db_val_of(value);
 
@@ -252,7 +250,8 @@ static int put_refs(struct writing *writing, const uint8_t *sha256, struct inven
     return put_row(writing, INVENTORY_REFS, key_of(sha256), span_of(refs, sizeof(*refs)));
 }
 
-/* A record that is damaged counts nothing any more: its content stays. Outcomes: STORE_NOT_FOUND. */
+/* A record that is damaged counts nothing any more: its content stays. Outcomes: STORE_NOT_FOUND.
+ */
 static int get_refs(struct writing *writing, const uint8_t *sha256, struct inventory_refs *ret)
 {
     int r = inventory_refs_get(writing->inventory, writing->txn, sha256, ret);
@@ -401,8 +400,7 @@ static int put_contents(struct writing *writing, struct store_inventory_put *put
 
     if (r)
         return r;
-    if (n_new > 0 &&
-        used_bytes(writing) + n_new > atomic_load(&writing->inventory->max_bytes))
+    if (n_new > 0 && used_bytes(writing) + n_new > atomic_load(&writing->inventory->max_bytes))
         return STORE_TOO_MUCH;
     for (size_t i = 0; i < put->n_tables && !r; i++)
         if (put->tables[i].packed.len > 0)
@@ -434,9 +432,8 @@ static void add_removed(struct change *change, const struct inventory_entry *bef
     change->n_removed++;
 }
 
-static void compare(struct change *change,
-                    const struct store_inventory_put *put,
-                    struct span before)
+static void
+compare(struct change *change, const struct store_inventory_put *put, struct span before)
 {
     struct inventory_entry old;
     size_t at = 0;
@@ -473,8 +470,7 @@ static void compare(struct change *change,
 
 static int put_agent(struct writing *writing, const struct store_inventory_put *put)
 {
-    struct inventory_agent agent = { .revision = put->revision,
-                                     .confirmed_us = put->received.us };
+    struct inventory_agent agent = { .revision = put->revision, .confirmed_us = put->received.us };
     uint8_t key[4];
 
     db_key_u32(key, put->agent);
@@ -484,7 +480,8 @@ static int put_agent(struct writing *writing, const struct store_inventory_put *
 }
 
 /* The record that `writing->record` holds becomes the agent's newest. */
-static int put_revision(struct writing *writing, struct store_inventory_put *put, uint32_t n_removed)
+static int
+put_revision(struct writing *writing, struct store_inventory_put *put, uint32_t n_removed)
 {
     const struct inventory_revision header = {
         .time_us = put->time_us,

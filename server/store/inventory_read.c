@@ -119,14 +119,14 @@ static uint64_t revision_of(MDB_val key)
 
 static int open_cursor(struct inventory *inventory, MDB_txn *txn, MDB_cursor **ret)
 {
-    return inventory_check(
-        inventory, mdb_cursor_open(txn, inventory->tables[INVENTORY_REVISIONS_TABLE], ret),
-        "cannot read the inventories");
+    return inventory_check(inventory,
+                           mdb_cursor_open(txn, inventory->tables[INVENTORY_REVISIONS_TABLE], ret),
+                           "cannot read the inventories");
 }
 
 /* The row in front of a key. The answer is LMDB's. */
-static int seek_before(MDB_cursor *cursor, uint32_t agent, uint64_t revision, MDB_val *key,
-                       MDB_val *value)
+static int
+seek_before(MDB_cursor *cursor, uint32_t agent, uint64_t revision, MDB_val *key, MDB_val *value)
 {
     uint8_t bytes[INVENTORY_REVISION_KEY_BYTES];
     int rc;
@@ -248,9 +248,8 @@ static bool tell_entries(struct span record, struct arena *arena, struct store_i
     return true;
 }
 
-static wall_us confirmed_of(struct inventory *inventory,
-                            MDB_txn *txn,
-                            const struct store_inventory *told)
+static wall_us
+confirmed_of(struct inventory *inventory, MDB_txn *txn, const struct store_inventory *told)
 {
     struct inventory_agent agent;
     uint8_t key[4];
@@ -362,7 +361,7 @@ struct store_contents {
     struct buf packed, base_packed, rows;
     struct content content;
     uint8_t sha256[STORE_SHA256_BYTES]; /* the content's */
-    struct span *spans; /* columns, then the values of a row */
+    struct span *spans;                 /* columns, then the values of a row */
     uint32_t n_spans;
     struct content_base **bases;
     struct content_base *base; /* of the content; NULL: none */
@@ -418,8 +417,7 @@ static int keep_base(struct store_contents *contents, struct content_base *take_
         free_bases(contents);
     if (contents->n_bases == contents->capacity) {
         size_t capacity = 2 * contents->capacity + 16;
-        struct content_base **grown =
-            realloc(contents->bases, capacity * sizeof(*contents->bases));
+        struct content_base **grown = realloc(contents->bases, capacity * sizeof(*contents->bases));
 
         if (!grown) {
             content_base_free(take_base);

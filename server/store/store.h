@@ -85,7 +85,7 @@ struct store_options {
     uint64_t retention_bytes;
     int64_t retention_1m_us, retention_1h_us; /* of roll-ups, months and years at a time */
     uint64_t follow_bytes;                    /* of sealed journal kept for followers; 0: 16 GiB */
-    const char *follow;    /* a follower that will come: its rows stay from the open on; or NULL */
+    const char *follow; /* a follower that will come: its rows stay from the open on; or NULL */
     /* Of inventories: revisions of an agent, age of one that was replaced, bytes; 0: 200, 365 days,
      * 16 GiB. Bytes are address space too, so the others alone change later. */
     uint32_t inventory_revisions;

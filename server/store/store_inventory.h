@@ -71,8 +71,8 @@ struct store_inventory_put {
      */
     void (*done)(struct store_inventory_put *put, int r);
     void *ctx;
-    uint64_t revision;  /* out */
-    uint32_t n_changed; /* out: with those that came and went */
+    uint64_t revision;                /* out */
+    uint32_t n_changed;               /* out: with those that came and went */
     struct store_inventory_put *next; /* the store's */
 };
 

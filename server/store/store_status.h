@@ -20,10 +20,10 @@ struct store_stats {
     /* Since the start: sealed, and what the blocks took; rows that could not be read; days that the
      * retention took. */
     uint64_t n_sealed_blocks, n_sealed_samples, n_sealed_bytes, n_seal_damaged, n_days_gone;
-    uint64_t n_compacted;                      /* blocks made of others */
-    uint64_t n_rolled, n_rolled_bytes;         /* records of roll-ups */
+    uint64_t n_compacted;                                       /* blocks made of others */
+    uint64_t n_rolled, n_rolled_bytes;                          /* records of roll-ups */
     uint64_t rolled_1m_bytes, rolled_1h_bytes, inventory_bytes; /* of the disk */
-    int64_t seal_busy_us, roll_cpu_us;         /* the thread's CPU time for roll-ups */
+    int64_t seal_busy_us, roll_cpu_us; /* the thread's CPU time for roll-ups */
     uint64_t database_bytes, disk_free_bytes;
     int64_t commit_p50_us, commit_p99_us; /* of the last 1024 commits */
     bool is_full, has_failed;

@@ -113,12 +113,11 @@ static int on_revision(struct walk *walk, MDB_val key, MDB_val value)
     shared->n_read_bytes += value.mv_size;
     walk->agent = agent;
     if (!inventory_record_open(db_span(key), db_span(value), &header))
-        return survey_damage(walk->survey, "bad checksum, or of no possible shape",
-                             "agent %u, revision %llu", agent,
-                             key.mv_size == INVENTORY_REVISION_KEY_BYTES
-                                 ? (unsigned long long) db_u64_of(
-                                       db_val((const uint8_t *) key.mv_data + 4, 8))
-                                 : 0);
+        return survey_damage(
+            walk->survey, "bad checksum, or of no possible shape", "agent %u, revision %llu", agent,
+            key.mv_size == INVENTORY_REVISION_KEY_BYTES
+                ? (unsigned long long) db_u64_of(db_val((const uint8_t *) key.mv_data + 4, 8))
+                : 0);
     while (!r && inventory_record_next(db_span(value), &at, &entry))
         r = on_entry(walk, &entry);
     return r;
@@ -187,7 +186,8 @@ static int walk_names(struct walk *walk)
 /* ---- contents ---- */
 
 /* What is wrong with it; NULL: nothing. Faults in *ret_r. */
-static const char *wrong_with(struct walk *walk, MDB_val key, const struct content *content, int *ret_r)
+static const char *
+wrong_with(struct walk *walk, MDB_val key, const struct content *content, int *ret_r)
 {
     CLEANUP(buf_deinit) struct buf canonical = { 0 };
     CLEANUP(buf_deinit) struct buf of_base = { 0 };

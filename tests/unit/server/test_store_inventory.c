@@ -629,8 +629,8 @@ START_TEST(what_was_answered_survives_a_kill)
 
     ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     arena_init(&arena, 1 << 20);
-    ck_assert_int_eq(
-        store_inventory_get(store, agent_of(store, "web-1"), INT64_MAX, &arena, &told), 0);
+    ck_assert_int_eq(store_inventory_get(store, agent_of(store, "web-1"), INT64_MAX, &arena, &told),
+                     0);
     check_is(store, &told, tables, 2);
     arena_deinit(&arena);
     survey_whole();
