@@ -48,7 +48,8 @@ struct roller {
     struct layout_rows *layouts; /* the slice's first, then those that share series with it */
     size_t n_layouts, layouts_capacity;
     struct roll_source *sources; /* as many as layouts */
-    struct buf room;             /* of rows_add_part() */
+    bool are_counters[ROLL_COLUMNS];
+    struct buf room; /* of rows_add_part() */
     int32_t day;
     struct buf records, agents, bytes, spans;
 };
@@ -60,10 +61,15 @@ struct round {
     struct agent *agent;
     int32_t day;
     int64_t day_us;
+    struct day_begun begun;
     struct roll_mark marks[ROLL_TIERS];
-    uint32_t due[ROLL_TIERS]; /* hours, by bits */
+    /* Hours, by bits. */
+    uint32_t due[ROLL_TIERS];
+    uint32_t late[ROLL_TIERS]; /* of them, lost ones: what is newer than the mark joins */
     uint32_t newer[ROLL_TIERS];
     uint32_t chosen, bad;
+    bool is_late;        /* what is chosen are late ones, of one tier */
+    uint64_t counted;    /* by the windows of those, up to this seal number */
     uint32_t empty;      /* over, and no block meets it: that counts as rolled up */
     struct span layouts; /* u32 */
     uint32_t layout;
