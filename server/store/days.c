@@ -329,6 +329,7 @@ static int make_day(struct days *days, int32_t number, struct day_begun begun, s
     if (!day)
         return fault(-ENOMEM, "no memory for a day");
     day->begun = begun;
+    day->n_new = begun.seal > 0; /* its windows may lack some, and no block comes */
     r = file_remove_tree(day->path);
     if (!r && mkdir(day->path, 0700) < 0)
         r = db_check(errno, "cannot make a directory for a day");

@@ -68,13 +68,16 @@ static void note_loss(struct round *round, enum roll_tier tier)
         mark->hours = mark->windows;
 }
 
-static int find_due_of(struct round *round, enum roll_tier tier, uint32_t met, uint32_t over)
+static int find_due_of(struct round *round,
+                       enum roll_tier tier,
+                       uint32_t met,
+                       uint32_t over,
+                       bool *ret_is_there)
 {
     const struct found_block *found = (const void *) round->roller->found.data;
     size_t n = round->roller->found.len / sizeof(*found);
     struct roll_mark *mark = &round->marks[tier];
-    bool is_there;
-    int r = read_mark(round, tier, &is_there);
+    int r = read_mark(round, tier, ret_is_there);
 
     if (r)
         return pass(r);
@@ -82,7 +85,7 @@ static int find_due_of(struct round *round, enum roll_tier tier, uint32_t met, u
     for (size_t i = 0; i < n; i++)
         if (found[i].key.seal > mark->seal)
             round->newer[tier] |= roll_hours_of(round, &found[i]);
-    if (!is_there)
+    if (!*ret_is_there)
         return 0;
     round->late[tier] = mark->lost & round->newer[tier];
     if (tier == ROLL_MINUTES || over == ALL_HOURS)
@@ -96,26 +99,46 @@ int roll_find_due(struct round *round, int64_t over_us)
     const struct found_block *found = (const void *) round->roller->found.data;
     size_t n = round->roller->found.len / sizeof(*found);
     uint32_t met = 0, over = hours_between(round->day_us, INT64_MIN, over_us - STORE_HOUR_US);
+    bool are_there[ROLL_TIERS];
     int r = 0;
 
     for (size_t i = 0; i < n; i++)
         met |= roll_hours_of(round, &found[i]);
     round->empty = over & ~met;
-    for (enum roll_tier tier = ROLL_MINUTES; tier < ROLL_TIERS && met && !r; tier++)
-        r = find_due_of(round, tier, met, over);
-    return pass(r);
+    if (met == 0 && round->begun.seal == 0)
+        return 0;
+    for (enum roll_tier tier = ROLL_MINUTES; tier < ROLL_TIERS && !r; tier++)
+        r = find_due_of(round, tier, met, over, &are_there[tier]);
+    if (r)
+        return pass(r);
+    round->missing = round->marks[ROLL_MINUTES].lost & ~round->marks[ROLL_HOURS].windows;
+    round->due[ROLL_HOURS] &= ~round->missing;
+    if (!are_there[ROLL_HOURS] || over != ALL_HOURS)
+        round->missing = 0;
+    return 0;
 }
 
 /* All late hours of a tier at once: the mark that they then have counts all blocks. */
 static bool choose_late(struct round *round, enum roll_tier tier)
 {
     enum roll_tier other = tier == ROLL_MINUTES ? ROLL_HOURS : ROLL_MINUTES;
-    uint32_t rest = round->due[other] | (round->due[tier] & ~round->late[tier]);
+    uint32_t rest = round->due[other] | (round->due[tier] & ~round->late[tier]) | round->missing;
 
     round->is_late = true;
     round->counted = round->marks[tier].seal;
     round->chosen = round->due[tier] = round->late[tier];
     round->due[other] = 0;
+    return rest != 0;
+}
+
+static bool choose_missing(struct round *round)
+{
+    uint32_t rest = round->due[ROLL_MINUTES] | round->due[ROLL_HOURS];
+
+    round->is_missing = true;
+    round->chosen = round->due[ROLL_HOURS] = round->missing;
+    round->marks[ROLL_HOURS].lost |= round->missing;
+    round->due[ROLL_MINUTES] = 0;
     return rest != 0;
 }
 
@@ -129,6 +152,8 @@ bool roll_choose(struct round *round)
     for (enum roll_tier tier = ROLL_MINUTES; tier < ROLL_TIERS; tier++)
         if (round->late[tier])
             return choose_late(round, tier);
+    if (round->missing)
+        return choose_missing(round);
     for (uint32_t h = 0; h < DAY_HOURS; h++) {
         if (!(due >> h & 1))
             continue;

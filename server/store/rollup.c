@@ -19,7 +19,11 @@
 
 struct roller *roller_new(void)
 {
-    return calloc(1, sizeof(struct roller));
+    struct roller *roller = calloc(1, sizeof(*roller));
+
+    for (uint32_t i = 0; roller && i < ROLL_COLUMNS; i++)
+        roller->columns[i] = i;
+    return roller;
 }
 
 struct roller *roller_free(struct roller *roller)
@@ -88,7 +92,7 @@ static int read_old(struct round *round, enum roll_tier tier, int64_t begin_us, 
     struct days *days = &round->sealer->store->rolled[tier];
     struct roll_key key = { round->agent->facts.number, round->layout, round->slice, begin_us };
     uint8_t name[ROLL_KEY_BYTES];
-    const struct roll_wish all = { tier, UINT_MAX, roller->layouts[0].of, n_columns };
+    const struct roll_wish all = { tier, UINT_MAX, roller->columns, n_columns };
     MDB_val k = db_val(name, sizeof(name)), v;
     struct day_prefix prefix;
     struct day *period;
@@ -123,11 +127,24 @@ static int read_old(struct round *round, enum roll_tier tier, int64_t begin_us, 
     return pass(r);
 }
 
-static int roll_hour(struct round *round, const struct store_layout *layout, uint32_t hour)
+void roll_find_counters(struct round *round,
+                        const struct store_layout *layout,
+                        size_t first,
+                        size_t n)
+{
+    struct store *store = round->sealer->store;
+
+    for (size_t c = 0; c < n; c++) {
+        const struct store_definition *definition =
+            store_definition_get(store, layout->definitions[first + c]);
+
+        round->roller->are_counters[c] = definition && definition->kind == STORE_COUNTER;
+    }
+}
+
+static int roll_hour(struct round *round, uint32_t hour)
 {
     struct roller *roller = round->roller;
-    struct store *store = round->sealer->store;
-    size_t first = (size_t) round->slice * ROLL_COLUMNS;
     struct roll_series series = { .sources = roller->sources,
                                   .is_late = round->is_late,
                                   .hour_us = round->day_us + hour * STORE_HOUR_US,
@@ -143,12 +160,8 @@ static int roll_hour(struct round *round, const struct store_layout *layout, uin
     if (roller->hours.rows[hour].n_rows == 0)
         return 0;
     for (size_t c = 0; c < roller->hours.n_columns; c++) {
-        const struct store_definition *definition =
-            store_definition_get(store, layout->definitions[first + c]);
-
         series.column = c;
-        series.is_counter = definition && definition->kind == STORE_COUNTER;
-        roller->are_counters[c] = series.is_counter;
+        series.is_counter = roller->are_counters[c];
         series.n_sources = 0;
         for (size_t i = 0; i < roller->n_layouts; i++)
             if (roller->layouts[i].of[c] != UINT32_MAX)
@@ -170,7 +183,7 @@ static int roll_hour(struct round *round, const struct store_layout *layout, uin
 }
 
 /* The day's record: the hours of now, and those of before that are not among them. */
-static int roll_day(struct round *round)
+int roll_day(struct round *round)
 {
     struct roller *roller = round->roller;
     struct roll_sheet *hours = &roller->hours, *old = &roller->old;
@@ -224,13 +237,14 @@ static int roll_layout(struct round *round, const struct store_layout *layout)
 
         n = n < ROLL_COLUMNS ? n : ROLL_COLUMNS;
         round->slice = (uint16_t) (first / ROLL_COLUMNS);
+        roll_find_counters(round, layout, first, n);
         r = roll_load_slice(round, layout, first, n);
         if (!r)
             r = roll_sheet_begin(&roller->hours, n);
         roller->hours.n_rows = DAY_HOURS;
         for (uint32_t h = 0; h < DAY_HOURS && !r; h++)
             if (round->chosen >> h & 1)
-                r = roll_hour(round, layout, h);
+                r = roll_hour(round, h);
         if (!r)
             r = roll_day(round);
         if (!r)
@@ -271,7 +285,7 @@ static int roll_round(struct round *round)
 {
     CLEANUP(buf_deinit) struct buf layouts = { 0 };
     size_t spans_at = round->roller->spans.len;
-    int r = roll_open_blocks(round, &layouts);
+    int r = round->is_missing ? roll_missing(round) : roll_open_blocks(round, &layouts);
 
     round->layouts = buf_span(&layouts);
     for (size_t i = 0; i < layouts.len / sizeof(uint32_t) && !r; i++) {

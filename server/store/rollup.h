@@ -60,6 +60,9 @@
  * is. Leaving the windows as they were would be simpler, and would not answer with rows that were
  * acknowledged.
  *
+ * Where the day was lost before it was over, the tier of hours has nothing of it yet, and gets it
+ * out of windows of minutes.
+ *
  * What joins is exact but for the growth: a late sample between two old ones adds nothing to it, as
  * their delta spans it, which is right unless it hides a reset of a counter; and deltas between
  * layouts that share a series are those of the old rows.

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/file.h"
 #include "common/base/rand.h"
 #include "server/store/whole.h"
 
@@ -286,6 +287,65 @@ START_TEST(a_day_that_is_set_aside_keeps_its_windows_and_no_row_joins_them_twice
 }
 END_TEST
 
+static wall_us soon_after(void)
+{
+    return (wall_us){ NOON_US + 5 * STORE_HOUR_US + STORE_HOUR_US / 4 };
+}
+
+static wall_us the_day_after(void)
+{
+    return (wall_us){ NOON_US + 2 * DAY_US };
+}
+
+static void remove_journal(void)
+{
+    char path[512];
+
+    snprintf(path, sizeof(path), "%s/default/journal", store_path);
+    ck_assert_int_eq(file_remove_tree(path), 0);
+}
+
+/* Also where no row comes any more; and an hour that was not rolled up is not of these. */
+START_TEST(hours_of_a_day_that_was_lost_before_it_was_over_come_out_of_minutes)
+{
+    struct writing writing = { 0 };
+    struct store_window whole;
+    size_t n_more = _i ? 90 : 0;
+
+    clock_set_source(soon_after, NULL);
+    begin(&writing, true);
+    put_some(&writing, NOON_US, 1, 360);
+    put_some(&writing, NOON_US + 3 * STORE_HOUR_US, 1, 60);
+    ck_assert_int_eq(store_seal(writing.store), 0);
+    reopen(&writing); /* the start sweeps */
+    while (not_ready(&writing, STORE_MINUTE_US) > 0)
+        usleep(1000);
+    ck_assert_uint_eq(windows_of(&writing, STORE_HOUR_US, true).n, 0);
+    whole = windows_of(&writing, STORE_MINUTE_US, true).all;
+    store_close(writing.store);
+    overwrite_day();
+    remove_journal();
+
+    clock_set_source(the_day_after, NULL);
+    writing.store = open_store(0);
+    writing.sequence = 0;
+    if (_i) {
+        put_some(&writing, NOON_US + 5 * STORE_HOUR_US, 1, 30);
+        put_some(&writing, NOON_US + 3 * STORE_HOUR_US + 300 * SECOND_US, 1000, 60);
+    }
+    for (int again = 0; again < 2; again++) {
+        compact(&writing);
+        check_count(&writing, 420 + n_more);
+        check_not_ready(&writing, 0);
+        if (!_i)
+            ck_assert_double_eq(windows_of(&writing, STORE_HOUR_US, true).all.increase,
+                                whole.increase);
+        reopen(&writing);
+    }
+    store_close(writing.store);
+}
+END_TEST
+
 /* ---- what joins ---- */
 
 #define N_SAMPLES 600
@@ -374,6 +434,8 @@ TCase *case_lost(void)
     tcase_add_loop_test(tcase, late_rows_of_a_day_that_went_join_its_windows, 0, 8);
     tcase_add_loop_test(
         tcase, a_day_that_is_set_aside_keeps_its_windows_and_no_row_joins_them_twice, 0, 8);
+    tcase_add_loop_test(tcase, hours_of_a_day_that_was_lost_before_it_was_over_come_out_of_minutes,
+                        0, 2);
     tcase_add_loop_test(tcase, what_joins_makes_the_windows_that_all_samples_would_make, 0, 20);
     return tcase;
 }
