@@ -76,11 +76,13 @@ static uint64_t journal_bytes(struct store *store)
     return journal_n_live(&store->journal) * store->options.segment_bytes;
 }
 
-/* Whole segments: the one being written counts for nothing yet. */
+/* Whole segments, the one being written among them: what is sealed now keeps the journal below its
+ * limit. Where the limit is a segment or less, the one being written and another. */
 static bool is_journal_long(struct store *store, unsigned times)
 {
-    return journal_bytes(store) >
-           store->options.segment_bytes + times * store->options.journal_bytes;
+    uint64_t least = 2 * store->options.segment_bytes, limit = times * store->options.journal_bytes;
+
+    return journal_bytes(store) >= (limit > least ? limit : least);
 }
 
 void sealer_wait_for_room(struct sealer *sealer)
