@@ -254,7 +254,7 @@ static int explain(const struct find *find, struct query_problem *problem)
                             "without_rows names what one has",
                             request->table);
     for (size_t i = 0; i < request->n_matches; i++) {
-        char field[32];
+        char field[48];
 
         if (find->has_column[i])
             continue;
