@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/ensure.h"
 #include "server/ctl/convert.h"
 
 #define SERVICE "/sentinel.query.v1.QueryService/"
@@ -208,6 +209,7 @@ int cmd_inventory_show(struct ctl *ctl)
     r = get_pages(ctl, &request, &answer);
     if (r)
         return r;
+    ensure(answer);
     if (!ctl->is_json) {
         show_header(ctl, answer);
         if (!has_rows)

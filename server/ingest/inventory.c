@@ -354,6 +354,7 @@ static int check_size(struct ingest_inventory *inventory,
     const struct ingest_inventory_limits *limits = &inventory->limits;
     uint64_t n_pending;
 
+    ensure(inventory->table);
     if (inventory->n_rows + part->n_rows > limits->rows)
         return refuse_limit(problem, "table.rows", "inventory.rows",
                             inventory->n_rows + part->n_rows, limits->rows, "rows");
@@ -446,6 +447,9 @@ int ingest_inventory_table(struct ingest_inventory *inventory,
                       "the first message of an upload is its header");
     r = is_first ? begin_table(inventory, part, &n_bytes, ret_problem)
                  : go_on(inventory, part, ret_problem);
+    if (r)
+        return r < 0 ? pass(r) : r;
+    ensure(inventory->table);
     for (size_t i = 0; i < part->n_rows && !r; i++) {
         struct ingest_table_row row = part->row(part->rows, i);
 

@@ -82,6 +82,23 @@ const char **query_copy_texts(struct arena *arena, const struct span *texts, siz
     return copies;
 }
 
+bool query_split_numbers(const char *text, uint64_t *ret, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t len = strcspn(text, "/");
+        char number[24];
+
+        if (len >= sizeof(number) || (text[len] == '/') != (i + 1 < n))
+            return false;
+        memcpy(number, text, len);
+        number[len] = 0;
+        if (text_to_u64(number, &ret[i]))
+            return false;
+        text += len + 1;
+    }
+    return true;
+}
+
 size_t query_row_bytes(const struct span *values, size_t n)
 {
     size_t n_bytes = 6; /* tags and lengths */
@@ -251,9 +268,8 @@ int query_get_inventory(const struct query *query,
     struct query_digest digest = { 0 };
     struct store_inventory inventory;
     const char *behind = NULL;
-    uint64_t revision = 0, from_row = 0;
-    size_t first = 0;
-    uint32_t number;
+    uint64_t place[3] = { 0 }; /* revision, table, row */
+    uint32_t number = 0;
     int r = query_check_tables(request->n_tables, ret_problem);
 
     if (!r)
@@ -262,11 +278,10 @@ int query_get_inventory(const struct query *query,
         return pass(r);
     digest_of(&digest, request);
     r = query_token_read(query, &digest, request->page_token, arena, &behind, ret_problem);
-    if (!r && behind &&
-        sscanf(behind, "%" SCNu64 "/%zu/%" SCNu64, &revision, &first, &from_row) != 3)
+    if (!r && behind && !query_split_numbers(behind, place, 3))
         return query_refuse(ret_problem, QUERY_BAD, "page_token", "not a page token of this hub");
     if (!r)
-        r = find_revision(query, request, number, revision, arena, &inventory, ret_problem);
+        r = find_revision(query, request, number, place[0], arena, &inventory, ret_problem);
     if (!r)
         r = check_asked(request, &inventory, ret_problem);
     if (r)
@@ -278,7 +293,7 @@ int query_get_inventory(const struct query *query,
     request->found = arena_alloc_array(arena, inventory.n_tables + 1, sizeof(*request->found));
     if (!request->found)
         return fault(-ENOMEM, "tables");
-    r = add_tables(query, request, &inventory, first, from_row, arena);
+    r = add_tables(query, request, &inventory, place[1], place[2], arena);
     return r > 0 ? query_judge_inventory(r, request->agent, ret_problem) : pass(r);
 }
 
@@ -368,7 +383,7 @@ int query_inventory_history(const struct query *query,
     const char *behind = NULL;
     char text[32];
     uint64_t below = UINT64_MAX;
-    uint32_t number;
+    uint32_t number = 0;
     bool has_more;
     int r = query_page_size(&request->page_size, ret_problem);
 

@@ -449,7 +449,7 @@ static int find_one(struct diff *diff,
                     int64_t at_us,
                     struct store_inventory *ret)
 {
-    uint32_t number;
+    uint32_t number = 0;
     int r = query_agent_number(diff->query, agent, field, &number, diff->problem);
 
     if (r)
@@ -469,21 +469,21 @@ static int begin(struct diff *diff, const char *to_agent)
     const struct query_diff *request = diff->request;
     struct query_digest digest = { 0 };
     const char *behind = NULL;
-    uint64_t from = 0, to = 0;
+    uint64_t place[4] = { 0 }; /* revisions, table, difference */
     int r;
 
     digest_of(&digest, request);
     r = query_token_read(diff->query, &digest, request->page_token, diff->arena, &behind,
                          diff->problem);
-    if (!r && behind &&
-        sscanf(behind, "%" SCNu64 "/%" SCNu64 "/%zu/%" SCNu64, &from, &to, &diff->first,
-               &diff->skip) != 4)
+    if (!r && behind && !query_split_numbers(behind, place, 4))
         return query_refuse(diff->problem, QUERY_BAD, "page_token", "not a page token of this hub");
+    diff->first = place[2];
+    diff->skip = place[3];
     if (!r)
-        r = find_one(diff, request->from_agent, "from_agent_id", from, request->from_us,
+        r = find_one(diff, request->from_agent, "from_agent_id", place[0], request->from_us,
                      &diff->from);
     if (!r)
-        r = find_one(diff, to_agent, "to_agent_id", to, request->to_us, &diff->to);
+        r = find_one(diff, to_agent, "to_agent_id", place[1], request->to_us, &diff->to);
     return r ? pass(r) : pass(choose_tables(diff));
 }
 

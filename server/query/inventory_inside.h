@@ -24,6 +24,9 @@ bool query_wants_table(const char *const *tables, size_t n, const char *name);
 const struct store_inventory_table *query_find_table(const struct store_inventory *inventory,
                                                      const char *name);
 
+/* "7/0/12" into n numbers; false: it is something else. */
+bool query_split_numbers(const char *text, uint64_t *ret, size_t n);
+
 /* The columns of a content, in the arena; NULL: exhausted. */
 const char **query_copy_texts(struct arena *arena, const struct span *texts, size_t n);
 

@@ -193,7 +193,7 @@ wrong_with(struct walk *walk, MDB_val key, const struct content *content, int *r
     CLEANUP(buf_deinit) struct buf of_base = { 0 };
     CLEANUP(content_base_freep) struct content_base *base = NULL;
     uint8_t sha256[CRYPTO_SHA256_BYTES];
-    struct content_shape shape;
+    struct content_shape shape = { 0 };
     int r = 0;
 
     if (content_has_base(content)) {

@@ -292,7 +292,7 @@ END_TEST
 
 START_TEST(times_that_cannot_be_are_refused)
 {
-    const int64_t times_us[] = { INT64_MIN, 0, NOW_US - 366 * 24 * 60 * MINUTE,
+    const int64_t times_us[] = { INT64_MIN, 0, NOW_US - INT64_C(366) * 24 * 60 * MINUTE,
                                  NOW_US + 61 * MINUTE, INT64_MAX };
     struct ingest_inventory *inventory;
 

@@ -369,7 +369,7 @@ START_TEST(a_history_of_small_changes_costs_little_more_than_one_table)
         ck_assert_uint_eq(put_one(store, agent, "packages", 2000, i), i + 1);
     found = survey_whole();
     ck_assert_uint_eq(found.n_inventory_contents, 31);
-    ck_assert_uint_gt(found.inventory_table_bytes, 31 * 2000 * 30);
+    ck_assert_uint_gt(found.inventory_table_bytes, UINT64_C(31) * 2000 * 30);
     ck_assert_uint_lt(found.inventory_packed_bytes, 2 * alone);
     store_close(store);
 }
@@ -467,6 +467,30 @@ START_TEST(more_than_all_may_have_is_refused_and_what_is_there_stays)
     ck_assert_int_eq(send(store, agent, &large, 1, true).r, STORE_TOO_MUCH);
     ck_assert_int_eq(send(store, agent, &known, 1, true).r, 0);
     ck_assert_uint_eq(survey_whole().n_inventory_contents, 1);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(a_full_disk_refuses_and_reading_goes_on)
+{
+    const struct table one = { "packages", 100, 0 }, two = { "packages", 100, 1 };
+    struct store_options options = store_settings(0);
+    struct store *store = open_store(0);
+    uint32_t agent = agent_of(store, "web-1");
+    struct store_inventory told;
+    struct store_why why;
+    struct arena arena;
+
+    ck_assert_int_eq(send(store, agent, &one, 1, true).r, 0);
+    store_close(store);
+    options.full_percent = 0; /* any use is too much */
+    ck_assert_int_eq(store_open(&store, &options, &why), 0);
+    ck_assert_int_eq(send(store, agent, &two, 1, true).r, STORE_FULL);
+    arena_init(&arena, 1 << 20);
+    ck_assert_int_eq(store_inventory_get(store, agent, INT64_MAX, &arena, &told), 0);
+    check_is(store, &told, &one, 1);
+    arena_deinit(&arena);
+    survey_whole();
     store_close(store);
 }
 END_TEST
@@ -732,6 +756,7 @@ TCase *case_inventory(void)
     tcase_add_test(tcase, history_is_trimmed_by_number_and_what_nobody_needs_goes);
     tcase_add_test(tcase, history_is_trimmed_by_age_of_the_replacement_and_the_newest_stays);
     tcase_add_test(tcase, more_than_all_may_have_is_refused_and_what_is_there_stays);
+    tcase_add_test(tcase, a_full_disk_refuses_and_reading_goes_on);
     tcase_add_test(tcase, a_damaged_content_is_found_named_contained_and_healed);
     tcase_add_test(tcase, a_damaged_revision_is_named_and_the_next_upload_goes_on_behind_it);
     tcase_add_test(tcase, an_environment_that_is_none_is_set_aside_and_the_rest_serves);
