@@ -143,8 +143,8 @@ struct store_row {
 };
 
 /*
- * A batch on its way. Made with store_batch_new(), filled with store_batch_add(), then given to
- * store_submit(), which owns it until done().
+ * A batch on its way. Made with store_batch_new(), filled with store_batch_add() or (logs)
+ * store_batch_add_logs(), then given to store_submit(), which owns it until done().
  */
 struct store_batch {
     uint32_t agent;
@@ -158,6 +158,8 @@ struct store_batch {
     uint32_t skip_reason;
     uint64_t skip_records;
     uint64_t n_samples; /* present values, counted by store_batch_add() */
+    /* Log records, and bytes of their bodies and attributes; counted by store_batch_add_logs(). */
+    uint64_t n_records, n_record_bytes;
     wall_us received;
     /*
      * On the writer's thread, after the commit: STORE_OK, _DUPLICATE, _GAP, _TOO_MUCH (the agent's
@@ -167,11 +169,12 @@ struct store_batch {
     void (*done)(struct store_batch *batch, int r, uint64_t run_last);
     void *ctx;
     struct store_batch *next; /* the store's */
-    size_t n_rows;            /* the store's */
+    size_t n_rows;            /* the store's; of logs: packs */
     size_t n_bytes, capacity; /* of the payload behind; the store's */
 };
 
-/* `payload_bytes`: the sum of store_row_bytes() of what will be added. Faults: no memory. */
+/* `payload_bytes`: the sum of store_row_bytes() or store_logs_bytes() of what will be added.
+ * Faults: no memory. */
 int store_batch_new(struct store_batch **ret, size_t payload_bytes) MUST_USE;
 struct store_batch *store_batch_free(struct store_batch *batch);
 DEFINE_CLEANUP(struct store_batch *, store_batch_free);
