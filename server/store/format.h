@@ -63,6 +63,7 @@
 #include <assert.h>
 #include <stdint.h>
 
+#include "common/base/crc32c.h"
 #include "server/store/store.h"
 
 #define FORMAT_VERSION 1u
@@ -164,4 +165,16 @@ static inline bool format_can_be(const struct format_record *head)
         head->n_bytes < least[head->type])
         return false;
     return head->type >= FORMAT_ROW || head->n_bytes == sizeof(struct format_batch);
+}
+
+/* Whether a chunk that was found under a number is the one, as it was written. */
+static inline bool format_chunk_is_whole(uint64_t number, const uint8_t *data, size_t len)
+{
+    struct format_chunk header;
+
+    if (len < sizeof(header))
+        return false;
+    memcpy(&header, data, sizeof(header));
+    return header.version == FORMAT_VERSION && header.number == number && header.n_bytes == len &&
+           crc32c(0, data + sizeof(header.crc32c), len - sizeof(header.crc32c)) == header.crc32c;
 }

@@ -27,6 +27,7 @@
  *   state/                      small and precious; state.h, agents.h, catalog.h
  *   default/journal/00000001/   a segment; journal.h, format.h
  *   default/metrics/20261126/   a day's blocks; days.h
+ *   default/logs/20261126/      the same of logs; logs.h
  *   default/rollup-1m/202611/   and rollup-1h/2026; rollup.h
  *
  * Files:  whole.h names them all, and the locks' order.
@@ -81,6 +82,8 @@ struct store_options {
     int64_t retention_us;
     uint64_t retention_bytes;
     int64_t retention_1m_us, retention_1h_us; /* of roll-ups, months and years at a time */
+    int64_t logs_retention_us;                /* the same of logs, days at a time */
+    uint64_t logs_retention_bytes;
     uint64_t follow_bytes;                    /* of sealed journal kept for followers; 0: 16 GiB */
     const char *follow;    /* a follower that will come: its rows stay from the open on; or NULL */
     uint64_t queue_bytes;  /* what may wait for the writer; one batch always may */

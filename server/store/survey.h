@@ -7,7 +7,7 @@
  *
  *   survey.c          a process for each environment; what it tells comes through a pipe, what it
  *                     counts through shared memory, so that nothing is lost when it crashes
- *   survey_journal.c  survey_day.c  survey_rolled.c  survey_state.c
+ *   survey_journal.c  survey_day.c  survey_logs.c  survey_rolled.c  survey_state.c
  *
  * Journal, days and roll-ups first: what they use (agent and layout) is kept, and looked for in
  * `state` at the end. The other way round a running hub could make new ones in between.
@@ -23,6 +23,7 @@
 struct survey_use {
     uint32_t agent, layout, n_columns, zero;
 };
+#define SURVEY_LOGS UINT32_MAX /* as layout: log records of the agent are there */
 
 /* Open addressing; agent 0: free. */
 struct survey_uses {
@@ -55,6 +56,7 @@ struct survey {
  */
 int survey_journal(struct survey *survey) MUST_USE;
 int survey_day(struct survey *survey) MUST_USE;
+int survey_logs(struct survey *survey) MUST_USE;
 int survey_minutes(struct survey *survey) MUST_USE;
 int survey_hours(struct survey *survey) MUST_USE;
 int survey_state(struct survey *survey) MUST_USE;
