@@ -42,7 +42,7 @@ struct group {
     size_t n_rows, rows_capacity;
     struct log_pack *packs;
     size_t n_packs, packs_capacity;
-    uint64_t n_records, n_pack_bytes; /* of the packs */
+    uint64_t n_log_records, n_pack_bytes; /* of the packs */
     bool has_begun;  /* the transaction */
     bool has_unseen; /* rows that are on disk and in no head */
     /* The chunk being put together. */
@@ -228,7 +228,7 @@ static int append_packs(struct group *group, struct store *store, struct item *i
             log_pack_of(&pack, journal->writing->number,
                         (struct position){ journal->pending_chunk,
                                            (uint32_t) (group->n_bytes - pack.head.n_bytes) });
-        group->n_records += pack.n_records;
+        group->n_log_records += pack.n_records;
         group->n_pack_bytes += pack.head.n_bytes;
         at += pack.head.n_bytes;
     }
@@ -294,7 +294,7 @@ static int write_items(struct group *group, struct store *store)
 
     group->has_begun = false;
     group->n_rows = group->n_packs = 0;
-    group->n_records = group->n_pack_bytes = 0;
+    group->n_log_records = group->n_pack_bytes = 0;
     group->n_parts = group->n_records = 0;
     group->n_bytes = sizeof(struct format_chunk);
     for (size_t i = 0; i < group->n_items && !r; i++) {
@@ -423,7 +423,7 @@ int group_commit(struct group *group, struct store *store, struct store_batch *b
     }
     count_group(group, &store->writer, clock_mono().us - begin.us);
     if (group->n_packs)
-        tails_publish(store, group->n_records, group->n_pack_bytes);
+        tails_publish(store, group->n_log_records, group->n_pack_bytes);
     return 0;
 }
 

@@ -34,16 +34,6 @@
 struct store;
 struct sealer;
 
-/* Bytes of the body and the attributes: what counters of logs count. */
-static inline uint64_t logs_raw_bytes(const struct logblock_record *record)
-{
-    uint64_t n = record->body.len;
-
-    for (size_t i = 0; i < record->n_attributes; i++)
-        n += record->attributes[i].key.len + record->attributes[i].value.len;
-    return n;
-}
-
 /* On disk: it stays what it is. Equal hashes are no proof. */
 uint64_t logs_source_hash(const struct logblock_source *source);
 bool logs_source_equal(const struct logblock_source *a, const struct logblock_source *b);

@@ -9,7 +9,7 @@
 
 /* The first records of some that make one pack. */
 struct cut {
-    size_t n_records, n_bytes; /* bytes of the pack */
+    size_t n_records, n_bytes; /* bytes of the pack at most */
     uint64_t n_raw_bytes;
     int64_t first_us, last_us;
 };
@@ -25,19 +25,21 @@ cut_pack(size_t source_bytes, const struct logblock_record *records, size_t n_re
         const struct logblock_record *record = &records[cut.n_records];
         size_t n_more = logblock_pack_bytes(record);
 
+        if (cut.n_records == LOGBLOCK_RECORDS_MAX)
+            break;
         if (cut.n_records && (cut.n_bytes + n_more > max_bytes || day_of(record->time_us) != day))
             break;
         cut.n_bytes += n_more;
-        cut.n_raw_bytes += logs_raw_bytes(record);
+        cut.n_raw_bytes += logblock_raw_bytes(record);
         cut.first_us = record->time_us < cut.first_us ? record->time_us : cut.first_us;
         cut.last_us = record->time_us > cut.last_us ? record->time_us : cut.last_us;
     }
     return cut;
 }
 
-static size_t record_bytes(const struct cut *cut)
+static size_t record_bytes(size_t pack_bytes)
 {
-    return sizeof(struct format_pack) + ((cut->n_bytes + 7) & ~(size_t) 7);
+    return sizeof(struct format_pack) + ((pack_bytes + 7) & ~(size_t) 7);
 }
 
 size_t store_logs_bytes(const struct logblock_source *source,
@@ -49,7 +51,7 @@ size_t store_logs_bytes(const struct logblock_source *source,
     for (size_t done = 0; done < n_records;) {
         struct cut cut = cut_pack(source_bytes, records + done, n_records - done);
 
-        n_bytes += record_bytes(&cut);
+        n_bytes += record_bytes(cut.n_bytes);
         done += cut.n_records;
     }
     return n_bytes;
@@ -60,10 +62,9 @@ static void add_pack(struct store_batch *batch,
                      const struct logblock_record *records,
                      const struct cut *cut)
 {
-    size_t n_bytes = record_bytes(cut);
     uint8_t *to = batch_payload(batch) + batch->n_bytes, *end;
     struct format_pack head = {
-        .head = { .type = FORMAT_PACK, .signal = STORE_LOGS, .n_bytes = (uint32_t) n_bytes },
+        .head = { .type = FORMAT_PACK, .signal = STORE_LOGS },
         .first_us = cut->first_us,
         .last_us = cut->last_us,
         .source = logs_source_hash(source),
@@ -71,13 +72,15 @@ static void add_pack(struct store_batch *batch,
         .n_raw_bytes = (uint32_t) cut->n_raw_bytes,
     };
 
-    ensure(n_bytes <= batch->capacity - batch->n_bytes && n_bytes <= UINT32_MAX);
-    memset(to + n_bytes - 8, 0, 8); /* the padding, which may be there */
+    ensure(record_bytes(cut->n_bytes) <= batch->capacity - batch->n_bytes);
+    ensure(record_bytes(cut->n_bytes) <= UINT32_MAX);
     end = logblock_pack(to + sizeof(head), source, records, cut->n_records);
-    head.n_bytes = (uint32_t) (end - to - sizeof(head));
-    ensure(head.n_bytes == cut->n_bytes);
+    head.n_bytes = (uint32_t) ((size_t) (end - to) - sizeof(head));
+    head.head.n_bytes = (uint32_t) record_bytes(head.n_bytes);
+    ensure(head.n_bytes <= cut->n_bytes);
+    memset(end, 0, head.head.n_bytes - sizeof(head) - head.n_bytes);
     memcpy(to, &head, sizeof(head));
-    batch->n_bytes += n_bytes;
+    batch->n_bytes += head.head.n_bytes;
     batch->n_rows++;
     batch->n_records += cut->n_records;
     batch->n_record_bytes += cut->n_raw_bytes;

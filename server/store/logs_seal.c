@@ -25,9 +25,7 @@
 #define GATHER_RAW_BYTES (UINT64_C(16) << 20) /* of an agent at a time; one pack always may */
 #define GATHER_PACKS 16384u                   /* each may become a block: less than 2^16 parts */
 #define ROUND_RAW_BYTES (UINT64_C(32) << 20)
-/* As one is sealed: a search that must look into it reads no more, and zstd finds most of what
- * repeats. */
-#define BLOCK_RAW_BYTES (UINT64_C(256) << 10)
+#define BLOCK_RAW_BYTES LOGBLOCK_RAW_GOAL
 #define ATTRIBUTES_BYTES ((size_t) 1 << 30) /* more than a block's records can have */
 
 /* Blocks [first_block, first_block + n_blocks) of an agent and a day. */
@@ -240,7 +238,11 @@ static int add_records(struct logs_sealer *logs,
         struct logblock_record *to = &logs->records[logs->n_records + i];
 
         *to = records[i];
-        r = copy_attributes(logs, &to->attributes, to->n_attributes);
+        /* Neighbours often share theirs. */
+        if (i && records[i].attributes == records[i - 1].attributes)
+            to->attributes = to[-1].attributes;
+        else
+            r = copy_attributes(logs, &to->attributes, to->n_attributes);
     }
     if (r)
         return pass(r);
@@ -345,7 +347,7 @@ static int make_parts(struct logs_sealer *logs, struct agent *agent)
     return pass(r);
 }
 
-static int gather_agent(struct sealer *sealer, struct agent *agent, bool *ret_is_cut)
+static int gather_packs(struct sealer *sealer, struct agent *agent, bool *ret_is_cut)
 {
     struct logs_sealer *logs = sealer->logs;
     int r = copy_packs(logs, agent, ret_is_cut);
@@ -560,7 +562,7 @@ int logs_seal_round(struct sealer *sealer, bool is_all, bool *ret_did, bool *ret
         if (!agent || !is_due(sealer, agent, is_all, now_us))
             continue;
         *ret_did = true;
-        r = gather_agent(sealer, agent, &is_cut);
+        r = gather_packs(sealer, agent, &is_cut);
         *ret_has_more = *ret_has_more || is_cut;
     }
     if (!r)

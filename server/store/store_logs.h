@@ -27,7 +27,7 @@ struct store_batch;
 
 /* ---- writing ---- */
 
-/* Payload bytes of store_batch_new() that these records take. */
+/* Payload bytes of store_batch_new() that these records take at most. */
 size_t store_logs_bytes(const struct logblock_source *source,
                         const struct logblock_record *records,
                         size_t n_records);

@@ -7,7 +7,7 @@
  *
  *   survey.c          a process for each environment; what it tells comes through a pipe, what it
  *                     counts through shared memory, so that nothing is lost when it crashes
- *   survey_journal.c  survey_day.c  survey_logs.c  survey_rolled.c  survey_state.c
+ *   survey_journal.c  survey_day.c  survey_rolled.c  survey_state.c
  *
  * Journal, days and roll-ups first: what they use (agent and layout) is kept, and looked for in
  * `state` at the end. The other way round a running hub could make new ones in between.

@@ -115,7 +115,7 @@ wrong_with_pack(struct walk *walk, size_t at, const struct format_pack *head, co
     for (size_t i = 0; i < n; i++) {
         first_us = records[i].time_us < first_us ? records[i].time_us : first_us;
         last_us = records[i].time_us > last_us ? records[i].time_us : last_us;
-        n_raw_bytes += logs_raw_bytes(&records[i]);
+        n_raw_bytes += logblock_raw_bytes(&records[i]);
     }
     if (n != head->n_records || first_us != head->first_us || last_us != head->last_us ||
         n_raw_bytes != head->n_raw_bytes || logs_source_hash(&source) != head->source)
