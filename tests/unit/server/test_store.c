@@ -365,5 +365,7 @@ Suite *suite(void)
     suite_add_tcase(suite, case_backup());
     suite_add_tcase(suite, case_hard());
     suite_add_tcase(suite, case_logs());
+    suite_add_tcase(suite, case_logs_days());
+    suite_add_tcase(suite, case_tail());
     return suite;
 }

@@ -92,7 +92,7 @@ static void check_attributes(const struct logblock_attribute *got,
 
 uint32_t check_line(const struct logblock_source *source, const struct logblock_record *got)
 {
-    static uint8_t body[BODY_MAX];
+    static _Thread_local uint8_t body[BODY_MAX];
     struct room room;
     struct logblock_record wanted;
     char head[16] = "";
