@@ -367,5 +367,6 @@ Suite *suite(void)
     suite_add_tcase(suite, case_logs());
     suite_add_tcase(suite, case_logs_days());
     suite_add_tcase(suite, case_tail());
+    suite_add_tcase(suite, case_logs_hard());
     return suite;
 }
