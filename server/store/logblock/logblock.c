@@ -18,6 +18,25 @@ int parts_reserve(struct parts_bytes *bytes, size_t n)
     return 0;
 }
 
+bool parts_take_slowly(struct span *bytes, uint64_t *ret)
+{
+    uint64_t number = 0;
+
+    for (size_t i = 0; i < bytes->len && i < 10; i++) {
+        uint8_t byte = bytes->data[i];
+
+        if (i == 9 && byte > 1)
+            return false;
+        number |= (uint64_t) (byte & 127) << 7 * i;
+        if (byte < 128) {
+            *ret = number;
+            *bytes = span_of(bytes->data + i + 1, bytes->len - i - 1);
+            return true;
+        }
+    }
+    return false;
+}
+
 struct logblock_room *logblock_room_new(void)
 {
     struct logblock_room *room = calloc(1, sizeof(*room));
