@@ -72,6 +72,14 @@ static int reader_find(struct reader *reader, uint64_t number, MDB_val *ret)
     return 0;
 }
 
+/* Outcomes: STORE_NOT_FOUND (damage). */
+static int reader_go(struct reader *reader, uint32_t segment, uint64_t chunk, MDB_val *ret)
+{
+    int r = reader_open(reader, journal_segment(reader->journal, segment));
+
+    return r ? pass(r) : pass(reader_find(reader, chunk, ret));
+}
+
 void reader_expect(struct reader *reader, const struct head_row *at)
 {
     const uint8_t *row;
@@ -98,10 +106,8 @@ int reader_row(struct reader *reader,
     const uint8_t *record;
     MDB_val data = { 0 };
     size_t len;
-    int r = reader_open(reader, journal_segment(reader->journal, at->segment));
+    int r = reader_go(reader, at->segment, at->chunk, &data);
 
-    if (!r)
-        r = reader_find(reader, at->chunk, &data);
     if (r)
         return pass(r);
     len = data.mv_size;
@@ -117,5 +123,29 @@ int reader_row(struct reader *reader,
         return STORE_NOT_FOUND;
     ret->values = record + sizeof(*row);
     ret->absent = ret->values + 8 * (size_t) row->n_values;
+    return 0;
+}
+
+int reader_pack(struct reader *reader, uint32_t agent, const struct log_pack *at, struct span *ret)
+{
+    struct format_pack pack;
+    const uint8_t *record;
+    MDB_val data = { 0 };
+    size_t len;
+    int r = reader_go(reader, at->segment, at->chunk, &data);
+
+    if (r)
+        return pass(r);
+    len = data.mv_size;
+    record = (const uint8_t *) data.mv_data + at->offset;
+    if (at->offset > len || len - at->offset < sizeof(pack))
+        return STORE_NOT_FOUND;
+    memcpy(&pack, record, sizeof(pack));
+    if (pack.head.type != FORMAT_PACK || pack.head.n_bytes > len - at->offset ||
+        !format_pack_fits(&pack) || pack.head.agent != agent || pack.n_records != at->n_records ||
+        crc32c(0, record + FORMAT_CRC_FROM, pack.head.n_bytes - FORMAT_CRC_FROM) !=
+            pack.head.crc32c)
+        return STORE_NOT_FOUND;
+    *ret = span_of(record + sizeof(pack), pack.n_bytes);
     return 0;
 }
