@@ -25,6 +25,8 @@
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
  *   forget.c      definitions that nothing uses go, at the start
  *   follow.[ch]   the journal for others; what they keep from going
+ *   objects.[ch]  uploads: object_write.c, object_sweep.c, object_read.c, object_index.c,
+ *                 object_row.c
  *   survey.[ch]   looking through all of it; survey_journal.c, survey_day.c, survey_state.c
  *   backup.[ch]   a copy of all as of one moment; restore.c: back again
  *   copy.[ch]     environments and files to another place
@@ -33,7 +35,7 @@
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
  * lock, runs.lock, writer.queue.lock, state.queue.lock, days.lock, sealer.shared.lock, follow.lock,
- * journal.open.lock, disk.lock, writer.stats.lock. No callback to the caller is made with one of
+ * journal.open.lock, objects.queue.lock, disk.lock, writer.stats.lock, objects.stats.lock. No callback to the caller is made with one of
  * them held, but LMDB's own.
  */
 
@@ -43,6 +45,7 @@
 #include "server/store/catalog.h"
 #include "server/store/follow.h"
 #include "server/store/journal.h"
+#include "server/store/objects.h"
 #include "server/store/runs.h"
 #include "server/store/seal.h"
 #include "server/store/state.h"
@@ -63,6 +66,7 @@ struct store {
     struct days days; /* not opened when shared */
     struct days rolled[ROLL_TIERS];
     struct sealer sealer;
+    struct objects objects; /* not opened when shared */
     struct {
         pthread_mutex_t lock;
         struct store_follower *first;
