@@ -45,6 +45,7 @@
 #include "common/base/span.h"
 #include "server/store/store_catalog.h" /* agents, definitions, layouts */
 #include "server/store/store_follow.h"  /* the journal, for who passes it on */
+#include "server/store/store_logs.h"
 #include "server/store/store_objects.h" /* uploads: files and bulk data */
 #include "server/store/store_offline.h" /* survey, backup, restore: also without a hub */
 #include "server/store/store_scan.h"    /* reading rows */

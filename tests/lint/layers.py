@@ -25,7 +25,8 @@ MAY_USE = {
     "common/rpc/client": {"common/base", "common/log", "common/loop", "common/rpc"},
     "server/store/codec": {"common/base"},
     "server/store/block": {"common/base", "server/store/codec"},
-    "server/store": ALL_COMMON | {"server/store/codec", "server/store/block"},
+    "server/store/logblock": {"common/base", "server/store/codec"},
+    "server/store": ALL_COMMON | {"server/store/codec", "server/store/block", "server/store/logblock"},
     "server/pki": ALL_COMMON | {"server/store"},
     "server/ingest": ALL_COMMON | {"server/store"},
     "server/query": ALL_COMMON | {"server/store"},
@@ -55,7 +56,7 @@ ROOT_HEADERS = {
 # foreign header: the only modules that may include it
 FOREIGN = {
     r"lmdb\.h": {"server/store"},
-    r"zstd\.h": {"server/store", "server/store/codec", "server/store/block", "agent/spool"},
+    r"zstd\.h": {"server/store", "server/store/codec", "server/store/block", "server/store/logblock", "agent/spool"},
     r"snappy.*\.h": {"server/export"},
     r"openssl/.*": {"common/crypto", "common/tls", "common/tls/stream", "server/pki"},
     r"llhttp\.h": {"common/http"},

@@ -1,0 +1,76 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Private to the daemon: what its two files share.
+ *
+ *   hub.c        the life of it: signals, timers, reload, drain, end
+ *   hub_make.c   every module made and wired, in the order of server/README.md
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "common/loop/loop.h"
+#include "server/certificate.h"
+#include "server/export/export.h"
+#include "server/front/front.h"
+#include "server/hub.h"
+#include "server/ingest/ingest.h"
+#include "server/pki/pki.h"
+#include "server/query/query.h"
+#include "server/store/store.h"
+#include "server/web/web.h"
+
+struct hub {
+    /* Made in this order, freed in the other. */
+    struct loop *loop;
+    struct store *store;
+    struct pki *pki; /* NULL: insecure */
+    struct ingest *ingest;
+    struct query query;
+    struct query_pool *pool;
+    struct front *front;
+    bool is_rpc_up;
+    struct certificate certificate; /* without credentials: insecure */
+    struct rpc_server *server;
+    struct web *web;       /* NULL: listen.https is off */
+    struct export *export; /* NULL: there is no remote_write.url */
+
+    const struct settings_sources *sources;
+    struct settings at_start; /* what needs a restart is taken from here */
+    struct settings settings; /* as of the last reload */
+    char state[4096];
+    char database[4200];
+
+    struct loop_signals signals;
+    struct loop_timer registry_timer, certificate_timer, drain_timer;
+    struct loop_wakeup store_wakeup;
+    uint64_t generation; /* of the registry that front was told last */
+    mono_us drain_due;   /* when what is open is cut */
+    bool is_draining;
+    int outcome;
+
+    /* Set by the store's writers, read by the loop. */
+    atomic_bool has_store_failed, is_store_full;
+
+    struct {
+        pthread_mutex_t lock;
+        struct front_status status;
+    } shared;
+};
+
+/* ---- hub_make.c ---- */
+
+/*
+ * In the order of server/README.md; each leaves what it made to the end, also when it fails.
+ * Outcomes: of enum hub_outcome; the log has the reason.
+ */
+int hub_make_modules(struct hub *hub) MUST_USE;
+int hub_make_listeners(struct hub *hub) MUST_USE;
+/* The line that scripts wait for, and the log's. */
+void hub_say_ready(const struct hub *hub);
+/* Logs why the hub does not start; returns `outcome`. */
+int hub_refuse(int outcome, const char *reason);
+/* The certificate in use goes to who shows it. */
+void hub_show_certificate(struct hub *hub);

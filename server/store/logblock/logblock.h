@@ -1,0 +1,189 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Log block: log records of one agent and one source over one span of time; and the pack, in which
+ * records wait in the journal until a block is made of them.
+ *
+ *   pack    records of one source behind each other, quick to write and to read, not compressed.
+ *           Its checksum is the journal's.
+ *   block   what a search passes over without decoding it (times, severities, source, a filter of
+ *           the words in the bodies), then the records, column by column, compressed.
+ *
+ * The order of records is the order in which they were committed: times may fall. Each record has a
+ * place, which it keeps through every rewriting, so that (time, agent, place) is a total order.
+ *
+ * A word is a run of ASCII letters, digits, '_' and bytes above 127; case means nothing (ASCII).
+ *
+ * Pure functions. What is in the bytes is drawn in parts.h.
+ *
+ * Start here: logblock_encode(), logblock_open(), logblock_find().
+ * Thread:     any; a struct logblock_work, and a struct logblock_room, one at a time.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/buf.h"
+#include "common/base/cleanup.h"
+#include "common/base/span.h"
+
+#define LOGBLOCK_VERSION 1
+#define LOGBLOCK_RECORDS_MAX 65536u
+#define LOGBLOCK_RAW_MAX                                                       \
+    (8u << 20) /* bytes of bodies and attributes in a block; one record may be \
+                  as long */
+
+enum logblock_outcome {
+    LOGBLOCK_OK = 0,
+    LOGBLOCK_BAD, /* damaged, cut, or of a version that this program does not know */
+};
+
+struct logblock_attribute {
+    struct span key, value; /* UTF-8; may hold NUL */
+};
+
+struct logblock_source {
+    struct span type, name; /* "file", "/var/log/syslog" */
+    const struct logblock_attribute *attributes;
+    size_t n_attributes;
+};
+
+/* Where a record stood in the journal. */
+struct logblock_place {
+    uint64_t chunk;
+    uint32_t offset; /* of the pack's journal record in its chunk */
+    uint32_t index;  /* in the pack */
+};
+
+struct logblock_record {
+    int64_t time_us, observed_us;
+    uint64_t source_offset;
+    uint32_t severity; /* OpenTelemetry's 1 .. 24; 0: unknown */
+    bool is_raw;       /* the body came as bytes, not as text */
+    bool has_trace_id, has_span_id;
+    uint8_t trace_id[16], span_id[8];
+    struct span body;
+    const struct logblock_attribute *attributes;
+    size_t n_attributes;
+    struct logblock_place place;
+};
+
+/* ---- packs ---- */
+
+/* What logblock_pack() appends for a record, and at most. */
+size_t logblock_pack_bytes(const struct logblock_record *record);
+size_t logblock_source_bytes(const struct logblock_source *source);
+
+/*
+ * Writes a pack of n_records: logblock_source_bytes() and the sum of logblock_pack_bytes() of room.
+ * Returns the end of what was written. Places are not in it: the reader knows where the pack is.
+ */
+uint8_t *logblock_pack(uint8_t *to,
+                       const struct logblock_source *source,
+                       const struct logblock_record *records,
+                       size_t n_records);
+
+/*
+ * Reads a pack; everything borrows from `bytes` and from `room`.
+ *   at   the place of its first record: chunk and offset; index 0
+ * Outcomes: LOGBLOCK_BAD. Faults: no memory.
+ */
+struct logblock_room;
+int logblock_unpack(struct span bytes,
+                    struct logblock_place at,
+                    struct logblock_room *room,
+                    struct logblock_source *ret_source,
+                    struct logblock_record **ret_records,
+                    size_t *ret_n) MUST_USE;
+
+/* ---- writing blocks ---- */
+
+enum logblock_effort {
+    LOGBLOCK_FAST,  /* when it is sealed */
+    LOGBLOCK_SMALL, /* when it is compacted: several times the time */
+};
+
+struct logblock_work; /* contexts of the compressor, tables */
+struct logblock_work *logblock_work_new(void);
+struct logblock_work *logblock_work_free(struct logblock_work *work);
+DEFINE_CLEANUP(struct logblock_work *, logblock_work_free);
+
+struct logblock_input {
+    const struct logblock_source *source;
+    const struct logblock_record *records; /* ascending places */
+    size_t n_records;                      /* 1 .. LOGBLOCK_RECORDS_MAX */
+    enum logblock_effort effort;
+};
+
+/* Appends a block to `out`. Outcomes: none. Faults: no memory (then `out` may hold a part). */
+int logblock_encode(struct logblock_work *work,
+                    const struct logblock_input *input,
+                    struct buf *out) MUST_USE;
+
+/* ---- reading blocks ---- */
+
+struct logblock {
+    int64_t first_us, last_us; /* least and greatest time */
+    uint32_t n_records;
+    uint32_t severities;           /* bit n: a record of severity n is in it */
+    uint64_t n_raw_bytes;          /* bodies and attributes, as they came */
+    struct logblock_source source; /* attributes borrow from the room */
+    struct logblock_place first, last;
+    /* ---- private ---- */
+    struct span filter, columns, bodies;
+};
+
+/* Scratch of a reader: grows, is used again from block to block. */
+struct logblock_room *logblock_room_new(void);
+struct logblock_room *logblock_room_free(struct logblock_room *room);
+DEFINE_CLEANUP(struct logblock_room *, logblock_room_free);
+
+/*
+ * Checks the header with the filter (they have a checksum of their own; the columns' and the
+ * bodies' are checked when they are read). Touches no byte behind them. Borrows from `bytes` and
+ * `room`. Outcomes: LOGBLOCK_BAD. Faults: no memory.
+ */
+int logblock_open(struct span bytes, struct logblock_room *room, struct logblock *ret) MUST_USE;
+
+/* What a body must hold. Built once, used for any number of blocks by any threads. */
+struct logblock_terms;
+struct logblock_term {
+    struct span text; /* 1 .. 1,024 bytes; case means nothing */
+    bool is_word;     /* bounded: no byte of a word stands before or behind it */
+};
+/* Faults: no memory. */
+int logblock_terms_new(struct logblock_terms **ret,
+                       const struct logblock_term *terms,
+                       size_t n_terms) MUST_USE;
+struct logblock_terms *logblock_terms_free(struct logblock_terms *terms);
+DEFINE_CLEANUP(struct logblock_terms *, logblock_terms_free);
+
+/* False: surely no body of the block holds them all; by the filter alone. */
+bool logblock_may_hold(const struct logblock *block, const struct logblock_terms *terms);
+/* Whether a body holds them all. */
+bool logblock_holds(const struct logblock_terms *terms, struct span body);
+
+struct logblock_wanted {
+    int64_t from_us, to_us; /* from inclusive, to exclusive */
+    uint32_t min_severity;
+    const struct logblock_terms *terms; /* NULL: any body */
+    /* NULL, or has the last word on a body (a regular expression). */
+    bool (*is_wanted)(void *ctx, struct span body);
+    void *ctx;
+};
+
+/*
+ * The records that are wanted, in the block's order; everything borrows from `room` until its next
+ * use. Bodies are decoded only where times and severities leave something, other columns only where
+ * bodies do. Outcomes: LOGBLOCK_BAD. Faults: no memory.
+ *   wanted           NULL: all
+ *   ret_bytes_read   bytes that were decoded
+ */
+int logblock_find(const struct logblock *block,
+                  const struct logblock_wanted *wanted,
+                  struct logblock_room *room,
+                  struct logblock_record **ret_records,
+                  size_t *ret_n,
+                  uint64_t *ret_bytes_read) MUST_USE;
