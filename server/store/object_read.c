@@ -214,7 +214,7 @@ static int read_blocks(
     int r = room ? 0 : fault(-ENOMEM, "no memory for a block");
 
     for (size_t i = 0; i < reading->n_crcs && !r; i++) {
-        struct span part;
+        struct span part = { 0 };
 
         r = read_block(reading, first + i, reading->crcs[i], offset, &part, room);
         if (r)

@@ -29,13 +29,14 @@ MAY_USE = {
     "server/store": ALL_COMMON | {"server/store/codec", "server/store/block", "server/store/logblock"},
     "server/pki": ALL_COMMON | {"server/store"},
     "server/ingest": ALL_COMMON | {"server/store"},
+    "server/upload": ALL_COMMON | {"server/store"},
     "server/query": ALL_COMMON | {"server/store"},
     "server/prom": {"common/base", "common/json", "server/store"},
-    "server/front": ALL_COMMON | {"server/store", "server/pki", "server/ingest", "server/query"},
+    "server/front": ALL_COMMON | {"server/store", "server/pki", "server/ingest", "server/upload", "server/query"},
     "server/web": ALL_COMMON | {"server/store", "server/pki", "server/ingest", "server/query", "server/prom"},
     "server/export": ALL_COMMON | {"server/store", "server/prom"},
     "server": ALL_COMMON
-    | {"server/store", "server/pki", "server/ingest", "server/query", "server/prom", "server/front", "server/web", "server/export"}
+    | {"server/store", "server/pki", "server/ingest", "server/upload", "server/query", "server/prom", "server/front", "server/web", "server/export"}
     | {"server/ops"},
     "server/ops": ALL_COMMON | {"server", "server/store", "server/pki"},
     "server/ctl": ALL_COMMON,
