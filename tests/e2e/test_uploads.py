@@ -537,7 +537,7 @@ class Keeping(unittest.TestCase):
         half.wait_ack(MIB)
         backup, restored = hub.home / "backup", hub.home / "restored"
         binary = fixture.program("sentinel-hub")
-        fixture.run(binary, "backup", backup, "--state-dir", hub.state)
+        fixture.run(binary, "backup", "--to", backup, "--state-dir", hub.state)
         # What comes after the backup's moment is not in it, and disturbs it not.
         put(hub, agent, noise(MIB, 14), "later.bin")
         stats = json.loads(fixture.run(binary, "stats", "--json", "--state-dir", hub.state).stdout)
@@ -545,7 +545,7 @@ class Keeping(unittest.TestCase):
         self.assertEqual(stats["uploads"]["content_bytes"], len(data) + MIB + MIB)
         fixture.run(binary, "verify", "--state-dir", hub.state)
         hub.stop(expect=0)
-        fixture.run(binary, "restore", backup, "--to", restored)
+        fixture.run(binary, "restore", "--from", backup, "--state-dir", restored)
         again = fixture.Hub(state=restored).start()
         self.assertEqual({u["name"] for u in listed(again)}, {"kept.bin", "half.bin"})
         self.assertEqual(download(again, result.object_id), data)
