@@ -525,6 +525,144 @@ class Limits(unittest.TestCase):
                     self.assertEqual(fixture.rich(failure)["code"], "NOT_FOUND")
 
 
+class Commands(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.hub = fixture.Hub().start()
+        cls.agent = cls.hub.issue("agent", "web-1")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.hub.stop(expect=0)
+
+    def setUp(self):
+        self.home = fixture.scratch()
+
+    def command(self, *words):
+        return [fixture.program("sentinel-agent"), "upload", "--hub", f"127.0.0.1:{self.hub.port}", "--identity",
+                str(self.agent), "--state-dir", str(self.home / "none"), *map(str, words)]
+
+    def upload(self, *words, check=0, **options):
+        return fixture.run(*self.command(*words), check=check, **options)
+
+    def file(self, name: str, data: bytes) -> pathlib.Path:
+        path = self.home / name
+        path.write_bytes(data)
+        return path
+
+    def test_the_agent_uploads_and_the_operator_gets_it(self):
+        data = noise(2 * MIB + 9, 40)
+        path = self.file("core.dump", data)
+        told = json.loads(self.upload(path, "--type", "application/x-core", "--label", "job=nightly", "--json").stdout)["uploads"][0]
+        self.assertEqual((told["bytes"], told["sent_bytes"], told["sha256"], told["had_it"]),
+                         (len(data), len(data), sha256(data).hex(), False))
+        again = json.loads(self.upload(path, "--type", "application/x-core", "--label", "job=nightly", "--json").stdout)["uploads"][0]
+        self.assertEqual((again["object_id"], again["sent_bytes"], again["had_it"]), (told["object_id"], 0, True))
+        renamed = json.loads(self.upload(path, "--name", "other", "--json").stdout)["uploads"][0]
+        self.assertNotEqual(renamed["object_id"], told["object_id"])
+        self.assertEqual(renamed["sent_bytes"], 0, "this agent has the content there")
+        out = self.home / "got"
+        got = json.loads(self.hub.ctl("uploads", "get", told["object_id"], "--out", out, "--json").stdout)
+        self.assertEqual((out.read_bytes(), got["sha256"]), (data, sha256(data).hex()))
+        refused = self.hub.ctl("uploads", "get", told["object_id"], "--out", out, check=1)
+        self.assertIn("--force", refused.stderr)
+        self.file("got", b"mine")
+        self.hub.ctl("uploads", "get", told["object_id"], "--out", out, "--force")
+        self.assertEqual(out.read_bytes(), data)
+        self.assertEqual(list(self.home.glob("*.part")), [])
+        rows = json.loads(self.hub.ctl("uploads", "list", "core.*", "--json").stdout)["uploads"]
+        self.assertEqual([(r["name"], r["labels"], r["complete"]) for r in rows], [("core.dump", {"job": "nightly"}, True)])
+        self.assertIn("core.dump", self.hub.ctl("uploads", "list").stdout)
+        self.assertEqual(self.hub.ctl("uploads", "get", "u99999", check=3).returncode, 3)
+
+    def test_a_download_goes_on_where_it_was_cut(self):
+        data = noise(3 * MIB, 41)
+        told = json.loads(self.upload(self.file("part.bin", data), "--json").stdout)["uploads"][0]
+        out = self.home / "got"
+        part = self.file(f"got.{told['object_id']}.part", data[:1_234_567])
+        got = json.loads(self.hub.ctl("uploads", "get", told["object_id"], "--out", out, "--json").stdout)
+        self.assertEqual((got["resumed_at"], out.read_bytes() == data, part.exists()), (1_234_567, True, False))
+        part.write_bytes(b"something else")
+        failed = self.hub.ctl("uploads", "get", told["object_id"], "--out", self.home / "got", "--force", check=1)
+        self.assertIn("SHA-256", failed.stderr)
+        self.assertEqual(out.read_bytes(), data)
+
+    def test_names_of_files_are_chosen_with_care(self):
+        for name, expected in (("../../evil.bin", "evil.bin"), ("/etc/.bashrc", None), ("-rf", None), ("a\nb", None)):
+            told = json.loads(self.upload(self.file("source", name.encode()), "--name", name, "--json").stdout)["uploads"][0]
+            done = subprocess.run([fixture.program("sentinelctl"), "--hub", f"127.0.0.1:{self.hub.port}", "--identity",
+                                   str(self.hub.admin), "uploads", "get", told["object_id"]], cwd=self.home, capture_output=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual((self.home / (expected or told["object_id"])).read_bytes(), name.encode())
+
+    def test_a_pipe_of_unknown_size(self):
+        data = noise(5 * MIB + 3, 42)
+        told = subprocess.run(self.command("-", "--name", "piped", "--json"), input=data, capture_output=True, check=True)
+        told = json.loads(told.stdout)["uploads"][0]
+        self.assertEqual((told["bytes"], told["sha256"]), (len(data), sha256(data).hex()))
+        self.assertEqual(download(self.hub, told["object_id"]), data)
+        empty = subprocess.run(self.command("-", "--json"), input=b"", capture_output=True, check=True)
+        self.assertEqual(json.loads(empty.stdout)["uploads"][0]["bytes"], 0)
+
+    def test_a_killed_hub_in_mid_upload_costs_nothing_but_time(self):
+        data = noise(48 * MIB, 43)
+        path = self.file("big.bin", data)
+        for source in (str(path), "-"):
+            with self.subTest(source=source):
+                before = {u["objectId"] for u in listed(self.hub)}
+                # What comes through the pipe waits in the middle, so that the hub dies in mid-upload.
+                process = subprocess.Popen(self.command(source, "--name", "big" + source[-1], "--json"), stdout=subprocess.PIPE,
+                                           stderr=subprocess.PIPE, stdin=subprocess.PIPE)
+                if source == "-":
+                    process.stdin.write(data[:20 * MIB])
+                    process.stdin.flush()
+                fixture.wait_until(lambda: [u for u in listed(self.hub) if u["objectId"] not in before
+                                            and int(u.get("receivedBytes", 0)) > 0] or process.poll() is not None, "the first bytes")
+                self.hub.kill()
+                self.hub.start()
+                if source == "-":
+                    process.stdin.write(data[20 * MIB:])
+                out, err = process.communicate(timeout=fixture.PATIENCE)
+                self.assertEqual(process.returncode, 0, err)
+                told = json.loads(out)["uploads"][0]
+                self.assertEqual(told["sha256"], sha256(data).hex())
+                # Sent twice is at most what was on its way.
+                self.assertLessEqual(told["sent_bytes"], len(data) + told["cuts"] * 24 * MIB)
+
+    def test_a_killed_agent_goes_on_with_the_same_file(self):
+        data = noise(64 * MIB, 44)
+        path = self.file("again.bin", data)
+        process = subprocess.Popen(self.command(path, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        fixture.wait_until(lambda: [u for u in listed(self.hub, name_pattern="again.bin") if int(u.get("receivedBytes", 0)) > 0]
+                           or process.poll() is not None, "the first bytes")
+        process.kill()
+        process.communicate()
+        upload, = listed(self.hub, name_pattern="again.bin")
+        told = json.loads(self.upload(path, "--json").stdout)["uploads"][0]
+        if not upload.get("complete"):
+            self.assertGreaterEqual(told["resumed_at"], int(upload["receivedBytes"]))
+        self.assertEqual(told["sent_bytes"], len(data) - told["resumed_at"] if not told["had_it"] else 0)
+        self.assertEqual(told["object_id"], upload["objectId"])
+
+    def test_refusals_say_what_to_do(self):
+        path = self.file("small", b"small")
+        denied = self.hub.ctl("uploads", "put", path, check=4)
+        self.assertIn("issue agent", denied.stderr)
+        told = json.loads(self.hub.ctl("uploads", "put", path, "--name", "by-ctl", "--json", identity=self.agent).stdout)
+        self.assertEqual(told["sha256"], sha256(b"small").hex())
+        self.assertEqual(self.upload(self.home / "nothing", check=3).returncode, 3)
+        self.assertIn("directory", self.upload(self.home, check=1).stderr)
+        self.assertEqual(self.upload(check=2).returncode, 2)
+        self.assertEqual(self.upload(path, "--label", "x", check=2).returncode, 2)
+        self.assertEqual(self.upload(path, "--id", "12", check=2).returncode, 2)
+        self.assertEqual(self.upload(path, "--insecure", "me", "--hub", "hub.example.net:8082", check=2).returncode, 2)
+        key = os.urandom(16).hex()
+        self.upload(path, "--id", key, "--name", "first")
+        self.assertIn("contradicts", self.upload(path, "--id", key, "--name", "second", check=1).stderr)
+        shown = self.upload(path, "--name", "x\x1b[31m", check=0)
+        self.assertEqual(shown.stderr, "", "no bar where there is no terminal")
+
+
 class Keeping(unittest.TestCase):
     def test_backup_restore_verify_and_stats_know_uploads(self):
         hub = fixture.Hub().start()
