@@ -118,6 +118,7 @@ static struct day *day_new(const struct days *days, int32_t number)
 
     if (!day)
         return NULL;
+    day->kind = days->kind;
     day->number = number;
     name_of(days->kind, number, name);
     ensure(snprintf(day->path, sizeof(day->path), "%s/%s", days->directory, name) <
@@ -148,10 +149,28 @@ static bool close_one(struct days *days)
     return true;
 }
 
+/* The answer is LMDB's. */
+static int check_format(const struct day *day, MDB_txn *txn)
+{
+    MDB_val key = db_val("format", 6), value;
+    uint32_t format = 0;
+    int rc = mdb_get(txn, day->meta, &key, &value);
+
+    if (rc)
+        return rc;
+    if (value.mv_size == sizeof(format))
+        memcpy(&format, value.mv_data, sizeof(format));
+    if (format == DAY_FORMAT)
+        return 0;
+    log_event(LOG_ERROR, "day_has_another_format", LOG_S("path", day->path),
+              LOG_U("format", format), LOG_U("known", DAY_FORMAT),
+              LOG_S("remedy", "start the version that made it, or restore a backup"));
+    return MDB_INCOMPATIBLE;
+}
+
 static int open_tables(const struct days *days, struct day *day)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
-    MDB_val key = db_val("format", 6), value;
     int rc = mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn);
 
     if (!rc)
@@ -163,7 +182,7 @@ static int open_tables(const struct days *days, struct day *day)
     if (!rc && days->kind->has_marks)
         rc = mdb_dbi_open(txn, "marks", 0, &day->marks);
     if (!rc)
-        rc = mdb_get(txn, day->meta, &key, &value);
+        rc = check_format(day, txn);
     /* All of it is in the first commit: without one it is a beginning, with one it is damage. */
     if (rc == MDB_NOTFOUND && mdb_txn_id(txn) > 0)
         rc = MDB_CORRUPTED;

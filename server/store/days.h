@@ -15,6 +15,11 @@
  * if its position is at or below the one its own day has for the agent: block and position are one
  * transaction. A compacted block carries the highest number of its sources.
  *
+ * Every block has that position too, so that an agent's record that cannot be read is not a day of
+ * which nothing is sealed, whose rows would come once more out of the journal: it is made anew from
+ * the blocks (daymend.c), in memory where it is met and on disk at the next start. What it may
+ * know above them is of rows that were damaged in the journal and made no block.
+ *
  * A day counts from the commit of its meta on; an environment without it is a beginning that was
  * cut short, and is begun anew. A damaged day is set aside at the next start (its directory gets
  * another name) and the rest serves.
@@ -36,10 +41,14 @@
 #include "server/store/db.h"
 #include "server/store/format.h"
 
-#define DAY_MAP_BYTES (UINT64_C(64) << 30)       /* sparse */
+#define DAY_MAP_BYTES (UINT64_C(64) << 30) /* sparse */
+#ifdef __SANITIZE_THREAD__                 /* which leaves no address space for more */
+#define DAY_ROLLED_MAP_BYTES (UINT64_C(1) << 34)
+#else
 #define DAY_ROLLED_MAP_BYTES (UINT64_C(1) << 40) /* of a month, a year */
+#endif
 #define DAY_US (INT64_C(86400) * 1000000)
-#define DAY_FORMAT 1u
+#define DAY_FORMAT 2u
 #define DAYS_OPEN 64u
 
 struct day_prefix {
@@ -48,7 +57,9 @@ struct day_prefix {
     int64_t last_us;
     uint64_t n_samples;
     uint32_t level; /* 0 as sealed, 1 an hour, 2 a day */
-    uint32_t zero;
+    /* The agent's rows of this day were sealed up to here with it; zero in roll-ups. */
+    uint32_t offset;
+    uint64_t chunk;
 };
 
 struct day_agent {
@@ -65,7 +76,7 @@ struct day_span {
     uint64_t n_rows;
 };
 
-static_assert(sizeof(struct day_prefix) == 32, "on disk");
+static_assert(sizeof(struct day_prefix) == 40, "on disk");
 static_assert(sizeof(struct day_agent) == 24, "on disk");
 static_assert(sizeof(struct day_span) == 32, "on disk");
 
@@ -78,7 +89,10 @@ struct day_key {
 
 #define DAY_KEY_BYTES 22
 
+struct days_kind;
+
 struct day {
+    const struct days_kind *kind;
     int32_t number; /* days since 1970; months or years where these are the periods */
     char path[512];
     struct day *next;
@@ -89,6 +103,8 @@ struct day {
     uint64_t last_use;
     bool is_removed;
     _Atomic bool is_damaged; /* nothing more is written to it */
+    /* The writer's: records of agents that cannot be read were met. */
+    bool has_bad_agents;
     /* The writer's: commits of blocks since the last whole sweep of the compactor. */
     uint64_t n_new;
 };
@@ -171,8 +187,8 @@ bool day_prefix_get(MDB_val key, MDB_val value, struct day_prefix *ret, struct s
 uint32_t day_prefix_crc(MDB_val key, const struct day_prefix *prefix);
 
 /*
- * How far an agent is sealed, and its spans (NULL: not wanted), appended to `ret_spans`. Outcomes:
- * STORE_NOT_FOUND (nothing, or damaged: then it is said).
+ * How far an agent is sealed, and its spans (NULL: not wanted), appended to `ret_spans`. What is
+ * damaged is said, and made anew from the blocks. Outcomes: STORE_NOT_FOUND.
  */
 int day_agent_get(struct day *day,
                   MDB_txn *txn,
@@ -191,10 +207,28 @@ bool day_agent_read(MDB_val key,
                     struct position *ret_sealed,
                     struct span *ret_spans);
 
-/* Every agent of the day, in order; `spans` is borrowed during the call. */
+/* Every agent of the day, in order; then those whose record is damaged, made anew from the blocks;
+ * `spans` is borrowed during the call. */
 int day_agents_each(struct day *day,
                     int (*fn)(void *ctx, uint32_t agent, struct position sealed, struct span spans),
                     void *ctx) MUST_USE;
 
 /* A row more of a layout: `spans` holds struct day_span. */
 void day_spans_add(struct buf *spans, const struct day_span *more);
+
+/* ---- daymend.c: records of agents, made anew from the blocks ---- */
+
+/* Appends the spans (NULL: not wanted). Outcomes: STORE_NOT_FOUND (the agent has no block). */
+int day_mend_agent(struct day *day,
+                   MDB_txn *txn,
+                   uint32_t agent,
+                   struct position *ret,
+                   struct buf *ret_spans) MUST_USE;
+/* Every agent that has blocks, and no record that can be read. */
+int day_mend_each(struct day *day,
+                  MDB_txn *txn,
+                  int (*fn)(void *ctx, uint32_t agent, struct position sealed, struct span spans),
+                  void *ctx) MUST_USE;
+/* Writes them; where there is no room, they stay for the next start. The start's, or the
+ * sealer's. */
+int day_mend(struct day *day) MUST_USE;

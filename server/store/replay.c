@@ -96,6 +96,8 @@ static int load_day(struct replay *replay, int32_t number)
     if (r)
         return r == STORE_NOT_FOUND ? 0 : pass(r);
     r = day_agents_each(day, on_day_agent, sealed);
+    if (!r && day->has_bad_agents)
+        r = day_mend(day);
     days_release(&store->days, day);
     return pass(r);
 }
@@ -148,6 +150,8 @@ static int load_rolled(struct store *store, struct days *days)
         r = days_use(days, number, &period);
         if (r == 0) {
             r = day_agents_each(period, on_rolled_agent, store);
+            if (!r && period->has_bad_agents)
+                r = day_mend(period);
             days_release(days, period);
         } else if (r == STORE_NOT_FOUND) {
             r = 0;

@@ -47,8 +47,9 @@
  *
  * An hour of which a block is damaged stays as it was rolled up before, if it was.
  *
- * Files:  record.c a record's block; rollup.c, roll_series.c making; windows.c reading;
- *         survey_rolled.c verifying.
+ * Files:  record.c a record's block; rollup.c making: roll_due.c what, roll_load.c from which rows,
+ *         roll_series.c into windows, roll_commit.c on disk; windows.c reading; survey_rolled.c
+ *         verifying.
  * Thread: the sealer; reading any.
  */
 

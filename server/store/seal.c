@@ -251,11 +251,13 @@ write_day(struct sealer *sealer, struct day *day, uint64_t seal, size_t first, s
         struct seal_block *block = &group->blocks[i];
 
         block->key.seal = seal;
-        if (block->len)
+        block->prefix.chunk = block->up_to.chunk;
+        block->prefix.offset = block->up_to.offset;
+        /* First: what is made anew of a damaged record is what was sealed before. */
+        r = put_sealed(day, txn, group, block);
+        if (!r && block->len)
             r = seal_put_block(day, txn, &block->key, &block->prefix,
                                span_of(group->bytes.data + block->at, block->len));
-        if (!r)
-            r = put_sealed(day, txn, group, block);
     }
     if (r)
         return pass(r);
@@ -393,15 +395,13 @@ static int trim(struct sealer *sealer)
 {
     struct store *store = sealer->store;
     struct segment *segment;
-    uint64_t kept;
     int r = 0;
 
     push_followers(store);
-    kept = follow_first_chunk(store);
-    if (!journal_oldest_idle(&store->journal, kept))
+    if (!journal_has_idle(&store->journal, follow_first_chunk(store)))
         return 0;
     r = agents_flush_now(&store->agents);
-    while (!r && (segment = journal_oldest_idle(&store->journal, kept)))
+    while (!r && (segment = follow_take_idle(store)))
         r = journal_remove(&store->journal, segment);
     pthread_mutex_lock(&sealer->shared.lock);
     pthread_cond_broadcast(&sealer->shared.progress);
@@ -525,6 +525,27 @@ static bool take_wish(struct sealer *sealer, int64_t *next_retain_us)
     return wants_all;
 }
 
+/* Each minute; where `state` has no room to say what goes, nothing goes, and it is tried again in
+ * the next round. That alone is no reason to take nothing new. */
+static int look_at_retention(struct sealer *sealer, int64_t now_us, int64_t *next_retain_us)
+{
+    int r;
+
+    if (now_us < *next_retain_us)
+        return 0;
+    r = retain(sealer);
+    if (r < 0)
+        return pass(r);
+    if (r == STORE_FULL && !sealer->is_retention_stuck)
+        log_event(LOG_ERROR, "retention_has_no_room", LOG_S("path", sealer->store->directory),
+                  LOG_S("remedy", "free space on this disk; old days go then by themselves"));
+    if (r == 0 && sealer->is_retention_stuck)
+        log_plain(LOG_INFO, "retention_has_room_again");
+    sealer->is_retention_stuck = r == STORE_FULL;
+    *next_retain_us = r == STORE_FULL ? 0 : now_us + RETAIN_EVERY_US;
+    return 0;
+}
+
 /* A round: seals what is due, compacts a little, looks at the retention. True: at once again. */
 static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_check_us)
 {
@@ -538,10 +559,9 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
     /* With many agents some are due in every round: that must not keep the compaction waiting. */
     if (!r && !is_journal_long(store, 1))
         r = compact_step(sealer, &has_more);
-    if (r >= 0 && begin_us >= *next_retain_us) {
-        int r_retain = retain(sealer);
+    if (r >= 0) {
+        int r_retain = look_at_retention(sealer, begin_us, next_retain_us);
 
-        *next_retain_us = begin_us + RETAIN_EVERY_US;
         r = r_retain < 0 ? r_retain : r;
     }
     if (begin_us >= *next_check_us) {

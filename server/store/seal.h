@@ -88,6 +88,7 @@ struct sealer {
     struct pause pause;
     char no_room[512];    /* where the last STORE_FULL was met */
     bool is_day_at_limit; /* and not the disk */
+    bool is_retention_stuck;
     struct {
         pthread_mutex_t lock;
         pthread_cond_t wake, progress;

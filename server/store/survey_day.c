@@ -30,7 +30,8 @@ struct walk {
     uint64_t payload[STORE_LEVELS];
     /* The agent under way. */
     uint32_t agent;
-    struct buf spans; /* struct day_span: of its blocks */
+    struct buf spans;       /* struct day_span: of its blocks */
+    struct position sealed; /* the highest of its blocks */
     bool has_damage;
     /* Room. */
     struct buf opened, times, values, marks, columns;
@@ -194,6 +195,7 @@ static int on_block(struct walk *walk, MDB_val name, MDB_val value)
 {
     struct survey_shared *shared = walk->survey->shared;
     struct store_level *level;
+    struct position sealed;
     struct day_prefix prefix;
     struct day_key key;
     struct span bytes;
@@ -207,6 +209,9 @@ static int on_block(struct walk *walk, MDB_val name, MDB_val value)
     }
     if (!day_prefix_get(name, value, &prefix, &bytes) || prefix.level >= STORE_LEVELS)
         return block_damage(walk, &key, "its head has a bad checksum");
+    sealed = (struct position){ prefix.chunk, prefix.offset };
+    if (position_is_behind(sealed, walk->sealed))
+        walk->sealed = sealed;
     level = &shared->found.levels[prefix.level];
     level->n_blocks++;
     level->n_rows += prefix.n_rows;
@@ -283,6 +288,8 @@ static int check_record(struct walk *walk)
         return agent_damage(walk, "its record of how far it is sealed has a bad checksum");
     if (sealed.chunk == 0)
         return agent_damage(walk, "its record says that it is sealed up to nowhere");
+    if (position_is_behind(walk->sealed, sealed))
+        return agent_damage(walk, "a block of it is sealed farther than its record says");
     return walk->survey->asked->is_deep ? compare_spans(walk, spans) : use_spans(walk, spans);
 }
 
@@ -308,6 +315,7 @@ static int on_agent(struct walk *walk)
 
     buf_clear(&walk->spans);
     walk->has_damage = false;
+    walk->sealed = (struct position){ 0 };
     r = walk_blocks(walk);
     return r ? r : check_record(walk);
 }
