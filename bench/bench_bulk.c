@@ -2,10 +2,10 @@
 
 /*
  * The command `bulk`. Round after round: what the disk itself takes when it is written as the hub
- * must write, 1 MiB at a time into a new file with fdatasync() after each 16 MiB and at the end; and
- * then the same number of bytes, as uploads of some agents at once, from the first header to the
- * last result: sent over mutual TLS, hashed at both ends, acknowledged when they are on that disk.
- * Both by turns, as disks drift; what is reported are medians.
+ * must write, 1 MiB at a time into a new file with fdatasync() after each 16 MiB and at the end;
+ * and then the same number of bytes, as uploads of some agents at once, from the first header to
+ * the last result: sent over mutual TLS, hashed at both ends, acknowledged when they are on that
+ * disk. Both by turns, as disks drift; what is reported are medians.
  */
 
 #include "sentinel/telemetry/v1/telemetry.pb-c.h"
@@ -274,11 +274,10 @@ static const struct rpc_client_handler handler = {
 
 static int upload_begin(struct bulk_upload *upload)
 {
-    int r = rpc_client_call_new(&upload->call, upload->channel,
-                                &(struct rpc_client_call_options){ .path = PATH,
-                                                                   .wait_for_ready = true,
-                                                                   .handler = &handler,
-                                                                   .ctx = upload });
+    int r = rpc_client_call_new(
+        &upload->call, upload->channel,
+        &(struct rpc_client_call_options){
+            .path = PATH, .wait_for_ready = true, .handler = &handler, .ctx = upload });
 
     if (r == 0)
         r = send_header(upload);
@@ -522,8 +521,8 @@ static int parse(int argc, char **argv)
                                         "  sentinel-bench bulk --uploads 4 --size 1GiB\n");
     if (args.n_rest > 0)
         return bench_say(BENCH_USAGE, "`%s` is too much; --help has the options", args.rest[0]);
-    exit_code = options_read_count("--uploads", given.uploads_text, 1, MAX_UPLOADS,
-                                   &given.n_uploads);
+    exit_code =
+        options_read_count("--uploads", given.uploads_text, 1, MAX_UPLOADS, &given.n_uploads);
     if (exit_code == BENCH_OK)
         exit_code =
             options_read_count("--rounds", given.rounds_text, 1, MAX_ROUNDS, &given.n_rounds);
@@ -540,11 +539,10 @@ int cmd_bulk(int argc, char **argv)
 
     if (exit_code >= 0)
         return exit_code;
-    exit_code =
-        hub_start(&bulk->hub, &(struct bench_hub_options){ .parent_directory = bulk->state_dir,
-                                                           .n_identities =
-                                                               (uint32_t) bulk->n_uploads,
-                                                           .is_insecure = bulk->is_insecure });
+    exit_code = hub_start(&bulk->hub,
+                          &(struct bench_hub_options){ .parent_directory = bulk->state_dir,
+                                                       .n_identities = (uint32_t) bulk->n_uploads,
+                                                       .is_insecure = bulk->is_insecure });
     if (exit_code == BENCH_OK) {
         has_rpc = rpc_init() == 0;
         exit_code = has_rpc ? run(bulk) : BENCH_FAILED;

@@ -52,6 +52,7 @@ int cmd_print(const struct buf *text);
 /* "localhost:8082", "127.0.0.1:8082", "[::1]:8082" */
 bool cmd_is_on_loopback(const char *hub);
 /* With the hub. */
-#define CMD_INSECURE_REMEDY                                                                        \
-    "--insecure means plaintext and is only for a hub on this machine, such as 127.0.0.1:8082, not " \
+#define CMD_INSECURE_REMEDY                                                                      \
+    "--insecure means plaintext and is only for a hub on this machine, such as 127.0.0.1:8082, " \
+    "not "                                                                                       \
     "for %s; without it TLS is spoken"

@@ -126,7 +126,9 @@ static int send_one(struct upload_command *command, int fd)
     struct send send = {
         .give_up_us = command->give_up_us,
         .fd = fd,
-        .name = command->name ? command->name : is_stdin ? "stdin" : base_name(command->word),
+        .name = command->name ? command->name
+                : is_stdin    ? "stdin"
+                              : base_name(command->word),
         .type = command->type ? command->type : "",
         .labels = command->pairs,
         .n_labels = command->n_pairs,

@@ -54,7 +54,7 @@ void progress_show(struct progress *progress, uint64_t done_bytes, uint64_t all_
     if (all_bytes > done_bytes && per_us > 0)
         fprintf(stderr, ", %s left",
                 text_of_duration_us((int64_t) ((double) (all_bytes - done_bytes) / per_us) /
-                                            SECOND_US * SECOND_US,
+                                        SECOND_US * SECOND_US,
                                     left));
     fputs(" \x1b[K", stderr);
 }

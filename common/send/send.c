@@ -77,8 +77,7 @@ static int read_full(struct sending *s, uint8_t *to, size_t len, uint64_t offset
 
     while (done < len) {
         ssize_t n = s->is_pipe ? read(s->send->fd, to + done, len - done)
-                               : pread(s->send->fd, to + done, len - done,
-                                       (off_t) (offset + done));
+                               : pread(s->send->fd, to + done, len - done, (off_t) (offset + done));
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -137,7 +136,8 @@ static void derive_key(struct sending *s)
 
 static void forget_below(struct sending *s, uint64_t offset)
 {
-    list_each_safe(pos, &s->kept) {
+    list_each_safe(pos, &s->kept)
+    {
         struct kept *kept = container_of(pos, struct kept, in_kept);
 
         if (kept->offset + kept->len > offset)
@@ -149,7 +149,8 @@ static void forget_below(struct sending *s, uint64_t offset)
 
 static struct kept *find_kept(struct sending *s, uint64_t offset)
 {
-    list_each(pos, &s->kept) {
+    list_each(pos, &s->kept)
+    {
         struct kept *kept = container_of(pos, struct kept, in_kept);
 
         if (offset >= kept->offset && offset < kept->offset + kept->len)

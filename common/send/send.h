@@ -49,7 +49,7 @@ struct send {
     int (*connect)(void *ctx, struct rpc_channel **ret);
     void *connect_ctx;
     int64_t give_up_us;
-    int fd;                     /* a file, from its begin, or a pipe; stays open */
+    int fd; /* a file, from its begin, or a pipe; stays open */
     const char *name, *type;
     const struct send_label *labels;
     size_t n_labels;

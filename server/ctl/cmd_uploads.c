@@ -184,11 +184,10 @@ static int say_failed(const struct put *put, int outcome, const struct send *sen
                        "--identity one that `sentinel-hub issue agent` made (the agent's own "
                        "command is sentinel-agent upload)",
                        put->word);
-    (void) ctl_say(0, "%s: %s%s%s%s", put->word, send->message, send->quota[0] ? "; limit " : "",
-                   send->quota,
-                   outcome == SEND_UNREACHABLE
-                       ? "; what has arrived stays there: run this again to go on"
-                       : "");
+    (void) ctl_say(
+        0, "%s: %s%s%s%s", put->word, send->message, send->quota[0] ? "; limit " : "", send->quota,
+        outcome == SEND_UNREACHABLE ? "; what has arrived stays there: run this again to go on"
+                                    : "");
     if (outcome == SEND_UNREACHABLE)
         return CTL_UNAVAILABLE;
     return send->code == RPC_UNAUTHENTICATED ? CTL_DENIED : CTL_FAILED;
@@ -234,7 +233,10 @@ static int put_one(struct ctl *ctl, const char *word, struct send *send)
                            strerror(errno));
         send->fd = fd;
     }
-    send->name = ctl->name ? ctl->name : send->fd == STDIN_FILENO ? "stdin" : slash ? slash + 1 : word;
+    send->name = ctl->name                  ? ctl->name
+                 : send->fd == STDIN_FILENO ? "stdin"
+                 : slash                    ? slash + 1
+                                            : word;
     send->ctx = send->connect_ctx = &put;
     progress_begin(&put.progress, "uploading");
     r = send_file(send);

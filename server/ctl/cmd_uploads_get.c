@@ -69,8 +69,9 @@ static int choose_file(struct get *get, const Sentinel__Query__V1__Upload *uploa
     if (!get->file)
         return ctl_say(CTL_FAILED, "out of memory");
     if (!get->ctl->is_forced && lstat(get->file, &st) == 0)
-        return ctl_say(CTL_FAILED, "%s is there already: --force writes over it, --out FILE names "
-                                   "another",
+        return ctl_say(CTL_FAILED,
+                       "%s is there already: --force writes over it, --out FILE names "
+                       "another",
                        get->file);
     get->part = arena_printf(&get->ctl->arena, "%s.%s.part", get->file, get->id);
     return get->part ? CTL_OK : ctl_say(CTL_FAILED, "out of memory");
@@ -103,8 +104,7 @@ static int write_all(struct get *get, struct span data)
         ssize_t n = write(get->fd, data.data + done, data.len - done);
 
         if (n < 0 && errno != EINTR)
-            return ctl_say(CTL_FAILED, "%s: %s", get->part ? get->part : "stdout",
-                           strerror(errno));
+            return ctl_say(CTL_FAILED, "%s: %s", get->part ? get->part : "stdout", strerror(errno));
         done += n > 0 ? (size_t) n : 0;
     }
     crypto_hash_update(get->hash, data);
@@ -240,9 +240,8 @@ static int download(struct get *get)
 
 static int get_one(struct ctl *ctl, const char *id)
 {
-    CLEANUP(get_deinit) struct get get = {
-        .ctl = ctl, .id = id, .fd = STDOUT_FILENO, .hash = crypto_hash_new()
-    };
+    CLEANUP(get_deinit)
+    struct get get = { .ctl = ctl, .id = id, .fd = STDOUT_FILENO, .hash = crypto_hash_new() };
     int r = ask(&get, 0, 1, on_probe);
 
     if (!r && !get.is_known)
@@ -264,8 +263,9 @@ int cmd_uploads_get(struct ctl *ctl)
         int r;
 
         if (strchr(ctl->words[i], '/'))
-            return ctl_say(CTL_USAGE, "`%s` is no upload's id (sentinelctl uploads list names "
-                                      "them)",
+            return ctl_say(CTL_USAGE,
+                           "`%s` is no upload's id (sentinelctl uploads list names "
+                           "them)",
                            ctl->words[i]);
         r = get_one(ctl, ctl->words[i]);
         code = code ? code : r;

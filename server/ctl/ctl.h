@@ -65,8 +65,8 @@ int ctl_call(struct ctl *ctl,
              const ProtobufCMessage *request,
              ProtobufCMessage **ret) MUST_USE;
 /*
- * A call with many answers, without a time limit. `message` lives during fn(), whose answer, when it
- * is not CTL_OK, ends the call and is returned.
+ * A call with many answers, without a time limit. `message` lives during fn(), whose answer, when
+ * it is not CTL_OK, ends the call and is returned.
  */
 typedef int ctl_message_fn(void *ctx, const ProtobufCMessage *message);
 int ctl_stream(struct ctl *ctl,

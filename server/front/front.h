@@ -20,7 +20,8 @@
  *
  * Files: front.c routing, authorisation; unary.c calls with one answer, on the reader pool;
  * errors.c; convert.c metrics.c between messages and structs; svc_telemetry.c svc_uploads.c
- * svc_files.c svc_query.c svc_query_uploads.c svc_admin.c svc_health.c svc_reflection.c. Thread: as rpc/server says.
+ * svc_files.c svc_query.c svc_query_uploads.c svc_admin.c svc_health.c svc_reflection.c. Thread: as
+ * rpc/server says.
  */
 
 #include <stdbool.h>

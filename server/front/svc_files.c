@@ -10,13 +10,15 @@
 typedef Sentinel__Telemetry__V1__StreamFileContentRequest file_request;
 typedef Sentinel__Telemetry__V1__StreamFileContentResponse file_response;
 
-static bool read_request(const ProtobufCMessage *message, struct arena *arena, struct upload_request *ret)
+static bool
+read_request(const ProtobufCMessage *message, struct arena *arena, struct upload_request *ret)
 {
     const file_request *request = (const void *) message;
 
     (void) arena;
     *ret = (struct upload_request){ .type = UPLOAD_REQUEST_EMPTY };
-    if (request->message_case == SENTINEL__TELEMETRY__V1__STREAM_FILE_CONTENT_REQUEST__MESSAGE_HEADER) {
+    if (request->message_case ==
+        SENTINEL__TELEMETRY__V1__STREAM_FILE_CONTENT_REQUEST__MESSAGE_HEADER) {
         const Sentinel__Telemetry__V1__FileHeader *header = request->header;
 
         ret->type = UPLOAD_REQUEST_HEADER;

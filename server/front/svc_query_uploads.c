@@ -318,7 +318,8 @@ static enum front_failure take_request(struct download *d, struct span message, 
     d->wanted = request->length;
     if (d->number)
         return FAIL_NOT;
-    front_describe(&d->detail, "object_id", "not an upload's id, such as u17; ListUploads has them");
+    front_describe(&d->detail, "object_id",
+                   "not an upload's id, such as u17; ListUploads has them");
     return FAIL_BAD_QUESTION;
 }
 

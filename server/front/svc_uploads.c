@@ -9,8 +9,8 @@
  * read while upload_wants_more() says so: an agent that sends faster than the disk takes is slowed
  * down by HTTP/2's windows.
  *
- * Ends: acks for everything committed go out before any status, but for a certificate that no longer
- * counts: that ends the call at once.
+ * Ends: acks for everything committed go out before any status, but for a certificate that no
+ * longer counts: that ends the call at once.
  */
 
 #include "sentinel/telemetry/v1/telemetry.pb-c.h"
@@ -113,8 +113,7 @@ static void cut(struct upload_call *u, enum front_failure failure)
 
 static bool is_allowed(struct upload_call *u)
 {
-    enum front_failure failure =
-        front_recheck(u->front, front_call_method(u->call), &u->caller);
+    enum front_failure failure = front_recheck(u->front, front_call_method(u->call), &u->caller);
 
     if (failure == FAIL_NOT)
         return true;
@@ -449,7 +448,8 @@ static void on_check(struct rpc_post *post)
 void svc_uploads_recheck_all(struct front *front)
 {
     pthread_mutex_lock(&front->uploads.lock);
-    list_each(pos, &front->uploads.calls) {
+    list_each(pos, &front->uploads.calls)
+    {
         struct upload_call *u = container_of(pos, struct upload_call, in_uploads);
 
         if (u->is_check_posted)
@@ -561,8 +561,7 @@ static bool read_header(const Sentinel__Telemetry__V1__UploadHeader *header,
     if (!labels)
         return false;
     for (size_t i = 0; i < header->n_labels; i++)
-        labels[i] =
-            (struct store_attribute){ header->labels[i]->key, header->labels[i]->value };
+        labels[i] = (struct store_attribute){ header->labels[i]->key, header->labels[i]->value };
     ret->type = UPLOAD_REQUEST_HEADER;
     ret->header = (struct upload_header){
         .kind = STORE_BULK,
@@ -583,11 +582,9 @@ read_request(const ProtobufCMessage *message, struct arena *arena, struct upload
     const bulk_request *request = (const void *) message;
 
     *ret = (struct upload_request){ .type = UPLOAD_REQUEST_EMPTY };
-    if (request->message_case ==
-        SENTINEL__TELEMETRY__V1__UPLOAD_BULK_DATA_REQUEST__MESSAGE_HEADER)
+    if (request->message_case == SENTINEL__TELEMETRY__V1__UPLOAD_BULK_DATA_REQUEST__MESSAGE_HEADER)
         return read_header(request->header, arena, ret);
-    if (request->message_case ==
-        SENTINEL__TELEMETRY__V1__UPLOAD_BULK_DATA_REQUEST__MESSAGE_CHUNK) {
+    if (request->message_case == SENTINEL__TELEMETRY__V1__UPLOAD_BULK_DATA_REQUEST__MESSAGE_CHUNK) {
         ret->type = UPLOAD_REQUEST_CHUNK;
         ret->offset = request->chunk->offset;
         ret->data = span_of(request->chunk->data.data, request->chunk->data.len);
@@ -609,8 +606,7 @@ static int pack_event(const struct upload_event *event, struct buf *to)
     char id[UPLOAD_ID_BYTES];
 
     if (event->type == UPLOAD_RESUME) {
-        response.message_case =
-            SENTINEL__TELEMETRY__V1__UPLOAD_BULK_DATA_RESPONSE__MESSAGE_RESUME;
+        response.message_case = SENTINEL__TELEMETRY__V1__UPLOAD_BULK_DATA_RESPONSE__MESSAGE_RESUME;
         response.resume = &resume;
         resume.offset = event->offset;
     } else if (event->type == UPLOAD_ACK) {
@@ -618,8 +614,7 @@ static int pack_event(const struct upload_event *event, struct buf *to)
         response.ack = &ack;
         ack.offset = event->offset;
     } else {
-        response.message_case =
-            SENTINEL__TELEMETRY__V1__UPLOAD_BULK_DATA_RESPONSE__MESSAGE_RESULT;
+        response.message_case = SENTINEL__TELEMETRY__V1__UPLOAD_BULK_DATA_RESPONSE__MESSAGE_RESULT;
         response.result = &result;
         result.object_id = front_borrow(upload_id_of(event->number, id));
         result.sha256.data = (uint8_t *) (uintptr_t) event->sha256;

@@ -261,7 +261,8 @@ static int copy_kind(struct work *work, const char *kind, uint64_t *n_copied)
 
 /* ---- uploads ---- */
 
-/* What is in a file behind what the index says, and files that it does not know, go at the start. */
+/* What is in a file behind what the index says, and files that it does not know, go at the start.
+ */
 static int copy_uploads(struct work *work)
 {
     char to[BACKUP_PATH_BYTES], from[BACKUP_PATH_BYTES];

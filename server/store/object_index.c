@@ -52,10 +52,8 @@ int index_put(struct objects *objects,
     return mdb_put(txn, objects->tables[table], &name, &data, 0);
 }
 
-static int index_delete(struct objects *objects,
-                        MDB_txn *txn,
-                        enum objects_table table,
-                        struct span key)
+static int
+index_delete(struct objects *objects, MDB_txn *txn, enum objects_table table, struct span key)
 {
     MDB_val name = db_val_of(key);
     int rc = mdb_del(txn, objects->tables[table], &name, NULL);
@@ -67,8 +65,7 @@ int index_put_next(struct objects *objects, MDB_txn *txn)
 {
     const uint64_t next[2] = { objects->writer.next_number, objects->writer.next_content };
 
-    return index_put(objects, txn, OBJECTS_META, span_of_text("next"),
-                     span_of(next, sizeof(next)));
+    return index_put(objects, txn, OBJECTS_META, span_of_text("next"), span_of(next, sizeof(next)));
 }
 
 /* What it says of itself; an empty one is made into one of ours. */

@@ -111,8 +111,8 @@ static void reading_deinit(struct reading *reading)
 static int damaged(const struct reading *reading, uint64_t block, const char *why)
 {
     log_event(LOG_ERROR, "upload_damaged", LOG_U("number", reading->number),
-              LOG_U("content", reading->content),
-              LOG_U("offset", block * STORE_OBJECT_BLOCK_BYTES), LOG_S("why", why));
+              LOG_U("content", reading->content), LOG_U("offset", block * STORE_OBJECT_BLOCK_BYTES),
+              LOG_S("why", why));
     pthread_mutex_lock(&reading->objects->stats.lock);
     reading->objects->stats.figures.n_damaged++;
     pthread_mutex_unlock(&reading->objects->stats.lock);
@@ -129,8 +129,8 @@ static int read_crcs(struct reading *reading, MDB_txn *txn, uint64_t first, size
     for (size_t i = 0; i < n; i++) {
         const struct object_key key = object_block_key(reading->content, (uint32_t) (first + i));
         MDB_val value;
-        int rc = index_get(reading->objects, txn, OBJECTS_BLOCKS, span_of(key.bytes, key.len),
-                           &value);
+        int rc =
+            index_get(reading->objects, txn, OBJECTS_BLOCKS, span_of(key.bytes, key.len), &value);
 
         if (rc && rc != MDB_NOTFOUND)
             return fold(db_check(rc, "cannot read the index of uploads"));
@@ -159,9 +159,9 @@ look_up(struct reading *reading, uint64_t offset, size_t len, uint64_t *ret_firs
         return STORE_INCOMPLETE;
     reading->content = row.content;
     reading->size = row.object.size;
-    *ret_len = offset >= reading->size             ? 0
-               : len < reading->size - offset      ? len
-                                                   : (size_t) (reading->size - offset);
+    *ret_len = offset >= reading->size        ? 0
+               : len < reading->size - offset ? len
+                                              : (size_t) (reading->size - offset);
     if (*ret_len == 0)
         return 0;
     *ret_first = offset / STORE_OBJECT_BLOCK_BYTES;
@@ -206,8 +206,8 @@ static int read_block(const struct reading *reading,
     return 0;
 }
 
-static int read_blocks(
-    struct reading *reading, uint64_t first, uint64_t offset, uint8_t *to, size_t len)
+static int
+read_blocks(struct reading *reading, uint64_t first, uint64_t offset, uint8_t *to, size_t len)
 {
     uint8_t *room = malloc(STORE_OBJECT_BLOCK_BYTES);
     size_t done = 0;
@@ -250,8 +250,8 @@ int store_object_read(struct store *store,
             return fault(-errno, "cannot open %s", path);
         if (reading.fd < 0) {
             /* It may have gone since: then nobody knows the upload any more. */
-            CLEANUP(reading_deinit) struct reading again = { &store->objects, number, 0, 0, -1,
-                                                             NULL, 0 };
+            CLEANUP(reading_deinit)
+            struct reading again = { &store->objects, number, 0, 0, -1, NULL, 0 };
             uint64_t at;
             size_t n_again;
 

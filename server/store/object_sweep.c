@@ -167,10 +167,8 @@ struct removal {
 };
 
 /* The answer is LMDB's, or ENOMEM. */
-static int remove_one(struct objects *objects,
-                      MDB_txn *txn,
-                      uint64_t number,
-                      struct removal *removal)
+static int
+remove_one(struct objects *objects, MDB_txn *txn, uint64_t number, struct removal *removal)
 {
     struct object_account *account;
     struct object_content content = { 0 };
@@ -231,8 +229,7 @@ static int remove_some(struct objects *objects,
     size_t i = 0;
     int r, rc = mdb_txn_begin(objects->env, NULL, 0, &txn);
 
-    for (; !rc && i < n && i < SWEEP_AT_ONCE && objects->writer.n_charged_bytes >= above_bytes;
-         i++)
+    for (; !rc && i < n && i < SWEEP_AT_ONCE && objects->writer.n_charged_bytes >= above_bytes; i++)
         rc = remove_one(objects, txn, victims[i].number, &removal);
     *ret_n = i;
     r = db_check(rc, "cannot remove uploads");

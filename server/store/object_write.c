@@ -19,22 +19,8 @@
 #include "common/base/faultpoint.h"
 #include "common/base/file.h"
 #include "common/log/log.h"
-#include "server/store/objects.h"
+#include "server/store/object_group.h"
 #include "server/store/whole.h"
-
-struct group {
-    struct objects *objects;
-    MDB_txn *txn;
-    struct object *dirty; /* touched: rows and files of the group */
-    uint64_t n_bytes, n_begun, n_finished, n_shared;
-    int64_t n_contents, n_content_bytes; /* more than before */
-    size_t n_doomed;                     /* bytes of the list before the group */
-    bool has_changed;                    /* something is to be committed */
-    bool has_new_file;
-    bool is_own; /* that there is no room concerns the job at hand alone: the index has nothing of
-                    it */
-    wall_us now;
-};
 
 /* ---- what is open ---- */
 
@@ -53,7 +39,7 @@ void objects_let_go(struct objects *objects, struct object *object)
 }
 
 /* A copy that outlives the transaction and the caller's header. */
-static int keep_open(struct objects *objects, const struct object_row *row, struct object **ret)
+int group_keep_open(struct objects *objects, const struct object_row *row, struct object **ret)
 {
     struct object *object = calloc(1, sizeof(*object));
     int r;
@@ -78,7 +64,7 @@ static int keep_open(struct objects *objects, const struct object_row *row, stru
     return 0;
 }
 
-static void touch(struct group *group, struct object *object)
+void group_touch(struct objects_group *group, struct object *object)
 {
     group->has_changed = true;
     if (object->is_dirty)
@@ -90,24 +76,24 @@ static void touch(struct group *group, struct object *object)
 
 /* ---- limits ---- */
 
-static int too_much(struct store_object_job *job, const char *what, uint64_t limit)
+int group_too_much(struct store_object_job *job, const char *what, uint64_t limit)
 {
     job->what = what;
     job->limit = limit;
     return STORE_TOO_MUCH;
 }
 
-static bool is_over(uint64_t limit, uint64_t used, uint64_t more)
+bool group_is_over(uint64_t limit, uint64_t used, uint64_t more)
 {
     return limit && (used > limit || more > limit - used);
 }
 
 /* Whether so much more of one agent may be there; `total` is of it what needs room of its own. */
-static int check_limits(struct group *group,
-                        struct store_object_job *job,
-                        uint32_t agent,
-                        uint64_t n_more,
-                        uint64_t n_total)
+int group_check_limits(struct objects_group *group,
+                       struct store_object_job *job,
+                       uint32_t agent,
+                       uint64_t n_more,
+                       uint64_t n_total)
 {
     const struct store_object_limits *limits = &group->objects->writer.limits;
     struct object_account *account;
@@ -115,14 +101,14 @@ static int check_limits(struct group *group,
 
     if (r)
         return pass(r);
-    if (is_over(limits->agent_bytes, account->n_bytes, n_more))
-        return too_much(job, "uploads.agent_size", limits->agent_bytes);
-    if (is_over(limits->total_bytes, group->objects->writer.n_charged_bytes, n_total))
-        return too_much(job, "uploads.total_size", limits->total_bytes);
+    if (group_is_over(limits->agent_bytes, account->n_bytes, n_more))
+        return group_too_much(job, "uploads.agent_size", limits->agent_bytes);
+    if (group_is_over(limits->total_bytes, group->objects->writer.n_charged_bytes, n_total))
+        return group_too_much(job, "uploads.total_size", limits->total_bytes);
     return 0;
 }
 
-static int charge(struct group *group, uint32_t agent, uint64_t n_more, uint64_t n_total)
+int group_charge(struct objects_group *group, uint32_t agent, uint64_t n_more, uint64_t n_total)
 {
     struct object_account *account;
     int r = objects_account(group->objects, agent, &account);
@@ -134,65 +120,8 @@ static int charge(struct group *group, uint32_t agent, uint64_t n_more, uint64_t
     return 0;
 }
 
-/* ---- BEGIN ---- */
-
-static bool same_labels(const struct store_object *a, const struct store_object *b)
-{
-    if (a->n_labels != b->n_labels)
-        return false;
-    for (size_t i = 0; i < a->n_labels; i++)
-        if (strcmp(a->labels[i].key, b->labels[i].key) != 0 ||
-            strcmp(a->labels[i].value, b->labels[i].value) != 0)
-            return false;
-    return true;
-}
-
-/* The field that says something else; NULL: none does. What only one of them knows differs not. */
-static const char *difference(const struct store_object *row, const struct store_object *header)
-{
-    if (strcmp(row->name, header->name) != 0)
-        return "name";
-    if (strcmp(row->type, header->type) != 0)
-        return "type";
-    if (header->has_size &&
-        (row->has_size ? header->size != row->size : header->size < row->received))
-        return "size";
-    if (header->has_sha256 && row->has_sha256 &&
-        memcmp(header->sha256, row->sha256, sizeof(row->sha256)) != 0)
-        return "sha256";
-    if (!same_labels(row, header))
-        return "labels";
-    if (row->mode != header->mode)
-        return "mode";
-    return row->modified.us != header->modified.us ? "modified" : NULL;
-}
-
-static void answer_begin(struct group *group, struct store_object_job *job, struct object *object)
-{
-    const struct object_row *row = &object->row;
-
-    if (++group->objects->writer.next_lease == 0)
-        group->objects->writer.next_lease = 1;
-    object->lease = group->objects->writer.next_lease;
-    object->is_gone = false;
-    job->lease = object->lease;
-    job->number = object->number;
-    job->received = row->object.received;
-    job->is_complete = false;
-    memcpy(job->hash, row->hash, sizeof(job->hash));
-}
-
-static void answer_complete(struct store_object_job *job, const struct store_object *object)
-{
-    job->number = object->number;
-    job->lease = 0;
-    job->received = job->size = object->size;
-    job->is_complete = true;
-    memcpy(job->sha256, object->sha256, sizeof(job->sha256));
-}
-
 /* Nothing names it any more once the group is committed. */
-static int give_up_content(struct group *group, struct object *object)
+int group_give_up_content(struct objects_group *group, struct object *object)
 {
     struct object_row *row = &object->row;
     int r;
@@ -212,12 +141,12 @@ static int give_up_content(struct group *group, struct object *object)
 }
 
 /* All that was received goes. */
-static int start_over(struct group *group, struct object *object)
+int group_start_over(struct objects_group *group, struct object *object)
 {
     struct object_row *row = &object->row;
     const uint64_t before = object_charge(&row->object);
     uint64_t after;
-    int r = give_up_content(group, object);
+    int r = group_give_up_content(group, object);
 
     if (r)
         return pass(r);
@@ -225,220 +154,13 @@ static int start_over(struct group *group, struct object *object)
     memset(row->hash, 0, sizeof(row->hash));
     object->tail_crc32c = 0;
     after = object_charge(&row->object);
-    touch(group, object);
-    return pass(charge(group, row->object.agent, after - before, after - before));
-}
-
-/* Its file, and the checksum to go on with. False: it is not what the index says. */
-static int open_file(struct group *group, struct object *object, bool *ret_is_whole)
-{
-    const struct object_row *row = &object->row;
-    const uint64_t n_tail = row->object.received % STORE_OBJECT_BLOCK_BYTES;
-    const struct object_key key = object_block_key(
-        row->content, (uint32_t) (row->object.received / STORE_OBJECT_BLOCK_BYTES));
-    char path[OBJECTS_PATH_BYTES];
-    struct stat st;
-    MDB_val value;
-    int rc;
-
-    *ret_is_whole = false;
-    objects_path_of(group->objects, row->content, path);
-    object->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (object->fd < 0)
-        return errno == ENOENT ? 0 : fault(-errno, "cannot open %s", path);
-    if (fstat(object->fd, &st) < 0)
-        return fault(-errno, "cannot look at %s", path);
-    if ((uint64_t) st.st_size < row->object.received)
-        return 0;
-    if (n_tail) {
-        rc = index_get(group->objects, group->txn, OBJECTS_BLOCKS, span_of(key.bytes, key.len),
-                       &value);
-        if (rc == MDB_NOTFOUND || (!rc && value.mv_size != sizeof(object->tail_crc32c)))
-            return 0;
-        if (rc)
-            return pass(db_check(rc, "cannot read the index of uploads"));
-        memcpy(&object->tail_crc32c, value.mv_data, sizeof(object->tail_crc32c));
-    }
-    *ret_is_whole = true;
-    return 0;
-}
-
-static int open_content(struct group *group, struct object *object)
-{
-    bool is_whole;
-    int r;
-
-    if (object->row.content == 0 || object->fd >= 0)
-        return 0;
-    r = open_file(group, object, &is_whole);
-    if (r || is_whole)
-        return pass(r);
-    log_event(LOG_ERROR, "upload_damaged", LOG_U("number", object->number),
-              LOG_U("received", object->row.object.received),
-              LOG_S("why", "its file is not what the index says: it is sent again from its begin"));
-    pthread_mutex_lock(&group->objects->stats.lock);
-    group->objects->stats.figures.n_damaged++;
-    pthread_mutex_unlock(&group->objects->stats.lock);
-    return pass(start_over(group, object));
-}
-
-/* What the header knows that the first one did not. */
-static int learn(struct group *group, struct object *object, struct store_object_job *job)
-{
-    struct store_object *to = &object->row.object;
-    const struct store_object *header = job->header;
-    uint64_t more;
-    int r;
-
-    if (header->has_sha256 && !to->has_sha256) {
-        memcpy(to->sha256, header->sha256, sizeof(to->sha256));
-        to->has_sha256 = true;
-        touch(group, object);
-    }
-    if (!header->has_size || to->has_size)
-        return 0;
-    more = header->size - to->received;
-    r = check_limits(group, job, to->agent, more, more);
-    if (r)
-        return pass(r);
-    to->size = header->size;
-    to->has_size = true;
-    touch(group, object);
-    return pass(charge(group, to->agent, more, more));
-}
-
-static int go_on(struct group *group, struct store_object_job *job, uint64_t number)
-{
-    struct object *object = objects_find_open(group->objects, number);
-    struct object_row row;
-    int r = 0;
-
-    if (object) {
-        row = object->row;
-    } else {
-        int rc = index_get_row(group->objects, group->txn, number, &row);
-
-        if (rc)
-            return pass(db_check(rc, "cannot read an upload"));
-    }
-    job->what = difference(&row.object, job->header);
-    if (job->what)
-        return STORE_DIFFERS;
-    if (row.object.is_complete) {
-        answer_complete(job, &row.object);
-        return 0;
-    }
-    if (!object)
-        r = keep_open(group->objects, &row, &object);
-    if (!r)
-        r = open_content(group, object);
-    if (!r)
-        r = learn(group, object, job);
-    if (!r)
-        answer_begin(group, job, object);
-    return pass(r);
-}
-
-/* 0 and *ret_content: the agent has just this already. */
-static int find_shared(struct group *group, const struct store_object *header, uint64_t *ret_content)
-{
-    int rc;
-
-    *ret_content = 0;
-    if (!header->has_size || !header->has_sha256)
-        return 0;
-    rc = index_find_digest(group->objects, group->txn, header->sha256, header->size, ret_content);
-    if (!rc)
-        rc = index_find_holder(group->objects, group->txn, *ret_content, header->agent);
-    if (rc == MDB_NOTFOUND) {
-        *ret_content = 0;
-        return 0;
-    }
-    return pass(db_check(rc, "cannot read the index of uploads"));
-}
-
-static int check_new(struct group *group, struct store_object_job *job, bool is_shared)
-{
-    const struct store_object_limits *limits = &group->objects->writer.limits;
-    const struct store_object *header = job->header;
-    struct object_account *account;
-    int r = objects_account(group->objects, header->agent, &account);
-
-    if (r)
-        return pass(r);
-    if (is_over(limits->agent_count, account->n, 1))
-        return too_much(job, "uploads.agent_count", limits->agent_count);
-    if (header->has_size && is_over(limits->max_bytes, 0, header->size))
-        return too_much(job, "uploads.max_size", limits->max_bytes);
-    group->is_own = true;
-    if (!is_shared && store_disk_is_above(group->objects->store))
-        return STORE_FULL;
-    group->is_own = false;
-    return check_limits(group, job, header->agent, header->has_size ? header->size : 0,
-                        header->has_size && !is_shared ? header->size : 0);
-}
-
-static int begin_new(struct group *group, struct store_object_job *job)
-{
-    struct object_row row = { .object = *job->header };
-    struct object_account *account;
-    struct object *object;
-    uint64_t shared, n_bytes;
-    int r = find_shared(group, job->header, &shared);
-
-    if (!r)
-        r = check_new(group, job, shared != 0);
-    if (!r)
-        r = objects_account(group->objects, row.object.agent, &account);
-    if (r)
-        return pass(r);
-    row.object.number = group->objects->writer.next_number++;
-    row.object.received = shared ? row.object.size : 0;
-    row.object.is_complete = shared != 0;
-    row.object.begun = row.object.used = group->now;
-    row.content = shared;
-    r = db_check(index_put_row(group->objects, group->txn, &row), "cannot write an upload");
-    if (!r)
-        r = db_check(index_put_next(group->objects, group->txn), "cannot write an upload");
-    if (r)
-        return pass(r);
-    group->has_changed = true;
-    group->n_begun++;
-    account->n++;
-    n_bytes = object_charge(&row.object);
-    r = charge(group, row.object.agent, n_bytes, shared ? 0 : n_bytes);
-    if (shared) {
-        group->n_finished++;
-        group->n_shared++;
-        answer_complete(job, &row.object);
-        return pass(r);
-    }
-    if (!r)
-        r = keep_open(group->objects, &row, &object);
-    if (!r)
-        answer_begin(group, job, object);
-    return pass(r);
-}
-
-static int begin(struct group *group, struct store_object_job *job)
-{
-    const struct object_key key = object_key_of(job->header);
-    uint64_t number;
-    MDB_val value;
-    int rc = index_get(group->objects, group->txn, OBJECTS_KEYS, span_of(key.bytes, key.len),
-                       &value);
-
-    if (rc == MDB_NOTFOUND)
-        return begin_new(group, job);
-    if (rc || value.mv_size != sizeof(number))
-        return pass(db_check(rc ? rc : MDB_CORRUPTED, "cannot find an upload"));
-    memcpy(&number, value.mv_data, sizeof(number));
-    return go_on(group, job, number);
+    group_touch(group, object);
+    return pass(group_charge(group, row->object.agent, after - before, after - before));
 }
 
 /* ---- APPEND ---- */
 
-static int make_file(struct group *group, struct object *object)
+static int make_file(struct objects_group *group, struct object *object)
 {
     char path[OBJECTS_PATH_BYTES];
     int r;
@@ -457,7 +179,7 @@ static int make_file(struct group *group, struct object *object)
 }
 
 /* One that got no byte is as if it had not been made. */
-static void unmake_file(struct group *group, struct object *object)
+static void unmake_file(struct objects_group *group, struct object *object)
 {
     char path[OBJECTS_PATH_BYTES];
 
@@ -473,8 +195,8 @@ static void unmake_file(struct group *group, struct object *object)
 static int write_bytes(struct object *object, const struct store_object_job *job)
 {
     for (size_t done = 0; done < job->len;) {
-        ssize_t n = pwrite(object->fd, job->data + done, job->len - done,
-                           (off_t) (job->offset + done));
+        ssize_t n =
+            pwrite(object->fd, job->data + done, job->len - done, (off_t) (job->offset + done));
 
         if (n < 0 && errno != EINTR)
             return db_check(errno, "cannot write an upload");
@@ -487,7 +209,8 @@ static int write_bytes(struct object *object, const struct store_object_job *job
     return 0;
 }
 
-static int put_blocks(struct group *group, struct object *object, const struct store_object_job *job)
+static int
+put_blocks(struct objects_group *group, struct object *object, const struct store_object_job *job)
 {
     uint64_t at = job->offset;
     size_t done = 0;
@@ -512,7 +235,8 @@ static int put_blocks(struct group *group, struct object *object, const struct s
     return 0;
 }
 
-static int check_append(struct group *group, struct store_object_job *job, struct object *object)
+static int
+check_append(struct objects_group *group, struct store_object_job *job, struct object *object)
 {
     const struct store_object *upload = &object->row.object;
     const struct store_object_limits *limits = &group->objects->writer.limits;
@@ -526,12 +250,12 @@ static int check_append(struct group *group, struct store_object_job *job, struc
         ensure(job->len <= upload->size - upload->received); /* who hands in sees to it */
         return 0;
     }
-    if (is_over(limits->max_bytes, upload->received, job->len))
-        return too_much(job, "uploads.max_size", limits->max_bytes);
-    return check_limits(group, job, upload->agent, job->len, job->len);
+    if (group_is_over(limits->max_bytes, upload->received, job->len))
+        return group_too_much(job, "uploads.max_size", limits->max_bytes);
+    return group_check_limits(group, job, upload->agent, job->len, job->len);
 }
 
-static int append(struct group *group, struct store_object_job *job, struct object *object)
+static int append(struct objects_group *group, struct store_object_job *job, struct object *object)
 {
     struct store_object *upload = &object->row.object;
     uint64_t more;
@@ -558,14 +282,14 @@ static int append(struct group *group, struct store_object_job *job, struct obje
     memcpy(object->row.hash, job->hash, sizeof(object->row.hash));
     group->n_bytes += job->len;
     group->n_content_bytes += (int64_t) job->len;
-    touch(group, object);
-    return pass(charge(group, upload->agent, more, more));
+    group_touch(group, object);
+    return pass(group_charge(group, upload->agent, more, more));
 }
 
 /* ---- END, RESET, LEAVE ---- */
 
 /* The content becomes one of the finished; or another that is the same takes its place. */
-static int settle_content(struct group *group, struct object *object)
+static int settle_content(struct objects_group *group, struct object *object)
 {
     struct object_row *row = &object->row;
     struct object_content content = { .size = row->object.size, .is_complete = true };
@@ -587,7 +311,7 @@ static int settle_content(struct group *group, struct object *object)
         return pass(db_check(rc, "cannot write the index of uploads"));
     }
     group->n_shared++;
-    r = give_up_content(group, object);
+    r = group_give_up_content(group, object);
     if (r)
         return pass(r);
     row->content = other;
@@ -595,7 +319,7 @@ static int settle_content(struct group *group, struct object *object)
     return 0;
 }
 
-static int end(struct group *group, struct store_object_job *job, struct object *object)
+static int end(struct objects_group *group, struct store_object_job *job, struct object *object)
 {
     struct store_object *upload = &object->row.object;
     int r;
@@ -615,12 +339,12 @@ static int end(struct group *group, struct store_object_job *job, struct object 
     object->lease = 0;
     object->is_gone = true;
     group->n_finished++;
-    touch(group, object);
-    answer_complete(job, upload);
+    group_touch(group, object);
+    group_answer_complete(job, upload);
     return 0;
 }
 
-static int leave(struct group *group, struct object *object)
+static int leave(struct objects_group *group, struct object *object)
 {
     object->lease = 0;
     if (object->is_dirty)
@@ -632,12 +356,12 @@ static int leave(struct group *group, struct object *object)
 
 /* ---- groups ---- */
 
-static int look_at(struct group *group, struct store_object_job *job)
+static int look_at(struct objects_group *group, struct store_object_job *job)
 {
     struct object *object;
 
     if (job->work == STORE_OBJECT_BEGIN)
-        return begin(group, job);
+        return group_begin(group, job);
     object = objects_find_open(group->objects, job->number);
     if (!object || job->lease == 0 || object->lease != job->lease)
         return STORE_TAKEN;
@@ -645,10 +369,10 @@ static int look_at(struct group *group, struct store_object_job *job)
         return append(group, job, object);
     if (job->work == STORE_OBJECT_END)
         return end(group, job, object);
-    return job->work == STORE_OBJECT_RESET ? start_over(group, object) : leave(group, object);
+    return job->work == STORE_OBJECT_RESET ? group_start_over(group, object) : leave(group, object);
 }
 
-static int sync_files(struct group *group)
+static int sync_files(struct objects_group *group)
 {
     char path[OBJECTS_PATH_BYTES];
 
@@ -664,7 +388,7 @@ static int sync_files(struct group *group)
     return pass(db_sync_directory(path));
 }
 
-static int put_rows(struct group *group)
+static int put_rows(struct objects_group *group)
 {
     for (struct object *object = group->dirty; object; object = object->next) {
         const struct object_content content = { .size = object->row.object.received };
@@ -678,7 +402,7 @@ static int put_rows(struct group *group)
     return 0;
 }
 
-static int commit(struct group *group)
+static int commit(struct objects_group *group)
 {
     int r;
 
@@ -696,7 +420,7 @@ static int commit(struct group *group)
 }
 
 /* 0: what was touched may stay open. Else nothing of it is known any more. */
-static void settle(struct group *group, int r)
+static void settle(struct objects_group *group, int r)
 {
     struct object *next;
 
@@ -710,7 +434,7 @@ static void settle(struct group *group, int r)
     group->dirty = NULL;
 }
 
-static void count(struct group *group, int r, uint64_t n_refused)
+static void count(struct objects_group *group, int r, uint64_t n_refused)
 {
     struct store_object_stats *figures = &group->objects->stats.figures;
 
@@ -731,7 +455,7 @@ static void count(struct group *group, int r, uint64_t n_refused)
 }
 
 /* What was counted ahead of a commit that did not come is not there. */
-static int forget(struct group *group)
+static int forget(struct objects_group *group)
 {
     struct objects *objects = group->objects;
     struct object *object;
@@ -747,7 +471,7 @@ static int forget(struct group *group)
 }
 
 /* Looks at all; a job that breaks the group gives its result to all. */
-static int do_jobs(struct group *group, struct store_object_job *jobs, int *ret_results)
+static int do_jobs(struct objects_group *group, struct store_object_job *jobs, int *ret_results)
 {
     size_t i = 0;
 
@@ -785,7 +509,7 @@ static size_t count_jobs(const struct store_object_job *jobs)
 
 void objects_write(struct objects *objects, struct store_object_job *jobs)
 {
-    struct group group = {
+    struct objects_group group = {
         .objects = objects,
         .now = clock_wall(),
         .n_doomed = objects->writer.doomed.len,
@@ -811,6 +535,6 @@ void objects_write(struct objects *objects, struct store_object_job *jobs)
         store_fail(objects->store);
     count(&group, r, 0);
     answer(jobs, results, r, &n_refused);
-    count(&(struct group){ .objects = objects }, -1, n_refused);
+    count(&(struct objects_group){ .objects = objects }, -1, n_refused);
     free(results);
 }

@@ -63,9 +63,8 @@ static void free_accounts(struct objects *objects)
 }
 
 /* What lies open counts with what it said it will be; a shared content counts once. */
-static int count_row(struct objects *objects,
-                     const struct object_row *row,
-                     struct store_object_stats *figures)
+static int
+count_row(struct objects *objects, const struct object_row *row, struct store_object_stats *figures)
 {
     struct object_account *account;
     int r = objects_account(objects, row->object.agent, &account);
@@ -82,9 +81,7 @@ static int count_row(struct objects *objects,
     return 0;
 }
 
-static int count_contents(struct objects *objects,
-                          MDB_txn *txn,
-                          struct store_object_stats *figures)
+static int count_contents(struct objects *objects, MDB_txn *txn, struct store_object_stats *figures)
 {
     CLEANUP(db_cursor_closep) MDB_cursor *cursor = NULL;
     MDB_val key, value;
@@ -108,9 +105,7 @@ static int count_contents(struct objects *objects,
     return rc;
 }
 
-static int count_uploads(struct objects *objects,
-                         MDB_txn *txn,
-                         struct store_object_stats *figures)
+static int count_uploads(struct objects *objects, MDB_txn *txn, struct store_object_stats *figures)
 {
     CLEANUP(db_cursor_closep) MDB_cursor *cursor = NULL;
     MDB_val key, value;
@@ -464,8 +459,8 @@ wall_us store_object_expires(struct store *store, const struct store_object *obj
     int64_t after_us;
 
     pthread_mutex_lock(&objects->queue.lock);
-    after_us = object->is_complete ? objects->queue.limits.retention_us
-                                   : objects->queue.limits.expire_us;
+    after_us =
+        object->is_complete ? objects->queue.limits.retention_us : objects->queue.limits.expire_us;
     pthread_mutex_unlock(&objects->queue.lock);
     if (!object->is_complete && after_us == 0)
         after_us = OBJECTS_EXPIRE_US;

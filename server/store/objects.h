@@ -5,7 +5,7 @@
  * Objects, private to the store; store_objects.h says what they are.
  *
  *   objects.c        open, stop, close; the writer's thread and its queue; limits, figures
- *   object_write.c   jobs: one group, one transaction
+ *   object_write.c   jobs: one group, one transaction; object_begin.c: headers
  *   object_sweep.c   what expires, what the retention takes, files that nothing names
  *   object_read.c    questions, on readers
  *   object_index.c   the tables
@@ -123,12 +123,12 @@ struct objects {
         bool has_stopped; /* nothing is taken any more */
     } queue;
     struct {
-        struct map open;     /* number -> struct object */
-        struct map accounts; /* agent -> struct object_account */
+        struct map open;          /* number -> struct object */
+        struct map accounts;      /* agent -> struct object_account */
         uint64_t n_charged_bytes; /* of contents, with what open ones said they will be */
         uint64_t next_number, next_content;
         uint32_t next_lease;
-        struct buf doomed; /* u64 contents whose files nothing names any more */
+        struct buf doomed;                 /* u64 contents whose files nothing names any more */
         struct store_object_limits limits; /* of the group under way */
         struct pause pause;
         struct buf scratch;

@@ -93,7 +93,7 @@ struct store_options {
     uint64_t queue_bytes;  /* what may wait for the writer; one batch always may */
     uint32_t full_percent; /* of the disk: above it nothing is written */
     struct store_object_limits objects;
-    bool is_shared;        /* an offline command beside a hub: no flock, no threads, state only */
+    bool is_shared; /* an offline command beside a hub: no flock, no threads, state only */
     bool allow_any_filesystem; /* tests */
     /* On a writer thread, once, for a disk error that is not "full": acknowledge no more. */
     void (*on_fatal)(void *ctx);

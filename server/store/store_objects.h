@@ -76,9 +76,9 @@ struct store_object {
     uint64_t size;     /* said by the header, or of the whole */
     uint64_t received; /* on disk */
     uint8_t sha256[STORE_OBJECT_SHA256_BYTES];
-    wall_us begun, used; /* used: the end of a finished one, the last bytes of another */
-    wall_us modified;    /* of a file: as the agent says */
-    uint32_t mode;       /* too */
+    wall_us begun, used;     /* used: the end of a finished one, the last bytes of another */
+    wall_us modified;        /* of a file: as the agent says */
+    uint32_t mode;           /* too */
     const char *name, *type; /* UTF-8 */
     const struct store_attribute *labels;
     size_t n_labels;

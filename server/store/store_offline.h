@@ -51,7 +51,7 @@ struct store_found {
                                               behind these in the journal */
     uint64_t n_uploads, n_unfinished, n_contents, content_bytes; /* a shared content once */
     uint64_t objects_bytes, n_objects_free_pages;                /* of the uploads' index */
-    int64_t newest_commit_us;              /* of a batch in the journal; 0: there is none */
+    int64_t newest_commit_us; /* of a batch in the journal; 0: there is none */
     uint64_t n_damaged;
 };
 
@@ -121,9 +121,9 @@ int store_survey(struct store_survey *asked, struct store_why *ret_why) MUST_USE
  *   agents    their counters say up to where in the journal they count: never ahead of its copy
  *   days      nothing changes in them now
  *   journal   the newest segment first: that is the moment, and the others are at their end then
- *   uploads   the index, then the files that it names: these are only appended to, and none goes now
- *   state     with the agents as they were at first; has all that the rest names
- *   files     certificates, operators
+ *   uploads   the index, then the files that it names: these are only appended to, and none goes
+ * now state     with the agents as they were at first; has all that the rest names files
+ * certificates, operators
  */
 struct store_backup {
     const char *state_directory;

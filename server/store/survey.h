@@ -44,7 +44,7 @@ struct survey {
     struct buf gone;  /* struct retain_gone: rows of these days in the journal are nobody's */
     const char *path; /* the environment under way */
     uint64_t n_beside_bytes; /* of files beside it that are read too */
-    int32_t period;   /* its number: of a day, a month, a year */
+    int32_t period;          /* its number: of a day, a month, a year */
     /* In the process of an environment. */
     int fd;
     struct buf out;

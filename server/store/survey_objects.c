@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Survey: uploads. Rows some at a time, each time in a snapshot of its own; the file of a content is
- * read without one, so that a hub beside it may go on. What looks damaged then is looked up again:
- * it may have gone meanwhile.
+ * Survey: uploads. Rows some at a time, each time in a snapshot of its own; the file of a content
+ * is read without one, so that a hub beside it may go on. What looks damaged then is looked up
+ * again: it may have gone meanwhile.
  */
 
 #include <errno.h>
@@ -69,8 +69,8 @@ static int next_content(struct walk *walk, uint64_t from, struct content *ret, b
     *ret_is_row = ret->number >= from && object_content_read(db_span(value), &ret->row);
     if (!*ret_is_row)
         return 0;
-    ret->n_crcs = (size_t) ((ret->row.size + STORE_OBJECT_BLOCK_BYTES - 1) /
-                            STORE_OBJECT_BLOCK_BYTES);
+    ret->n_crcs =
+        (size_t) ((ret->row.size + STORE_OBJECT_BLOCK_BYTES - 1) / STORE_OBJECT_BLOCK_BYTES);
     ret->crcs = calloc(ret->n_crcs + 1, sizeof(*ret->crcs));
     if (!ret->crcs)
         return ENOMEM;
@@ -101,10 +101,8 @@ static bool is_there_yet(struct walk *walk, const struct content *content)
     return is_there;
 }
 
-static int content_damage(struct walk *walk,
-                          const struct content *content,
-                          size_t block,
-                          const char *what)
+static int
+content_damage(struct walk *walk, const struct content *content, size_t block, const char *what)
 {
     if (!is_there_yet(walk, content))
         return 0;
@@ -213,8 +211,8 @@ static const char *what_is_wrong(struct walk *walk, const struct object_row *row
     struct object_content content = { 0 };
     MDB_val value;
 
-    *ret_rc = index_get(&walk->objects, walk->txn, OBJECTS_KEYS, span_of(key.bytes, key.len),
-                        &value);
+    *ret_rc =
+        index_get(&walk->objects, walk->txn, OBJECTS_KEYS, span_of(key.bytes, key.len), &value);
     if (*ret_rc == MDB_NOTFOUND)
         return "its key does not lead to it";
     if (*ret_rc || value.mv_size != 8 || memcmp(value.mv_data, &row->object.number, 8) != 0)

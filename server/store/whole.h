@@ -26,18 +26,17 @@
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
  *   forget.c      definitions that nothing uses go, at the start
  *   follow.[ch]   the journal for others; what they keep from going
- *   objects.[ch]  uploads: object_write.c, object_sweep.c, object_read.c, object_index.c,
- *                 object_row.c
- *   survey.[ch]   looking through all of it; survey_journal.c, survey_day.c, survey_state.c
- *   backup.[ch]   a copy of all as of one moment; restore.c: back again
+ *   objects.[ch]  uploads: object_write.c, object_begin.c, object_sweep.c, object_read.c,
+ * object_index.c, object_row.c survey.[ch]   looking through all of it; survey_journal.c,
+ * survey_day.c, survey_state.c backup.[ch]   a copy of all as of one moment; restore.c: back again
  *   copy.[ch]     environments and files to another place
  *   pause.[ch]    nothing is sealed meanwhile
  *   codec/, block/  what a block is; pure
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
  * lock, runs.lock, writer.queue.lock, state.queue.lock, days.lock, sealer.shared.lock, follow.lock,
- * journal.open.lock, objects.queue.lock, disk.lock, writer.stats.lock, objects.stats.lock. No callback to the caller is made with one of
- * them held, but LMDB's own.
+ * journal.open.lock, objects.queue.lock, disk.lock, writer.stats.lock, objects.stats.lock. No
+ * callback to the caller is made with one of them held, but LMDB's own.
  */
 
 #include <stdatomic.h>

@@ -14,7 +14,8 @@ int upload_check_chunk(uint64_t offset,
                        uint64_t next,
                        uint64_t size,
                        struct upload_problem *problem) MUST_USE;
-/* Of the header `size` (0) and `sha256` (NULL: not known). Outcomes: UPLOAD_BAD, UPLOAD_MISMATCH. */
+/* Of the header `size` (0) and `sha256` (NULL: not known). Outcomes: UPLOAD_BAD, UPLOAD_MISMATCH.
+ */
 int upload_check_end(uint64_t end_size,
                      struct span end_sha256,
                      uint64_t received,

@@ -42,11 +42,8 @@ const char *upload_field(enum store_object_kind kind, const char *what)
     return "header";
 }
 
-static int bad_length(struct upload_problem *problem,
-                      const char *field,
-                      size_t len,
-                      size_t min,
-                      size_t max)
+static int
+bad_length(struct upload_problem *problem, const char *field, size_t len, size_t min, size_t max)
 {
     upload_problem_of_field(problem, field, "%zu bytes; %zu to %zu are allowed", len, min, max);
     return UPLOAD_BAD;
@@ -141,7 +138,8 @@ int upload_check_chunk(uint64_t offset,
         return bad_length(problem, "chunk.data", len, 1, UPLOAD_CHUNK_BYTES);
     if (offset > next) {
         upload_problem_of_field(problem, "chunk.offset",
-                                "%" PRIu64 " leaves a gap; the next byte is %" PRIu64, offset, next);
+                                "%" PRIu64 " leaves a gap; the next byte is %" PRIu64, offset,
+                                next);
         return UPLOAD_BAD;
     }
     if (offset + len > (size ? size : (uint64_t) INT64_MAX)) {

@@ -39,13 +39,13 @@ struct upload {
     void *ctx;
     _Atomic uint32_t n_refs; /* the owner and each work at the store */
 
-    struct { /* the call's thread */
+    struct {                      /* the call's thread */
         struct crypto_hash *hash; /* of all below `next`; NULL before UPLOAD_RESUME */
         uint64_t next;            /* offset of the next byte */
         uint64_t size;            /* of the header; 0: not known */
         uint8_t sha256[CRYPTO_SHA256_BYTES];
         bool has_sha256;
-        uint64_t told; /* of shared.acked */
+        uint64_t told;  /* of shared.acked */
         bool has_ended; /* nothing more is taken */
         bool is_result_told;
     } loop;
@@ -356,8 +356,10 @@ static bool take_place(struct uploads *uploads)
     return false;
 }
 
-static struct upload *
-upload_new(struct uploads *uploads, const struct upload_header *header, void (*wake)(void *ctx), void *ctx)
+static struct upload *upload_new(struct uploads *uploads,
+                                 const struct upload_header *header,
+                                 void (*wake)(void *ctx),
+                                 void *ctx)
 {
     struct upload *upload = calloc(1, sizeof(*upload));
 
@@ -459,8 +461,8 @@ static void fill_resume(struct upload *upload, struct upload_event *ret)
     ret->offset = upload->shared.begun_at;
     upload->shared.is_begin_told = true;
     upload->loop.next = upload->loop.told = upload->shared.begun_at;
-    upload->loop.hash = upload->shared.begun_at ? crypto_hash_restore(upload->shared.hash)
-                                                : crypto_hash_new();
+    upload->loop.hash =
+        upload->shared.begun_at ? crypto_hash_restore(upload->shared.hash) : crypto_hash_new();
 }
 
 void upload_next(struct upload *upload, struct upload_event *ret)
