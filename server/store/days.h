@@ -9,7 +9,8 @@
  *              -> struct day_prefix, then the block (server/store/block)
  *     agents   agent u32 (big-endian) -> struct day_agent, then its spans (struct day_span): how
  *              far the agent's rows of this day are sealed, and what there is of each layout
- *     meta     "format" -> u32, "seal" -> u64: the highest seal number in it
+ *     meta     "format" -> u32, "seal" -> u64: the highest seal number in it; "begun" -> struct
+ *              day_begun, where the day is made anew
  *
  * A seal number names one commit of one day; they grow over all days. A row is sealed if and only
  * if its position is at or below the one its own day has for the agent: block and position are one
@@ -80,6 +81,14 @@ static_assert(sizeof(struct day_prefix) == 40, "on disk");
 static_assert(sizeof(struct day_agent) == 24, "on disk");
 static_assert(sizeof(struct day_span) == 32, "on disk");
 
+/* A day that is made anew, where windows (rollup.h) know more of it than its blocks. */
+struct day_begun {
+    uint64_t seal;  /* the highest seal number of before; 0: it is not one of these */
+    uint64_t chunk; /* rows below it are from before, and come once more out of the journal */
+};
+
+static_assert(sizeof(struct day_begun) == 16, "on disk");
+
 struct day_key {
     uint32_t agent;
     int64_t first_us;
@@ -107,6 +116,7 @@ struct day {
     bool has_bad_agents;
     /* The writer's: commits of blocks since the last whole sweep of the compactor. */
     uint64_t n_new;
+    struct day_begun begun;
 };
 
 /* What periods there are, and where. */
@@ -126,8 +136,8 @@ struct days {
     uint64_t map_bytes;   /* of each day */
     bool cannot_exchange; /* the writer's: this file system has no RENAME_EXCHANGE */
     bool is_open;
-    uint64_t max_seal;  /* at the start: the highest in any day */
-    size_t n_set_aside; /* damaged ones that lie beside */
+    uint64_t max_seal;    /* at the start: the highest in any day */
+    struct buf set_aside; /* i32: damaged ones that lie beside, as often as they do */
     pthread_mutex_t lock;
     struct day *first; /* ascending */
     uint32_t n_open;
@@ -154,11 +164,17 @@ void days_close(struct days *days);
 /* With its environment open until days_release(). Outcomes: STORE_NOT_FOUND (none, or damaged). */
 int days_use(struct days *days, int32_t number, struct day **ret) MUST_USE;
 /* The same; makes it when there is none. Outcomes: STORE_FULL, STORE_NOT_FOUND (damaged). */
-int days_make(struct days *days, int32_t number, struct day **ret) MUST_USE;
+int days_make(struct days *days, int32_t number, struct day_begun begun, struct day **ret) MUST_USE;
 void days_release(struct days *days, struct day *day);
 
 /* The first day at or after `number`: INT32_MAX when there is none. */
 int32_t days_next(struct days *days, int32_t number);
+/* Whether a damaged one lies beside. */
+bool days_is_set_aside(const struct days *days, int32_t number);
+/* The last day that was begun anew: INT32_MIN when there is none. */
+int32_t days_last_begun_anew(struct days *days);
+/* The least begun.chunk of a day above this one: UINT64_MAX when there is none. */
+uint64_t days_next_begun(struct days *days, uint64_t chunk);
 
 /* Pages that went take much of its file. */
 bool day_wants_rewrite(struct day *day);

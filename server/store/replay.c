@@ -381,6 +381,7 @@ int store_replay(struct store *store)
     if (r)
         return pass(r);
     pass_counted(store);
+    store->replayed_chunk = atomic_load(&journal->next_chunk);
     log_event(LOG_INFO, "journal_replayed", LOG_U("chunks", replay.n_chunks),
               LOG_U("rows", replay.n_rows), LOG_U("sealed_rows", replay.n_sealed),
               LOG_U("days", replay.n_days), LOG_U("damaged_chunks", store->n_damaged),

@@ -64,7 +64,9 @@ int roll_open_blocks(struct round *round, struct buf *layouts)
     for (size_t i = 0; i < n && !r; i++) {
         struct opened *opened = &roller->opened[roller->n_opened];
 
-        if (!(roll_hours_of(round, &found[i]) & round->chosen))
+        if (!(roll_hours_of(round, &found[i]) & round->chosen) ||
+            (round->is_late &&
+             (found[i].key.seal <= round->counted || found[i].prefix.chunk < round->begun.chunk)))
             continue;
         opened->found = found[i];
         r = block_open(found[i].bytes, &opened->room, &opened->block);

@@ -48,7 +48,9 @@ struct roller {
     struct layout_rows *layouts; /* the slice's first, then those that share series with it */
     size_t n_layouts, layouts_capacity;
     struct roll_source *sources; /* as many as layouts */
-    struct buf room;             /* of rows_add_part() */
+    bool are_counters[ROLL_COLUMNS];
+    uint32_t columns[ROLL_COLUMNS]; /* 0, 1, 2 ... */
+    struct buf room;                /* of rows_add_part() */
     int32_t day;
     struct buf records, agents, bytes, spans;
 };
@@ -60,10 +62,17 @@ struct round {
     struct agent *agent;
     int32_t day;
     int64_t day_us;
+    struct day_begun begun;
     struct roll_mark marks[ROLL_TIERS];
-    uint32_t due[ROLL_TIERS]; /* hours, by bits */
+    /* Hours, by bits. */
+    uint32_t due[ROLL_TIERS];
+    uint32_t late[ROLL_TIERS]; /* of them, lost ones: what is newer than the mark joins */
     uint32_t newer[ROLL_TIERS];
     uint32_t chosen, bad;
+    uint32_t missing;    /* lost ones in the tier of minutes that the other never had */
+    bool is_missing;     /* what is chosen are these */
+    bool is_late;        /* what is chosen are late ones, of one tier */
+    uint64_t counted;    /* by the windows of those, up to this seal number */
     uint32_t empty;      /* over, and no block meets it: that counts as rolled up */
     struct span layouts; /* u32 */
     uint32_t layout;
@@ -88,6 +97,21 @@ int roll_load_slice(struct round *round,
                     const struct store_layout *own,
                     size_t first,
                     size_t n) MUST_USE;
+
+/* ---- rollup.c ---- */
+
+/* Of columns [first, first + n), into roller.are_counters. */
+void roll_find_counters(struct round *round,
+                        const struct store_layout *layout,
+                        size_t first,
+                        size_t n);
+/* Queues the day's record: the hours in roller.hours, and what it has of others. */
+int roll_day(struct round *round) MUST_USE;
+
+/* ---- roll_missing.c ---- */
+
+/* Queues records of the tier of hours, made of windows of minutes. */
+int roll_missing(struct round *round) MUST_USE;
 
 /* ---- roll_commit.c ---- */
 

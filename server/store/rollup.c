@@ -19,7 +19,11 @@
 
 struct roller *roller_new(void)
 {
-    return calloc(1, sizeof(struct roller));
+    struct roller *roller = calloc(1, sizeof(*roller));
+
+    for (uint32_t i = 0; roller && i < ROLL_COLUMNS; i++)
+        roller->columns[i] = i;
+    return roller;
 }
 
 struct roller *roller_free(struct roller *roller)
@@ -55,7 +59,7 @@ size_t roller_bytes(const struct roller *roller)
 
 static bool is_to_write(const struct round *round, enum roll_tier tier, uint32_t hour)
 {
-    bool is_kept = (round->bad & round->marks[tier].hours) >> hour & 1;
+    bool is_kept = !round->is_late && (round->bad & round->marks[tier].hours) >> hour & 1;
 
     return (round->due[tier] & round->chosen) >> hour & 1 && !is_kept;
 }
@@ -80,53 +84,15 @@ static int queue_record(struct round *round,
     return pass(r);
 }
 
-static int roll_hour(struct round *round, const struct store_layout *layout, uint32_t hour)
-{
-    struct roller *roller = round->roller;
-    struct store *store = round->sealer->store;
-    size_t first = (size_t) round->slice * ROLL_COLUMNS;
-    struct roll_series series = { .sources = roller->sources,
-                                  .hour_us = round->day_us + hour * STORE_HOUR_US,
-                                  .minutes = &roller->minutes,
-                                  .hours = &roller->hours,
-                                  .hour = hour };
-    int r = roll_sheet_begin(&roller->minutes, roller->hours.n_columns);
-
-    if (r)
-        return pass(r);
-    roll_rows(&roller->layouts[0].rows, series.hour_us, &roller->minutes,
-              &roller->hours.rows[hour]);
-    if (roller->hours.rows[hour].n_rows == 0)
-        return 0;
-    for (size_t c = 0; c < roller->hours.n_columns; c++) {
-        const struct store_definition *definition =
-            store_definition_get(store, layout->definitions[first + c]);
-
-        series.column = c;
-        series.is_counter = definition && definition->kind == STORE_COUNTER;
-        series.n_sources = 0;
-        for (size_t i = 0; i < roller->n_layouts; i++)
-            if (roller->layouts[i].of[c] != UINT32_MAX)
-                roller->sources[series.n_sources++] =
-                    (struct roll_source){ .rows = &roller->layouts[i].rows,
-                                          .column = roller->layouts[i].of[c] };
-        roll_series(&series);
-    }
-    if (!is_to_write(round, ROLL_MINUTES, hour))
-        return 0;
-    return pass(queue_record(round, ROLL_MINUTES, series.hour_us, &roller->minutes));
-}
-
-/* What the day's record has so far; empty: there is none. */
-static int read_old(struct round *round, size_t n_columns)
+/* What a record has so far; empty: there is none. */
+static int read_old(struct round *round, enum roll_tier tier, int64_t begin_us, size_t n_columns)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     struct roller *roller = round->roller;
-    struct days *days = &round->sealer->store->rolled[ROLL_HOURS];
-    struct roll_key key = { round->agent->facts.number, round->layout, round->slice,
-                            round->day_us };
+    struct days *days = &round->sealer->store->rolled[tier];
+    struct roll_key key = { round->agent->facts.number, round->layout, round->slice, begin_us };
     uint8_t name[ROLL_KEY_BYTES];
-    const struct roll_wish all = { ROLL_HOURS, UINT_MAX, roller->layouts[0].of, n_columns };
+    const struct roll_wish all = { tier, UINT_MAX, roller->columns, n_columns };
     MDB_val k = db_val(name, sizeof(name)), v;
     struct day_prefix prefix;
     struct day *period;
@@ -153,15 +119,71 @@ static int read_old(struct round *round, size_t n_columns)
                  LOG_U("agent", key.agent), LOG_I("begin_us", key.begin_us));
         roller->old.n_rows = 0;
         /* What was lost with it is due again, as far as there are samples. */
-        round->marks[ROLL_HOURS].hours = 0;
+        if (!round->is_late)
+            round->marks[tier].hours &= round->marks[tier].lost;
         r = 0;
     }
     days_release(days, period);
     return pass(r);
 }
 
+void roll_find_counters(struct round *round,
+                        const struct store_layout *layout,
+                        size_t first,
+                        size_t n)
+{
+    struct store *store = round->sealer->store;
+
+    for (size_t c = 0; c < n; c++) {
+        const struct store_definition *definition =
+            store_definition_get(store, layout->definitions[first + c]);
+
+        round->roller->are_counters[c] = definition && definition->kind == STORE_COUNTER;
+    }
+}
+
+static int roll_hour(struct round *round, uint32_t hour)
+{
+    struct roller *roller = round->roller;
+    struct roll_series series = { .sources = roller->sources,
+                                  .is_late = round->is_late,
+                                  .hour_us = round->day_us + hour * STORE_HOUR_US,
+                                  .minutes = &roller->minutes,
+                                  .hours = &roller->hours,
+                                  .hour = hour };
+    int r = roll_sheet_begin(&roller->minutes, roller->hours.n_columns);
+
+    if (r)
+        return pass(r);
+    roll_rows(&roller->layouts[0].rows, series.hour_us, &roller->minutes,
+              &roller->hours.rows[hour]);
+    if (roller->hours.rows[hour].n_rows == 0)
+        return 0;
+    for (size_t c = 0; c < roller->hours.n_columns; c++) {
+        series.column = c;
+        series.is_counter = roller->are_counters[c];
+        series.n_sources = 0;
+        for (size_t i = 0; i < roller->n_layouts; i++)
+            if (roller->layouts[i].of[c] != UINT32_MAX)
+                roller->sources[series.n_sources++] =
+                    (struct roll_source){ .rows = &roller->layouts[i].rows,
+                                          .column = roller->layouts[i].of[c] };
+        roll_series(&series);
+    }
+    if (!is_to_write(round, ROLL_MINUTES, hour))
+        return 0;
+    if (round->is_late) {
+        r = read_old(round, ROLL_MINUTES, series.hour_us, roller->minutes.n_columns);
+        if (r)
+            return pass(r);
+        roll_join(&roller->minutes, &roller->old, series.hour_us, ROLL_MINUTES,
+                  roller->are_counters);
+    }
+    return pass(queue_record(round, ROLL_MINUTES, series.hour_us, &roller->minutes));
+}
+
 /* The day's record: the hours of now, and those of before that are not among them. */
-static int roll_day(struct round *round)
+int roll_day(struct round *round)
 {
     struct roller *roller = round->roller;
     struct roll_sheet *hours = &roller->hours, *old = &roller->old;
@@ -175,10 +197,12 @@ static int roll_day(struct round *round)
     }
     if (!has_any)
         return 0;
-    r = read_old(round, hours->n_columns);
+    r = read_old(round, ROLL_HOURS, round->day_us, hours->n_columns);
     if (r)
         return pass(r);
-    for (size_t i = 0; i < old->n_rows; i++) {
+    if (round->is_late)
+        roll_join(hours, old, round->day_us, ROLL_HOURS, roller->are_counters);
+    for (size_t i = 0; i < old->n_rows && !round->is_late; i++) {
         size_t h = (size_t) ((old->rows[i].begin_us - round->day_us) / STORE_HOUR_US);
 
         if (hours->rows[h].n_rows > 0)
@@ -213,13 +237,14 @@ static int roll_layout(struct round *round, const struct store_layout *layout)
 
         n = n < ROLL_COLUMNS ? n : ROLL_COLUMNS;
         round->slice = (uint16_t) (first / ROLL_COLUMNS);
+        roll_find_counters(round, layout, first, n);
         r = roll_load_slice(round, layout, first, n);
         if (!r)
             r = roll_sheet_begin(&roller->hours, n);
         roller->hours.n_rows = DAY_HOURS;
         for (uint32_t h = 0; h < DAY_HOURS && !r; h++)
             if (round->chosen >> h & 1)
-                r = roll_hour(round, layout, h);
+                r = roll_hour(round, h);
         if (!r)
             r = roll_day(round);
         if (!r)
@@ -246,6 +271,8 @@ static int queue_agent(struct round *round, size_t spans_at)
         waiting.marks[tier].seal = round->sealer->seal;
         waiting.marks[tier].hours =
             (round->marks[tier].hours & ~round->newer[tier]) | done | round->empty;
+        waiting.marks[tier].windows = round->marks[tier].windows | done;
+        waiting.marks[tier].lost = round->marks[tier].lost;
     }
     roller->day = round->day;
     buf_append(&roller->agents, &waiting, sizeof(waiting));
@@ -258,7 +285,7 @@ static int roll_round(struct round *round)
 {
     CLEANUP(buf_deinit) struct buf layouts = { 0 };
     size_t spans_at = round->roller->spans.len;
-    int r = roll_open_blocks(round, &layouts);
+    int r = round->is_missing ? roll_missing(round) : roll_open_blocks(round, &layouts);
 
     round->layouts = buf_span(&layouts);
     for (size_t i = 0; i < layouts.len / sizeof(uint32_t) && !r; i++) {
@@ -284,7 +311,8 @@ static int roll_agent(struct sealer *sealer,
                            .roller = roller,
                            .agent = agent,
                            .day = day->number,
-                           .day_us = day->number * DAY_US };
+                           .day_us = day->number * DAY_US,
+                           .begun = day->begun };
     struct find_blocks find = {
         .agent = agent->facts.number, .from_us = INT64_MIN, .to_us = INT64_MAX, .seal = UINT64_MAX
     };

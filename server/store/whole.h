@@ -61,7 +61,8 @@ struct store {
     struct agents agents;
     struct catalog catalog;
     struct runs runs;
-    struct journal journal; /* not opened when shared */
+    struct journal journal;  /* not opened when shared */
+    uint64_t replayed_chunk; /* chunks below it were there at the start */
     struct writer writer;
     struct days days; /* not opened when shared */
     struct days rolled[ROLL_TIERS];

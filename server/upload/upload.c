@@ -239,7 +239,7 @@ static void on_done(struct store_object_job *job, int r)
     } else if (job->work == STORE_OBJECT_BEGIN) {
         on_begun(upload, job);
         is_stray = upload->shared.is_closed && !job->is_complete;
-    } else if (job->work == STORE_OBJECT_APPEND && !upload->shared.has_end) {
+    } else if (job->work == STORE_OBJECT_APPEND) {
         upload->shared.acked = job->offset + job->len;
     } else if (job->work == STORE_OBJECT_END) {
         on_finished(upload, job);

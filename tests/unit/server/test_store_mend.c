@@ -67,13 +67,6 @@ static struct told verify(void)
     return told;
 }
 
-static void check_whole(void)
-{
-    struct told told = verify();
-
-    ck_assert_msg(told.n == 0, "%s", told.first);
-}
-
 /* ---- what is there ---- */
 
 static void
@@ -134,7 +127,7 @@ START_TEST(an_agent_whose_record_is_damaged_is_sealed_as_far_as_its_blocks_say)
 
     snprintf(path, sizeof(path), "%s/log", store_path);
     fill(_i & 1, agents, &layout);
-    check_whole();
+    check_database();
     spoil_value(DAY_PATH, "agents", _i >> 1 & 1, _i >> 2 ? 9 : 30);
     told = verify();
     ck_assert_uint_eq(told.n, 1);
@@ -145,7 +138,7 @@ START_TEST(an_agent_whose_record_is_damaged_is_sealed_as_far_as_its_blocks_say)
         for (int a = 0; a < 2; a++)
             check_rows(store, agents[a], layout, 240);
         store_close(store);
-        check_whole(); /* it was written anew */
+        check_database(); /* it was written anew */
     }
     ck_assert(log_has(path, "event=day_agent_damaged"));
     ck_assert(log_has(path, "event=day_agent_made_anew"));
@@ -156,7 +149,7 @@ START_TEST(an_agent_whose_record_is_damaged_is_sealed_as_far_as_its_blocks_say)
     for (int a = 0; a < 2; a++)
         check_rows(store, agents[a], layout, 300);
     store_close(store);
-    check_whole();
+    check_database();
 }
 END_TEST
 
@@ -181,7 +174,7 @@ START_TEST(a_record_that_is_damaged_meanwhile_is_made_anew_by_the_next_seal)
     ck_assert_int_eq(store_seal(store), 0);
     check_rows(store, agents[0], layout, 300);
     store_close(store);
-    check_whole();
+    check_database();
     store = open_store(0);
     for (int a = 0; a < 2; a++)
         check_rows(store, agents[a], layout, a ? 240 : 300);
@@ -242,7 +235,7 @@ START_TEST(a_damaged_list_of_windows_is_made_anew_from_them)
         ck_assert_int_eq(spans[0].last_us, NOON_US + 259 * SECOND_US);
         arena_deinit(&arena);
         store_close(store);
-        check_whole();
+        check_database();
     }
 }
 END_TEST
