@@ -94,6 +94,27 @@ int backup_is_free(const char *path, bool *ret)
     return pass(r);
 }
 
+/* The mark goes last: what a kill leaves of the removal is known as ours. */
+static int remove_all_but_mark(const char *path)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(path, &entries, not_dots, NULL), r = 0;
+
+    if (n < 0)
+        return fault(-errno, "cannot read %s", path);
+    for (int i = 0; i < n; i++) {
+        char entry[BACKUP_PATH_BYTES + 300];
+        struct stat st;
+
+        snprintf(entry, sizeof(entry), "%s/%s", path, entries[i]->d_name);
+        if (!r && lstat(entry, &st) == 0 && S_ISDIR(st.st_mode))
+            r = file_remove_tree(entry);
+        free(entries[i]);
+    }
+    free(entries);
+    return pass(r);
+}
+
 int backup_remove_partial(const char *path)
 {
     struct stat st;
@@ -107,7 +128,10 @@ int backup_remove_partial(const char *path)
     r = count_entries(path, BACKUP_MARK, &n, &has);
     if (r)
         return pass(r);
-    return n == 0 || has ? pass(file_remove_tree(path)) : STORE_UNFIT;
+    if (n > 0 && !has)
+        return STORE_UNFIT;
+    r = remove_all_but_mark(path);
+    return r ? pass(r) : pass(file_remove_tree(path));
 }
 
 /* A backup within what is copied would never end. */
