@@ -17,14 +17,17 @@
  *   replay.c      the start: days and journal -> runs, spans, heads, counters
  *   reader.[ch]   a row out of the journal
  *   days.[ch]     sealed blocks, an environment for each day (and of roll-ups for each month and
- *                 year); day_tables.c: its tables; dayrecord.c: their keys and values
+ *                 year); day_tables.c: its tables; dayrecord.c: their keys and values;
+ *                 daymend.c: what damage took of them
  *   seal.[ch]     the sealer: gather.c heads -> blocks; compact.c small blocks -> larger ones;
  *                 retain.c old days go
- *   rollup.[ch]   roll-ups of what is over: record.c on disk, roll_series.c, window.c samples into
- *                 windows, windows.c reading
+ *   rollup.[ch]   roll-ups of what is over, roller.h, roll_*.c: making them; record.c on disk,
+ *                 window.c samples into windows, windows.c reading
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
  *   forget.c      definitions that nothing uses go, at the start
  *   follow.[ch]   the journal for others; what they keep from going
+ *   objects.[ch]  uploads: object_begin.c, object_write.c, object_read.c, object_sweep.c,
+ *                 object_index.c, object_row.c
  *   survey.[ch]   looking through all of it; survey_journal.c, survey_day.c, survey_state.c
  *   backup.[ch]   a copy of all as of one moment; restore.c: back again
  *   copy.[ch]     environments and files to another place
@@ -35,8 +38,8 @@
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
  * lock, runs.lock, writer.queue.lock, state.queue.lock, days.lock, sealer.shared.lock, follow.lock,
- * journal.open.lock, disk.lock, writer.stats.lock, tails.lock. No callback to the caller is made
- * with one of them held, but LMDB's own.
+ * journal.open.lock, objects.queue.lock, disk.lock, writer.stats.lock, objects.stats.lock,
+ * tails.lock. No callback to the caller is made with one of them held, but LMDB's own.
  */
 
 #include <stdatomic.h>
@@ -46,6 +49,7 @@
 #include "server/store/follow.h"
 #include "server/store/journal.h"
 #include "server/store/logs.h"
+#include "server/store/objects.h"
 #include "server/store/runs.h"
 #include "server/store/seal.h"
 #include "server/store/state.h"
@@ -61,13 +65,15 @@ struct store {
     struct agents agents;
     struct catalog catalog;
     struct runs runs;
-    struct journal journal; /* not opened when shared */
+    struct journal journal;  /* not opened when shared */
+    uint64_t replayed_chunk; /* chunks below it were there at the start */
     struct writer writer;
     struct days days; /* not opened when shared */
     struct days logs;
     struct days rolled[ROLL_TIERS];
     struct sealer sealer;
     struct tails tails;
+    struct objects objects; /* not opened when shared */
     struct {
         pthread_mutex_t lock;
         struct store_follower *first;

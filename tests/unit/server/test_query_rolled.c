@@ -4,11 +4,16 @@
 
 #include "test_query_rig.h"
 
+#include <fcntl.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/buf.h"
 #include "common/base/rand.h"
+#include "common/log/log.h"
+#include "server/store/db.h"
 
 #define MINUTE (60 * S)
 #define HOUR (60 * MINUTE)
@@ -293,6 +298,110 @@ START_TEST(windows_answer_when_the_days_of_their_samples_are_gone)
 }
 END_TEST
 
+/* ---- damage ---- */
+
+static size_t damage_at; /* in a record: its head, or its block */
+static char log_path[300];
+
+/* A bit of every third record, written as LMDB would write it: no page is wrong. */
+static void damage_records(const char *path)
+{
+    MDB_env *env = NULL;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+    int n = 0;
+
+    ck_assert_int_eq(db_env_open(&env, path, UINT64_C(1) << 30, 8), 0);
+    ck_assert_int_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    ck_assert_int_eq(mdb_dbi_open(txn, "blocks", 0, &dbi), 0);
+    ck_assert_int_eq(mdb_cursor_open(txn, dbi, &cursor), 0);
+    while (mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
+        CLEANUP(buf_deinit) struct buf copy = { 0 }, name = { 0 };
+
+        if (n++ % 3)
+            continue;
+        buf_append(&name, key.mv_data, key.mv_size); /* what it is in moves */
+        buf_append(&copy, value.mv_data, value.mv_size);
+        copy.data[damage_at] ^= 4;
+        key = db_val(name.data, name.len);
+        value = db_val(copy.data, copy.len);
+        ck_assert_int_eq(mdb_cursor_put(cursor, &key, &value, MDB_CURRENT), 0);
+    }
+    ck_assert_int_gt(n, 0);
+    mdb_cursor_close(cursor);
+    ck_assert_int_eq(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+}
+
+static void damage_windows(const char *directory)
+{
+    static const char *const periods[] = { "rollup-1m/202610", "rollup-1m/202611",
+                                           "rollup-1h/2026" };
+
+    for (size_t i = 0; i < 3; i++) {
+        char path[300];
+
+        snprintf(path, sizeof(path), "%s/default/%s", directory, periods[i]);
+        damage_records(path);
+    }
+    snprintf(log_path, sizeof(log_path), "%s/log", directory);
+}
+
+static size_t n_said(const char *event)
+{
+    FILE *file = fopen(log_path, "r");
+    char line[2000];
+    size_t n = 0;
+
+    ck_assert_ptr_nonnull(file);
+    while (fgets(line, sizeof(line), file))
+        n += strstr(line, event) != NULL;
+    fclose(file);
+    return n;
+}
+
+START_TEST(where_windows_are_damaged_samples_answer_and_it_is_said)
+{
+    int64_t middle_us = middles_us[0];
+    struct log_options options = { .level = LOG_INFO };
+    struct rand rand;
+    struct writing writing = { .rand = &rand };
+    struct query_range range;
+    struct store_stats stats;
+
+    rand_init(&rand, (uint64_t) _i);
+    make_layouts(&writing);
+    put_days(&writing, middle_us);
+    ck_assert_int_eq(store_compact(store), 0);
+    damage_at = _i % 2 ? 20 : 60;
+    reopen_store(damage_windows);
+    options.fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    ck_assert_int_ge(options.fd, 0);
+    log_init(&options);
+    ck_assert_uint_gt(compare(&rand, middle_us, 60), 5);
+    ck_assert_uint_gt(n_said("event=rollup_damaged"), 0);
+
+    /* Where there are no samples the windows that can be read are all there is. */
+    store_set_retention(store, 0, 1);
+    do {
+        store_retain_now(store);
+        usleep(1000);
+        store_get_stats(store, &stats);
+    } while (stats.n_days > 1);
+    range = (struct query_range){ .selector = &everyone,
+                                  .name = "c",
+                                  .from_us = middle_us - 36 * HOUR,
+                                  .to_us = middle_us,
+                                  .step_us = MINUTE,
+                                  .aggregation = QUERY_MAX };
+    ask(&range);
+    ck_assert_uint_gt(range.n_series, 0);
+    ck_assert_uint_gt(range.series[0].n_points, 0);
+}
+END_TEST
+
 TCase *case_rolled(void)
 {
     TCase *c = tcase_create("rolled");
@@ -301,5 +410,6 @@ TCase *case_rolled(void)
     tcase_add_checked_fixture(c, open_large_store, close_store);
     tcase_add_loop_test(c, an_answer_from_roll_ups_is_the_one_from_samples, 0, 12);
     tcase_add_test(c, windows_answer_when_the_days_of_their_samples_are_gone);
+    tcase_add_loop_test(c, where_windows_are_damaged_samples_answer_and_it_is_said, 0, 4);
     return c;
 }
