@@ -303,7 +303,6 @@ Sentinel__Query__V1__InventoryRevision *svc_inventory_revision(struct unary *una
 enum front_failure svc_inventory_history(struct unary *unary)
 {
     const Sentinel__Query__V1__ListInventoryHistoryRequest *request = (const void *) unary->request;
-    const Sentinel__Query__V1__TimeRange *range = request->range;
     struct query_history question = {
         .agent = request->agent_id,
         .from_us = INT64_MIN,
@@ -315,13 +314,10 @@ enum front_failure svc_inventory_history(struct unary *unary)
     Sentinel__Query__V1__ListInventoryHistoryResponse *answer =
         unary_alloc(unary, 1, sizeof(*answer));
     Sentinel__Query__V1__InventoryRevision *revisions;
-    enum front_failure failure = FAIL_NOT;
+    enum front_failure failure =
+        front_range(unary, request->range, &question.from_us, &question.to_us);
     int r;
 
-    if (range)
-        failure = front_when(unary, "range.from", range->from_time, range->from, &question.from_us);
-    if (range && failure == FAIL_NOT)
-        failure = front_when(unary, "range.to", range->to_time, range->to, &question.to_us);
     if (failure != FAIL_NOT)
         return failure;
     if (unary->is_short)
