@@ -61,12 +61,38 @@ static void fill_store(struct store *store, struct figures *to)
     to->seal_damaged_rows_total = (double) stats.n_seal_damaged;
     to->seal_seconds_total = seconds(stats.seal_busy_us);
     to->compacted_blocks_total = (double) stats.n_compacted;
+    to->log_records_stored_total = (double) stats.n_log_records;
+    to->log_bytes_stored_total = (double) stats.n_log_bytes;
+    to->log_days = (double) stats.n_log_days;
+    to->log_days_bytes = (double) stats.log_day_bytes;
+    to->sealed_log_blocks_total = (double) stats.n_sealed_log_blocks;
+    to->sealed_log_records_total = (double) stats.n_sealed_log_records;
+    to->sealed_log_raw_bytes_total = (double) stats.n_sealed_log_raw_bytes;
+    to->sealed_log_bytes_total = (double) stats.n_sealed_log_bytes;
+    to->compacted_log_blocks_total = (double) stats.n_logs_compacted;
     to->rollup_minutes_bytes = (double) stats.rolled_1m_bytes;
     to->rollup_hours_bytes = (double) stats.rolled_1h_bytes;
     to->rollup_records_total = (double) stats.n_rolled;
     to->rollup_cpu_seconds_total = seconds(stats.roll_cpu_us);
     to->database_bytes = (double) stats.database_bytes;
     to->disk_free_bytes = (double) stats.disk_free_bytes;
+}
+
+static void fill_uploads(struct store *store, struct figures *to)
+{
+    struct store_object_stats stats;
+
+    store_get_object_stats(store, &stats);
+    to->uploads = (double) stats.n_uploads;
+    to->uploads_unfinished = (double) stats.n_unfinished;
+    to->uploads_content_bytes = (double) stats.content_bytes;
+    to->uploads_finished_total = (double) stats.n_finished;
+    to->uploads_shared_total = (double) stats.n_shared;
+    to->uploads_received_bytes_total = (double) stats.n_bytes;
+    to->uploads_refused_total = (double) stats.n_refused;
+    to->uploads_expired_total = (double) stats.n_expired;
+    to->uploads_retained_out_total = (double) stats.n_retained;
+    to->uploads_damaged_total = (double) stats.n_damaged;
 }
 
 static void fill_web(const struct web *web, struct figures *to)
@@ -108,6 +134,7 @@ static void fill(const struct web *web, const struct web_status *status, struct 
     struct ingest_stats ingest = { 0 };
 
     fill_store(options->store, to);
+    fill_uploads(options->store, to);
     fill_web(web, to);
     fill_remote_write(&status->remote_write, to);
     ingest_get_stats(options->ingest, &ingest);
