@@ -34,12 +34,16 @@ enum ctl_exit {
 };
 
 struct ctl_session;
+struct loop;
+struct rpc_channel;
 
 /* What the command line said. */
 struct ctl {
     const char *hub, *identity, *server_name, *timeout;
     bool is_json, no_color, is_insecure, wants_help, wants_version;
     struct conf_list agents, attributes, group_by, labels;
+    const char *out, *name, *type;
+    bool is_forced;
     const char *range, *from, *to, *step, *aggregation, *group_aggregation, *top, *by, *height,
         *width;
     bool group_all, latest, is_ascii;
@@ -60,6 +64,20 @@ int ctl_call(struct ctl *ctl,
              const char *path,
              const ProtobufCMessage *request,
              ProtobufCMessage **ret) MUST_USE;
+/*
+ * A call with many answers, without a time limit. `message` lives during fn(), whose answer, when
+ * it is not CTL_OK, ends the call and is returned.
+ */
+typedef int ctl_message_fn(void *ctx, const ProtobufCMessage *message);
+int ctl_stream(struct ctl *ctl,
+               const char *path,
+               const ProtobufCMessage *request,
+               ctl_message_fn *fn,
+               void *ctx) MUST_USE;
+/* For calls of other shapes: the loop (NULL: said why there is none), and a connection of one's own
+ * on it. */
+struct loop *ctl_loop(struct ctl *ctl);
+int ctl_connect(struct ctl *ctl, struct rpc_channel **ret) MUST_USE;
 void ctl_end(struct ctl *ctl);
 /* Prints "sentinelctl: ..." and returns `code`. Control bytes in it are shown, never sent. */
 int ctl_say(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -120,6 +138,9 @@ int cmd_metrics_query(struct ctl *ctl);
 int cmd_metrics_plot(struct ctl *ctl);
 int cmd_metrics_top(struct ctl *ctl);
 int cmd_status(struct ctl *ctl);
+int cmd_uploads_list(struct ctl *ctl);
+int cmd_uploads_get(struct ctl *ctl);
+int cmd_uploads_put(struct ctl *ctl);
 int cmd_version(struct ctl *ctl);
 int cmd_completion(struct ctl *ctl);
 

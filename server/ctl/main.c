@@ -18,6 +18,12 @@ const struct ctl_command ctl_commands[] = {
     { "metrics", "query", "NAME...", "values over a range, in steps", cmd_metrics_query, 1, 64 },
     { "metrics", "plot", "NAME", "the same as a plot in the terminal", cmd_metrics_plot, 1, 1 },
     { "metrics", "top", "[PATTERN]", "who has the most series", cmd_metrics_top, 0, 1 },
+    { "uploads", "list", "[PATTERN]", "what agents have uploaded, the newest first",
+      cmd_uploads_list, 0, 1 },
+    { "uploads", "get", "ID...", "downloads; goes on where it was cut, and checks the SHA-256",
+      cmd_uploads_get, 1, 64 },
+    { "uploads", "put", "FILE...", "uploads, as an agent: needs an identity of that role",
+      cmd_uploads_put, 1, 64 },
     { "status", NULL, "", "how the hub is", cmd_status, 0, 0 },
     { "completion", NULL, "SHELL", "completion for bash, zsh or fish", cmd_completion, 1, 1 },
     { "version", NULL, "", "the version of this program", cmd_version, 0, 0 },
@@ -48,6 +54,7 @@ static int print_help(FILE *to, const struct conf_option *options, const char *g
         "  sentinelctl agents label 'web-*' role=web rack-\n"
         "  sentinelctl metrics query system.memory.usage --agent web-1 --range 1h --step 1m\n"
         "  sentinelctl metrics plot system.cpu.time --group-by cpu.mode\n"
+        "  sentinelctl uploads get u17 --out core.gz\n"
         "  sentinelctl status --json\n\n"
         "Commands:\n");
     for (size_t i = 0; i < N_COMMANDS; i++) {
@@ -114,6 +121,8 @@ static const char *hint_of(const struct ctl_command *command)
         return " (sentinelctl agents list names them)";
     if (strcmp(command->group, "metrics") == 0)
         return " (sentinelctl metrics list names them)";
+    if (strcmp(command->group, "uploads") == 0 && strcmp(command->verb, "get") == 0)
+        return " (sentinelctl uploads list names them)";
     return "";
 }
 
@@ -209,6 +218,16 @@ static const struct conf_option options[] = {
       .help = "within a group: avg min max sum count last p50 p99 ..." },
     { .flag = "--all", .is_set = &ctl.group_all, .help = "one group of all series" },
     { .flag = "--top", .metavar = "N", .value = &ctl.top, .help = "only the N largest" },
+    { .flag = "--out",
+      .metavar = "FILE",
+      .value = &ctl.out,
+      .help = "of uploads get: where it goes; - is stdout" },
+    { .flag = "--force", .is_set = &ctl.is_forced, .help = "write over a file that is there" },
+    { .flag = "--name",
+      .metavar = "NAME",
+      .value = &ctl.name,
+      .help = "of uploads put; the file's" },
+    { .flag = "--type", .metavar = "TYPE", .value = &ctl.type, .help = "of uploads put" },
     { .flag = "--by",
       .metavar = "WHAT",
       .value = &ctl.by,

@@ -178,6 +178,102 @@ static int say_status(struct ctl *ctl, const struct rpc_status *status)
     return exit_of_code(status->code);
 }
 
+static int session_of(struct ctl *ctl)
+{
+    return ctl->session ? CTL_OK : session_open(ctl);
+}
+
+struct loop *ctl_loop(struct ctl *ctl)
+{
+    return session_of(ctl) == CTL_OK ? ctl->session->loop : NULL;
+}
+
+int ctl_connect(struct ctl *ctl, struct rpc_channel **ret)
+{
+    const struct rpc_channel_options options = { .target = target_of(ctl),
+                                                 .server_name = ctl->server_name,
+                                                 .credentials = ctl->session->credentials };
+
+    return rpc_channel_new(ret, ctl->session->queue, &options) ? CTL_FAILED : CTL_OK;
+}
+
+/* ---- calls with many answers ---- */
+
+struct stream {
+    const struct wire_method *method;
+    ctl_message_fn *fn;
+    void *ctx;
+    struct ctl *ctl;
+    int code; /* fn's, or the status' */
+    bool is_over;
+};
+
+static void on_stream_message(struct rpc_client_call *call, struct span bytes)
+{
+    struct stream *stream = rpc_client_call_ctx(call);
+    ProtobufCMessage *message = NULL;
+    struct wire_problem problem;
+    struct arena arena;
+    int r;
+
+    arena_init(&arena, wire_arena_limit(bytes.len));
+    r = wire_unpack(stream->method->response, bytes, &arena, &message, &problem);
+    if (r > 0)
+        stream->code = ctl_say(CTL_FAILED, "the hub's answer is unreadable: %s %s", problem.field,
+                               problem.description);
+    else
+        stream->code = r ? CTL_FAILED : stream->fn(stream->ctx, message);
+    arena_deinit(&arena);
+    if (stream->code)
+        rpc_client_call_cancel(call);
+    rpc_client_call_read(call);
+}
+
+static void on_stream_closed(struct rpc_client_call *call, const struct rpc_status *status)
+{
+    struct stream *stream = rpc_client_call_ctx(call);
+
+    stream->is_over = true;
+    if (stream->code == CTL_OK && status->code != RPC_OK)
+        stream->code = say_status(stream->ctl, status);
+}
+
+static const struct rpc_client_handler stream_handler = {
+    .on_message = on_stream_message,
+    .on_closed = on_stream_closed,
+};
+
+int ctl_stream(struct ctl *ctl,
+               const char *path,
+               const ProtobufCMessage *request,
+               ctl_message_fn *fn,
+               void *ctx)
+{
+    CLEANUP(rpc_client_call_unrefp) struct rpc_client_call *call = NULL;
+    struct stream stream = { wire_find_method(path), fn, ctx, ctl, CTL_OK, false };
+    struct buf packed = { 0 };
+    int r = session_of(ctl);
+
+    ensure(stream.method && stream.method->request == request->descriptor);
+    if (r)
+        return r;
+    r = wire_pack(request, &packed);
+    if (!r)
+        r = rpc_client_call_new(&call, ctl->session->channel,
+                                &(struct rpc_client_call_options){
+                                    .path = path, .handler = &stream_handler, .ctx = &stream });
+    if (!r)
+        r = rpc_client_call_send(call, buf_span(&packed));
+    buf_deinit(&packed);
+    if (r)
+        return CTL_FAILED;
+    rpc_client_call_half_close(call);
+    rpc_client_call_read(call);
+    while (!r && !stream.is_over)
+        r = loop_run_once(ctl->session->loop, -1);
+    return r ? CTL_FAILED : stream.code;
+}
+
 int ctl_call(struct ctl *ctl,
              const char *path,
              const ProtobufCMessage *request,
@@ -191,12 +287,10 @@ int ctl_call(struct ctl *ctl,
     int r;
 
     ensure(method && method->request == request->descriptor);
-    if (!ctl->session) {
-        r = session_open(ctl);
-        if (r)
-            return r;
-        ensure(ctl->session);
-    }
+    r = session_of(ctl);
+    if (r)
+        return r;
+    ensure(ctl->session);
     r = wire_pack(request, &packed);
     if (!r)
         r = rpc_client_unary(ctl->session->channel, path, buf_span(&packed),

@@ -19,8 +19,9 @@
  * Errors: errors.c has the one table from outcomes to status codes.
  *
  * Files: front.c routing, authorisation; unary.c calls with one answer, on the reader pool;
- * errors.c; convert.c metrics.c between messages and structs; svc_telemetry.c svc_query.c
- * svc_admin.c svc_health.c svc_reflection.c. Thread: as rpc/server says.
+ * errors.c; convert.c metrics.c between messages and structs; svc_telemetry.c svc_uploads.c
+ * svc_files.c svc_query.c svc_query_uploads.c svc_admin.c svc_health.c svc_reflection.c. Thread: as
+ * rpc/server says.
  */
 
 #include <stdbool.h>
@@ -33,6 +34,7 @@
 #include "server/pki/pki.h"
 #include "server/query/query.h"
 #include "server/store/store.h"
+#include "server/upload/upload.h"
 
 struct front;
 
@@ -52,6 +54,7 @@ struct front_options {
     struct store *store;
     struct pki *pki; /* NULL: insecure mode */
     struct ingest *ingest;
+    struct uploads *uploads;
     struct query_pool *pool;
     const struct query *query;
     bool is_insecure;
@@ -78,6 +81,6 @@ void front_set_state(struct front *front, enum front_state state);
 
 /*
  * The registry has a new generation (pki_refresh() saw one, or we made one): open telemetry streams
- * look again whether their certificate still counts, also the idle ones. Thread: any.
+ * and uploads look again whether their certificate still counts, also the idle ones. Thread: any.
  */
 void front_registry_changed(struct front *front);

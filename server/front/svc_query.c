@@ -302,6 +302,21 @@ static enum front_failure end_of(struct unary *unary,
     return FAIL_NOT;
 }
 
+enum front_failure front_range(struct unary *unary,
+                               const Sentinel__Query__V1__TimeRange *range,
+                               int64_t *from_us,
+                               int64_t *to_us)
+{
+    enum front_failure failure;
+
+    if (!range)
+        return FAIL_NOT;
+    failure = end_of(unary, "range.to", range->to_time, range->to, to_us);
+    if (failure == FAIL_NOT)
+        failure = end_of(unary, "range.from", range->from_time, range->from, from_us);
+    return failure;
+}
+
 /* Nothing given: the last hour; only an end: the hour before it. */
 static enum front_failure range_of(struct unary *unary,
                                    const Sentinel__Query__V1__TimeRange *range,
@@ -311,14 +326,9 @@ static enum front_failure range_of(struct unary *unary,
 
     question->to_us = unary->now.us;
     question->from_us = INT64_MIN;
-    if (range) {
-        failure = end_of(unary, "range.to", range->to_time, range->to, &question->to_us);
-        if (failure == FAIL_NOT)
-            failure =
-                end_of(unary, "range.from", range->from_time, range->from, &question->from_us);
-        if (failure != FAIL_NOT)
-            return failure;
-    }
+    failure = front_range(unary, range, &question->from_us, &question->to_us);
+    if (failure != FAIL_NOT)
+        return failure;
     if (question->from_us == INT64_MIN)
         question->from_us = question->to_us - HOUR_US;
     if (question->from_us < question->to_us)

@@ -54,4 +54,5 @@ struct store_stats stats_now(struct store *store);
 TCase *case_logs(void);
 TCase *case_logs_days(void);
 TCase *case_logs_hard(void);
+TCase *case_logs_search(void);
 TCase *case_tail(void);
