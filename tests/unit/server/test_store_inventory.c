@@ -111,14 +111,17 @@ send(struct store *store, uint32_t agent, const struct table *tables, size_t n, 
 {
     struct store_inventory_put *put = make_put(agent, tables, n, with_contents);
     struct upload upload = { .r = 0 };
+    int r;
 
     pthread_mutex_init(&upload.lock, NULL);
     pthread_cond_init(&upload.cond, NULL);
     put->ctx = &upload;
-    upload.r = store_inventory_prepare(store, put);
-    if (upload.r == 0)
-        upload.r = store_inventory_submit(store, put);
-    if (upload.r == 0) {
+    r = store_inventory_prepare(store, put);
+    if (r == 0)
+        r = store_inventory_submit(store, put);
+    if (r) { /* else it is on_done()'s, which may have come by now */
+        upload.r = r;
+    } else {
         pthread_mutex_lock(&upload.lock);
         while (!upload.is_done)
             pthread_cond_wait(&upload.cond, &upload.lock);
