@@ -24,6 +24,7 @@
 #include "common/base/arena.h"
 #include "common/base/buf.h"
 #include "common/base/cleanup.h"
+#include "common/wire/logs.h"
 
 enum wire_outcome {
     WIRE_OK = 0,
