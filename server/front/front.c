@@ -57,6 +57,7 @@ static const struct {
       false },
     { "/sentinel.query.v1.QueryService/QueryMetrics", &unary_handler, svc_query_metrics, false },
     { "/sentinel.query.v1.QueryService/TopMetrics", &unary_handler, svc_query_top_metrics, false },
+    { "/sentinel.telemetry.v1.TelemetryService/StreamLogs", &svc_telemetry_logs, NULL, false },
     { "/sentinel.telemetry.v1.TelemetryService/StreamMetrics", &svc_telemetry_metrics, NULL,
       false },
 };
@@ -167,7 +168,7 @@ void front_set_state(struct front *front, enum front_state state)
 
 void front_registry_changed(struct front *front)
 {
-    svc_telemetry_recheck_all(front);
+    stream_recheck_all(front);
 }
 
 bool front_charge(struct front *front, uint64_t n_bytes)

@@ -193,7 +193,7 @@ enum front_failure unary_finish(struct unary *unary, const ProtobufCMessage *ans
 
 /* ---- svc_*.c ---- */
 
-extern const struct rpc_handler svc_telemetry_metrics;
+extern const struct rpc_handler svc_telemetry_metrics, svc_telemetry_logs;
 extern const struct rpc_handler svc_health_watch;
 extern const struct rpc_handler svc_reflection;
 front_answer_fn svc_health_check, svc_health_list;
@@ -207,4 +207,5 @@ struct query_selector front_selector(struct unary *unary,
                                      const struct Sentinel__Query__V1__AgentSelector *from);
 
 void svc_health_state_changed(struct front *front);
-void svc_telemetry_recheck_all(struct front *front);
+/* stream.c */
+void stream_recheck_all(struct front *front);
