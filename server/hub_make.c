@@ -174,6 +174,7 @@ static int make_middle(struct hub *hub)
         .window_samples = 24,
         .max_points = 200000,
         .max_series = 5000,
+        .logs_budget_bytes = settings->query_logs_budget,
     };
     crypto_random(hub->query.token_key, sizeof(hub->query.token_key));
     const struct front_options options = {

@@ -56,6 +56,8 @@ static const struct {
     { "/sentinel.query.v1.QueryService/ListMetrics", &unary_handler, svc_query_list_metrics,
       false },
     { "/sentinel.query.v1.QueryService/QueryMetrics", &unary_handler, svc_query_metrics, false },
+    { "/sentinel.query.v1.QueryService/SearchLogs", &svc_query_search_logs, NULL, false },
+    { "/sentinel.query.v1.QueryService/TailLogs", &svc_query_tail_logs, NULL, false },
     { "/sentinel.query.v1.QueryService/TopMetrics", &unary_handler, svc_query_top_metrics, false },
     { "/sentinel.telemetry.v1.TelemetryService/StreamLogs", &svc_telemetry_logs, NULL, false },
     { "/sentinel.telemetry.v1.TelemetryService/StreamMetrics", &svc_telemetry_metrics, NULL,

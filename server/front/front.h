@@ -20,8 +20,8 @@
  *
  * Files: front.c routing, authorisation; unary.c calls with one answer, on the reader pool;
  * errors.c; convert.c metrics.c between messages and structs; stream.c the stream protocol;
- * svc_telemetry.c svc_logs.c svc_query.c svc_admin.c svc_health.c svc_reflection.c. Thread: as
- * rpc/server says.
+ * serial.c calls with a stream of answers; svc_telemetry.c svc_logs.c svc_query.c svc_search.c
+ * svc_admin.c svc_health.c svc_reflection.c. Thread: as rpc/server says.
  */
 
 #include <stdbool.h>
