@@ -4,13 +4,15 @@
  * Following the journal. A follower keeps its place in `state`, META "follow.<name>" -> u64 chunk,
  * u32 offset, u64 lost rows; while one is open, no segment with rows at or behind its place goes,
  * until they take more than follow_bytes: then it is moved on, and what it missed is counted.
+ *
+ * Chunks that are damaged, or not there, count as lost when the follower is done with what lies
+ * around them: what comes again meets them again.
  */
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "common/base/crc32c.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/log/log.h"
@@ -33,6 +35,7 @@ struct store_follower {
     /* The follower's thread alone. */
     struct position read; /* the last row handed out */
     struct position done; /* the last row that it is done with */
+    uint64_t n_passed;    /* chunks between the two that cannot be read */
     /* Under follow.lock. */
     bool is_awaited;      /* opened with the store; nobody has come for it yet */
     struct position kept; /* the last row that need not come again; durable */
@@ -114,9 +117,10 @@ static int follower_new(struct store_follower **ret, struct store *store, const 
         free(follower);
         return pass(r);
     }
+    /* Nothing goes in between: follow_take_idle(). */
+    pthread_mutex_lock(&store->follow.lock);
     skip_what_is_gone(follower, journal_first_chunk(&store->journal));
     follower->read = follower->done = follower->kept;
-    pthread_mutex_lock(&store->follow.lock);
     follower->next = store->follow.first;
     store->follow.first = follower;
     pthread_mutex_unlock(&store->follow.lock);
@@ -192,12 +196,19 @@ int store_follow_keep(struct store_follower *follower)
 
 void store_follow_done(struct store_follower *follower)
 {
+    struct store *store = follower->store;
+
     follower->done = follower->read;
+    pthread_mutex_lock(&store->follow.lock);
+    follower->n_lost_chunks += follower->n_passed;
+    pthread_mutex_unlock(&store->follow.lock);
+    follower->n_passed = 0;
 }
 
 void store_follow_again(struct store_follower *follower)
 {
     follower->read = follower->done;
+    follower->n_passed = 0;
 }
 
 void store_follow_lag(struct store_follower *follower, struct store_follow_lag *ret)
@@ -243,15 +254,34 @@ void follow_deinit(struct store *store)
     pthread_mutex_destroy(&store->follow.lock);
 }
 
-uint64_t follow_first_chunk(struct store *store)
+/* With the lock held. */
+static uint64_t first_kept(const struct store *store)
 {
     uint64_t first = UINT64_MAX;
 
-    pthread_mutex_lock(&store->follow.lock);
     for (const struct store_follower *at = store->follow.first; at; at = at->next)
         first = next_chunk(at->kept) < first ? next_chunk(at->kept) : first;
+    return first;
+}
+
+uint64_t follow_first_chunk(struct store *store)
+{
+    uint64_t first;
+
+    pthread_mutex_lock(&store->follow.lock);
+    first = first_kept(store);
     pthread_mutex_unlock(&store->follow.lock);
     return first;
+}
+
+struct segment *follow_take_idle(struct store *store)
+{
+    struct segment *segment;
+
+    pthread_mutex_lock(&store->follow.lock);
+    segment = journal_take_idle(&store->journal, first_kept(store));
+    pthread_mutex_unlock(&store->follow.lock);
+    return segment;
 }
 
 void follow_move_on(struct store *store, uint64_t chunk)
@@ -273,6 +303,17 @@ void follow_move_on(struct store *store, uint64_t chunk)
 
 /* ---- reading ---- */
 
+/* Chunks before `to` that are not there or damaged: it goes on behind them. */
+static void pass_over(struct store_follower *follower, uint64_t to)
+{
+    uint64_t next = next_chunk(follower->read);
+
+    follower->n_passed += to - next;
+    follower->read = (struct position){ to - 1, UINT32_MAX };
+    log_peer(LOG_ERROR, "follower_passes_over", LOG_S("who", follower->key), LOG_U("chunk", next),
+             LOG_U("chunks", to - next));
+}
+
 /*
  * The segment with the next chunk, held, and the first chunk of the one behind it (UINT64_MAX: it
  * is the newest). NULL: there is nothing to read.
@@ -288,10 +329,17 @@ static struct segment *hold_next(struct store_follower *follower, uint64_t *ret_
 
     *ret_behind = UINT64_MAX;
     pthread_mutex_lock(&follower->store->follow.lock);
-    if (position_is_behind(follower->kept, follower->read))
+    if (position_is_behind(follower->kept, follower->read)) {
         follower->read = follower->kept;
+        follower->n_passed = 0; /* they are among those that it was moved over */
+    }
     next = next_chunk(follower->read);
     pthread_mutex_lock(&journal->open.lock);
+    segment = journal_next(journal, NULL);
+    if (segment && segment->first_chunk > next) {
+        pass_over(follower, segment->first_chunk);
+        next = segment->first_chunk;
+    }
     for (segment = journal_next(journal, NULL); segment; segment = journal_next(journal, segment)) {
         if (segment->first_chunk > next) {
             *ret_behind = segment->first_chunk;
@@ -306,20 +354,6 @@ static struct segment *hold_next(struct store_follower *follower, uint64_t *ret_
     pthread_mutex_unlock(&journal->open.lock);
     pthread_mutex_unlock(&follower->store->follow.lock);
     return found;
-}
-
-static bool is_whole(MDB_val value, uint64_t number)
-{
-    const uint8_t *data = value.mv_data;
-    struct format_chunk header;
-
-    if (value.mv_size < sizeof(header))
-        return false;
-    memcpy(&header, data, sizeof(header));
-    return header.version == FORMAT_VERSION && header.number == number &&
-           header.n_bytes == value.mv_size &&
-           crc32c(0, data + sizeof(header.crc32c), value.mv_size - sizeof(header.crc32c)) ==
-               header.crc32c;
 }
 
 /* Rows of one chunk behind `read`. False: the caller has enough. */
@@ -356,6 +390,8 @@ hand_out(struct store_follower *follower, MDB_val value, const struct store_foll
             return false;
         follower->read = place;
     }
+    if (at < value.mv_size)
+        pass_over(follower, chunk + 1);
     follower->read = (struct position){ chunk, UINT32_MAX };
     return true;
 }
@@ -384,10 +420,12 @@ static int read_segment(struct store_follower *follower,
 
         if (number >= end)
             break;
-        if (is_whole(value, number))
+        if (number > next_chunk(follower->read))
+            pass_over(follower, number);
+        if (format_chunk_is_whole(number, value.mv_data, value.mv_size))
             *ret_goes_on = hand_out(follower, value, how);
         else
-            follower->read = (struct position){ number, UINT32_MAX };
+            pass_over(follower, number + 1);
     }
     return rc == 0 || rc == MDB_NOTFOUND || db_is_damage(rc)
                ? 0
@@ -420,8 +458,8 @@ int store_follow_read(struct store_follower *follower, const struct store_follow
          * meanwhile is for the next time. */
         if (behind == UINT64_MAX)
             return 0;
-        if (goes_on && follower->read.chunk + 1 < behind)
-            follower->read = (struct position){ behind - 1, UINT32_MAX };
+        if (goes_on && next_chunk(follower->read) < behind)
+            pass_over(follower, behind);
     }
     return 0;
 }

@@ -12,6 +12,7 @@
 #include "common/base/cleanup.h"
 
 struct store;
+struct segment;
 
 void follow_init(struct store *store);
 void follow_deinit(struct store *store);
@@ -20,6 +21,11 @@ int follow_await(struct store *store, const char *name) MUST_USE;
 
 /* Chunks from here on must stay; UINT64_MAX: nobody follows. */
 uint64_t follow_first_chunk(struct store *store);
+
+/* The oldest segment of the journal, when nobody needs it, out of its table: who comes to follow
+ * meanwhile finds it there and keeps it, or knows that it is gone. NULL: none may go. The
+ * sealer's. */
+struct segment *follow_take_idle(struct store *store);
 
 /* Whoever is before this chunk goes on from it, with the loss counted. */
 void follow_move_on(struct store *store, uint64_t chunk);

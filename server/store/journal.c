@@ -632,20 +632,41 @@ uint64_t journal_second_chunk(struct journal *journal)
     return chunk;
 }
 
-struct segment *journal_oldest_idle(struct journal *journal, uint64_t kept)
+/* With the lock held. */
+static struct segment *oldest_idle(struct journal *journal, uint64_t kept)
 {
-    struct segment *oldest;
-    const struct segment *second;
-    bool is_idle;
+    struct segment *oldest = journal_next(journal, NULL);
+    const struct segment *second = oldest ? journal_next(journal, oldest) : NULL;
+    bool is_idle = second && oldest != journal->writing && second->first_chunk <= kept &&
+                   oldest->n_users == 0 && atomic_load(&oldest->n_live) == 0 &&
+                   atomic_load(&oldest->n_holds) == 0;
+
+    return is_idle ? oldest : NULL;
+}
+
+bool journal_has_idle(struct journal *journal, uint64_t kept)
+{
+    bool has_idle;
 
     pthread_mutex_lock(&journal->open.lock);
-    oldest = journal_next(journal, NULL);
-    second = oldest ? journal_next(journal, oldest) : NULL;
-    is_idle = second && oldest != journal->writing && second->first_chunk <= kept &&
-              oldest->n_users == 0 && atomic_load(&oldest->n_live) == 0 &&
-              atomic_load(&oldest->n_holds) == 0;
+    has_idle = oldest_idle(journal, kept) != NULL;
     pthread_mutex_unlock(&journal->open.lock);
-    return is_idle ? oldest : NULL;
+    return has_idle;
+}
+
+struct segment *journal_take_idle(struct journal *journal, uint64_t kept)
+{
+    struct segment *segment;
+
+    pthread_mutex_lock(&journal->open.lock);
+    segment = oldest_idle(journal, kept);
+    if (segment) {
+        atomic_store(&journal->segments[segment->number % JOURNAL_SEGMENTS], NULL);
+        atomic_store(&journal->first, segment->number + 1);
+        journal->open.n -= segment->env != NULL;
+    }
+    pthread_mutex_unlock(&journal->open.lock);
+    return segment;
 }
 
 /* What could not be read of it may be worth a look. */
@@ -662,12 +683,7 @@ int journal_remove(struct journal *journal, struct segment *segment)
 {
     int r;
 
-    pthread_mutex_lock(&journal->open.lock);
-    ensure(segment->n_users == 0 && segment == journal_next(journal, NULL));
-    atomic_store(&journal->segments[segment->number % JOURNAL_SEGMENTS], NULL);
-    atomic_store(&journal->first, segment->number + 1);
-    journal->open.n -= segment->env != NULL;
-    pthread_mutex_unlock(&journal->open.lock);
+    ensure(segment->n_users == 0 && journal_segment(journal, segment->number) != segment);
     faultpoint("checkpoint_before_unlink");
     if (segment->is_damaged)
         r = set_aside(segment);

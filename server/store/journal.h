@@ -15,7 +15,7 @@
  * environment without them is a rotation that did not come to its end, and is begun anew.
  *
  * A segment goes when no head points into it any more (n_live), nobody reads it (n_holds) and it is
- * the oldest: journal_trim(). Its last sequences are in the snapshots of those behind it.
+ * the oldest: journal_take_idle(). Its last sequences are in the snapshots of those behind it.
  *
  * A damaged segment (LMDB's own pages) is served as far as it can be read and never written to: the
  * next one is made at once.
@@ -154,12 +154,15 @@ void journal_rest(struct journal *journal);
 /* Segments from the first one with rows in heads on, the writer's included. */
 uint32_t journal_n_live(struct journal *journal);
 
-/* The oldest segment, when it may go: the writer's never does, nor one that has chunks from `kept`
- * on. NULL: none. */
-struct segment *journal_oldest_idle(struct journal *journal, uint64_t kept);
+/* Whether the oldest segment may go: the writer's never does, nor one that has chunks from `kept`
+ * on. */
+bool journal_has_idle(struct journal *journal, uint64_t kept);
+/* Takes it out of the table, for journal_remove(): nobody finds it any more. NULL: none may go. The
+ * sealer's; one thread. */
+struct segment *journal_take_idle(struct journal *journal, uint64_t kept);
 /* The first chunk behind the oldest segment; 0: there is only one. */
 uint64_t journal_second_chunk(struct journal *journal);
-/* Removes it from the table and from the disk. The sealer's; one thread. */
+/* Removes one that was taken from the disk. The sealer's; one thread. */
 int journal_remove(struct journal *journal, struct segment *segment) MUST_USE;
 
 void journal_check_readers(struct journal *journal);

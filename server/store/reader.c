@@ -37,21 +37,21 @@ static int reader_open(struct reader *reader, struct segment *segment)
     return 0;
 }
 
-/* Goes to the row's chunk. Outcomes: STORE_NOT_FOUND (damage). */
-static int reader_go(struct reader *reader, const struct head_row *at)
+/* Goes to a chunk. Outcomes: STORE_NOT_FOUND (damage). */
+static int reader_go(struct reader *reader, uint32_t segment, uint64_t chunk)
 {
     struct format_chunk header;
     uint8_t name[8];
     MDB_val key = db_val(name, sizeof(name));
-    int rc, r = reader_open(reader, journal_segment(reader->journal, at->segment));
+    int rc, r = reader_open(reader, journal_segment(reader->journal, segment));
 
     if (r)
         return pass(r);
     ensure(reader->segment);
-    if (reader->chunk == at->chunk)
+    if (reader->chunk == chunk)
         return 0;
     reader->chunk = 0;
-    db_key_u64(name, at->chunk);
+    db_key_u64(name, chunk);
     rc = mdb_get(reader->txn, reader->segment->chunks, &key, &reader->data);
     if (rc == MDB_NOTFOUND || db_is_damage(rc)) {
         reader_close(reader); /* the transaction may be of no more use */
@@ -62,9 +62,9 @@ static int reader_go(struct reader *reader, const struct head_row *at)
     if (reader->data.mv_size < sizeof(header))
         return STORE_NOT_FOUND;
     memcpy(&header, reader->data.mv_data, sizeof(header));
-    if (header.number != at->chunk)
+    if (header.number != chunk)
         return STORE_NOT_FOUND;
-    reader->chunk = at->chunk;
+    reader->chunk = chunk;
     return 0;
 }
 
@@ -77,7 +77,7 @@ int reader_row(struct reader *reader,
     struct format_row *row = &ret->head;
     const uint8_t *record;
     size_t len;
-    int r = reader_go(reader, at);
+    int r = reader_go(reader, at->segment, at->chunk);
 
     if (r)
         return pass(r);
@@ -94,5 +94,32 @@ int reader_row(struct reader *reader,
         return STORE_NOT_FOUND;
     ret->values = record + sizeof(*row);
     ret->absent = ret->values + 8 * (size_t) row->n_values;
+    return 0;
+}
+
+int reader_pack(struct reader *reader,
+                uint32_t agent,
+                const struct log_pack *at,
+                struct span *ret)
+{
+    struct format_pack pack;
+    const uint8_t *record;
+    size_t len;
+    int r = reader_go(reader, at->segment, at->chunk);
+
+    if (r)
+        return pass(r);
+    len = reader->data.mv_size;
+    record = (const uint8_t *) reader->data.mv_data + at->offset;
+    if (at->offset > len || len - at->offset < sizeof(pack))
+        return STORE_NOT_FOUND;
+    memcpy(&pack, record, sizeof(pack));
+    if (pack.head.type != FORMAT_PACK || pack.head.n_bytes > len - at->offset ||
+        !format_pack_fits(&pack) || pack.head.agent != agent ||
+        pack.n_records != at->n_records ||
+        crc32c(0, record + FORMAT_CRC_FROM, pack.head.n_bytes - FORMAT_CRC_FROM) !=
+            pack.head.crc32c)
+        return STORE_NOT_FOUND;
+    *ret = span_of(record + sizeof(pack), pack.n_bytes);
     return 0;
 }

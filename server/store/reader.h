@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Reader: rows out of the journal's mapped pages, one at a time, each believed only with its own
+ * Reader: rows and packs out of the journal's mapped pages, one at a time, each believed only with its own
  * checksum (format.h says why not by the chunk's).
  *
  * It keeps one read transaction, of the segment it was in last; close it soon, as a transaction
@@ -13,6 +13,7 @@
 
 #include "server/store/heads.h"
 #include "server/store/journal.h"
+#include "server/store/logs_heads.h"
 
 struct reader {
     struct journal *journal;
@@ -37,3 +38,10 @@ int reader_row(struct reader *reader,
                uint32_t layout,
                const struct head_row *at,
                struct reader_row *ret) MUST_USE;
+
+/* The bytes of an agent's pack at a place; until the next one or the end. Outcomes: STORE_NOT_FOUND
+ * (damaged). */
+int reader_pack(struct reader *reader,
+                uint32_t agent,
+                const struct log_pack *at,
+                struct span *ret) MUST_USE;

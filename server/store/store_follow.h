@@ -38,7 +38,7 @@ struct store_follow_read {
 
 struct store_follow_lag {
     uint64_t n_chunks;      /* behind the place, up to 65,000 bytes each */
-    uint64_t n_lost_chunks; /* passed over, since the follower is known */
+    uint64_t n_lost_chunks; /* passed over, damaged or gone, since the follower is known */
 };
 
 /* A name that is new begins with what is committed from now on. At most 63 bytes. The one that

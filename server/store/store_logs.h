@@ -126,7 +126,8 @@ int store_tail_read(struct store_tail *tail, struct store_tail_read *read) MUST_
 /* ---- what there is ---- */
 
 struct store_logs_of {
-    uint64_t n_records, n_bytes; /* taken since the agent is known; bytes of bodies as they came */
+    uint64_t n_records, n_bytes; /* taken since the agent is known; of bodies and attributes */
+    uint64_t n_skipped;          /* records that the agent says it passed over */
     int64_t last_us;             /* the newest record's time; INT64_MIN: none */
 };
 void store_logs_of_agent(struct store *store, uint32_t agent, struct store_logs_of *ret);

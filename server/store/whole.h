@@ -29,12 +29,14 @@
  *   backup.[ch]   a copy of all as of one moment; restore.c: back again
  *   copy.[ch]     environments and files to another place
  *   pause.[ch]    nothing is sealed meanwhile
- *   codec/, block/  what a block is; pure
+ *   logs.h        logs: logs_batch.c, logs_heads.[ch], logs_seal.[ch], logs_compact.c, logs_read.c,
+ *                 logs_tail.c
+ *   codec/, block/, logblock/  what a block is; pure
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
  * lock, runs.lock, writer.queue.lock, state.queue.lock, days.lock, sealer.shared.lock, follow.lock,
- * journal.open.lock, disk.lock, writer.stats.lock. No callback to the caller is made with one of
- * them held, but LMDB's own.
+ * journal.open.lock, disk.lock, writer.stats.lock, tails.lock. No callback to the caller is made with
+ * one of them held, but LMDB's own.
  */
 
 #include <stdatomic.h>
@@ -43,6 +45,7 @@
 #include "server/store/catalog.h"
 #include "server/store/follow.h"
 #include "server/store/journal.h"
+#include "server/store/logs.h"
 #include "server/store/runs.h"
 #include "server/store/seal.h"
 #include "server/store/state.h"
@@ -61,14 +64,18 @@ struct store {
     struct journal journal; /* not opened when shared */
     struct writer writer;
     struct days days; /* not opened when shared */
+    struct days logs;
     struct days rolled[ROLL_TIERS];
     struct sealer sealer;
+    struct tails tails;
     struct {
         pthread_mutex_t lock;
         struct store_follower *first;
     } follow;
     _Atomic int64_t retention_us;
     _Atomic uint64_t retention_bytes;
+    _Atomic int64_t logs_retention_us;
+    _Atomic uint64_t logs_retention_bytes;
     _Atomic int64_t retention_rolled_us[ROLL_TIERS];
     struct {
         pthread_mutex_t lock;

@@ -31,9 +31,17 @@
 
 #define LOGBLOCK_VERSION 1
 #define LOGBLOCK_RECORDS_MAX 65536u
-#define LOGBLOCK_RAW_MAX                                                       \
-    (8u << 20) /* bytes of bodies and attributes in a block; one record may be \
-                  as long */
+#define LOGBLOCK_ATTRIBUTES_MAX 1024u /* of a record, or a source */
+#define LOGBLOCK_SOURCE_MAX 65536u    /* bytes of a source: type, name, attributes */
+#define LOGBLOCK_SEVERITY_MAX 24u
+
+/*
+ * Raw bytes are those of bodies, and of keys and values of attributes. A block or a pack may have
+ * RAW_MAX of them, which one record may take; it is best cut at RAW_GOAL: filter and columns of a
+ * smaller one weigh more, a larger one has to be decoded whole for its one record.
+ */
+#define LOGBLOCK_RAW_MAX (8u << 20)
+#define LOGBLOCK_RAW_GOAL (1u << 20)
 
 enum logblock_outcome {
     LOGBLOCK_OK = 0,
@@ -60,7 +68,7 @@ struct logblock_place {
 struct logblock_record {
     int64_t time_us, observed_us;
     uint64_t source_offset;
-    uint32_t severity; /* OpenTelemetry's 1 .. 24; 0: unknown */
+    uint32_t severity; /* OpenTelemetry's 1 .. LOGBLOCK_SEVERITY_MAX; 0: unknown */
     bool is_raw;       /* the body came as bytes, not as text */
     bool has_trace_id, has_span_id;
     uint8_t trace_id[16], span_id[8];
@@ -72,9 +80,19 @@ struct logblock_record {
 
 /* ---- packs ---- */
 
-/* What logblock_pack() appends for a record, and at most. */
+/* What logblock_pack() writes for a record, and for the source with the pack's head, at most. */
 size_t logblock_pack_bytes(const struct logblock_record *record);
 size_t logblock_source_bytes(const struct logblock_source *source);
+
+/* Raw bytes of a record. */
+static inline size_t logblock_raw_bytes(const struct logblock_record *record)
+{
+    size_t n = record->body.len;
+
+    for (size_t i = 0; i < record->n_attributes; i++)
+        n += record->attributes[i].key.len + record->attributes[i].value.len;
+    return n;
+}
 
 /*
  * Writes a pack of n_records: logblock_source_bytes() and the sum of logblock_pack_bytes() of room.
@@ -82,7 +100,7 @@ size_t logblock_source_bytes(const struct logblock_source *source);
  */
 uint8_t *logblock_pack(uint8_t *to,
                        const struct logblock_source *source,
-                       const struct logblock_record *records,
+                       const struct logblock_record *records, /* 1 .. LOGBLOCK_RECORDS_MAX */
                        size_t n_records);
 
 /*
@@ -133,6 +151,10 @@ struct logblock {
     struct logblock_place first, last;
     /* ---- private ---- */
     struct span filter, columns, bodies;
+    uint64_t columns_len, bodies_len; /* decoded */
+    uint32_t columns_crc, bodies_crc;
+    uint32_t separator;
+    uint8_t flags;
 };
 
 /* Scratch of a reader: grows, is used again from block to block. */

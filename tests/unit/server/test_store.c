@@ -7,7 +7,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/base/buf.h"
 #include "common/base/file.h"
+#include "server/store/state.h"
 #include "suite.h"
 
 char store_path[256];
@@ -220,6 +222,36 @@ int put_skip(struct store *store, struct put put, uint64_t records)
     batch->skip_reason = 3;
     batch->skip_records = records;
     return put_batch(store, batch, NULL);
+}
+
+/* ---- damage ---- */
+
+void spoil_value(const char *environment, const char *table, size_t n, size_t at)
+{
+    CLEANUP(buf_deinit) struct buf copy = { 0 };
+    MDB_env *env = NULL;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+    char path[512];
+
+    snprintf(path, sizeof(path), "%s/%s", store_path, environment);
+    ck_assert_int_eq(db_env_open(&env, path, UINT64_C(1) << 30, STATE_N_TABLES), 0);
+    ck_assert_int_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    ck_assert_int_eq(mdb_dbi_open(txn, table, 0, &dbi), 0);
+    ck_assert_int_eq(mdb_cursor_open(txn, dbi, &cursor), 0);
+    ck_assert_int_eq(mdb_cursor_get(cursor, &key, &value, MDB_FIRST), 0);
+    while (n-- > 0)
+        ck_assert_int_eq(mdb_cursor_get(cursor, &key, &value, MDB_NEXT), 0);
+    buf_append(&copy, value.mv_data, value.mv_size);
+    ck_assert_uint_lt(at, copy.len);
+    copy.data[at] ^= 0x10;
+    value = db_val(copy.data, copy.len);
+    ck_assert_int_eq(mdb_cursor_put(cursor, &key, &value, MDB_CURRENT), 0);
+    mdb_cursor_close(cursor);
+    ck_assert_int_eq(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
 }
 
 /* ---- reading ---- */

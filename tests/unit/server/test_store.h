@@ -59,6 +59,10 @@ int in_child(void (*fn)(void *ctx), void *ctx);
 
 uint64_t bits_of(double value);
 
+/* Of the store's directory, as "default/journal/00000001"; none is open. Turns a bit of the n-th
+ * value of a table, `at` bytes on, written as LMDB would write it: no page is wrong. */
+void spoil_value(const char *environment, const char *table, size_t n, size_t at);
+
 TCase *case_rows(void);
 TCase *case_runs(void);
 TCase *case_disk(void);

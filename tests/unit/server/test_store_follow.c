@@ -4,7 +4,10 @@
 
 #include "test_store.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SECOND_US INT64_C(1000000)
 #define BEGIN_US (INT64_C(1790000000) * SECOND_US)
@@ -230,6 +233,120 @@ START_TEST(who_comes_back_when_its_rows_are_gone_goes_on_behind_them)
 }
 END_TEST
 
+START_TEST(a_damaged_chunk_counts_as_lost_once)
+{
+    struct store *store = open_for_followers(0);
+    uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, 20);
+    struct store_follower *follower = NULL;
+    struct store_follow_lag lag;
+
+    put(store, agent, layout, 1);
+    ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+    follower = store_unfollow(follower);
+    for (uint64_t i = 2; i <= 4; i++)
+        put(store, agent, layout, i); /* a chunk each */
+    store_close(store);
+    spoil_value("default/journal/00000001", "chunks", 1, 100);
+
+    for (int again = 0; again < 2; again++) {
+        store = open_with_follower("there");
+        ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+        for (int i = 0; i < 3; i++) {
+            ck_assert_uint_eq(hear(follower, UINT64_MAX).n, again ? 0 : 20);
+            store_follow_again(follower);
+            store_follow_lag(follower, &lag);
+            ck_assert_uint_eq(lag.n_lost_chunks, again);
+        }
+        ck_assert_uint_eq(hear(follower, UINT64_MAX).n, again ? 0 : 20);
+        keep(follower);
+        store_follow_lag(follower, &lag);
+        ck_assert_uint_eq(lag.n_lost_chunks, 1);
+        follower = store_unfollow(follower);
+        store_close(store);
+    }
+}
+END_TEST
+
+START_TEST(a_segment_that_is_no_database_counts_as_lost)
+{
+    struct store *store = open_for_followers(0);
+    uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, 20);
+    struct store_follower *follower = NULL;
+    struct store_follow_lag lag;
+    struct heard heard;
+    char path[512];
+    uint64_t i;
+
+    ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+    follower = store_unfollow(follower);
+    for (i = 1; n_segments(store) < 3; i++)
+        put(store, agent, layout, i);
+    store_close(store);
+    snprintf(path, sizeof(path), "%s/default/journal/00000001/data.mdb", store_path);
+    ck_assert_int_eq(truncate(path, 100), 0);
+
+    store = open_with_follower("there");
+    ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+    heard = hear(follower, UINT64_MAX);
+    ck_assert_uint_gt(heard.n, 0);
+    keep(follower);
+    store_follow_lag(follower, &lag);
+    ck_assert_uint_eq(lag.n_lost_chunks, (i - 1) - heard.n / 10); /* a chunk each */
+    follower = store_unfollow(follower);
+    store_close(store);
+}
+END_TEST
+
+/* ---- segments that go meanwhile ---- */
+
+#define WIDE 250
+
+static void *seal_all(void *store)
+{
+    ck_assert_int_eq(store_seal(store), 0);
+    return NULL;
+}
+
+/* A segment, or nearly; returns its last time. */
+static int64_t put_wide(struct store *store, uint32_t agent, uint32_t layout, uint64_t sequence)
+{
+    struct put rows = { agent, layout, 1, sequence, BEGIN_US + (int64_t) sequence * 60 * SECOND_US,
+                        WIDE,  60 };
+
+    ck_assert_int_eq(put_rows(store, rows, NULL), STORE_OK);
+    return rows.time_us + 59 * SECOND_US;
+}
+
+START_TEST(who_comes_back_while_segments_go_hears_all_that_is_left)
+{
+    struct store *store = open_for_followers(0);
+    uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, WIDE);
+    struct store_follower *follower = NULL;
+    int64_t last_us = 0;
+    uint64_t sequence = 0;
+
+    ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+    follower = store_unfollow(follower);
+    for (int round = 0; round < 40; round++) {
+        pthread_t thread;
+
+        while (n_segments(store) < 4)
+            last_us = put_wide(store, agent, layout, ++sequence);
+        ck_assert_int_eq(pthread_create(&thread, NULL, seal_all, store), 0);
+        /* Comes at another moment of it each time. */
+        for (int i = 0; i < round % 20 * 1000; i++)
+            sched_yield();
+        ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+        ck_assert_int_eq(pthread_join(thread, NULL), 0);
+        ck_assert_int_eq(hear(follower, UINT64_MAX).last_us, last_us);
+        follower = store_unfollow(follower);
+        last_us = put_wide(store, agent, layout, ++sequence);
+        ck_assert_int_eq(store_seal(store), 0);
+    }
+    store_close(store);
+}
+END_TEST
+
 TCase *case_follow(void)
 {
     TCase *tcase = tcase_create("follow");
@@ -242,5 +359,8 @@ TCase *case_follow(void)
     tcase_add_test(tcase, what_was_not_read_stays_from_the_open_on);
     tcase_add_test(tcase, a_follower_that_never_comes_is_closed_with_the_store);
     tcase_add_test(tcase, who_comes_back_when_its_rows_are_gone_goes_on_behind_them);
+    tcase_add_test(tcase, a_damaged_chunk_counts_as_lost_once);
+    tcase_add_test(tcase, a_segment_that_is_no_database_counts_as_lost);
+    tcase_add_test(tcase, who_comes_back_while_segments_go_hears_all_that_is_left);
     return tcase;
 }

@@ -6,9 +6,11 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/base/rand.h"
@@ -155,6 +157,44 @@ START_TEST(a_compaction_without_room_passes_over_the_day_and_nothing_stops)
 }
 END_TEST
 
+/* Files can be written up to here, and no farther. */
+static void limit_files(rlim_t n_bytes)
+{
+    struct rlimit limit;
+
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = n_bytes;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+START_TEST(retention_without_room_says_so_and_is_tried_until_there_is_some)
+{
+    struct store *store = open_with(0);
+    uint32_t agent = agent_of(store, "web-1"), layout = layout_of(store, COLUMNS);
+    char path[300];
+
+    snprintf(path, sizeof(path), "%s/log", store_path);
+    log_to(path);
+    for (uint64_t n = 1; n <= 3; n++)
+        ck_assert_int_eq(put_noise(store, agent, layout, n, NOON_US + (int64_t) n * DAY_US),
+                         STORE_OK);
+    ck_assert_int_eq(store_compact(store), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    limit_files(16 << 10); /* the log, and not `state` */
+    store_set_retention(store, 0, 1);
+    store_retain_now(store);
+    while (!log_has(path, "event=retention_has_no_room", store_path))
+        usleep(1000);
+    ck_assert_uint_eq(stats_of(store).n_days, 3);
+    limit_files(RLIM_INFINITY);
+    while (!log_has(path, "event=retention_has_room_again", ""))
+        usleep(1000);
+    ck_assert_uint_eq(stats_of(store).n_days, 1);
+    ck_assert_uint_eq(scan_column(store, agent, layout, 3)->n, ROWS);
+    store_close(store);
+}
+END_TEST
+
 /* ---- a reader that takes long ---- */
 
 struct slow {
@@ -268,6 +308,7 @@ TCase *case_hard(void)
     tcase_set_timeout(tcase, 120);
     tcase_add_checked_fixture(tcase, make_database, remove_database);
     tcase_add_test(tcase, a_day_at_its_limit_is_named_and_a_higher_limit_is_the_remedy);
+    tcase_add_test(tcase, retention_without_room_says_so_and_is_tried_until_there_is_some);
     tcase_add_test(tcase, a_compaction_without_room_passes_over_the_day_and_nothing_stops);
     tcase_add_loop_test(tcase, files_do_not_grow_under_a_reader_that_takes_long, 0, 2);
     return tcase;

@@ -1,0 +1,306 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What stands in the bytes of packs and blocks, version 1. `v` is a varint (7 bits each, lowest
+ * first), `z` a varint of a zigzag number; fields of fixed size are little-endian; arithmetic is
+ * modulo 2^64.
+ *
+ * Pack:
+ *   +0  u8 version, u8 0, u16 n_attributes of the source, u32 n_records
+ *   +8  u32 attributes of all records, SAME ones not counted
+ *   +12 u32 length of the source's type, u32 of its name, then its attributes, type, name
+ *   records, each:
+ *       u64 time, u64 observed, u64 source_offset, u32 length of the body,
+ *       u16 n_attributes, u8 severity, u8 flags: 1 RAW, 2 TRACE, 4 SPAN,
+ *           8 SAME: the attributes of the record before, n_attributes is 0
+ *       16 bytes with TRACE, 8 with SPAN, attributes, body
+ *   attributes: n x (u32 length of the key, u32 of the value), n x (key, value)
+ *
+ * Block:
+ *   +0  "SNLB"
+ *   +4  u32 crc32c of what follows up to the filter's end
+ *   +8  u8 version, u8 flags: 1 columns are a zstd frame, 2 bodies are
+ *   +10 u16 what stands between bodies: a byte, or PARTS_LENGTHS
+ *   +12 u32 where the filter ends, from +0
+ *   +16 z first_us, v last_us - first_us, v n_records, v severities, v n_raw_bytes,
+ *       first place: v chunk, v offset, v index; last: z chunk - first's, v offset, v index
+ *       columns: v length, v stored, u32 crc32c of what is stored; bodies: the same
+ *       source: v length of the type, v of the name, v n_attributes, n x (v key, v value), bytes
+ *       filter: what is left (words.c)
+ *   ---- here the filter ends ----
+ *   columns, then bodies, as they are or as a zstd frame
+ *
+ *   bodies    one behind the other with a byte between them that is in none of them and in no word;
+ *             or, PARTS_LENGTHS, n x v length, then the bodies
+ *   columns   times       u8 unit (0 us, 1 ms, 2 s), n x z (time - the one before) / unit; the
+ *                         first one's is from first_us
+ *             kinds       runs: u8 severity + 32 RAW + 64 TRACE + 128 SPAN, v n - 1
+ *             observed    n x z observed - the one before; the first one's is from first_us
+ *             offsets     u8 how, n x z offset - what was expected: 0 that the step stays; 1 the
+ *                         offset before, its body's length and 1; 2 the offset before, this body's
+ *                         length and 1. Before the first stands 0, with an empty body
+ *             attributes  v n_sets, sets: v n, n x (v key, v value), bytes; runs: v set, v n - 1
+ *             places      runs: z chunk - last, z offset - last, v index, v n - 1: one index after
+ *                         the other
+ *             trace ids, then span ids, of those that have one
+ */
+
+#include <endian.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+#include "server/store/logblock/logblock.h"
+
+#define PARTS_MAGIC "SNLB"
+#define PARTS_CHECKED 8 /* the checksum's first byte */
+#define PARTS_FIXED 16
+#define PARTS_ZSTD_COLUMNS 1
+#define PARTS_ZSTD_BODIES 2
+#define PARTS_LENGTHS 256
+
+#define PARTS_PACK_FIXED 20
+#define PARTS_RECORD_FIXED 32
+
+#define PARTS_SEVERITY_MASK 31
+#define PARTS_RAW 32
+#define PARTS_TRACE 64
+#define PARTS_SPAN 128
+
+/* Room for a head without its source and filter. */
+#define PARTS_HEAD_MAX 256
+
+/* Columns of a record take no more than this, besides its attributes: five varints, two runs, two
+ * ids; an attribute no more than two varints besides its bytes. */
+#define PARTS_COLUMNS_RECORD 128
+#define PARTS_COLUMNS_ATTRIBUTE 20
+
+/* Bytes that may be read behind a text that is cut into words. */
+#define PARTS_SLACK 64
+
+/* ---- memory that is used again ---- */
+
+struct parts_bytes {
+    uint8_t *data;
+    size_t capacity;
+};
+
+/* At least `n` bytes; what was there is gone. Faults: no memory. */
+int parts_reserve(struct parts_bytes *bytes, size_t n) MUST_USE;
+
+struct logblock_room {
+    ZSTD_DCtx *zstd;
+    struct parts_bytes bodies, columns, records, marks, sets, attributes;
+    struct parts_bytes source; /* attributes of the block's or the pack's source */
+};
+
+/* ---- numbers ---- */
+
+static inline uint64_t parts_load64(const uint8_t *p)
+{
+    uint64_t word;
+
+    memcpy(&word, p, sizeof(word));
+    return le64toh(word);
+}
+
+static inline uint32_t parts_load32(const uint8_t *p)
+{
+    uint32_t word;
+
+    memcpy(&word, p, sizeof(word));
+    return le32toh(word);
+}
+
+static inline uint8_t *parts_put64(uint8_t *to, uint64_t word)
+{
+    word = htole64(word);
+    memcpy(to, &word, sizeof(word));
+    return to + sizeof(word);
+}
+
+static inline uint8_t *parts_put32(uint8_t *to, uint32_t word)
+{
+    word = htole32(word);
+    memcpy(to, &word, sizeof(word));
+    return to + sizeof(word);
+}
+
+static inline uint8_t *parts_put_bytes(uint8_t *to, struct span bytes)
+{
+    if (bytes.len > 0)
+        memcpy(to, bytes.data, bytes.len);
+    return to + bytes.len;
+}
+
+static inline uint8_t *parts_put(uint8_t *to, uint64_t number)
+{
+    for (; number >= 128; number >>= 7)
+        *to++ = (uint8_t) (number | 128);
+    *to++ = (uint8_t) number;
+    return to;
+}
+
+static inline uint8_t *parts_put_zigzag(uint8_t *to, uint64_t number)
+{
+    return parts_put(to, number << 1 ^ (0 - (number >> 63)));
+}
+
+static inline bool parts_take_slowly(struct span *bytes, uint64_t *ret)
+{
+    uint64_t number = 0;
+
+    for (size_t i = 0; i < bytes->len && i < 10; i++) {
+        uint8_t byte = bytes->data[i];
+
+        if (i == 9 && byte > 1)
+            return false;
+        number |= (uint64_t) (byte & 127) << 7 * i;
+        if (byte < 128) {
+            *ret = number;
+            *bytes = span_of(bytes->data + i + 1, bytes->len - i - 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+static inline bool parts_take(struct span *bytes, uint64_t *ret)
+{
+    if (bytes->len > 0 && bytes->data[0] < 128) {
+        *ret = bytes->data[0];
+        bytes->data++;
+        bytes->len--;
+        return true;
+    }
+    return parts_take_slowly(bytes, ret);
+}
+
+static inline bool parts_take_zigzag(struct span *bytes, uint64_t *ret)
+{
+    uint64_t number;
+
+    if (!parts_take(bytes, &number))
+        return false;
+    *ret = number >> 1 ^ (0 - (number & 1));
+    return true;
+}
+
+static inline bool parts_take_bytes(struct span *bytes, uint64_t n, struct span *ret)
+{
+    if (bytes->len < n)
+        return false;
+    *ret = span_of(bytes->data, (size_t) n);
+    bytes->data += n;
+    bytes->len -= (size_t) n;
+    return true;
+}
+
+/* ---- attributes, with varints ---- */
+
+static inline size_t parts_attributes_bytes(const struct logblock_attribute *attributes, size_t n)
+{
+    size_t sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += attributes[i].key.len + attributes[i].value.len;
+    return sum;
+}
+
+uint8_t *parts_put_attributes(uint8_t *to, const struct logblock_attribute *attributes, size_t n);
+
+/* Takes n attributes' lengths and bytes; how many there can be at most, bytes->len / 2. */
+bool parts_take_attributes(struct span *bytes, size_t n, struct logblock_attribute *ret);
+
+bool parts_same_attributes(const struct logblock_record *a, const struct logblock_record *b);
+
+/* ---- words.c ---- */
+
+/* The distinct words of a block, as hashes. */
+struct parts_words {
+    uint32_t *hashes; /* half as many as the table has room for */
+    size_t n_hashes;
+    uint32_t *table; /* of hashes; 0: free */
+    size_t size, capacity;
+};
+
+/* Forgets those of the block before. Faults: no memory. */
+int parts_words_begin(struct parts_words *words) MUST_USE;
+/* PARTS_SLACK bytes behind it can be read. Faults: no memory. */
+int parts_words_add(struct parts_words *words, struct span text) MUST_USE;
+void parts_words_deinit(struct parts_words *words);
+
+/* How long the filter of these words is, when the bodies are so long. */
+size_t parts_filter_bytes(const struct parts_words *words, size_t n_body_bytes);
+/* Writes so many zeroed bytes. */
+void parts_filter_make(const struct parts_words *words, uint8_t *filter, size_t n);
+bool parts_filter_has(struct span filter, uint32_t hash);
+
+/* Room for a text's words and numbers. */
+#define PARTS_TERM_WORDS(len) ((len) + 1)
+/*
+ * The hashes of the words that a body which holds the text must have: inner ones, and those at its
+ * ends when it is bounded. Returns how many. PARTS_SLACK bytes behind it can be read.
+ */
+size_t parts_words_of(struct span text, bool is_bounded, uint32_t *ret_hashes);
+
+bool parts_is_word(uint8_t byte);
+
+/* ---- terms.c ---- */
+
+struct parts_term {
+    const uint8_t *text; /* in small letters */
+    size_t len;
+    bool is_word;
+    size_t near, far; /* the two bytes of it that are the rarest */
+};
+
+struct logblock_terms {
+    size_t n_terms;
+    struct parts_term *terms; /* the longest first */
+    uint32_t *hashes;
+    size_t n_hashes;
+    uint8_t *texts;
+};
+
+/* The first place in the text where the term's bytes stand, whatever is around; NULL: none. */
+const uint8_t *parts_find(const struct parts_term *term, const uint8_t *text, const uint8_t *end);
+/* The same by one byte after the other; a test holds one against the other. */
+const uint8_t *
+parts_find_slowly(const struct parts_term *term, const uint8_t *text, const uint8_t *end);
+
+/* Whether nothing of a word is around a hit in the body. */
+bool parts_is_bounded(const struct parts_term *term, struct span body, const uint8_t *hit);
+
+/* Whether the body holds the terms but the first `n_known`. */
+bool parts_holds(const struct logblock_terms *terms, size_t n_known, struct span body);
+
+/* ---- columns.c ---- */
+
+/* Of an encoder: sets of attributes that were seen. */
+struct parts_sets {
+    uint32_t *table; /* record + 1; 0: free */
+    size_t table_size;
+    uint32_t *sets; /* for each record its set */
+    size_t size, capacity;
+};
+void parts_sets_deinit(struct parts_sets *sets);
+
+/* Room of the columns at most. */
+size_t parts_columns_room(const struct logblock_input *input);
+/* Faults: no memory. */
+int parts_columns_encode(const struct logblock_input *input,
+                         int64_t first_us,
+                         struct parts_sets *sets,
+                         uint8_t *to,
+                         uint8_t **ret_end) MUST_USE;
+/* Takes times and kinds off the front of the columns. Outcomes: LOGBLOCK_BAD. */
+int parts_columns_begin(const struct logblock *block,
+                        struct span *columns,
+                        struct logblock_record *records) MUST_USE;
+/* Takes the rest; the bodies are there. Outcomes: LOGBLOCK_BAD. Faults: no memory. */
+int parts_columns_rest(const struct logblock *block,
+                       struct span columns,
+                       struct logblock_room *room,
+                       struct logblock_record *records) MUST_USE;
