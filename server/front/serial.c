@@ -60,7 +60,7 @@ static void serial_unref(struct serial *s)
 
     if (atomic_fetch_sub(&s->n_refs, 1) != 1)
         return;
-    s->kind->close(s->work);
+    ensure(s->is_closed && !s->work);
     while (s->first)
         drop_message(s);
     arena_deinit(&s->unary.arena);
@@ -183,12 +183,21 @@ static void flush(struct serial *s)
     go_on(s);
 }
 
+/* Not with the last reference: that may be a wake's, on a thread that closing waits for. */
+static void close_work(struct serial *s)
+{
+    s->kind->close(s->work);
+    s->work = NULL;
+}
+
 static void on_back(struct rpc_post *post)
 {
     struct serial *s = container_of(post, struct serial, back_post);
 
     ensure(s->is_away);
     s->is_away = false;
+    if (s->is_closed)
+        close_work(s);
     flush(s);
     serial_unref(s);
 }
@@ -282,5 +291,7 @@ void serial_on_closed(struct rpc_call *call, bool was_cancelled)
         return;
     atomic_store(&s->is_cancelled, true);
     s->is_closed = true;
+    if (!s->is_away)
+        close_work(s);
     serial_unref(s);
 }

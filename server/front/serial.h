@@ -32,7 +32,7 @@ struct serial_kind {
                                 void **work,
                                 enum serial_state *ret_state,
                                 int *ret_r);
-    /* Any thread, when nothing runs; `work` may be NULL. */
+    /* When the call is over and no piece runs; `work` may be NULL. No wake comes after it. */
     void (*close)(void *work);
     bool is_endless; /* ends when the hub drains; else it runs to its end */
 };

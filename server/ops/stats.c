@@ -41,6 +41,8 @@ static const char *kind_name(enum store_environment_kind kind)
         return "journal";
     case STORE_DAY:
         return "day";
+    case STORE_LOG_DAY:
+        return "logs";
     case STORE_MINUTES:
         return "minutes";
     case STORE_HOURS:

@@ -39,8 +39,8 @@ START_TEST(text_may_hold_nul_and_broken_utf8)
 }
 END_TEST
 
-static const char *const bad[] = { "(", "a{2000}", "\\8", "[b-a]", "((a{100}){100}){100}", "\xff",
-                                   "(?=a)", "(a)\\1" };
+static const char *const bad[] = { "(",    "a{2000}", "\\8",   "[b-a]", "((a{100}){100}){100}",
+                                   "\xff", "(?=a)",   "(a)\\1" };
 
 START_TEST(a_bad_pattern_is_said_in_words)
 {
