@@ -262,7 +262,8 @@ static int copy_records(struct logs_sweep *sweep, const struct logblock_record *
 
         *to = records[i];
         r = copy_span(sweep, &to->body);
-        if (i && records[i].attributes == records[i - 1].attributes)
+        if (i && records[i].attributes == records[i - 1].attributes &&
+            records[i].n_attributes == records[i - 1].n_attributes)
             to->attributes = to[-1].attributes;
         else if (!r)
             r = copy_attributes(sweep, &to->attributes, to->n_attributes);

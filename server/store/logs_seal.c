@@ -239,7 +239,8 @@ static int add_records(struct logs_sealer *logs,
 
         *to = records[i];
         /* Neighbours often share theirs. */
-        if (i && records[i].attributes == records[i - 1].attributes)
+        if (i && records[i].attributes == records[i - 1].attributes &&
+            records[i].n_attributes == records[i - 1].n_attributes)
             to->attributes = to[-1].attributes;
         else
             r = copy_attributes(logs, &to->attributes, to->n_attributes);

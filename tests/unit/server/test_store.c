@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "test_store.h"
+#include "test_store_logs.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -364,5 +364,9 @@ Suite *suite(void)
     suite_add_tcase(suite, case_verify());
     suite_add_tcase(suite, case_backup());
     suite_add_tcase(suite, case_hard());
+    suite_add_tcase(suite, case_logs());
+    suite_add_tcase(suite, case_logs_days());
+    suite_add_tcase(suite, case_tail());
+    suite_add_tcase(suite, case_logs_hard());
     return suite;
 }
