@@ -43,6 +43,9 @@ struct ctl {
     const char *range, *from, *to, *step, *aggregation, *group_aggregation, *top, *by, *height,
         *width;
     bool group_all, latest, is_ascii;
+    struct conf_list contains;
+    const char *regex, *severity, *source, *limit, *page_token;
+    bool is_oldest_first;
     const char *const *words; /* behind the command */
     size_t n_words;
     const struct conf_option *options; /* all that there are */
@@ -60,6 +63,19 @@ int ctl_call(struct ctl *ctl,
              const char *path,
              const ProtobufCMessage *request,
              ProtobufCMessage **ret) MUST_USE;
+/*
+ * One request, a stream of answers, each handed to on_message() as it comes; the next one is not
+ * read before it returns. It says CTL_OK to go on; anything else ends the call, and is returned.
+ *   timeout_us   for all of it; 0: none
+ */
+int ctl_stream(struct ctl *ctl,
+               const char *path,
+               const ProtobufCMessage *request,
+               int64_t timeout_us,
+               int (*on_message)(void *ctx, struct span message),
+               void *ctx) MUST_USE;
+/* --timeout; once there is a session. */
+int64_t ctl_timeout_us(const struct ctl *ctl);
 void ctl_end(struct ctl *ctl);
 /* Prints "sentinelctl: ..." and returns `code`. Control bytes in it are shown, never sent. */
 int ctl_say(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -119,6 +135,8 @@ int cmd_metrics_list(struct ctl *ctl);
 int cmd_metrics_query(struct ctl *ctl);
 int cmd_metrics_plot(struct ctl *ctl);
 int cmd_metrics_top(struct ctl *ctl);
+int cmd_logs_search(struct ctl *ctl);
+int cmd_logs_tail(struct ctl *ctl);
 int cmd_status(struct ctl *ctl);
 int cmd_version(struct ctl *ctl);
 int cmd_completion(struct ctl *ctl);

@@ -178,6 +178,14 @@ static int say_status(struct ctl *ctl, const struct rpc_status *status)
     return exit_of_code(status->code);
 }
 
+static int need_session(struct ctl *ctl)
+{
+    int r = ctl->session ? CTL_OK : session_open(ctl);
+
+    ensure(r != CTL_OK || ctl->session);
+    return r;
+}
+
 int ctl_call(struct ctl *ctl,
              const char *path,
              const ProtobufCMessage *request,
@@ -191,12 +199,9 @@ int ctl_call(struct ctl *ctl,
     int r;
 
     ensure(method && method->request == request->descriptor);
-    if (!ctl->session) {
-        r = session_open(ctl);
-        if (r)
-            return r;
-        ensure(ctl->session);
-    }
+    r = need_session(ctl);
+    if (r)
+        return r;
     r = wire_pack(request, &packed);
     if (!r)
         r = rpc_client_unary(ctl->session->channel, path, buf_span(&packed),
@@ -211,4 +216,74 @@ int ctl_call(struct ctl *ctl,
         return ctl_say(CTL_FAILED, "the hub's answer is unreadable: %s %s", problem.field,
                        problem.description);
     return r ? CTL_FAILED : CTL_OK;
+}
+
+/* ---- streams ---- */
+
+struct stream {
+    struct ctl *ctl;
+    int (*on_message)(void *ctx, struct span message);
+    void *ctx;
+    int r; /* what on_message() said, then what the status means */
+    bool is_closed;
+};
+
+static void stream_on_message(struct rpc_client_call *call, struct span message)
+{
+    struct stream *stream = rpc_client_call_ctx(call);
+
+    if (stream->r == CTL_OK)
+        stream->r = stream->on_message(stream->ctx, message);
+    if (stream->r == CTL_OK)
+        rpc_client_call_read(call);
+    else
+        rpc_client_call_cancel(call);
+}
+
+static void stream_on_closed(struct rpc_client_call *call, const struct rpc_status *status)
+{
+    struct stream *stream = rpc_client_call_ctx(call);
+
+    stream->is_closed = true;
+    if (stream->r == CTL_OK && status->code != RPC_OK)
+        stream->r = say_status(stream->ctl, status);
+}
+
+static const struct rpc_client_handler stream_handler = {
+    .on_message = stream_on_message,
+    .on_closed = stream_on_closed,
+};
+
+int64_t ctl_timeout_us(const struct ctl *ctl)
+{
+    return ctl->session ? ctl->session->timeout_us : DEFAULT_TIMEOUT_US;
+}
+
+int ctl_stream(struct ctl *ctl,
+               const char *path,
+               const ProtobufCMessage *request,
+               int64_t timeout_us,
+               int (*on_message)(void *ctx, struct span message),
+               void *ctx)
+{
+    CLEANUP(rpc_client_call_unrefp) struct rpc_client_call *call = NULL;
+    CLEANUP(buf_deinit) struct buf packed = { 0 };
+    struct stream stream = { .ctl = ctl, .on_message = on_message, .ctx = ctx };
+    const struct rpc_client_call_options options = {
+        .path = path, .timeout_us = timeout_us, .handler = &stream_handler, .ctx = &stream
+    };
+    int r = need_session(ctl);
+
+    if (r)
+        return r;
+    if (wire_pack(request, &packed) ||
+        rpc_client_call_new(&call, ctl->session->channel, &options) ||
+        rpc_client_call_send(call, buf_span(&packed)) < 0)
+        return CTL_FAILED;
+    rpc_client_call_half_close(call);
+    rpc_client_call_read(call);
+    while (!stream.is_closed)
+        if (loop_run_once(ctl->session->loop, 1000) < 0)
+            return CTL_FAILED;
+    return stream.r;
 }
