@@ -281,8 +281,8 @@ static struct agent *agent_of_record(uint32_t number, struct span value)
     id = next_text(&rest);
     version = next_text(&rest);
     address = next_text(&rest);
-    if (!id || !version || !address || !id[0] ||
-        strlen(id) >= sizeof(agent->facts.id) || record.n_host > rest.len / 2)
+    if (!id || !version || !address || !id[0] || strlen(id) >= sizeof(agent->facts.id) ||
+        record.n_host > rest.len / 2)
         return NULL;
     agent = agent_new(number, id);
     host = calloc((size_t) record.n_host + 1, sizeof(*host));
@@ -326,8 +326,8 @@ bool agent_record_counts(uint32_t number, struct span record, struct agent_count
 
     if (!agent)
         return false;
-    *ret = (struct agent_counts){ agent->facts.n_samples,   agent->facts.n_skipped,
-                                  agent->facts.n_lost,      agent->logs_of.n_records,
+    *ret = (struct agent_counts){ agent->facts.n_samples, agent->facts.n_skipped,
+                                  agent->facts.n_lost,    agent->logs_of.n_records,
                                   agent->logs_of.n_bytes, agent->counted };
     agent_free(agent);
     return true;

@@ -70,7 +70,7 @@
 #define FORMAT_CHUNK_BYTES 65000u
 #define FORMAT_CRC_FROM 12u /* a ROW's or PACK's checksum covers all from here */
 /* A PACK has no more, but for one with a single record. */
-#define FORMAT_PACK_BYTES                                                       \
+#define FORMAT_PACK_BYTES \
     ((FORMAT_CHUNK_BYTES - sizeof(struct format_chunk) - sizeof(struct format_batch)) & ~7u)
 
 enum format_type { FORMAT_BATCH = 1, FORMAT_SKIP, FORMAT_BEGIN, FORMAT_ROW, FORMAT_PACK };

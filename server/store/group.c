@@ -43,8 +43,8 @@ struct group {
     struct log_pack *packs;
     size_t n_packs, packs_capacity;
     uint64_t n_log_records, n_pack_bytes; /* of the packs */
-    bool has_begun;  /* the transaction */
-    bool has_unseen; /* rows that are on disk and in no head */
+    bool has_begun;                       /* the transaction */
+    bool has_unseen;                      /* rows that are on disk and in no head */
     /* The chunk being put together. */
     struct iovec parts[CHUNK_PARTS];
     size_t n_parts, n_bytes;

@@ -23,8 +23,8 @@
  * highest (seal, part) of those that it stands for.
  *
  * A record is in a block if and only if its pack is at or below the place that its own day has for
- * the agent; a reader that notes, under the agent's lock, which packs there are and up to which seal
- * number blocks count, meets each record once.
+ * the agent; a reader that notes, under the agent's lock, which packs there are and up to which
+ * seal number blocks count, meets each record once.
  */
 
 #include "server/store/agents.h"
@@ -87,7 +87,7 @@ struct tails {
     struct store_tail *first;
     uint32_t n;
     /* What is committed and shown, since the start. */
-    uint64_t end_chunk; /* the first that is not */
+    uint64_t end_chunk;          /* the first that is not */
     uint64_t n_records, n_bytes; /* of packs in the journal */
 };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Compaction of logs: blocks of one agent and source, as small as they were sealed, become blocks of
- * about LOGBLOCK_RAW_GOAL, encoded with more effort: of an hour when that is over, of a day when
+ * Compaction of logs: blocks of one agent and source, as small as they were sealed, become blocks
+ * of about LOGBLOCK_RAW_GOAL, encoded with more effort: of an hour when that is over, of a day when
  * that is. Records stay what they are, with their places and in their order, which is that of
  * (seal, part) within a source; times of blocks may meet, as readers put records in order
  * themselves. What comes out carries the highest (seal, part) of its sources.
@@ -115,10 +115,9 @@ static int by_place(const void *a, const void *b)
 
 static int list_blocks(struct logs_sweep *sweep, struct day *day, MDB_txn *txn)
 {
-    struct find_blocks find = { .agent = sweep->agent,
-                                .from_us = INT64_MIN,
-                                .to_us = INT64_MAX,
-                                .seal = UINT64_MAX };
+    struct find_blocks find = {
+        .agent = sweep->agent, .from_us = INT64_MIN, .to_us = INT64_MAX, .seal = UINT64_MAX
+    };
     const struct found_block *found;
     uint64_t n_damaged = 0; /* a reader says so; they stay as they are */
     int r;
@@ -164,7 +163,7 @@ static struct stretch stretch_from(const struct logs_sweep *sweep, const struct 
     size_t n = sweep->list.len / sizeof(*blocks);
     int64_t settled_us = sweep->now_us;
     struct stretch run = { sweep->next, sweep->next + 1,
-                       compact_level_due(day, first->prefix.last_us, settled_us) };
+                           compact_level_due(day, first->prefix.last_us, settled_us) };
     uint64_t n_raw_bytes = first->prefix.n_samples, n_records = first->prefix.n_rows;
 
     for (; run.end < n; run.end++) {
@@ -209,9 +208,8 @@ static int copy_span(struct logs_sweep *sweep, struct span *span)
     return 0;
 }
 
-static int copy_attributes(struct logs_sweep *sweep,
-                           const struct logblock_attribute **attributes,
-                           size_t n)
+static int
+copy_attributes(struct logs_sweep *sweep, const struct logblock_attribute **attributes, size_t n)
 {
     struct logblock_attribute *copy;
     int r = 0;
@@ -329,8 +327,10 @@ static int encode(struct logs_sweep *sweep, struct made *made)
 }
 
 /* Outcomes: LOGBLOCK_BAD (nothing was made). */
-static int
-make_block(struct logs_sweep *sweep, struct agent *agent, struct day *day, const struct stretch *run)
+static int make_block(struct logs_sweep *sweep,
+                      struct agent *agent,
+                      struct day *day,
+                      const struct stretch *run)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     const struct listed *blocks = (const void *) sweep->list.data;
@@ -397,8 +397,8 @@ static int sweep_agents(struct sealer *sealer, struct logs_sweep *sweep, struct 
     uint32_t last = idtable_highest(&agents->table);
     int r = 0;
 
-    for (uint32_t n = 0; n < STEP_AGENTS && sweep->agent <= last && !r &&
-                         sweep->n_step_bytes < STEP_RAW_BYTES;
+    for (uint32_t n = 0;
+         n < STEP_AGENTS && sweep->agent <= last && !r && sweep->n_step_bytes < STEP_RAW_BYTES;
          n++) {
         struct agent *agent = agents_get(agents, sweep->agent);
         bool is_done = true;

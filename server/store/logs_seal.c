@@ -164,11 +164,11 @@ static int by_block(const void *a, const void *b, void *ctx)
 
 static int end_block(struct logs_sealer *logs, const struct agent *agent)
 {
-    struct sealed_block block = { .key = { .agent = agent->facts.number,
-                                           .first_us = logs->first_us,
-                                           .part = logs->n_parts },
-                                  .prefix = logs->prefix,
-                                  .at = logs->bytes.len };
+    struct sealed_block block = {
+        .key = { .agent = agent->facts.number, .first_us = logs->first_us, .part = logs->n_parts },
+        .prefix = logs->prefix,
+        .at = logs->bytes.len
+    };
     struct logblock_input input = { .source = &logs->source,
                                     .records = logs->records,
                                     .n_records = logs->n_records,
@@ -191,9 +191,8 @@ static int end_block(struct logs_sealer *logs, const struct agent *agent)
     return 0;
 }
 
-static int copy_attributes(struct logs_sealer *logs,
-                           const struct logblock_attribute **attributes,
-                           size_t n)
+static int
+copy_attributes(struct logs_sealer *logs, const struct logblock_attribute **attributes, size_t n)
 {
     struct logblock_attribute *copy;
 
@@ -231,8 +230,8 @@ static int add_records(struct logs_sealer *logs,
                        const struct logblock_record *records,
                        size_t n)
 {
-    int r = grow(&logs->records, &logs->records_capacity, logs->n_records + n,
-                 sizeof(*logs->records));
+    int r =
+        grow(&logs->records, &logs->records_capacity, logs->n_records + n, sizeof(*logs->records));
 
     for (size_t i = 0; i < n && !r; i++) {
         struct logblock_record *to = &logs->records[logs->n_records + i];

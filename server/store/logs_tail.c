@@ -4,8 +4,8 @@
  * Tails read the journal from their place on, with a segment held only while one is read: what goes
  * meanwhile is missed.
  *
- * What was missed is exact whatever the reason (too slow, a segment that went, a damaged chunk): the
- * writer counts all records of packs that it commits, a tail all that it handed out or told as
+ * What was missed is exact whatever the reason (too slow, a segment that went, a damaged chunk):
+ * the writer counts all records of packs that it commits, a tail all that it handed out or told as
  * missed; where it has caught up with the writer's place the difference is what it never saw. The
  * same with bytes says how far behind it is.
  */
@@ -25,7 +25,7 @@ struct store_tail {
     void (*wake)(void *ctx);
     void *ctx;
     /* The reader's alone. */
-    struct position at; /* of the first record that it did not see */
+    struct position at;          /* of the first record that it did not see */
     uint64_t n_records, n_bytes; /* handed out, told as missed */
     /* Under tails.lock. */
     bool is_waiting; /* for what comes */
@@ -153,9 +153,9 @@ struct store_tail *store_tail_close(struct store_tail *tail)
 /* ---- reading ---- */
 
 /*
- * The segment with the next chunk, held, and the first chunk of the one behind it (UINT64_MAX: it is
- * the newest). A tail whose chunk went goes on with the first there is. NULL: there is nothing to
- * read.
+ * The segment with the next chunk, held, and the first chunk of the one behind it (UINT64_MAX: it
+ * is the newest). A tail whose chunk went goes on with the first there is. NULL: there is nothing
+ * to read.
  */
 static struct segment *hold_next(struct store_tail *tail, uint64_t end, uint64_t *ret_behind)
 {
@@ -272,10 +272,8 @@ static int read_segment(struct store_tail *tail,
                : fold(db_check(rc, "cannot read the journal"));
 }
 
-static int read_on(struct store_tail *tail,
-                   struct store_tail_read *read,
-                   uint64_t end,
-                   bool *ret_goes_on)
+static int
+read_on(struct store_tail *tail, struct store_tail_read *read, uint64_t end, bool *ret_goes_on)
 {
     struct journal *journal = &tail->store->journal;
     struct segment *segment;

@@ -97,10 +97,7 @@ int reader_row(struct reader *reader,
     return 0;
 }
 
-int reader_pack(struct reader *reader,
-                uint32_t agent,
-                const struct log_pack *at,
-                struct span *ret)
+int reader_pack(struct reader *reader, uint32_t agent, const struct log_pack *at, struct span *ret)
 {
     struct format_pack pack;
     const uint8_t *record;
@@ -115,8 +112,7 @@ int reader_pack(struct reader *reader,
         return STORE_NOT_FOUND;
     memcpy(&pack, record, sizeof(pack));
     if (pack.head.type != FORMAT_PACK || pack.head.n_bytes > len - at->offset ||
-        !format_pack_fits(&pack) || pack.head.agent != agent ||
-        pack.n_records != at->n_records ||
+        !format_pack_fits(&pack) || pack.head.agent != agent || pack.n_records != at->n_records ||
         crc32c(0, record + FORMAT_CRC_FROM, pack.head.n_bytes - FORMAT_CRC_FROM) !=
             pack.head.crc32c)
         return STORE_NOT_FOUND;

@@ -2,8 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Reader: rows and packs out of the journal's mapped pages, one at a time, each believed only with its own
- * checksum (format.h says why not by the chunk's).
+ * Reader: rows and packs out of the journal's mapped pages, one at a time, each believed only with
+ * its own checksum (format.h says why not by the chunk's).
  *
  * It keeps one read transaction, of the segment it was in last; close it soon, as a transaction
  * that stays open keeps LMDB from using pages again.

@@ -418,7 +418,7 @@ int store_replay(struct store *store)
     log_event(LOG_INFO, "journal_replayed", LOG_U("chunks", replay.n_chunks),
               LOG_U("rows", replay.n_rows), LOG_U("packs", replay.n_packs),
               LOG_U("sealed", replay.n_sealed),
-              LOG_U("days", replay.rows.n_days + replay.packs.n_days), LOG_U("damaged_chunks", store->n_damaged),
-              LOG_U("unknown_rows", replay.n_unknown));
+              LOG_U("days", replay.rows.n_days + replay.packs.n_days),
+              LOG_U("damaged_chunks", store->n_damaged), LOG_U("unknown_rows", replay.n_unknown));
     return 0;
 }

@@ -98,9 +98,9 @@ static int renew_spans(struct store *store, struct days *days, size_t n, bool ar
 /* ---- what is gone ---- */
 
 /*
- * In `state`, META "retention.gone" and "retention.gone.logs": for each day that went and whose rows
- * may still be in the journal, up to which chunk they are gone too. Without it the next start would
- * bring them back.
+ * In `state`, META "retention.gone" and "retention.gone.logs": for each day that went and whose
+ * rows may still be in the journal, up to which chunk they are gone too. Without it the next start
+ * would bring them back.
  */
 static const char *const gone_keys[RETAIN_KINDS] = { "retention.gone", "retention.gone.logs" };
 #define GONE_MAX 1024u

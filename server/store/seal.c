@@ -157,8 +157,7 @@ int sealer_compact_now(struct sealer *sealer)
     wanted = sealer->shared.n_sweeps_begun + 1;
     wanted_logs = sealer->shared.n_logs_sweeps_begun + 1;
     sealer->shared.wants_sweep = sealer->shared.wants_logs_sweep = true;
-    while (!r &&
-           (sealer->shared.n_sweeps < wanted || sealer->shared.n_logs_sweeps < wanted_logs)) {
+    while (!r && (sealer->shared.n_sweeps < wanted || sealer->shared.n_logs_sweeps < wanted_logs)) {
         pthread_cond_signal(&sealer->shared.wake);
         pthread_cond_wait(&sealer->shared.progress, &sealer->shared.lock);
         if (sealer->shared.is_stopping)

@@ -84,7 +84,7 @@ struct store_options {
     int64_t retention_1m_us, retention_1h_us; /* of roll-ups, months and years at a time */
     int64_t logs_retention_us;                /* the same of logs, days at a time */
     uint64_t logs_retention_bytes;
-    uint64_t follow_bytes;                    /* of sealed journal kept for followers; 0: 16 GiB */
+    uint64_t follow_bytes; /* of sealed journal kept for followers; 0: 16 GiB */
     const char *follow;    /* a follower that will come: its rows stay from the open on; or NULL */
     uint64_t queue_bytes;  /* what may wait for the writer; one batch always may */
     uint32_t full_percent; /* of the disk: above it nothing is written */

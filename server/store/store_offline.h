@@ -57,7 +57,7 @@ struct store_found {
     uint64_t n_series; /* definitions of agents that have rows or roll-ups of them */
     /* As the agents' records count them, without what is behind these in the journal. */
     uint64_t n_samples, n_skipped, n_lost, n_log_records, n_log_bytes;
-    int64_t newest_commit_us;              /* of a batch in the journal; 0: there is none */
+    int64_t newest_commit_us; /* of a batch in the journal; 0: there is none */
     uint64_t n_damaged;
 };
 

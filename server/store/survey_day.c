@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Survey: the blocks of a day, of metrics or of logs, agent by agent: each one's blocks and the record of how far it is
- * sealed come from one snapshot, and none is held so long that the file would grow by it.
+ * Survey: the blocks of a day, of metrics or of logs, agent by agent: each one's blocks and the
+ * record of how far it is sealed come from one snapshot, and none is held so long that the file
+ * would grow by it.
  */
 
 #include "common/base/fault.h"

@@ -46,11 +46,11 @@ static int record_damage(struct walk *walk, size_t at, const char *what)
 /* The last batch is over. */
 static int end_batch(struct walk *walk, size_t at)
 {
-    bool is_short =
-        walk->is_in_batch && (walk->n_rows || walk->n_samples || walk->n_raw_bytes);
+    bool is_short = walk->is_in_batch && (walk->n_rows || walk->n_samples || walk->n_raw_bytes);
 
     walk->is_in_batch = false;
-    return is_short ? record_damage(walk, at, "the batch before it lacks rows, packs or samples") : 0;
+    return is_short ? record_damage(walk, at, "the batch before it lacks rows, packs or samples")
+                    : 0;
 }
 
 /* Its day went, and what defined its columns may have gone too. */
@@ -82,8 +82,8 @@ static int on_row(struct walk *walk, size_t at, const uint8_t *record)
         if (crc32c(0, record + FORMAT_CRC_FROM, row.head.n_bytes - FORMAT_CRC_FROM) !=
             row.head.crc32c)
             return record_damage(walk, at, "a row with a bad checksum");
-        if (walk->is_in_batch &&
-            (walk->signal == STORE_LOGS || row.head.agent != walk->agent || walk->n_rows == 0 || n_samples > walk->n_samples))
+        if (walk->is_in_batch && (walk->signal == STORE_LOGS || row.head.agent != walk->agent ||
+                                  walk->n_rows == 0 || n_samples > walk->n_samples))
             return record_damage(walk, at, "a row that its batch does not have");
     }
     if (walk->is_in_batch) {
@@ -139,9 +139,9 @@ static int on_pack(struct walk *walk, size_t at, const uint8_t *record)
         wrong = wrong_with_pack(walk, at, &pack, record);
     if (wrong)
         return record_damage(walk, at, wrong);
-    if (walk->is_in_batch && (walk->signal != STORE_LOGS || pack.head.agent != walk->agent ||
-                              walk->n_rows == 0 || pack.n_records > walk->n_samples ||
-                              pack.n_raw_bytes > walk->n_raw_bytes))
+    if (walk->is_in_batch &&
+        (walk->signal != STORE_LOGS || pack.head.agent != walk->agent || walk->n_rows == 0 ||
+         pack.n_records > walk->n_samples || pack.n_raw_bytes > walk->n_raw_bytes))
         return record_damage(walk, at, "a pack that its batch does not have");
     if (walk->is_in_batch) {
         walk->n_rows--;

@@ -35,8 +35,8 @@
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
  * lock, runs.lock, writer.queue.lock, state.queue.lock, days.lock, sealer.shared.lock, follow.lock,
- * journal.open.lock, disk.lock, writer.stats.lock, tails.lock. No callback to the caller is made with
- * one of them held, but LMDB's own.
+ * journal.open.lock, disk.lock, writer.stats.lock, tails.lock. No callback to the caller is made
+ * with one of them held, but LMDB's own.
  */
 
 #include <stdatomic.h>

@@ -19,7 +19,8 @@ START_TEST(records_come_back_as_they_were_from_the_journal_and_from_blocks)
     uint32_t agent = agent_of(store, "web-1"), n = 0;
 
     for (uint64_t i = 1; i <= 12; i++) {
-        struct log_put put = { agent, 1, i, (unsigned) i, n, 50, NOON_US + (int64_t) i * SECOND_US, 7 };
+        struct log_put put = { agent, 1, i, (unsigned) i, n, 50, NOON_US + (int64_t) i * SECOND_US,
+                               7 };
 
         ck_assert_int_eq(put_logs(store, put, NULL), STORE_OK);
         n += 50;
@@ -198,8 +199,8 @@ START_TEST(both_signals_of_an_agent_go_their_ways_in_one_journal)
     for (uint64_t i = 1; i <= 60; i++) {
         int64_t time_us = NOON_US + (int64_t) i * 30 * SECOND_US;
 
-        ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, i, time_us, 20, 30 }, NULL),
-                         STORE_OK);
+        ck_assert_int_eq(
+            put_rows(store, (struct put){ agent, layout, 1, i, time_us, 20, 30 }, NULL), STORE_OK);
         ck_assert_int_eq(put_logs(store,
                                   (struct log_put){ agent, 1, i, (unsigned) i % 5,
                                                     (uint32_t) (i - 1) * 40, 40, time_us, 100 },
@@ -266,10 +267,11 @@ static void turn_byte(const char *directory, const char *text)
 {
     char command[700];
 
-    snprintf(command, sizeof(command),
-             "f=$(grep -rlaF '%s' '%s' | head -1) && for at in $(grep -obaF '%s' \"$f\" | cut -d: -f1)"
-             "; do printf X | dd of=\"$f\" bs=1 seek=$((at + 2)) conv=notrunc 2>/dev/null; done",
-             text, directory, text);
+    snprintf(
+        command, sizeof(command),
+        "f=$(grep -rlaF '%s' '%s' | head -1) && for at in $(grep -obaF '%s' \"$f\" | cut -d: -f1)"
+        "; do printf X | dd of=\"$f\" bs=1 seek=$((at + 2)) conv=notrunc 2>/dev/null; done",
+        text, directory, text);
     ck_assert_int_eq(system(command), 0);
 }
 
@@ -289,11 +291,10 @@ START_TEST(a_damaged_pack_is_passed_over_and_named)
     char path[400];
 
     for (uint64_t i = 1; i <= 3; i++)
-        ck_assert_int_eq(put_logs(store,
-                                  (struct log_put){ agent, 1, i, 1, (uint32_t) i * 1000, 10,
-                                                    NOON_US, 1 },
-                                  NULL),
-                         STORE_OK);
+        ck_assert_int_eq(
+            put_logs(store, (struct log_put){ agent, 1, i, 1, (uint32_t) i * 1000, 10, NOON_US, 1 },
+                     NULL),
+            STORE_OK);
     /* While it runs: the chunk's checksum is for the start, the pack's own for readers. */
     snprintf(path, sizeof(path), "%s/default/journal", store_path);
     turn_byte(path, "2004 GET");
@@ -319,12 +320,12 @@ START_TEST(a_day_of_logs_that_is_no_database_is_set_aside_and_the_rest_serves)
     char command[600];
 
     for (int day = 0; day < 2; day++)
-        ck_assert_int_eq(put_logs(store,
-                                  (struct log_put){ agent, 1, (uint64_t) day + 1, 0,
-                                                    (uint32_t) day * 10, 10,
-                                                    NOON_US - day * DAY_US, 1 },
-                                  NULL),
-                         STORE_OK);
+        ck_assert_int_eq(
+            put_logs(store,
+                     (struct log_put){ agent, 1, (uint64_t) day + 1, 0, (uint32_t) day * 10, 10,
+                                       NOON_US - day * DAY_US, 1 },
+                     NULL),
+            STORE_OK);
     ck_assert_int_eq(store_seal(store), 0);
     store_close(store);
     snprintf(command, sizeof(command),

@@ -17,11 +17,11 @@ struct log_put {
     uint32_t agent;
     uint8_t spool;
     uint64_t sequence;
-    unsigned source;  /* which one */
-    uint32_t first;   /* number of the first record */
-    uint32_t n;       /* records */
-    int64_t time_us;  /* of the first */
-    int64_t step_us;  /* to the next */
+    unsigned source;   /* which one */
+    uint32_t first;    /* number of the first record */
+    uint32_t n;        /* records */
+    int64_t time_us;   /* of the first */
+    int64_t step_us;   /* to the next */
     size_t body_bytes; /* of each, at least; 0: some ten to hundred */
 };
 /* Submits and waits: the outcome of submit or of done. ret_last may be NULL. */

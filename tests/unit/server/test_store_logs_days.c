@@ -19,23 +19,26 @@ START_TEST(records_on_both_sides_of_midnight_go_each_to_its_day)
     int64_t midnight_us = NOON_US + DAY_US / 2;
 
     /* Ahead and back over midnight within a batch, then late ones of the day before. */
-    ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, 1, 0, n, 100,
-                                                       midnight_us - 50 * SECOND_US, SECOND_US },
+    ck_assert_int_eq(put_logs(store,
+                              (struct log_put){ agent, 1, 1, 0, n, 100,
+                                                midnight_us - 50 * SECOND_US, SECOND_US },
                               NULL),
                      STORE_OK);
     n += 100;
-    ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, 2, 0, n, 100,
-                                                       midnight_us + 30 * SECOND_US, -SECOND_US },
+    ck_assert_int_eq(put_logs(store,
+                              (struct log_put){ agent, 1, 2, 0, n, 100,
+                                                midnight_us + 30 * SECOND_US, -SECOND_US },
                               NULL),
                      STORE_OK);
     n += 100;
     ck_assert_int_eq(store_seal(store), 0);
     ck_assert_uint_eq(stats_now(store).n_log_days, 2);
     for (uint64_t i = 3; i < 9; i++, n += 10)
-        ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, i, 1, n, 10,
-                                                           NOON_US + (i % 2 ? 0 : DAY_US), 1 },
-                                  NULL),
-                         STORE_OK);
+        ck_assert_int_eq(
+            put_logs(store,
+                     (struct log_put){ agent, 1, i, 1, n, 10, NOON_US + (i % 2 ? 0 : DAY_US), 1 },
+                     NULL),
+            STORE_OK);
     check_lines(store, agent, n);
     for (int again = 0; again < 3; again++) {
         store_close(store);
@@ -58,8 +61,9 @@ START_TEST(each_source_has_blocks_of_its_own_of_about_the_goal)
     struct store_stats stats;
 
     for (uint64_t i = 1; i <= 30; i++, n += 100)
-        ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, i, (unsigned) i % 2, n, 100,
-                                                           NOON_US + n, 1, 1000 },
+        ck_assert_int_eq(put_logs(store,
+                                  (struct log_put){ agent, 1, i, (unsigned) i % 2, n, 100,
+                                                    NOON_US + n, 1, 1000 },
                                   NULL),
                          STORE_OK);
     ck_assert_int_eq(store_seal(store), 0);
@@ -99,9 +103,10 @@ START_TEST(compaction_makes_few_blocks_of_many_and_leaves_every_record_its_place
     for (uint64_t i = 1; i <= 40; i++, n += 30) {
         for (int a = 0; a < 3; a++)
             ck_assert_int_eq(
-                put_logs(store, (struct log_put){ agents[a], 1, i, (unsigned) i % 2, n, 30,
-                                                  NOON_US + (int64_t) (i * 7 % 40) * 60 * SECOND_US,
-                                                  SECOND_US },
+                put_logs(store,
+                         (struct log_put){ agents[a], 1, i, (unsigned) i % 2, n, 30,
+                                           NOON_US + (int64_t) (i * 7 % 40) * 60 * SECOND_US,
+                                           SECOND_US },
                          NULL),
                 STORE_OK);
         if (i % 2 == 0)
@@ -125,8 +130,9 @@ START_TEST(compaction_makes_few_blocks_of_many_and_leaves_every_record_its_place
     /* Nothing is done twice; what is late goes together with what was done. */
     ck_assert_int_eq(store_compact(store), 0);
     ck_assert_uint_eq(stats_now(store).n_logs_compacted, 0);
-    ck_assert_int_eq(put_logs(store, (struct log_put){ agents[1], 1, 41, 1, n, 10, NOON_US, 1 }, NULL),
-                     STORE_OK);
+    ck_assert_int_eq(
+        put_logs(store, (struct log_put){ agents[1], 1, 41, 1, n, 10, NOON_US, 1 }, NULL),
+        STORE_OK);
     ck_assert_int_eq(store_compact(store), 0);
     ck_assert_uint_eq(stats_now(store).n_logs_compacted, 1);
     ck_assert_uint_eq(n_blocks_of(store, agents[1]), 2);
@@ -143,8 +149,8 @@ START_TEST(no_block_of_an_agent_is_replaced_while_it_has_a_reader)
     struct logs_view view;
 
     for (uint64_t i = 1; i <= 6; i++, n += 10) {
-        ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, i, 0, n, 10, NOON_US, 1 }, NULL),
-                         STORE_OK);
+        ck_assert_int_eq(
+            put_logs(store, (struct log_put){ agent, 1, i, 0, n, 10, NOON_US, 1 }, NULL), STORE_OK);
         ck_assert_int_eq(store_seal(store), 0);
     }
     ck_assert_int_eq(logs_view_begin(store, agent, INT64_MIN, INT64_MAX, &view), 0);
@@ -164,10 +170,9 @@ START_TEST(much_of_one_source_is_compacted_in_steps_up_to_the_goal)
     uint32_t agent = agent_of(store, "web-1"), n = 0;
 
     for (uint64_t i = 1; i <= 24; i++, n += 100) {
-        ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, i, 0, n, 100, NOON_US + n, 1,
-                                                           6000 },
-                                  NULL),
-                         STORE_OK);
+        ck_assert_int_eq(
+            put_logs(store, (struct log_put){ agent, 1, i, 0, n, 100, NOON_US + n, 1, 6000 }, NULL),
+            STORE_OK);
         if (i % 2 == 0)
             ck_assert_int_eq(store_seal(store), 0);
     }
@@ -208,13 +213,14 @@ START_TEST(days_of_logs_go_by_their_own_age_and_size_and_metrics_stay)
         int64_t time_us = NOON_US - (4 - day) * DAY_US;
         uint64_t sequence = (uint64_t) day + 1;
 
-        ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, sequence, 0,
-                                                           (uint32_t) day * 10, 10, time_us, 1 },
-                                  NULL),
-                         STORE_OK);
-        ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, sequence, time_us, 2, 1 },
-                                  NULL),
-                         STORE_OK);
+        ck_assert_int_eq(
+            put_logs(store,
+                     (struct log_put){ agent, 1, sequence, 0, (uint32_t) day * 10, 10, time_us, 1 },
+                     NULL),
+            STORE_OK);
+        ck_assert_int_eq(
+            put_rows(store, (struct put){ agent, layout, 1, sequence, time_us, 2, 1 }, NULL),
+            STORE_OK);
     }
     ck_assert_int_eq(store_seal(store), 0);
     ck_assert_uint_eq(stats_now(store).n_log_days, 5);
@@ -251,14 +257,14 @@ START_TEST(what_of_a_gone_day_is_in_the_journal_still_is_not_sealed_again)
     clock_set_source(the_day_after, NULL);
     store = open_store(0);
     agent = agent_of(store, "web-1");
-    ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, 1, 0, 0, 10, NOON_US - 9 * DAY_US, 1 },
-                              NULL),
-                     STORE_OK);
+    ck_assert_int_eq(
+        put_logs(store, (struct log_put){ agent, 1, 1, 0, 0, 10, NOON_US - 9 * DAY_US, 1 }, NULL),
+        STORE_OK);
     ck_assert_int_eq(store_seal(store), 0);
     /* Late ones of that day, and new ones. */
-    ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, 2, 0, 10, 10, NOON_US - 9 * DAY_US, 1 },
-                              NULL),
-                     STORE_OK);
+    ck_assert_int_eq(
+        put_logs(store, (struct log_put){ agent, 1, 2, 0, 10, 10, NOON_US - 9 * DAY_US, 1 }, NULL),
+        STORE_OK);
     ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, 3, 0, 20, 10, NOON_US, 1 }, NULL),
                      STORE_OK);
     store_set_logs_retention(store, 2 * DAY_US, 0);
@@ -299,11 +305,14 @@ START_TEST(a_backup_has_logs_of_days_and_journal_and_so_has_what_is_restored)
     ck_assert_int_eq(store_create(store_path), 0);
     store = open_store(0);
     agent = agent_of(store, "web-1");
-    ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, 1, 0, 0, 100, NOON_US, 1 }, NULL), 0);
+    ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, 1, 0, 0, 100, NOON_US, 1 }, NULL),
+                     0);
     ck_assert_int_eq(store_seal(store), 0);
-    ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, 2, 1, 100, 50, NOON_US, 1 }, NULL), 0);
+    ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, 2, 1, 100, 50, NOON_US, 1 }, NULL),
+                     0);
     ck_assert_int_eq(store_backup(&backup, &why), 0);
-    ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, 3, 1, 150, 50, NOON_US, 1 }, NULL), 0);
+    ck_assert_int_eq(put_logs(store, (struct log_put){ agent, 1, 3, 1, 150, 50, NOON_US, 1 }, NULL),
+                     0);
     check_lines(store, agent, 200);
     store_close(store);
     ck_assert_int_eq(store_restore(&restore, &why), 0);

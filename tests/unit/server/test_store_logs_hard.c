@@ -52,8 +52,9 @@ START_TEST(readers_beside_seals_and_compactions_see_each_record_once)
 
     ck_assert_int_eq(pthread_create(&thread, NULL, read_beside, &beside), 0);
     for (uint32_t i = 0; i < 200 || (atomic_load(&beside.n_reads) < 50 && i < 3000); i++) {
-        struct log_put put = { beside.agent, 1, i + 1, i % 3, i * 20, 20,
-                               NOON_US + (int64_t) i * SECOND_US, 1 };
+        struct log_put put = {
+            beside.agent, 1, i + 1, i % 3, i * 20, 20, NOON_US + (int64_t) i * SECOND_US, 1
+        };
 
         ck_assert_int_eq(put_logs(store, put, NULL), STORE_OK);
         atomic_store(&beside.n_committed, (i + 1) * 20);
@@ -106,8 +107,13 @@ static void put_some(struct history *history, size_t a)
 static void put_some_rows(struct history *history, size_t a)
 {
     uint64_t sequence = ++history->row_sequences[a];
-    struct put put = { history->agents[a], history->layout, 1, sequence,
-                       NOON_US + (int64_t) sequence * 10 * SECOND_US, 6, 3 };
+    struct put put = { history->agents[a],
+                       history->layout,
+                       1,
+                       sequence,
+                       NOON_US + (int64_t) sequence * 10 * SECOND_US,
+                       6,
+                       3 };
 
     ck_assert_int_eq(put_rows(history->store, put, NULL), STORE_OK);
     history->n_rows[a] += 3;
@@ -144,11 +150,12 @@ static void do_something(struct history *history)
         check_history(history);
         break;
     case 4:
-        ck_assert_int_eq(put_logs(history->store,
-                                  (struct log_put){ history->agents[a], 1, history->sequences[a] + 2,
-                                                    0, 0, 1, NOON_US, 1 },
-                                  NULL),
-                         STORE_GAP);
+        ck_assert_int_eq(
+            put_logs(history->store,
+                     (struct log_put){ history->agents[a], 1, history->sequences[a] + 2, 0, 0, 1,
+                                       NOON_US, 1 },
+                     NULL),
+            STORE_GAP);
         break;
     case 5:
     case 6:
@@ -247,12 +254,12 @@ END_TEST
 
 #ifdef SENTINEL_FAULT_POINTS
 static const char *const points[] = {
-    "day_before_beginning",       "logs_seal_before_commit",   "logs_seal_after_commit",
-    "logs_seal_after_show",       "logs_compact_before_commit", "logs_compact_after_commit",
-    "checkpoint_before_unlink",   "checkpoint_after_unlink",   "rewrite_before_exchange",
-    "rewrite_after_exchange",     "retention_before_unlink",   "retention_after_unlink",
-    "journal_rotate_before",      "journal_rotate_after",      "journal_before_commit",
-    "journal_after_commit",       "journal_before_done",
+    "day_before_beginning",     "logs_seal_before_commit",    "logs_seal_after_commit",
+    "logs_seal_after_show",     "logs_compact_before_commit", "logs_compact_after_commit",
+    "checkpoint_before_unlink", "checkpoint_after_unlink",    "rewrite_before_exchange",
+    "rewrite_after_exchange",   "retention_before_unlink",    "retention_after_unlink",
+    "journal_rotate_before",    "journal_rotate_after",       "journal_before_commit",
+    "journal_after_commit",     "journal_before_done",
 };
 
 struct shared {
@@ -280,8 +287,15 @@ static void put_seal_compact(void *ctx)
     (void) !store_run_get(store, agent, STORE_LOGS, spool, &run);
     next = run.last_sequence + 1;
     for (uint64_t i = next; i < next + 40; i++) {
-        struct log_put put = { agent, 1, i, (unsigned) i % 3, (uint32_t) (i - 1) * KILL_LINES,
-                               KILL_LINES, NOON_US + (int64_t) (i % 2) * DAY_US, 1, 100 };
+        struct log_put put = { agent,
+                               1,
+                               i,
+                               (unsigned) i % 3,
+                               (uint32_t) (i - 1) * KILL_LINES,
+                               KILL_LINES,
+                               NOON_US + (int64_t) (i % 2) * DAY_US,
+                               1,
+                               100 };
         struct log_put put_old = put;
 
         put_old.agent = old;

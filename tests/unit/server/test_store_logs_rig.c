@@ -71,8 +71,8 @@ record_of(uint32_t n, int64_t time_us, struct span body, struct room *room)
     memset(record.trace_id, record.has_trace_id ? (int) (n & 255) : 0, sizeof(record.trace_id));
     memset(record.span_id, record.has_span_id ? (int) (n >> 1 & 255) : 0, sizeof(record.span_id));
     snprintf(room->number, sizeof(room->number), "%u", n % 10);
-    room->attributes[0] = (struct logblock_attribute){ span_of_text("pid"),
-                                                       span_of_text(room->number) };
+    room->attributes[0] =
+        (struct logblock_attribute){ span_of_text("pid"), span_of_text(room->number) };
     room->attributes[1] = (struct logblock_attribute){ span_of_text("empty"), span_of("", 0) };
     room->attributes[2] = (struct logblock_attribute){ span_of("a\0b", 3), span_of("\0", 1) };
     return record;
@@ -102,7 +102,8 @@ uint32_t check_line(const struct logblock_source *source, const struct logblock_
     memcpy(head, got->body.data, got->body.len < 15 ? got->body.len : 15);
     n = (uint32_t) strtoul(head, NULL, 10);
     len = body_of(n, 0, body);
-    least_bytes = got->body.len == len ? 0 : got->body.len - (size_t) (strchr(head, ' ') + 1 - head);
+    least_bytes =
+        got->body.len == len ? 0 : got->body.len - (size_t) (strchr(head, ' ') + 1 - head);
     len = body_of(n, least_bytes, body);
     wanted = record_of(n, got->time_us, span_of(body, len), &room);
     ck_assert_msg(span_equal(got->body, wanted.body), "the body of %u", n);
@@ -138,8 +139,8 @@ struct store_batch *logs_batch(struct log_put put)
         uint8_t *body = bodies + i * stride;
         size_t len = body_of(put.first + i, put.body_bytes, body);
 
-        records[i] = record_of(put.first + i, put.time_us + i * put.step_us, span_of(body, len),
-                               &rooms[i]);
+        records[i] =
+            record_of(put.first + i, put.time_us + i * put.step_us, span_of(body, len), &rooms[i]);
     }
     ck_assert_int_eq(store_batch_new(&batch, store_logs_bytes(&source, records, put.n)), 0);
     batch->agent = put.agent;
@@ -172,8 +173,10 @@ int put_logs_skip(struct store *store, struct log_put put, uint64_t records)
 
 /* ---- reading ---- */
 
-static void
-add_lines(struct lines *to, const struct logblock_source *source, struct logblock_record *at, size_t n)
+static void add_lines(struct lines *to,
+                      const struct logblock_source *source,
+                      struct logblock_record *at,
+                      size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         ck_assert_uint_lt(to->n, LINES_MAX);

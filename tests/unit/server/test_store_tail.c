@@ -17,7 +17,7 @@ struct follower {
     unsigned n_wakes;
     /* What it saw. */
     uint64_t n, n_missed;
-    uint64_t max; /* it has enough after so many; 0: no limit */
+    uint64_t max;     /* it has enough after so many; 0: no limit */
     uint32_t next[4]; /* by agent: the number that comes next, at least */
     bool is_whole;    /* exactly it */
 };
@@ -73,8 +73,8 @@ static void read_on(struct follower *follower)
 
 static void put(struct store *store, uint32_t agent, uint64_t sequence, uint32_t n, size_t bytes)
 {
-    struct log_put put = { agent, 1, sequence, 0, (uint32_t) (sequence - 1) * n, n, NOON_US, 1,
-                           bytes };
+    struct log_put put = { agent, 1,       sequence, 0,    (uint32_t) (sequence - 1) * n,
+                           n,     NOON_US, 1,        bytes };
 
     ck_assert_int_eq(put_logs(store, put, NULL), STORE_OK);
 }
@@ -92,8 +92,8 @@ START_TEST(a_tail_sees_what_is_committed_from_its_open_on_once_and_in_order)
     ck_assert_uint_eq(follower.n, 0);
     for (uint64_t i = 2; i <= 60; i++) {
         put(store, agent, i, 50, 0);
-        ck_assert_int_eq(put_rows(store, (struct put){ agent, layout, 1, i - 1, NOON_US, 2, 3 }, NULL),
-                         0);
+        ck_assert_int_eq(
+            put_rows(store, (struct put){ agent, layout, 1, i - 1, NOON_US, 2, 3 }, NULL), 0);
         if (i % 5 == 0)
             read_on(&follower);
     }
