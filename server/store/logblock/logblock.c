@@ -18,6 +18,25 @@ int parts_reserve(struct parts_bytes *bytes, size_t n)
     return 0;
 }
 
+bool parts_take_slowly(struct span *bytes, uint64_t *ret)
+{
+    uint64_t number = 0;
+
+    for (size_t i = 0; i < bytes->len && i < 10; i++) {
+        uint8_t byte = bytes->data[i];
+
+        if (i == 9 && byte > 1)
+            return false;
+        number |= (uint64_t) (byte & 127) << 7 * i;
+        if (byte < 128) {
+            *ret = number;
+            *bytes = span_of(bytes->data + i + 1, bytes->len - i - 1);
+            return true;
+        }
+    }
+    return false;
+}
+
 struct logblock_room *logblock_room_new(void)
 {
     struct logblock_room *room = calloc(1, sizeof(*room));
@@ -117,7 +136,8 @@ is_length_plausible(const struct logblock *block, bool is_zstd, size_t len, size
 {
     size_t n = block->n_records;
 
-    return is_zstd ? len <= LOGBLOCK_RAW_MAX * 2 + n * PARTS_COLUMNS_RECORD : len == stored;
+    return is_zstd ? len <= (size_t) LOGBLOCK_RAW_MAX * 2 + n * PARTS_COLUMNS_RECORD
+                   : len == stored;
 }
 
 int logblock_open(struct span bytes, struct logblock_room *room, struct logblock *ret)

@@ -147,24 +147,8 @@ static inline uint8_t *parts_put_zigzag(uint8_t *to, uint64_t number)
     return parts_put(to, number << 1 ^ (0 - (number >> 63)));
 }
 
-static inline bool parts_take_slowly(struct span *bytes, uint64_t *ret)
-{
-    uint64_t number = 0;
-
-    for (size_t i = 0; i < bytes->len && i < 10; i++) {
-        uint8_t byte = bytes->data[i];
-
-        if (i == 9 && byte > 1)
-            return false;
-        number |= (uint64_t) (byte & 127) << 7 * i;
-        if (byte < 128) {
-            *ret = number;
-            *bytes = span_of(bytes->data + i + 1, bytes->len - i - 1);
-            return true;
-        }
-    }
-    return false;
-}
+/* Of more than one byte. */
+bool parts_take_slowly(struct span *bytes, uint64_t *ret);
 
 static inline bool parts_take(struct span *bytes, uint64_t *ret)
 {

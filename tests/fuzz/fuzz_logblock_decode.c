@@ -1,0 +1,127 @@
+/* Targets: logblock_unpack, logblock_open, logblock_may_hold, logblock_find.
+ * SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The first byte says what the rest is: 0 a pack; 1 a block as it is; 2 a block whose checksums are
+ * made good first, and what it says of its parts is no obstacle.
+ */
+
+#include "common/base/crc32c.h"
+#include "common/base/ensure.h"
+#include "common/base/fault.h"
+#include "server/store/logblock/parts.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+static void ignore_fault(int code, struct fault_site site, const char *reason)
+{
+    (void) code;
+    (void) site;
+    (void) reason;
+}
+
+/* Every byte is there. */
+static uint64_t sum_of(struct span span)
+{
+    uint64_t sum = span.len;
+
+    for (size_t i = 0; i < span.len; i++)
+        sum += span.data[i];
+    return sum;
+}
+
+static uint64_t read_record(const struct logblock_record *record)
+{
+    uint64_t sum = sum_of(record->body) + (uint64_t) record->time_us;
+
+    ensure(record->severity <= LOGBLOCK_SEVERITY_MAX);
+    ensure(record->n_attributes <= LOGBLOCK_ATTRIBUTES_MAX);
+    for (size_t i = 0; i < record->n_attributes; i++)
+        sum += sum_of(record->attributes[i].key) + sum_of(record->attributes[i].value);
+    return sum;
+}
+
+static void read_pack(struct span bytes, struct logblock_room *room)
+{
+    struct logblock_place at = { 1, 2, 0 };
+    struct logblock_record *records;
+    struct logblock_source source;
+    size_t n;
+    int r = logblock_unpack(bytes, at, room, &source, &records, &n);
+
+    ensure(r == LOGBLOCK_OK || r == LOGBLOCK_BAD);
+    for (size_t i = 0; r == LOGBLOCK_OK && i < n; i++)
+        (void) read_record(&records[i]);
+}
+
+/* Finds all, and what holds a text; the latter are of the former. */
+static void read_records(const struct logblock *block, struct logblock_room *room)
+{
+    CLEANUP(logblock_terms_freep) struct logblock_terms *terms = NULL;
+    struct logblock_term term = { span_of_text("e"), false };
+    struct logblock_wanted wanted = { .from_us = INT64_MIN, .to_us = INT64_MAX };
+    struct logblock_record *records;
+    size_t n_all, n;
+    uint64_t n_bytes;
+    int r = logblock_find(block, NULL, room, &records, &n_all, &n_bytes);
+
+    ensure(r == LOGBLOCK_OK || r == LOGBLOCK_BAD);
+    for (size_t i = 0; r == LOGBLOCK_OK && i < n_all; i++)
+        (void) read_record(&records[i]);
+    ensure(logblock_terms_new(&terms, &term, 1) == 0);
+    wanted.terms = terms;
+    wanted.min_severity = 3;
+    (void) logblock_may_hold(block, terms);
+    if (r != LOGBLOCK_OK)
+        return;
+    ensure(n_all == block->n_records);
+    r = logblock_find(block, &wanted, room, &records, &n, &n_bytes);
+    ensure(r == LOGBLOCK_OK && n <= n_all);
+    for (size_t i = 0; i < n; i++)
+        ensure(logblock_holds(terms, records[i].body) && records[i].severity >= 3);
+}
+
+static void read_block(struct span bytes, struct logblock_room *room, bool is_mended)
+{
+    struct logblock block;
+    int r = logblock_open(bytes, room, &block);
+
+    ensure(r == LOGBLOCK_OK || r == LOGBLOCK_BAD);
+    if (r != LOGBLOCK_OK)
+        return;
+    if (is_mended) {
+        block.columns_crc = crc32c(0, block.columns.data, block.columns.len);
+        block.bodies_crc = crc32c(0, block.bodies.data, block.bodies.len);
+    }
+    read_records(&block, room);
+}
+
+static void read_mended(struct span bytes, struct logblock_room *room)
+{
+    uint8_t *copy = malloc(bytes.len ? bytes.len : 1);
+    uint32_t end = bytes.len >= PARTS_FIXED ? parts_load32(bytes.data + 12) : 0;
+
+    ensure(copy);
+    (void) parts_put_bytes(copy, bytes);
+    if (end >= PARTS_FIXED && end <= bytes.len)
+        (void) parts_put32(copy + 4, crc32c(0, copy + PARTS_CHECKED, end - PARTS_CHECKED));
+    read_block(span_of(copy, bytes.len), room, true);
+    free(copy);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    CLEANUP(logblock_room_freep) struct logblock_room *room = logblock_room_new();
+
+    ensure(room);
+    if (len < 1)
+        return 0;
+    fault_set_sink(ignore_fault);
+    if (data[0] == 0)
+        read_pack(span_of(data + 1, len - 1), room);
+    else if (data[0] == 1)
+        read_block(span_of(data + 1, len - 1), room, false);
+    else
+        read_mended(span_of(data + 1, len - 1), room);
+    return 0;
+}
