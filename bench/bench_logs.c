@@ -239,6 +239,7 @@ static int parse(int argc, char **argv)
 static int prepare(struct logs_bench *bench)
 {
     const uint64_t n_batches = (bench->n_lines + bench->n_batch_lines - 1) / bench->n_batch_lines;
+    const int64_t now_us = clock_wall().us;
 
     bench->load = (struct load){ .n_agents = (uint32_t) bench->n_agents,
                                  .n_series = 1,
@@ -247,7 +248,7 @@ static int prepare(struct logs_bench *bench)
                                  .lines = &bench->grammar };
     bench->grammar = (struct lines){ .seed = bench->seed_number,
                                      .batch_lines = (uint32_t) bench->n_batch_lines,
-                                     .first_us = clock_wall().us - clock_wall().us % 1000000,
+                                     .first_us = now_us - now_us % 1000000,
                                      .interval_us = LINE_INTERVAL_US };
     bench->load.first_us = bench->grammar.first_us;
     bench->fill = (struct fill){

@@ -168,7 +168,7 @@ int load_message_init(struct load_message *message, const struct load *load, uin
 {
     const struct scrape_shape shape = shape_of(load);
 
-    message->agent = agent;
+    *message = (struct load_message){ .agent = agent };
     if (load->lines)
         return 0;
     message->scrapes_bytes = shape.total_bytes * load->batch_scrapes;
