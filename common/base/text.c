@@ -106,8 +106,13 @@ bool text_is_utf8(const void *data, size_t len)
             left.data += 8;
             left.len -= 8;
         }
-        if (left.len == 0)
-            break;
+        if (left.len < 8) {
+            uint64_t word = 0;
+
+            memcpy(&word, left.data, left.len);
+            if (!(word & 0x8080808080808080u))
+                break;
+        }
 
         uint32_t code;
         size_t n = text_utf8_next(left, &code);

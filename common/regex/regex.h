@@ -30,9 +30,7 @@ enum regex_outcome {
 };
 
 /* Outcomes: REGEX_BAD; ret_error is filled then. Faults: no memory. */
-int regex_new(struct regex **ret,
-              struct span pattern,
-              char ret_error[REGEX_ERROR_BYTES]) MUST_USE;
+int regex_new(struct regex **ret, struct span pattern, char ret_error[REGEX_ERROR_BYTES]) MUST_USE;
 struct regex *regex_free(struct regex *regex);
 DEFINE_CLEANUP(struct regex *, regex_free);
 /* Anywhere in the text. */
