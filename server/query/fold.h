@@ -94,12 +94,11 @@ void fold_sort(int64_t *times_us,
 
 /*
  * The longest windows (an hour, a minute) that fit the steps and whose use pays for so long a
- * range, or that may be all there is of it: before samples_begin_us there are no samples. 0:
- * samples are to be folded. QUANTILE always needs samples.
+ * range, or that may be all there is of it: before whole_us (struct store_reach) there are no
+ * samples, or not all. 0: samples are to be folded. QUANTILE always needs samples.
  */
-int64_t fold_window_us(const struct fold_grid *grid,
-                       enum query_aggregation aggregation,
-                       int64_t samples_begin_us);
+int64_t
+fold_window_us(const struct fold_grid *grid, enum query_aggregation aggregation, int64_t whole_us);
 
 /*
  * Windows of samples in [from_us, to_us): of the ends of a range that lie within a window, and of

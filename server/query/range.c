@@ -331,10 +331,10 @@ int query_metric_range(const struct query *query,
         r = range_check(&range);
     if (!r)
         r = groups_init(&range);
-    range.samples_begin_us = store_samples_begin(query->store);
+    range.reach = store_samples_reach(query->store);
     if (!request->only_samples)
         request->window_us =
-            fold_window_us(&range.grid, request->aggregation, range.samples_begin_us);
+            fold_window_us(&range.grid, request->aggregation, range.reach.whole_us);
     if (!r)
         r = range_read_agents(&range, agents, n_agents);
     if (range.n_rolled == 0)

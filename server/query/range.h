@@ -72,7 +72,7 @@ struct range {
     /* the parts of the range, for this agent: ascending, without gaps */
     struct buf segments;
     struct buf damaged; /* struct store_stretch: windows that cannot be read */
-    int64_t samples_begin_us;
+    struct store_reach reach;
 
     /* the columns of `layout` that are wanted: places in the layout and in `wanted` */
     uint32_t layout;

@@ -71,7 +71,7 @@ static void add_windows(struct range *range,
 /* Before and behind the begin of the range: no window lies on both sides. */
 static void add_ready(struct range *range, struct store_stretch ready, int64_t *at_us)
 {
-    int64_t middle_us = range->request->from_us, begin_us = range->samples_begin_us;
+    int64_t middle_us = range->request->from_us, begin_us = range->reach.whole_us;
     struct store_stretch before = ready, in = ready;
 
     before.to_us = before.to_us < middle_us ? before.to_us : middle_us;
@@ -94,7 +94,7 @@ static void add_undamaged(struct range *range, struct store_stretch ready, int64
 
         for (size_t i = 0; i < n; i++) {
             if (damaged[i].to_us <= ready.from_us || damaged[i].from_us >= next.to_us ||
-                damaged[i].from_us < range->samples_begin_us)
+                damaged[i].from_us < range->reach.samples_us)
                 continue;
             next.to_us = damaged[i].from_us > ready.from_us ? damaged[i].from_us : ready.from_us;
             behind_us = damaged[i].to_us;
@@ -113,8 +113,8 @@ static bool windows_pay(const struct range *range, const struct store_span *span
 
     for (size_t i = 0; i < n_spans && !pays; i++) {
         double first_us =
-            (double) (spans[i].first_us > range->samples_begin_us ? spans[i].first_us
-                                                                  : range->samples_begin_us);
+            (double) (spans[i].first_us > range->reach.whole_us ? spans[i].first_us
+                                                                : range->reach.whole_us);
         double n_windows =
             ((double) spans[i].last_us - first_us) / (double) range->request->window_us;
 
@@ -137,14 +137,14 @@ int rolled_segments(struct range *range,
 
     arena_init(&arena, READY_BYTES);
     buf_clear(&range->segments);
-    if (range->request->window_us && (pays || from_us < range->samples_begin_us))
+    if (range->request->window_us && (pays || from_us < range->reach.whole_us))
         r = store_windows_ready(range->query->store, range->agent->number,
                                 range->request->window_us, all, &arena, &ready, &n_ready);
     if (r)
         return pass(r);
     for (size_t i = 0; i < n_ready; i++) {
-        if (!pays && ready[i].to_us > range->samples_begin_us)
-            ready[i].to_us = range->samples_begin_us;
+        if (!pays && ready[i].to_us > range->reach.whole_us)
+            ready[i].to_us = range->reach.whole_us;
         add_undamaged(range, ready[i], &at_us);
     }
     add_samples(range, all.to_us, &at_us);

@@ -6,12 +6,11 @@
 #define MINUTES_PAY_US (6 * STORE_HOUR_US)
 #define HOURS_PAY_US (24 * STORE_HOUR_US)
 
-int64_t fold_window_us(const struct fold_grid *grid,
-                       enum query_aggregation aggregation,
-                       int64_t samples_begin_us)
+int64_t
+fold_window_us(const struct fold_grid *grid, enum query_aggregation aggregation, int64_t whole_us)
 {
     int64_t span_us = grid->to_us - grid->from_us;
-    bool is_all = grid->from_us < samples_begin_us;
+    bool is_all = grid->from_us < whole_us;
 
     if (aggregation == QUERY_QUANTILE)
         return 0;

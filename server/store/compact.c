@@ -381,6 +381,16 @@ static int encode_sheets(struct job *job, struct made *made)
     return fold(r);
 }
 
+static void take_position(struct day_prefix *to, const struct day_prefix *source)
+{
+    struct position own = { to->chunk, to->offset }, other = { source->chunk, source->offset };
+
+    if (position_is_behind(other, own)) {
+        to->chunk = other.chunk;
+        to->offset = other.offset;
+    }
+}
+
 static int make_block(struct job *job, const struct stretch *run)
 {
     const struct found_block *blocks = (const void *) job->found.data;
@@ -397,6 +407,7 @@ static int make_block(struct job *job, const struct stretch *run)
         made.prefix.n_samples += blocks[i].prefix.n_samples;
         if (blocks[i].key.seal > made.key.seal)
             made.key.seal = blocks[i].key.seal;
+        take_position(&made.prefix, &blocks[i].prefix);
         buf_append(&job->sources, &blocks[i].key, sizeof(blocks[i].key));
     }
     r = encode_sheets(job, &made);

@@ -10,8 +10,9 @@
 #include "server/store/days.h"
 #include "server/store/store.h"
 
-static void say_agent_damaged(const struct day *day, uint32_t agent)
+static void say_agent_damaged(struct day *day, uint32_t agent)
 {
+    day->has_bad_agents = true;
     log_peer(LOG_ERROR, "day_agent_damaged", LOG_S("path", day->path), LOG_U("agent", agent));
 }
 
@@ -32,7 +33,7 @@ int day_agent_get(struct day *day,
         return rc == MDB_NOTFOUND ? STORE_NOT_FOUND : fold(db_check(rc, "cannot read a day"));
     if (!day_agent_read(key, value, ret, &spans)) {
         say_agent_damaged(day, agent);
-        return STORE_NOT_FOUND;
+        return day_mend_agent(day, txn, agent, ret, ret_spans);
     }
     if (ret_spans)
         buf_append_span(ret_spans, spans);
@@ -76,6 +77,7 @@ int day_agents_each(struct day *day,
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     CLEANUP(db_cursor_closep) MDB_cursor *cursor = NULL;
     MDB_val key, value;
+    bool is_bad = false;
     int r = 0, rc = mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn);
 
     if (!rc)
@@ -86,10 +88,12 @@ int day_agents_each(struct day *day,
         struct position sealed;
         struct span spans;
 
-        if (day_agent_read(key, value, &sealed, &spans))
+        if (day_agent_read(key, value, &sealed, &spans)) {
             r = fn(ctx, db_u32_of(key), sealed, spans);
-        else
+        } else {
+            is_bad = true;
             say_agent_damaged(day, db_u32_of(key));
+        }
         if (!r)
             rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
     }
@@ -99,5 +103,7 @@ int day_agents_each(struct day *day,
         day_found_damage(day, mdb_strerror(rc));
         return 0;
     }
-    return rc == MDB_NOTFOUND ? 0 : fold(db_check(rc, "cannot read a day"));
+    if (rc != MDB_NOTFOUND)
+        return fold(db_check(rc, "cannot read a day"));
+    return is_bad ? pass(day_mend_each(day, txn, fn, ctx)) : 0;
 }

@@ -122,6 +122,7 @@ static struct day *day_new(const struct days *days, int32_t number)
 
     if (!day)
         return NULL;
+    day->kind = days->kind;
     day->number = number;
     name_of(days->kind, number, name);
     ensure(snprintf(day->path, sizeof(day->path), "%s/%s", days->directory, name) <
@@ -152,10 +153,28 @@ static bool close_one(struct days *days)
     return true;
 }
 
+/* The answer is LMDB's. */
+static int check_format(const struct day *day, MDB_txn *txn)
+{
+    MDB_val key = db_val("format", 6), value;
+    uint32_t format = 0;
+    int rc = mdb_get(txn, day->meta, &key, &value);
+
+    if (rc)
+        return rc;
+    if (value.mv_size == sizeof(format))
+        memcpy(&format, value.mv_data, sizeof(format));
+    if (format == DAY_FORMAT)
+        return 0;
+    log_event(LOG_ERROR, "day_has_another_format", LOG_S("path", day->path),
+              LOG_U("format", format), LOG_U("known", DAY_FORMAT),
+              LOG_S("remedy", "start the version that made it, or restore a backup"));
+    return MDB_INCOMPATIBLE;
+}
+
 static int open_tables(const struct days *days, struct day *day)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
-    MDB_val key = db_val("format", 6), value;
     int rc = mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn);
 
     if (!rc)
@@ -167,7 +186,7 @@ static int open_tables(const struct days *days, struct day *day)
     if (!rc && days->kind->has_marks)
         rc = mdb_dbi_open(txn, "marks", 0, &day->marks);
     if (!rc)
-        rc = mdb_get(txn, day->meta, &key, &value);
+        rc = check_format(day, txn);
     /* All of it is in the first commit: without one it is a beginning, with one it is damage. */
     if (rc == MDB_NOTFOUND && mdb_txn_id(txn) > 0)
         rc = MDB_CORRUPTED;
@@ -285,6 +304,7 @@ static int write_beginning(const struct days *days, struct day *day)
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     uint32_t format = DAY_FORMAT;
     MDB_val key = db_val("format", 6), value = db_val(&format, sizeof(format));
+    MDB_val begun_key = db_val("begun", 5), begun = db_val(&day->begun, sizeof(day->begun));
     int rc = mdb_txn_begin(day->env, NULL, 0, &txn);
 
     if (!rc)
@@ -297,19 +317,23 @@ static int write_beginning(const struct days *days, struct day *day)
         rc = mdb_dbi_open(txn, "marks", MDB_CREATE, &day->marks);
     if (!rc)
         rc = mdb_put(txn, day->meta, &key, &value, 0);
+    if (!rc && day->begun.seal)
+        rc = mdb_put(txn, day->meta, &begun_key, &begun, 0);
     if (rc)
         return pass(db_check(rc, "cannot begin a day"));
     return pass(db_commit(day->env, take(txn), "cannot begin a day"));
 }
 
 /* A whole new one, durable, open; not yet in the table. */
-static int make_day(struct days *days, int32_t number, struct day **ret)
+static int make_day(struct days *days, int32_t number, struct day_begun begun, struct day **ret)
 {
     struct day *day = day_new(days, number);
     int r;
 
     if (!day)
         return fault(-ENOMEM, "no memory for a day");
+    day->begun = begun;
+    day->n_new = begun.seal > 0; /* its windows may lack some, and no block comes */
     r = file_remove_tree(day->path);
     if (!r && mkdir(day->path, 0700) < 0)
         r = db_check(errno, "cannot make a directory for a day");
@@ -338,7 +362,7 @@ static int make_day(struct days *days, int32_t number, struct day **ret)
     return 0;
 }
 
-int days_make(struct days *days, int32_t number, struct day **ret)
+int days_make(struct days *days, int32_t number, struct day_begun begun, struct day **ret)
 {
     struct day *day = NULL, **at;
     bool is_there;
@@ -350,7 +374,7 @@ int days_make(struct days *days, int32_t number, struct day **ret)
     pthread_mutex_unlock(&days->lock);
     if (is_there)
         return pass(days_use(days, number, ret));
-    r = make_day(days, number, &day);
+    r = make_day(days, number, begun, &day);
     if (r)
         return pass(r);
     pthread_mutex_lock(&days->lock);
@@ -372,6 +396,29 @@ int32_t days_next(struct days *days, int32_t number)
     number = day ? day->number : INT32_MAX;
     pthread_mutex_unlock(&days->lock);
     return number;
+}
+
+int32_t days_last_begun_anew(struct days *days)
+{
+    int32_t number = INT32_MIN;
+
+    pthread_mutex_lock(&days->lock);
+    for (const struct day *day = days->first; day; day = day->next)
+        number = day->begun.seal ? day->number : number;
+    pthread_mutex_unlock(&days->lock);
+    return number;
+}
+
+uint64_t days_next_begun(struct days *days, uint64_t chunk)
+{
+    uint64_t next = UINT64_MAX;
+
+    pthread_mutex_lock(&days->lock);
+    for (const struct day *day = days->first; day; day = day->next)
+        if (day->begun.chunk > chunk && day->begun.chunk < next)
+            next = day->begun.chunk;
+    pthread_mutex_unlock(&days->lock);
+    return next;
 }
 
 int days_remove(struct days *days, int32_t number)
@@ -456,6 +503,7 @@ static void exchange(struct days *days, struct day *day, struct day *fresh)
     ensure(*at == day && day->n_users > 0);
     fresh->next = day->next;
     fresh->n_new = day->n_new;
+    fresh->begun = day->begun;
     *at = fresh;
     day->is_removed = true;
     pthread_mutex_unlock(&days->lock);
@@ -556,20 +604,32 @@ static bool is_left_over(const struct days *days, const char *name)
            strcmp(end, DB_GONE) == 0;
 }
 
+/* Not written where it is not there. The answer is LMDB's. */
+static int
+read_meta(const struct day *day, MDB_txn *txn, const char *name, void *to, size_t n_bytes)
+{
+    MDB_val key = db_val(name, strlen(name)), value;
+    int rc = mdb_get(txn, day->meta, &key, &value);
+
+    if (!rc && value.mv_size == n_bytes)
+        memcpy(to, value.mv_data, n_bytes);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+/* The answer is LMDB's. */
 static int read_seal(struct days *days, struct day *day)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
-    MDB_val key = db_val("seal", 4), value;
-    uint64_t seal;
+    uint64_t seal = 0;
     int rc = mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn);
 
     if (!rc)
-        rc = mdb_get(txn, day->meta, &key, &value);
-    if (!rc && value.mv_size == sizeof(seal)) {
-        memcpy(&seal, value.mv_data, sizeof(seal));
-        days->max_seal = seal > days->max_seal ? seal : days->max_seal;
-    }
-    return rc == MDB_NOTFOUND ? 0 : rc;
+        rc = read_meta(day, txn, "seal", &seal, sizeof(seal));
+    if (!rc)
+        rc = read_meta(day, txn, "begun", &day->begun, sizeof(day->begun));
+    seal = day->begun.seal > seal ? day->begun.seal : seal;
+    days->max_seal = seal > days->max_seal ? seal : days->max_seal;
+    return rc;
 }
 
 static int is_set_aside(const struct dirent *entry)
@@ -577,15 +637,31 @@ static int is_set_aside(const struct dirent *entry)
     return strstr(entry->d_name, ".damaged-") != NULL;
 }
 
-static void count_set_aside(struct days *days)
+static int find_set_aside(struct days *days)
 {
     struct dirent **entries = NULL;
     int n = scandir(days->directory, &entries, is_set_aside, alphasort);
 
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        int32_t number;
+
+        entries[i]->d_name[days->kind->n_digits] = 0;
+        if (day_number_of(days->kind, entries[i]->d_name, &number))
+            buf_append(&days->set_aside, &number, sizeof(number));
         free(entries[i]);
+    }
     free(entries);
-    days->n_set_aside = n > 0 ? (size_t) n : 0;
+    return buf_failed(&days->set_aside) ? fault(-ENOMEM, "no memory for damaged days") : 0;
+}
+
+bool days_is_set_aside(const struct days *days, int32_t number)
+{
+    const int32_t *numbers = (const void *) days->set_aside.data;
+
+    for (size_t i = 0; i < days->set_aside.len / sizeof(*numbers); i++)
+        if (numbers[i] == number)
+            return true;
+    return false;
 }
 
 static int open_day(struct days *days, int32_t number)
@@ -673,8 +749,7 @@ int days_open(struct days *days,
         free(entries[i]);
     }
     free(entries);
-    count_set_aside(days);
-    return pass(r);
+    return r ? pass(r) : pass(find_set_aside(days));
 }
 
 void days_close(struct days *days)
@@ -688,6 +763,7 @@ void days_close(struct days *days)
         ensure(day->n_users == 0);
         day_free(day);
     }
+    buf_deinit(&days->set_aside);
     pthread_mutex_destroy(&days->lock);
     days->is_open = false;
 }

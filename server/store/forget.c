@@ -132,8 +132,8 @@ int store_forget(struct store *store)
     CLEANUP(buf_deinit) struct buf gone = { 0 };
     int r = retain_load(store, RETAIN_METRICS, &gone);
 
-    if (r || gone.len == 0 || store->n_damaged || store->days.n_set_aside ||
-        store->rolled[ROLL_MINUTES].n_set_aside || store->rolled[ROLL_HOURS].n_set_aside)
+    if (r || gone.len == 0 || store->n_damaged || store->days.set_aside.len ||
+        store->rolled[ROLL_MINUTES].set_aside.len || store->rolled[ROLL_HOURS].set_aside.len)
         return pass(r);
     job.has_layout = calloc((size_t) idtable_highest(&catalog->layouts) + 1, sizeof(bool));
     job.has_definition = calloc((size_t) idtable_highest(&catalog->definitions) + 1, sizeof(bool));

@@ -123,14 +123,25 @@ static int by_position(const void *a, const void *b)
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-/* The oldest ones, by position, that fit into one block. */
-static void cut(struct gather *gather)
+/* Rows of before the start, or of before a day was begun anew, and those of after it do not share a
+ * block: the first of these chunks behind `chunk`. */
+static uint64_t next_border(struct store *store, uint64_t chunk)
 {
-    uint64_t n_values = 0;
+    uint64_t border = days_next_begun(&store->days, chunk);
+
+    return store->replayed_chunk > chunk && store->replayed_chunk < border ? store->replayed_chunk
+                                                                           : border;
+}
+
+/* The oldest ones, by position, that fit into one block. */
+static void cut(struct gather *gather, struct store *store)
+{
+    uint64_t n_values = 0, border;
     size_t n = 0;
 
     qsort(gather->rows, gather->n_rows, sizeof(*gather->rows), by_position);
-    while (n < gather->n_rows && n < SEAL_ROWS) {
+    border = next_border(store, gather->rows[0].at.chunk);
+    while (n < gather->n_rows && n < SEAL_ROWS && gather->rows[n].at.chunk < border) {
         n_values += gather->heads[gather->rows[n].head].n_values;
         if (n && n_values > SEAL_VALUES)
             break;
@@ -426,7 +437,7 @@ int gather_agent(struct sealer *sealer, struct agent *agent, struct seal_group *
 
     if (r || gather->n_rows == 0)
         return pass(r);
-    cut(gather);
+    cut(gather, sealer->store);
     r = lay_out(gather);
     if (!r)
         r = make_rooms(gather);

@@ -36,6 +36,11 @@ struct sealer;
 
 /* On disk: it stays what it is. Equal hashes are no proof. */
 uint64_t logs_source_hash(const struct logblock_source *source);
+/* What a block's prefix has of it. */
+static inline uint32_t logs_source_tag(const struct logblock_source *source)
+{
+    return (uint32_t) logs_source_hash(source) & 0xffffff;
+}
 bool logs_source_equal(const struct logblock_source *a, const struct logblock_source *b);
 
 static inline struct log_pack

@@ -326,6 +326,16 @@ static int encode(struct logs_sweep *sweep, struct made *made)
                : 0;
 }
 
+static void take_position(struct day_prefix *to, const struct day_prefix *source)
+{
+    struct position own = { to->chunk, to->offset }, other = { source->chunk, source->offset };
+
+    if (position_is_behind(other, own)) {
+        to->chunk = other.chunk;
+        to->offset = other.offset;
+    }
+}
+
 /* Outcomes: LOGBLOCK_BAD (nothing was made). */
 static int make_block(struct logs_sweep *sweep,
                       struct agent *agent,
@@ -351,6 +361,7 @@ static int make_block(struct logs_sweep *sweep,
             made.block.key.first_us = blocks[i].key.first_us;
         if (blocks[i].prefix.last_us > made.block.prefix.last_us)
             made.block.prefix.last_us = blocks[i].prefix.last_us;
+        take_position(&made.block.prefix, &blocks[i].prefix);
     }
     if (r)
         return r < 0 ? pass(r) : r;

@@ -178,7 +178,7 @@ static int end_block(struct logs_sealer *logs, const struct agent *agent)
     if (logs->n_records == 0)
         return 0;
     block.prefix.n_rows = (uint32_t) logs->n_records;
-    block.prefix.source = (uint32_t) logs_source_hash(&logs->source);
+    block.prefix.source = logs_source_tag(&logs->source);
     r = logblock_encode(logs->work, &input, &logs->bytes);
     if (r)
         return pass(r);
@@ -393,6 +393,8 @@ static int put_part(struct logs_sealer *logs,
 
     for (size_t i = part->first_block; i < part->first_block + part->n_blocks && !r; i++) {
         blocks[i].key.seal = seal;
+        blocks[i].prefix.chunk = part->up_to.chunk;
+        blocks[i].prefix.offset = part->up_to.offset;
         r = seal_put_block(day, txn, &blocks[i].key, &blocks[i].prefix,
                            span_of(logs->bytes.data + blocks[i].at, blocks[i].len));
     }
@@ -446,7 +448,7 @@ static int commit_day(struct sealer *sealer, size_t first, size_t end)
     struct days *days = &sealer->store->logs;
     const struct part *parts = (const void *) sealer->logs->parts.data;
     struct day *day;
-    int r = days_make(days, parts[first].day, &day);
+    int r = days_make(days, parts[first].day, (struct day_begun){ 0 }, &day);
 
     if (r == STORE_NOT_FOUND) {
         /* Damaged in the run: its packs stay in the journal, and the next start makes a new one. */

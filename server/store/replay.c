@@ -106,6 +106,8 @@ static int load_day(struct replay *replay, struct days *of, struct sealed *to, i
     if (r)
         return r == STORE_NOT_FOUND ? 0 : pass(r);
     r = day_agents_each(day, on_day_agent, sealed);
+    if (!r && day->has_bad_agents)
+        r = day_mend(day);
     days_release(of, day);
     return pass(r);
 }
@@ -157,6 +159,8 @@ static int load_rolled(struct store *store, struct days *days)
         r = days_use(days, number, &period);
         if (r == 0) {
             r = day_agents_each(period, on_rolled_agent, store);
+            if (!r && period->has_bad_agents)
+                r = day_mend(period);
             days_release(days, period);
         } else if (r == STORE_NOT_FOUND) {
             r = 0;
@@ -415,6 +419,7 @@ int store_replay(struct store *store)
     if (r)
         return pass(r);
     pass_counted(store);
+    store->replayed_chunk = atomic_load(&journal->next_chunk);
     log_event(LOG_INFO, "journal_replayed", LOG_U("chunks", replay.n_chunks),
               LOG_U("rows", replay.n_rows), LOG_U("packs", replay.n_packs),
               LOG_U("sealed", replay.n_sealed),

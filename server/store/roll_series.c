@@ -105,10 +105,11 @@ static void take_sample(const struct walk *walk, int64_t time_us, double value)
     struct walk alone = { .series = series };
 
     window->begin_us = series->hour_us + minute * STORE_MINUTE_US;
-    window_take(window->n_samples == 0 && is_far ? &alone : walk, window, time_us, value);
+    window_take(window->n_samples == 0 && (is_far || series->is_late) ? &alone : walk, window,
+                time_us, value);
     window = roll_at(series->hours, series->hour, series->column);
     window->begin_us = series->hour_us;
-    window_take(walk, window, time_us, value);
+    window_take(window->n_samples == 0 && series->is_late ? &alone : walk, window, time_us, value);
 }
 
 void roll_series(const struct roll_series *series)

@@ -47,8 +47,29 @@
  *
  * An hour of which a block is damaged stays as it was rolled up before, if it was.
  *
- * Files:  record.c a record's block; rollup.c, roll_series.c making; windows.c reading;
- *         survey_rolled.c verifying.
+ * A day that lost its past: it went (retention by size) or was set aside (damage), and rows came
+ * late that made it anew. Its windows are then all that is left of what was, and blocks know less:
+ * an hour made anew of them would be the late rows alone. So a day that is made where a mark says
+ * that there are windows carries the seal number of then (struct day, begun), a mark up to that
+ * number is one of before, and its hours with windows are "lost" from then on. What comes late in a
+ * lost hour joins the windows: of blocks newer than the mark alone, and not of those of rows that a
+ * start found in the journal where damage took the day, as they had been in it. So no row counts
+ * twice, and the compactor, which would put rows that are counted and rows that are not into one
+ * block, only works on hours that are rolled up. Windows of a lost hour are ready whatever blocks
+ * and heads have: late rows are in the answers from the next sweep on, and what was before always
+ * is. Leaving the windows as they were would be simpler, and would not answer with rows that were
+ * acknowledged.
+ *
+ * Where the day was lost before it was over, the tier of hours has nothing of it yet, and gets it
+ * out of windows of minutes.
+ *
+ * What joins is exact but for the growth: a late sample between two old ones adds nothing to it, as
+ * their delta spans it, which is right unless it hides a reset of a counter; and deltas between
+ * layouts that share a series are those of the old rows.
+ *
+ * Files:  record.c a record's block; rollup.c making: roll_due.c what, roll_load.c from which rows,
+ *         roll_series.c into windows, roll_join.c those of before; roll_commit.c on disk;
+ *         windows.c reading; survey_rolled.c verifying.
  * Thread: the sealer; reading any.
  */
 
@@ -85,13 +106,22 @@ struct roll_key {
     int64_t begin_us;
 };
 
+/* Bit h is the day's hour h. */
 struct roll_mark {
     uint32_t crc32c; /* of the key, then of what follows */
-    uint32_t hours;  /* bit h: the day's hour h */
+    uint32_t hours;  /* rolled up */
     uint64_t seal;
+    uint32_t windows; /* a block met it once: there may be windows */
+    uint32_t lost;    /* the windows have samples that no block has */
 };
 
-static_assert(sizeof(struct roll_mark) == 16, "on disk");
+static_assert(sizeof(struct roll_mark) == 24, "on disk");
+
+/* Hours of which windows know more than samples; has_day: there is one, begun as it says. */
+static inline uint32_t roll_lost(const struct roll_mark *mark, bool has_day, uint64_t begun)
+{
+    return has_day && mark->seal > begun ? mark->lost : mark->windows;
+}
 
 static inline int64_t roll_window_us(enum roll_tier tier)
 {
@@ -192,7 +222,7 @@ int roll_mark_put(struct day *period,
                   int32_t day,
                   const struct roll_mark *mark) MUST_USE;
 
-/* ---- roll_series.c: samples into windows ---- */
+/* ---- roll_series.c, roll_join.c: samples into windows ---- */
 
 struct found_block;
 struct rows;
@@ -209,6 +239,7 @@ struct roll_series {
     struct roll_source *sources;
     size_t n_sources;
     bool is_counter;
+    bool is_late; /* no window is chained */
     int64_t hour_us;
     size_t column;              /* in both sheets */
     struct roll_sheet *minutes; /* n_rows is 60 */
@@ -221,6 +252,23 @@ void roll_rows(const struct rows *rows,
                int64_t hour_us,
                struct roll_sheet *minutes,
                struct roll_row *ret_hour);
+
+/*
+ * Windows of late rows, by their place from begin_us on, none chained, join those of before, one
+ * behind the other: `late` becomes both.
+ */
+void roll_join(struct roll_sheet *late,
+               const struct roll_sheet *before,
+               int64_t begin_us,
+               enum roll_tier tier,
+               const bool *are_counters);
+
+/* ---- roll_due.c ---- */
+
+struct store;
+
+/* Whether some agent has windows of a day. */
+int roll_has_windows(struct store *store, int32_t day, bool *ret) MUST_USE;
 
 /* ---- rollup.c ---- */
 

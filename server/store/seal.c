@@ -77,11 +77,13 @@ static uint64_t journal_bytes(struct store *store)
     return journal_n_live(&store->journal) * store->options.segment_bytes;
 }
 
-/* Whole segments: the one being written counts for nothing yet. */
+/* Whole segments, the one being written among them: what is sealed now keeps the journal below its
+ * limit. Where the limit is a segment or less, the one being written and another. */
 static bool is_journal_long(struct store *store, unsigned times)
 {
-    return journal_bytes(store) >
-           store->options.segment_bytes + times * store->options.journal_bytes;
+    uint64_t least = 2 * store->options.segment_bytes, limit = times * store->options.journal_bytes;
+
+    return journal_bytes(store) >= (limit > least ? limit : least);
 }
 
 void sealer_wait_for_room(struct sealer *sealer)
@@ -259,11 +261,13 @@ write_day(struct sealer *sealer, struct day *day, uint64_t seal, size_t first, s
         struct seal_block *block = &group->blocks[i];
 
         block->key.seal = seal;
-        if (block->len)
+        block->prefix.chunk = block->up_to.chunk;
+        block->prefix.offset = block->up_to.offset;
+        /* First: what is made anew of a damaged record is what was sealed before. */
+        r = put_sealed(day, txn, group, block);
+        if (!r && block->len)
             r = seal_put_block(day, txn, &block->key, &block->prefix,
                                span_of(group->bytes.data + block->at, block->len));
-        if (!r)
-            r = put_sealed(day, txn, group, block);
     }
     if (r)
         return pass(r);
@@ -303,12 +307,37 @@ static int show_block(struct sealer *sealer, const struct seal_block *block)
     return pass(r);
 }
 
+/*
+ * The day of some blocks. Where windows are all that is left of one, it is begun anew; and where
+ * damage took it, rows that the replay met were in it, or would soon have been.
+ */
+static int make_day(struct sealer *sealer, int32_t number, struct day **ret)
+{
+    struct store *store = sealer->store;
+    struct days *days = &store->days;
+    struct day_begun begun = { 0 };
+    bool has_windows = false;
+    int r = 0;
+
+    if (days_next(days, number) != number)
+        r = roll_has_windows(store, number, &has_windows);
+    if (r)
+        return pass(r);
+    if (has_windows) {
+        begun.seal = sealer->seal;
+        begun.chunk = days_is_set_aside(days, number) ? store->replayed_chunk : 0;
+        log_event(LOG_WARN, "day_begun_anew", LOG_I("day", number),
+                  LOG_S("why", "its windows are kept: what is late joins them"));
+    }
+    return pass(days_make(days, number, begun, ret));
+}
+
 static int commit_day(struct sealer *sealer, size_t first, size_t end)
 {
     struct days *days = &sealer->store->days;
     struct seal_group *group = &sealer->group;
     struct day *day;
-    int r = days_make(days, group->blocks[first].day, &day);
+    int r = make_day(sealer, group->blocks[first].day, &day);
 
     if (r == STORE_NOT_FOUND) {
         /* Damaged in the run: its rows stay in the journal, and the next start makes a new one. */
@@ -626,6 +655,31 @@ static void *sealer_main(void *arg)
     return NULL;
 }
 
+/* Days that damage took: at once, so that another start that comes before their first block does
+ * not take what is late meanwhile for what was in them. */
+static int begin_anew(struct sealer *sealer)
+{
+    struct days *days = &sealer->store->days;
+    const int32_t *numbers = (const void *) days->set_aside.data;
+    int r = 0;
+
+    for (size_t i = 0; i < days->set_aside.len / sizeof(*numbers) && !r; i++) {
+        struct day *day;
+        bool has_windows = false;
+
+        if (days_next(days, numbers[i]) == numbers[i])
+            continue;
+        r = roll_has_windows(sealer->store, numbers[i], &has_windows);
+        if (r || !has_windows)
+            continue;
+        r = make_day(sealer, numbers[i], &day);
+        if (!r)
+            days_release(days, day);
+        r = r == STORE_FULL ? 0 : r; /* with its first block, then */
+    }
+    return pass(r);
+}
+
 int sealer_start(struct sealer *sealer, struct store *store)
 {
     pthread_condattr_t attr;
@@ -655,6 +709,9 @@ int sealer_start(struct sealer *sealer, struct store *store)
     ensure(pthread_cond_init(&sealer->shared.wake, &attr) == 0);
     ensure(pthread_cond_init(&sealer->shared.progress, &attr) == 0);
     pthread_condattr_destroy(&attr);
+    r = begin_anew(sealer);
+    if (r)
+        return pass(r);
     sealer->has_thread = true;
     rc = pthread_create(&sealer->thread, NULL, sealer_main, sealer);
     if (rc) {

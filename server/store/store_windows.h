@@ -79,7 +79,8 @@ struct store_stretch {
 /*
  * Where in [from_us, to_us) windows stand for all samples of an agent that were committed when this
  * was called: ascending, in the arena; whole hours but at the two ends. Elsewhere samples are newer
- * than the windows, or these are not made yet.
+ * than the windows, or these are not made yet. An hour whose samples were lost is among them, also
+ * while late ones wait for the next sweep to join its windows: samples would be less of an answer.
  */
 int store_windows_ready(struct store *store,
                         uint32_t agent,
@@ -89,9 +90,15 @@ int store_windows_ready(struct store *store,
                         struct store_stretch **ret,
                         size_t *ret_n) MUST_USE;
 
-/* Before it there may be windows but no samples: INT64_MAX where no day is left, INT64_MIN where
- * there are no windows. */
-int64_t store_samples_begin(struct store *store);
+struct store_reach {
+    /* Before it there may be windows but no samples: INT64_MAX where no day is left, INT64_MIN
+     * where there are no windows. */
+    int64_t samples_us;
+    /* The same or later: before it samples may be less than windows stand for, as a day was lost
+     * and begun anew with what came late. */
+    int64_t whole_us;
+};
+struct store_reach store_samples_reach(struct store *store);
 
 /* What is read of each window; n_samples is there only with COUNT. */
 enum store_window_part {

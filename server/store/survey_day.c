@@ -33,7 +33,8 @@ struct walk {
     uint64_t payload[STORE_LEVELS];
     /* The agent under way. */
     uint32_t agent;
-    struct buf spans; /* struct day_span: of its blocks */
+    struct buf spans;       /* struct day_span: of its blocks */
+    struct position sealed; /* the highest of its blocks */
     bool has_damage;
     /* Room. */
     struct buf opened, times, values, marks, columns;
@@ -241,7 +242,7 @@ static int check_log_block(struct walk *walk,
         return r;
     if (block.first_us != key->first_us || block.last_us != prefix->last_us ||
         block.n_records != prefix->n_rows || block.n_raw_bytes != prefix->n_samples ||
-        (uint32_t) logs_source_hash(&block.source) != prefix->source)
+        logs_source_tag(&block.source) != prefix->source)
         return block_damage(walk, key, "its key and its head say other than the block itself");
     if (day_of(block.first_us) != walk->survey->period ||
         day_of(block.last_us) != walk->survey->period)
@@ -276,6 +277,7 @@ static int on_block(struct walk *walk, MDB_val name, MDB_val value)
 {
     struct survey_shared *shared = walk->survey->shared;
     struct store_level *level;
+    struct position sealed;
     struct day_prefix prefix;
     struct day_key key;
     struct span bytes;
@@ -289,6 +291,9 @@ static int on_block(struct walk *walk, MDB_val name, MDB_val value)
     }
     if (!day_prefix_get(name, value, &prefix, &bytes) || prefix.level >= STORE_LEVELS)
         return block_damage(walk, &key, "its head has a bad checksum");
+    sealed = (struct position){ prefix.chunk, prefix.offset };
+    if (position_is_behind(sealed, walk->sealed))
+        walk->sealed = sealed;
     if (walk->logs)
         return count_log_block(walk, &key, &prefix, bytes);
     level = &shared->found.levels[prefix.level];
@@ -367,6 +372,8 @@ static int check_record(struct walk *walk)
         return agent_damage(walk, "its record of how far it is sealed has a bad checksum");
     if (sealed.chunk == 0)
         return agent_damage(walk, "its record says that it is sealed up to nowhere");
+    if (position_is_behind(walk->sealed, sealed))
+        return agent_damage(walk, "a block of it is sealed farther than its record says");
     if (walk->survey->asked->is_deep)
         return compare_spans(walk, spans);
     return walk->logs ? 0 : use_spans(walk, spans);
@@ -394,6 +401,7 @@ static int on_agent(struct walk *walk)
 
     buf_clear(&walk->spans);
     walk->has_damage = false;
+    walk->sealed = (struct position){ 0 };
     r = walk_blocks(walk);
     if (!r && walk->logs)
         r = survey_use(walk->survey, walk->agent, SURVEY_LOGS, 0);

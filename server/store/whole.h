@@ -17,11 +17,12 @@
  *   replay.c      the start: days and journal -> runs, spans, heads, counters
  *   reader.[ch]   a row out of the journal
  *   days.[ch]     sealed blocks, an environment for each day (and of roll-ups for each month and
- *                 year); day_tables.c: its tables; dayrecord.c: their keys and values
+ *                 year); day_tables.c: its tables; dayrecord.c: their keys and values;
+ *                 daymend.c: what damage took of them
  *   seal.[ch]     the sealer: gather.c heads -> blocks; compact.c small blocks -> larger ones;
  *                 retain.c old days go
- *   rollup.[ch]   roll-ups of what is over: record.c on disk, roll_series.c, window.c samples into
- *                 windows, windows.c reading
+ *   rollup.[ch]   roll-ups of what is over, roller.h, roll_*.c: making them; record.c on disk,
+ *                 window.c samples into windows, windows.c reading
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
  *   forget.c      definitions that nothing uses go, at the start
  *   follow.[ch]   the journal for others; what they keep from going
@@ -61,7 +62,8 @@ struct store {
     struct agents agents;
     struct catalog catalog;
     struct runs runs;
-    struct journal journal; /* not opened when shared */
+    struct journal journal;  /* not opened when shared */
+    uint64_t replayed_chunk; /* chunks below it were there at the start */
     struct writer writer;
     struct days days; /* not opened when shared */
     struct days logs;

@@ -5,7 +5,8 @@
  *
  * What is ready is looked for in this order: rows in the heads, then blocks, then marks. A row is
  * in a head until its block is there, and a mark counts blocks that are there: whatever is
- * committed or rolled up meanwhile, an hour that is found ready has all rows of when it began.
+ * committed or rolled up meanwhile, an hour that is found ready has all rows of when it began. A
+ * lost hour (rollup.h) is ready without those that wait for joining its windows.
  */
 
 #include <errno.h>
@@ -74,19 +75,31 @@ static int find_mark(struct store *store,
     return pass(r);
 }
 
-static int
-find_day_blocks(struct store *store, struct find_blocks *find, int32_t number, struct buf *ret)
+/* What there is of a day; begun is the day's. */
+struct day_blocks {
+    bool has_day;
+    uint64_t begun;
+    struct buf found;
+};
+
+static int find_day_blocks(struct store *store,
+                           const struct find_blocks *find,
+                           int32_t number,
+                           struct day_blocks *ret)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     uint64_t n_damaged = 0;
     struct day *day;
     int r = days_use(&store->days, number, &day);
 
+    buf_clear(&ret->found);
+    ret->has_day = r == 0;
     if (r)
         return r == STORE_NOT_FOUND ? 0 : pass(r);
+    ret->begun = day->begun.seal;
     r = db_check(mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn), "cannot begin to read a day");
     if (!r)
-        r = found_blocks(day, txn, find, ret, &n_damaged);
+        r = found_blocks(day, txn, find, &ret->found, &n_damaged);
     if (r == STORE_NOT_FOUND) {
         day_found_damage(day, "pages that lead nowhere");
         r = 0;
@@ -97,38 +110,58 @@ find_day_blocks(struct store *store, struct find_blocks *find, int32_t number, s
     return pass(r);
 }
 
-/* Hours of a day that blocks meet which the mark does not count. */
+/* Hours of a day that blocks or heads (hours' begins in `heads`) meet, which the mark does not
+ * count. */
 static int note_day(struct store *store,
-                    uint32_t agent,
+                    const struct find_blocks *find,
                     enum roll_tier tier,
                     int32_t number,
-                    struct buf *found,
+                    struct day_blocks *room,
+                    const struct buf *heads,
                     struct buf *hours)
 {
-    struct find_blocks find = {
-        .agent = agent, .from_us = INT64_MIN, .to_us = INT64_MAX, .seal = UINT64_MAX
-    };
+    const int64_t *begins_us = (const void *) heads->data;
     const struct found_block *blocks;
     struct roll_mark mark;
-    int r;
+    uint32_t lost;
+    int r = find_day_blocks(store, find, number, room);
 
-    buf_clear(found);
-    r = find_day_blocks(store, &find, number, found);
     if (!r)
-        r = find_mark(store, tier, agent, number, &mark);
-    blocks = (const void *) found->data;
-    for (size_t i = 0; !r && i < found->len / sizeof(*blocks); i++) {
-        bool is_newer = blocks[i].key.seal > mark.seal;
+        r = find_mark(store, tier, find->agent, number, &mark);
+    if (r)
+        return pass(r);
+    lost = roll_lost(&mark, room->has_day, room->begun);
+    blocks = (const void *) room->found.data;
+    for (uint32_t h = 0; h < DAY_HOURS; h++) {
+        int64_t begin_us = number * DAY_US + h * STORE_HOUR_US;
+        bool is_ready = true;
 
-        for (uint32_t h = 0; h < DAY_HOURS; h++) {
-            int64_t begin_us = number * DAY_US + h * STORE_HOUR_US;
-
+        for (size_t i = 0; i < room->found.len / sizeof(*blocks); i++)
             if (blocks[i].key.first_us < begin_us + STORE_HOUR_US &&
-                blocks[i].prefix.last_us >= begin_us && (is_newer || !(mark.hours >> h & 1)))
-                note_hour(hours, begin_us);
-        }
+                blocks[i].prefix.last_us >= begin_us &&
+                (blocks[i].key.seal > mark.seal || !(mark.hours >> h & 1)))
+                is_ready = false;
+        for (size_t i = 0; i < heads->len / sizeof(*begins_us) && is_ready; i++)
+            is_ready = begins_us[i] != begin_us;
+        if (!is_ready && !(lost >> h & 1))
+            note_hour(hours, begin_us);
     }
     return pass(r);
+}
+
+/* The next day that has blocks or is in a head. */
+static int32_t next_day(struct store *store, const struct buf *heads, int32_t number)
+{
+    const int64_t *begins_us = (const void *) heads->data;
+    int32_t next = days_next(&store->days, number);
+
+    for (size_t i = 0; i < heads->len / sizeof(*begins_us); i++) {
+        int32_t day = day_of(begins_us[i]);
+
+        if (day >= number && day < next)
+            next = day;
+    }
+    return next;
 }
 
 static int by_time(const void *a, const void *b)
@@ -174,36 +207,51 @@ int store_windows_ready(struct store *store,
                         struct store_stretch **ret,
                         size_t *ret_n)
 {
-    CLEANUP(buf_deinit) struct buf found = { 0 }, hours = { 0 };
+    CLEANUP(buf_deinit) struct buf heads = { 0 }, hours = { 0 };
     struct agent *agent = agents_get(&store->agents, agent_number);
+    struct find_blocks find = {
+        .agent = agent_number, .from_us = INT64_MIN, .to_us = INT64_MAX, .seal = UINT64_MAX
+    };
+    struct day_blocks room = { 0 };
     enum roll_tier tier = tier_of(window_us);
     int32_t last = day_of(range.to_us - 1);
     int r = 0;
 
     ensure(range.from_us < range.to_us);
     if (agent)
-        note_heads(agent, range, &hours);
-    for (int32_t number = days_next(&store->days, day_of(range.from_us));
+        note_heads(agent, range, &heads);
+    for (int32_t number = next_day(store, &heads, day_of(range.from_us));
          agent && number <= last && number != INT32_MAX && !r;
-         number = days_next(&store->days, number + 1))
-        r = note_day(store, agent_number, tier, number, &found, &hours);
+         number = next_day(store, &heads, number + 1))
+        r = note_day(store, &find, tier, number, &room, &heads, &hours);
+    buf_deinit(&room.found);
     if (r)
         return pass(r);
-    if (buf_failed(&hours))
+    if (buf_failed(&hours) || buf_failed(&heads))
         return fault(-ENOMEM, "no memory for hours that are not rolled up");
     return pass(cut_hours(range, &hours, arena, ret, ret_n));
 }
 
-int64_t store_samples_begin(struct store *store)
+static int64_t begin_of_next(struct store *store, int32_t number)
 {
-    int32_t first = days_next(&store->days, INT32_MIN);
+    int32_t next = days_next(&store->days, number);
+
+    return next == INT32_MAX ? INT64_MAX : next * DAY_US;
+}
+
+struct store_reach store_samples_reach(struct store *store)
+{
+    int32_t anew = days_last_begun_anew(&store->days);
+    struct store_reach reach = { INT64_MIN, INT64_MIN };
     bool has_windows = false;
 
     for (size_t tier = 0; tier < ROLL_TIERS; tier++)
         has_windows = has_windows || days_next(&store->rolled[tier], INT32_MIN) != INT32_MAX;
     if (!has_windows)
-        return INT64_MIN;
-    return first == INT32_MAX ? INT64_MAX : first * DAY_US;
+        return reach;
+    reach.samples_us = begin_of_next(store, INT32_MIN);
+    reach.whole_us = anew == INT32_MIN ? reach.samples_us : begin_of_next(store, anew + 1);
+    return reach;
 }
 
 /* ---- reading ---- */

@@ -127,26 +127,38 @@ void label(const char *agent, const char *key, const char *value)
                   problem.description);
 }
 
-void open_empty_store(void)
+static void open_store_there(void)
 {
-    struct store_options options = { .segment_bytes = 64 << 20,
+    struct store_options options = { .directory = dir,
+                                     .segment_bytes = 64 << 20,
                                      .queue_bytes = 64 << 20,
                                      .full_percent = 100,
                                      .allow_any_filesystem = true };
     struct store_why why;
 
+    ck_assert_msg(store_open(&store, &options, &why) == 0, "%s", why.text);
+    query.store = store;
+}
+
+void open_empty_store(void)
+{
     strcpy(dir, "/tmp/query.XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
     ck_assert_int_eq(store_create(dir), 0);
-    options.directory = dir;
-    ck_assert_msg(store_open(&store, &options, &why) == 0, "%s", why.text);
-    query = (struct query){ .store = store,
-                            .max_samples = 1000,
-                            .max_points = 1000,
-                            .max_series = 100,
-                            .token_key = "key" };
+    query = (struct query){
+        .max_samples = 1000, .max_points = 1000, .max_series = 100, .token_key = "key"
+    };
+    open_store_there();
     arena_init(&arena, 64 << 20);
     next_run = 0;
+}
+
+void reopen_store(void (*meanwhile)(const char *directory))
+{
+    store_stop(store);
+    store = store_close(store);
+    meanwhile(dir);
+    open_store_there();
 }
 
 void close_store(void)

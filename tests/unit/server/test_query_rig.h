@@ -18,6 +18,8 @@ extern const struct query_selector everyone;
 
 void open_empty_store(void);
 void close_store(void);
+/* Something happens to its files while it is closed. */
+void reopen_store(void (*meanwhile)(const char *directory));
 
 /* A layout of one gauge with the attribute part=... */
 uint32_t layout_of(const char *metric, const char *part);

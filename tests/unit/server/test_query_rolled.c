@@ -4,11 +4,16 @@
 
 #include "test_query_rig.h"
 
+#include <fcntl.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/rand.h"
+#include "common/log/log.h"
 
 #define MINUTE (60 * S)
 #define HOUR (60 * MINUTE)
@@ -293,6 +298,98 @@ START_TEST(windows_answer_when_the_days_of_their_samples_are_gone)
 }
 END_TEST
 
+/* ---- damage ---- */
+
+static int damage_at; /* behind a block's begin; before it is the record's head */
+static char log_path[300];
+
+/* A bit of every third record. */
+static void damage_records(const char *path)
+{
+    struct stat st;
+    uint8_t *data, *end;
+    int fd = open(path, O_RDWR), n = 0;
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(fstat(fd, &st), 0);
+    data = mmap(NULL, (size_t) st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    ck_assert_ptr_ne(data, MAP_FAILED);
+    end = data + st.st_size;
+    for (uint8_t *at = data; (at = memmem(at, (size_t) (end - at), "SNMB", 4)); at += 4)
+        if (n++ % 3 == 0)
+            at[damage_at] ^= 4;
+    ck_assert_int_gt(n, 0);
+    munmap(data, (size_t) st.st_size);
+    close(fd);
+}
+
+static void damage_windows(const char *directory)
+{
+    static const char *const periods[] = { "rollup-1m/202610", "rollup-1m/202611",
+                                           "rollup-1h/2026" };
+
+    for (size_t i = 0; i < 3; i++) {
+        char path[300];
+
+        snprintf(path, sizeof(path), "%s/default/%s/data.mdb", directory, periods[i]);
+        damage_records(path);
+    }
+    snprintf(log_path, sizeof(log_path), "%s/log", directory);
+}
+
+static size_t n_said(const char *event)
+{
+    FILE *file = fopen(log_path, "r");
+    char line[2000];
+    size_t n = 0;
+
+    ck_assert_ptr_nonnull(file);
+    while (fgets(line, sizeof(line), file))
+        n += strstr(line, event) != NULL;
+    fclose(file);
+    return n;
+}
+
+START_TEST(where_windows_are_damaged_samples_answer_and_it_is_said)
+{
+    int64_t middle_us = middles_us[0];
+    struct log_options options = { .level = LOG_INFO };
+    struct rand rand;
+    struct writing writing = { .rand = &rand };
+    struct query_range range;
+    struct store_stats stats;
+
+    rand_init(&rand, (uint64_t) _i);
+    make_layouts(&writing);
+    put_days(&writing, middle_us);
+    ck_assert_int_eq(store_compact(store), 0);
+    damage_at = _i % 2 ? 20 : -20;
+    reopen_store(damage_windows);
+    options.fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    ck_assert_int_ge(options.fd, 0);
+    log_init(&options);
+    ck_assert_uint_gt(compare(&rand, middle_us, 60), 20);
+    ck_assert_uint_gt(n_said("event=rollup_damaged"), 0);
+
+    /* Where there are no samples the windows that can be read are all there is. */
+    store_set_retention(store, 0, 1);
+    do {
+        store_retain_now(store);
+        usleep(1000);
+        store_get_stats(store, &stats);
+    } while (stats.n_days > 1);
+    range = (struct query_range){ .selector = &everyone,
+                                  .name = "g",
+                                  .from_us = middle_us - 36 * HOUR,
+                                  .to_us = middle_us,
+                                  .step_us = MINUTE,
+                                  .aggregation = QUERY_MAX };
+    ask(&range);
+    ck_assert_uint_gt(range.n_series, 0);
+    ck_assert_uint_gt(range.series[0].n_points, 0);
+}
+END_TEST
+
 TCase *case_rolled(void)
 {
     TCase *c = tcase_create("rolled");
@@ -301,5 +398,6 @@ TCase *case_rolled(void)
     tcase_add_checked_fixture(c, open_large_store, close_store);
     tcase_add_loop_test(c, an_answer_from_roll_ups_is_the_one_from_samples, 0, 12);
     tcase_add_test(c, windows_answer_when_the_days_of_their_samples_are_gone);
+    tcase_add_loop_test(c, where_windows_are_damaged_samples_answer_and_it_is_said, 0, 4);
     return c;
 }

@@ -104,18 +104,24 @@ static void intern(struct store *store, struct interning *interning)
     ck_assert_int_eq(r, 0);
 }
 
-uint32_t intern_metric(struct store *store, const char *name)
+uint32_t intern_definition(struct store *store, const struct store_definition *definition)
 {
-    struct store_definition definition = { .name = name, .unit = "1", .kind = STORE_GAUGE };
     uint32_t id = 0;
     struct interning interning = {
-        .request = { .definitions = &definition, .n_definitions = 1, .ret_ids = &id },
+        .request = { .definitions = definition, .n_definitions = 1, .ret_ids = &id },
         .waiter = WAITER,
     };
 
     intern(store, &interning);
     ck_assert_uint_gt(id, 0);
     return id;
+}
+
+uint32_t intern_metric(struct store *store, const char *name)
+{
+    struct store_definition definition = { .name = name, .unit = "1", .kind = STORE_GAUGE };
+
+    return intern_definition(store, &definition);
 }
 
 uint32_t intern_layout(struct store *store, const uint32_t *definitions, size_t n)
@@ -225,6 +231,23 @@ int put_skip(struct store *store, struct put put, uint64_t records)
 }
 
 /* ---- damage ---- */
+
+static void on_damage(void *ctx, const struct store_damage *damage)
+{
+    (void) ctx;
+    if (!strstr(damage->path, ".damaged-"))
+        ck_abort_msg("%s: %s: %s", damage->path, damage->key, damage->what);
+}
+
+void check_database(void)
+{
+    struct store_survey survey = { .directory = store_path,
+                                   .is_deep = true,
+                                   .on_damage = on_damage };
+    struct store_why why;
+
+    ck_assert_msg(store_survey(&survey, &why) == 0, "%s", why.text);
+}
 
 void spoil_value(const char *environment, const char *table, size_t n, size_t at)
 {
@@ -364,6 +387,8 @@ Suite *suite(void)
     suite_add_tcase(suite, case_verify());
     suite_add_tcase(suite, case_backup());
     suite_add_tcase(suite, case_hard());
+    suite_add_tcase(suite, case_mend());
+    suite_add_tcase(suite, case_lost());
     suite_add_tcase(suite, case_logs());
     suite_add_tcase(suite, case_logs_days());
     suite_add_tcase(suite, case_tail());

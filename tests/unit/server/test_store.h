@@ -21,6 +21,7 @@ struct store *open_store(uint64_t segment_bytes);
 struct store_options store_settings(uint64_t segment_bytes);
 
 /* Waits for the answer; both are exact names and ids of their own. */
+uint32_t intern_definition(struct store *store, const struct store_definition *definition);
 uint32_t intern_metric(struct store *store, const char *name);
 uint32_t intern_layout(struct store *store, const uint32_t *definitions, size_t n);
 /* A layout of n metrics named m000 .. */
@@ -59,6 +60,9 @@ int in_child(void (*fn)(void *ctx), void *ctx);
 
 uint64_t bits_of(double value);
 
+/* Deep verification finds nothing but what was set aside. */
+void check_database(void);
+
 /* Of the store's directory, as "default/journal/00000001"; none is open. Turns a bit of the n-th
  * value of a table, `at` bytes on, written as LMDB would write it: no page is wrong. */
 void spoil_value(const char *environment, const char *table, size_t n, size_t at);
@@ -74,3 +78,5 @@ TCase *case_follow(void);
 TCase *case_verify(void);
 TCase *case_backup(void);
 TCase *case_hard(void);
+TCase *case_mend(void);
+TCase *case_lost(void);

@@ -590,8 +590,8 @@ START_TEST(a_day_without_one_of_its_tables_is_set_aside_not_taken_for_a_beginnin
     day_path(path, "/data.mdb");
     damage(path, "agents", 2);
     store = open_store(0);
-    ck_assert_uint_eq(stats_of(store).n_days, 0);
     ck_assert_uint_eq(n_set_aside(), 1);
+    ck_assert_uint_eq(scan_column(store, agent, layout, 0)->n, 50); /* the journal has them */
     store_close(store);
 }
 END_TEST
@@ -613,7 +613,7 @@ START_TEST(a_day_that_is_no_database_is_set_aside_and_the_rest_serves)
         ck_assert_int_eq(write(fd, "damaged!", 8), 8);
     close(fd);
     store = open_store(0);
-    ck_assert_uint_eq(stats_of(store).n_days, 0);
+    ck_assert_uint_eq(n_set_aside(), 1);
     put_odd_rows(store, seeded(), (struct put){ agent, layout, 1, 2, NOON_US, 3, 7 });
     ck_assert_int_eq(store_seal(store), 0);
     store_close(store);
