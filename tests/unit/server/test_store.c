@@ -393,5 +393,6 @@ Suite *suite(void)
     suite_add_tcase(suite, case_logs_days());
     suite_add_tcase(suite, case_tail());
     suite_add_tcase(suite, case_logs_hard());
+    suite_add_tcase(suite, case_logs_search());
     return suite;
 }

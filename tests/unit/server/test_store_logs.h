@@ -56,4 +56,5 @@ void check_whole(void);
 TCase *case_logs(void);
 TCase *case_logs_days(void);
 TCase *case_logs_hard(void);
+TCase *case_logs_search(void);
 TCase *case_tail(void);
