@@ -413,13 +413,134 @@ START_TEST(a_tail_ends_when_the_hub_drains)
 }
 END_TEST
 
+/* ---- tests: searching ---- */
+
+#define BATCHES 20u
+#define LINE_BYTES 1300u /* BATCHES times MAX_LINES of them are more than a message of 1 MiB */
+
+static void send_many(struct peer *agent)
+{
+    static char texts[MAX_LINES][LINE_BYTES + 1];
+    char *lines[MAX_LINES];
+
+    for (uint64_t i = 1; i <= BATCHES; i++) {
+        for (unsigned j = 0; j < MAX_LINES; j++) {
+            memset(texts[j], 'x', LINE_BYTES);
+            texts[j][snprintf(texts[j], LINE_BYTES, "%06u", (unsigned) (i - 1) * MAX_LINES + j)] =
+                ' ';
+            lines[j] = texts[j];
+        }
+        send_lines(agent, i, lines, MAX_LINES);
+        hub_until(logs_ack(agent) == i); /* more than the queue of a call is not taken */
+    }
+}
+
+static void search(struct peer *peer, uint32_t page_size, const char *token)
+{
+    Sentinel__Query__V1__SearchLogsRequest request = SENTINEL__QUERY__V1__SEARCH_LOGS_REQUEST__INIT;
+
+    request.oldest_first = true;
+    request.page_size = page_size;
+    request.page_token = (char *) (uintptr_t) token;
+    peer_open(peer, hub.admin, SEARCH_LOGS);
+    peer_send(peer, &request.base);
+    peer_half_close(peer);
+    peer_wait_closed(peer);
+    ck_assert_msg(peer->reply.code == RPC_OK, "%s", peer->reply.message);
+    ck_assert_uint_gt(peer->n_received, 0);
+}
+
+/* All entries are in order, from `first` on; returns the last message. */
+static const search_response *check_found(const struct peer *peer, unsigned first, unsigned n)
+{
+    const search_response *message = NULL;
+    unsigned at = first;
+
+    for (unsigned i = 0; i < peer->n_received; i++) {
+        message = (const void *) peer->received[i];
+        for (size_t j = 0; j < message->n_entries; j++)
+            ck_assert_uint_eq(strtoul(message->entries[j]->text, NULL, 10), at++);
+        ck_assert_ptr_nonnull(message->cost);
+    }
+    ck_assert_uint_eq(at, first + n);
+    return message;
+}
+
+START_TEST(a_search_answers_in_messages_that_clients_take)
+{
+    const search_response *last;
+    struct peer agent, peer;
+
+    (void) open_logs(&agent);
+    send_many(&agent);
+    search(&peer, 10000, "");
+    ck_assert_uint_gt(peer.n_received, 1);
+    last = check_found(&peer, 0, BATCHES * MAX_LINES);
+    ck_assert_str_eq(last->next_page_token, "");
+    ck_assert_uint_gt(last->cost->bytes_read, BATCHES * MAX_LINES * LINE_BYTES);
+    ck_assert(!last->cost->budget_reached);
+    peer_deinit(&peer);
+    peer_deinit(&agent);
+}
+END_TEST
+
+START_TEST(a_page_ends_where_the_next_one_begins)
+{
+    char token[1024] = "";
+    struct peer agent, peer;
+
+    (void) open_logs(&agent);
+    send_many(&agent);
+    for (unsigned first = 0; first < BATCHES * MAX_LINES; first += 320) {
+        search(&peer, 320, token);
+        (void) snprintf(token, sizeof(token), "%s",
+                        check_found(&peer, first, 320)->next_page_token);
+        peer_deinit(&peer);
+    }
+    if (token[0]) { /* it could not know yet that there is nothing behind */
+        search(&peer, 320, token);
+        ck_assert_str_eq(check_found(&peer, BATCHES * MAX_LINES, 0)->next_page_token, "");
+        peer_deinit(&peer);
+    }
+    peer_deinit(&agent);
+}
+END_TEST
+
+START_TEST(a_search_at_its_budget_says_so_and_goes_on)
+{
+    const search_response *last;
+    char token[1024] = "";
+    struct peer agent, peer;
+    unsigned n_rounds = 0, first = 0, n;
+
+    hub.query.logs_budget_bytes = 200000;
+    (void) open_logs(&agent);
+    send_many(&agent);
+    do {
+        search(&peer, 10000, token);
+        n = 0;
+        for (unsigned i = 0; i < peer.n_received; i++)
+            n += (unsigned) ((const search_response *) (const void *) peer.received[i])->n_entries;
+        last = check_found(&peer, first, n);
+        first += n;
+        (void) snprintf(token, sizeof(token), "%s", last->next_page_token);
+        ck_assert_int_eq(last->cost->budget_reached, token[0] != '\0');
+        peer_deinit(&peer);
+        ck_assert_uint_lt(++n_rounds, 100);
+    } while (token[0]);
+    ck_assert_uint_eq(first, BATCHES * MAX_LINES);
+    ck_assert_uint_gt(n_rounds, 3);
+    peer_deinit(&agent);
+}
+END_TEST
+
 /* Suite */
 
 Suite *suite(void)
 {
     Suite *s = suite_create("server/front_logs");
     TCase *stream = tcase_create("stream"), *wait = tcase_create("wait"),
-          *tail = tcase_create("tail");
+          *tail = tcase_create("tail"), *searching = tcase_create("search");
 
     tcase_add_checked_fixture(stream, hub_start, hub_stop);
     tcase_set_timeout(stream, 60);
@@ -444,5 +565,12 @@ Suite *suite(void)
                         sizeof(bad_filters) / sizeof(bad_filters[0]));
     tcase_add_test(tail, a_tail_ends_when_the_hub_drains);
     suite_add_tcase(s, tail);
+
+    tcase_add_checked_fixture(searching, hub_start, hub_stop);
+    tcase_set_timeout(searching, 60);
+    tcase_add_test(searching, a_search_answers_in_messages_that_clients_take);
+    tcase_add_test(searching, a_page_ends_where_the_next_one_begins);
+    tcase_add_test(searching, a_search_at_its_budget_says_so_and_goes_on);
+    suite_add_tcase(s, searching);
     return s;
 }
