@@ -49,6 +49,7 @@ int cmd_search(int argc, char **argv);
 int cmd_query(int argc, char **argv);
 int cmd_idle(int argc, char **argv);
 int cmd_handshakes(int argc, char **argv);
+int cmd_bulk(int argc, char **argv);
 int cmd_record(int argc, char **argv);
 int cmd_export(int argc, char **argv);
 int cmd_identities(int argc, char **argv);

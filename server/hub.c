@@ -128,6 +128,9 @@ static void reload(struct hub *hub)
                              hub->settings.logs_retention_size);
     store_set_rollup_retention(hub->store, hub->settings.rollup_retention_1m,
                                hub->settings.rollup_retention_1h);
+    const struct store_object_limits objects = limits_of_objects(&hub->settings);
+    store_objects_set_limits(hub->store, &objects);
+    uploads_set_max_open(hub->uploads, (uint32_t) hub->settings.uploads_max_open);
     if (note_settings(hub) != 0)
         log_plain(LOG_WARN, "status_is_stale");
     conf_diff_fixed(&settings_table, &hub->at_start, &hub->settings, &fixed);
@@ -342,6 +345,7 @@ static void stop(struct hub *hub)
     if (hub->store)
         store_stop(hub->store);
     hub->front = front_free(hub->front);
+    hub->uploads = uploads_free(hub->uploads);
     hub->ingest = ingest_free(hub->ingest);
     hub->pki = pki_close(hub->pki);
     hub->store = store_close(hub->store);

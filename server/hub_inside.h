@@ -20,6 +20,7 @@
 #include "server/pki/pki.h"
 #include "server/query/query.h"
 #include "server/store/store.h"
+#include "server/upload/upload.h"
 #include "server/web/web.h"
 
 struct hub {
@@ -28,6 +29,7 @@ struct hub {
     struct store *store;
     struct pki *pki; /* NULL: insecure */
     struct ingest *ingest;
+    struct uploads *uploads;
     struct query query;
     struct query_pool *pool;
     struct front *front;

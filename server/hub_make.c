@@ -114,6 +114,7 @@ static int open_store(struct hub *hub)
         .retention_1m_us = settings->rollup_retention_1m,
         .retention_1h_us = settings->rollup_retention_1h,
         .full_percent = (uint32_t) settings->store_full_percent,
+        .objects = limits_of_objects(settings),
         .on_fatal = on_fatal,
         .on_full = on_full,
         .ctx = hub,
@@ -165,6 +166,8 @@ static int make_middle(struct hub *hub)
     limits_of_ingest(settings, &limits);
     int r = ingest_new(&hub->ingest, hub->store, &limits);
     if (r == 0)
+        r = uploads_new(&hub->uploads, hub->store, (uint32_t) settings->uploads_max_open);
+    if (r == 0)
         r = query_pool_new(&hub->pool, 0, MAX_WAITING_QUERIES);
     if (r != 0)
         return pass(r);
@@ -183,6 +186,7 @@ static int make_middle(struct hub *hub)
         .store = hub->store,
         .pki = hub->pki,
         .ingest = hub->ingest,
+        .uploads = hub->uploads,
         .pool = hub->pool,
         .query = &hub->query,
         .is_insecure = settings->security == SETTINGS_INSECURE,

@@ -30,3 +30,16 @@ void limits_of_web(const struct settings *settings, struct web_limits *ret)
         .is_public = settings->metrics_public,
     };
 }
+
+struct store_object_limits limits_of_objects(const struct settings *settings)
+{
+    return (struct store_object_limits){
+        .max_bytes = settings->uploads_max_size,
+        .agent_bytes = settings->uploads_agent_size,
+        .agent_count = settings->uploads_agent_count,
+        .total_bytes = settings->uploads_total_size,
+        .retention_us = settings->uploads_retention,
+        .retention_bytes = settings->uploads_retention_size,
+        .expire_us = settings->uploads_expire,
+    };
+}

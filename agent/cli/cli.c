@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/cli/cli.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@ static const struct {
     { "status", cmd_status, "what the running agent says about itself" },
     { "test-connection", cmd_test_connection,
       "goes to the hub step by step, and says what to mend" },
+    { "upload", cmd_upload, "sends files to the hub; what was cut goes on where it was" },
     { "check-config", cmd_check_config, "checks the settings" },
     { "print-config", cmd_print_config, "prints the settings in effect, as YAML" },
     { "version", cmd_version, "prints the version" },
@@ -46,6 +48,21 @@ int cmd_print(const struct buf *text)
     if (fwrite(text->data, 1, text->len, stdout) != text->len || fflush(stdout) != 0)
         return cmd_fail(CLI_FAILURE, "stdout: %s", strerror(errno));
     return CLI_OK;
+}
+
+bool cmd_is_on_loopback(const char *hub)
+{
+    const char *colon = strrchr(hub, ':');
+    char host[64];
+    struct in_addr address;
+
+    if (!colon || (size_t) (colon - hub) >= sizeof(host))
+        return false;
+    memcpy(host, hub, (size_t) (colon - hub));
+    host[colon - hub] = '\0';
+    if (strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0)
+        return true;
+    return inet_pton(AF_INET, host, &address) == 1 && ntohl(address.s_addr) >> 24 == 127;
 }
 
 void cmd_line_deinit(struct cmd_line *line)

@@ -11,7 +11,7 @@
 typedef int cmd_fn(int argc, char **argv);
 
 cmd_fn cmd_run, cmd_collect, cmd_status, cmd_test_connection, cmd_check_config, cmd_print_config,
-    cmd_version;
+    cmd_upload, cmd_version;
 
 struct cmd {
     const char *usage;                 /* "collect --once [--json]" */
@@ -48,3 +48,11 @@ int cmd_parse(int argc,
 int cmd_fail(int exit, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* To stdout, whole; returns a cli_exit. */
 int cmd_print(const struct buf *text);
+
+/* "localhost:8082", "127.0.0.1:8082", "[::1]:8082" */
+bool cmd_is_on_loopback(const char *hub);
+/* With the hub. */
+#define CMD_INSECURE_REMEDY                                                                      \
+    "--insecure means plaintext and is only for a hub on this machine, such as 127.0.0.1:8082, " \
+    "not "                                                                                       \
+    "for %s; without it TLS is spoken"

@@ -33,6 +33,8 @@
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
 #include "common/loop/loop.h"
+#include "common/send/send.h"
+#include "common/tls/tls.h"
 
 struct uplink;
 
@@ -106,6 +108,17 @@ struct uplink_status {
     bool is_slow; /* it does not get better by itself */
 };
 void uplink_get_status(const struct uplink *uplink, struct uplink_status *ret);
+
+/* ---- upload ---- */
+
+/*
+ * send_file() over connections of this agent's: its loop and connect() are set here. Of the options
+ * hub, identity, TLS version and keepalive are used. Outcomes: as send_file(); with
+ * SEND_UNCONNECTED ret_why says what is wrong with the identity.
+ */
+int uplink_upload(const struct uplink_options *options,
+                  struct send *send,
+                  struct tls_why *ret_why) MUST_USE;
 
 /* ---- test-connection ---- */
 

@@ -7,6 +7,7 @@
 #include <openssl/rand.h>
 #include <openssl/sha.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/ensure.h"
 
@@ -47,6 +48,32 @@ void crypto_hash_finish(struct crypto_hash *hash, uint8_t ret[static CRYPTO_SHA2
 {
     SHA256_Final(ret, &hash->context);
     SHA256_Init(&hash->context);
+}
+
+void crypto_hash_save(const struct crypto_hash *hash, uint8_t ret[static CRYPTO_HASH_STATE_BYTES])
+{
+    const SHA256_CTX *context = &hash->context;
+    uint64_t n_bytes = ((uint64_t) context->Nh << 32 | context->Nl) >> 3;
+
+    memset(ret, 0, CRYPTO_HASH_STATE_BYTES);
+    memcpy(ret, context->h, 32);
+    memcpy(ret + 32, &n_bytes, 8);
+    memcpy(ret + 40, context->data, context->num);
+}
+
+struct crypto_hash *crypto_hash_restore(const uint8_t state[static CRYPTO_HASH_STATE_BYTES])
+{
+    struct crypto_hash *hash = crypto_hash_new();
+    SHA256_CTX *context = &hash->context;
+    uint64_t n_bytes;
+
+    memcpy(context->h, state, 32);
+    memcpy(&n_bytes, state + 32, 8);
+    memcpy(context->data, state + 40, sizeof(context->data));
+    context->Nl = (uint32_t) (n_bytes << 3);
+    context->Nh = (uint32_t) (n_bytes >> 29);
+    context->num = (unsigned) (n_bytes % sizeof(context->data));
+    return hash;
 }
 
 struct crypto_hash *crypto_hash_free(struct crypto_hash *hash)

@@ -25,6 +25,18 @@ void crypto_hash_update(struct crypto_hash *hash, struct span data);
 void crypto_hash_finish(struct crypto_hash *hash, uint8_t ret[static CRYPTO_SHA256_BYTES]);
 struct crypto_hash *crypto_hash_free(struct crypto_hash *hash);
 
+/*
+ * A hash under way as bytes, to go on with later, in this process or another one. Little-endian:
+ *
+ *   0       32             40                  104
+ *   | h     | bytes so far | the unfinished block |
+ *
+ * Any such bytes are a hash of something: who keeps them guards them against damage.
+ */
+#define CRYPTO_HASH_STATE_BYTES 104
+void crypto_hash_save(const struct crypto_hash *hash, uint8_t ret[static CRYPTO_HASH_STATE_BYTES]);
+struct crypto_hash *crypto_hash_restore(const uint8_t state[static CRYPTO_HASH_STATE_BYTES]);
+
 /* Fit for keys, ids and nonces; never fails. */
 void crypto_random(void *ret, size_t len);
 

@@ -302,8 +302,11 @@ static int search_pages(struct printer *printer,
                         uint64_t limit)
 {
     struct ctl *ctl = printer->ctl;
-    int r;
+    int64_t timeout_us = 0;
+    int r = ctl_timeout_us(ctl, &timeout_us);
 
+    if (r)
+        return r;
     do {
         const uint64_t left = limit - printer->n_printed;
 
@@ -312,7 +315,7 @@ static int search_pages(struct printer *printer,
             request->page_token = arena_copy_text(&ctl->arena, printer->page_token);
         if (!request->page_token)
             return ctl_say(CTL_FAILED, "out of memory");
-        r = ctl_stream(ctl, SEARCH_LOGS, &request->base, ctl_timeout_us(ctl), on_found, printer);
+        r = ctl_stream_bytes(ctl, SEARCH_LOGS, &request->base, timeout_us, on_found, printer);
     } while (r == CTL_OK && !printer->is_budget_reached && printer->n_printed < limit &&
              printer->page_token && *printer->page_token);
     return r;
@@ -387,5 +390,5 @@ int cmd_logs_tail(struct ctl *ctl)
     request.n_contains = ctl->contains.n_items;
     request.regex = borrow(ctl->regex);
     request.source_pattern = borrow(ctl->source);
-    return ctl_stream(ctl, TAIL_LOGS, &request.base, 0, on_tailed, &printer);
+    return ctl_stream_bytes(ctl, TAIL_LOGS, &request.base, 0, on_tailed, &printer);
 }

@@ -34,12 +34,16 @@ enum ctl_exit {
 };
 
 struct ctl_session;
+struct loop;
+struct rpc_channel;
 
 /* What the command line said. */
 struct ctl {
     const char *hub, *identity, *server_name, *timeout;
     bool is_json, no_color, is_insecure, wants_help, wants_version;
     struct conf_list agents, attributes, group_by, labels;
+    const char *out, *name, *type;
+    bool is_forced;
     const char *range, *from, *to, *step, *aggregation, *group_aggregation, *top, *by, *height,
         *width;
     bool group_all, latest, is_ascii;
@@ -64,18 +68,30 @@ int ctl_call(struct ctl *ctl,
              const ProtobufCMessage *request,
              ProtobufCMessage **ret) MUST_USE;
 /*
- * One request, a stream of answers, each handed to on_message() as it comes; the next one is not
- * read before it returns. It says CTL_OK to go on; anything else ends the call, and is returned.
- *   timeout_us   for all of it; 0: none
+ * A call with many answers, without a time limit. `message` lives during fn(), whose answer, when
+ * it is not CTL_OK, ends the call and is returned.
  */
+typedef int ctl_message_fn(void *ctx, const ProtobufCMessage *message);
 int ctl_stream(struct ctl *ctl,
                const char *path,
                const ProtobufCMessage *request,
-               int64_t timeout_us,
-               int (*on_message)(void *ctx, struct span message),
+               ctl_message_fn *fn,
                void *ctx) MUST_USE;
-/* --timeout; once there is a session. */
-int64_t ctl_timeout_us(const struct ctl *ctl);
+/* The same with the answers' bytes, for those that protobuf-c cannot unpack, and a time limit for
+ * all of it; 0: none. */
+typedef int ctl_bytes_fn(void *ctx, struct span bytes);
+int ctl_stream_bytes(struct ctl *ctl,
+                     const char *path,
+                     const ProtobufCMessage *request,
+                     int64_t timeout_us,
+                     ctl_bytes_fn *fn,
+                     void *ctx) MUST_USE;
+/* --timeout. */
+int ctl_timeout_us(struct ctl *ctl, int64_t *ret) MUST_USE;
+/* For calls of other shapes: the loop (NULL: said why there is none), and a connection of one's own
+ * on it. */
+struct loop *ctl_loop(struct ctl *ctl);
+int ctl_connect(struct ctl *ctl, struct rpc_channel **ret) MUST_USE;
 void ctl_end(struct ctl *ctl);
 /* Prints "sentinelctl: ..." and returns `code`. Control bytes in it are shown, never sent. */
 int ctl_say(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -138,6 +154,9 @@ int cmd_metrics_top(struct ctl *ctl);
 int cmd_logs_search(struct ctl *ctl);
 int cmd_logs_tail(struct ctl *ctl);
 int cmd_status(struct ctl *ctl);
+int cmd_uploads_list(struct ctl *ctl);
+int cmd_uploads_get(struct ctl *ctl);
+int cmd_uploads_put(struct ctl *ctl);
 int cmd_version(struct ctl *ctl);
 int cmd_completion(struct ctl *ctl);
 

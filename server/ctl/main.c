@@ -21,6 +21,12 @@ const struct ctl_command ctl_commands[] = {
     { "logs", "search", "[WORD...]", "log records with all of these words", cmd_logs_search, 0,
       16 },
     { "logs", "tail", "[WORD...]", "log records as they come", cmd_logs_tail, 0, 16 },
+    { "uploads", "list", "[PATTERN]", "what agents have uploaded, the newest first",
+      cmd_uploads_list, 0, 1 },
+    { "uploads", "get", "ID...", "downloads; goes on where it was cut, and checks the SHA-256",
+      cmd_uploads_get, 1, 64 },
+    { "uploads", "put", "FILE...", "uploads, as an agent: needs an identity of that role",
+      cmd_uploads_put, 1, 64 },
     { "status", NULL, "", "how the hub is", cmd_status, 0, 0 },
     { "completion", NULL, "SHELL", "completion for bash, zsh or fish", cmd_completion, 1, 1 },
     { "version", NULL, "", "the version of this program", cmd_version, 0, 0 },
@@ -53,6 +59,7 @@ static int print_help(FILE *to, const struct conf_option *options, const char *g
         "  sentinelctl metrics plot system.cpu.time --group-by cpu.mode\n"
         "  sentinelctl logs search timeout --agent 'web-*' --severity warn --range 12h\n"
         "  sentinelctl logs tail --regex 'status=5[0-9]{2}'\n"
+        "  sentinelctl uploads get u17 --out core.gz\n"
         "  sentinelctl status --json\n\n"
         "Commands:\n");
     for (size_t i = 0; i < N_COMMANDS; i++) {
@@ -119,6 +126,8 @@ static const char *hint_of(const struct ctl_command *command)
         return " (sentinelctl agents list names them)";
     if (strcmp(command->group, "metrics") == 0)
         return " (sentinelctl metrics list names them)";
+    if (strcmp(command->group, "uploads") == 0 && strcmp(command->verb, "get") == 0)
+        return " (sentinelctl uploads list names them)";
     return "";
 }
 
@@ -216,6 +225,16 @@ static const struct conf_option options[] = {
       .help = "within a group: avg min max sum count last p50 p99 ..." },
     { .flag = "--all", .is_set = &ctl.group_all, .help = "one group of all series" },
     { .flag = "--top", .metavar = "N", .value = &ctl.top, .help = "only the N largest" },
+    { .flag = "--out",
+      .metavar = "FILE",
+      .value = &ctl.out,
+      .help = "of uploads get: where it goes; - is stdout" },
+    { .flag = "--force", .is_set = &ctl.is_forced, .help = "write over a file that is there" },
+    { .flag = "--name",
+      .metavar = "NAME",
+      .value = &ctl.name,
+      .help = "of uploads put; the file's" },
+    { .flag = "--type", .metavar = "TYPE", .value = &ctl.type, .help = "of uploads put" },
     { .flag = "--by",
       .metavar = "WHAT",
       .value = &ctl.by,

@@ -178,11 +178,133 @@ static int say_status(struct ctl *ctl, const struct rpc_status *status)
     return exit_of_code(status->code);
 }
 
-static int need_session(struct ctl *ctl)
+static int session_of(struct ctl *ctl)
 {
-    int r = ctl->session ? CTL_OK : session_open(ctl);
+    return ctl->session ? CTL_OK : session_open(ctl);
+}
 
-    ensure(r != CTL_OK || ctl->session);
+struct loop *ctl_loop(struct ctl *ctl)
+{
+    return session_of(ctl) == CTL_OK ? ctl->session->loop : NULL;
+}
+
+int ctl_connect(struct ctl *ctl, struct rpc_channel **ret)
+{
+    const struct rpc_channel_options options = { .target = target_of(ctl),
+                                                 .server_name = ctl->server_name,
+                                                 .credentials = ctl->session->credentials };
+
+    return rpc_channel_new(ret, ctl->session->queue, &options) ? CTL_FAILED : CTL_OK;
+}
+
+/* ---- calls with many answers ---- */
+
+struct stream {
+    ctl_bytes_fn *fn;
+    void *ctx;
+    struct ctl *ctl;
+    int code; /* fn's, or the status' */
+    bool is_over;
+};
+
+static void on_stream_message(struct rpc_client_call *call, struct span bytes)
+{
+    struct stream *stream = rpc_client_call_ctx(call);
+
+    if (stream->code == CTL_OK)
+        stream->code = stream->fn(stream->ctx, bytes);
+    if (stream->code)
+        rpc_client_call_cancel(call);
+    rpc_client_call_read(call);
+}
+
+static void on_stream_closed(struct rpc_client_call *call, const struct rpc_status *status)
+{
+    struct stream *stream = rpc_client_call_ctx(call);
+
+    stream->is_over = true;
+    if (stream->code == CTL_OK && status->code != RPC_OK)
+        stream->code = say_status(stream->ctl, status);
+}
+
+static const struct rpc_client_handler stream_handler = {
+    .on_message = on_stream_message,
+    .on_closed = on_stream_closed,
+};
+
+int ctl_stream_bytes(struct ctl *ctl,
+                     const char *path,
+                     const ProtobufCMessage *request,
+                     int64_t timeout_us,
+                     ctl_bytes_fn *fn,
+                     void *ctx)
+{
+    CLEANUP(rpc_client_call_unrefp) struct rpc_client_call *call = NULL;
+    struct stream stream = { fn, ctx, ctl, CTL_OK, false };
+    struct buf packed = { 0 };
+    int r = session_of(ctl);
+
+    if (r)
+        return r;
+    r = wire_pack(request, &packed);
+    if (!r)
+        r = rpc_client_call_new(&call, ctl->session->channel,
+                                &(struct rpc_client_call_options){ .path = path,
+                                                                   .timeout_us = timeout_us,
+                                                                   .handler = &stream_handler,
+                                                                   .ctx = &stream });
+    if (!r)
+        r = rpc_client_call_send(call, buf_span(&packed));
+    buf_deinit(&packed);
+    if (r)
+        return CTL_FAILED;
+    rpc_client_call_half_close(call);
+    rpc_client_call_read(call);
+    while (!r && !stream.is_over)
+        r = loop_run_once(ctl->session->loop, -1);
+    return r ? CTL_FAILED : stream.code;
+}
+
+struct messages {
+    const struct wire_method *method;
+    ctl_message_fn *fn;
+    void *ctx;
+};
+
+static int on_bytes(void *ctx, struct span bytes)
+{
+    CLEANUP(arena_deinit) struct arena arena = { 0 };
+    const struct messages *messages = ctx;
+    ProtobufCMessage *message = NULL;
+    struct wire_problem problem;
+    int r;
+
+    arena_init(&arena, wire_arena_limit(bytes.len));
+    r = wire_unpack(messages->method->response, bytes, &arena, &message, &problem);
+    if (r > 0)
+        return ctl_say(CTL_FAILED, "the hub's answer is unreadable: %s %s", problem.field,
+                       problem.description);
+    return r ? CTL_FAILED : messages->fn(messages->ctx, message);
+}
+
+int ctl_stream(struct ctl *ctl,
+               const char *path,
+               const ProtobufCMessage *request,
+               ctl_message_fn *fn,
+               void *ctx)
+{
+    struct messages messages = { wire_find_method(path), fn, ctx };
+
+    ensure(messages.method && messages.method->request == request->descriptor);
+    return ctl_stream_bytes(ctl, path, request, 0, on_bytes, &messages);
+}
+
+int ctl_timeout_us(struct ctl *ctl, int64_t *ret)
+{
+    int r = session_of(ctl);
+
+    if (r == CTL_OK)
+        *ret = ctl->session->timeout_us;
     return r;
 }
 
@@ -199,9 +321,10 @@ int ctl_call(struct ctl *ctl,
     int r;
 
     ensure(method && method->request == request->descriptor);
-    r = need_session(ctl);
+    r = session_of(ctl);
     if (r)
         return r;
+    ensure(ctl->session);
     r = wire_pack(request, &packed);
     if (!r)
         r = rpc_client_unary(ctl->session->channel, path, buf_span(&packed),
@@ -216,74 +339,4 @@ int ctl_call(struct ctl *ctl,
         return ctl_say(CTL_FAILED, "the hub's answer is unreadable: %s %s", problem.field,
                        problem.description);
     return r ? CTL_FAILED : CTL_OK;
-}
-
-/* ---- streams ---- */
-
-struct stream {
-    struct ctl *ctl;
-    int (*on_message)(void *ctx, struct span message);
-    void *ctx;
-    int r; /* what on_message() said, then what the status means */
-    bool is_closed;
-};
-
-static void stream_on_message(struct rpc_client_call *call, struct span message)
-{
-    struct stream *stream = rpc_client_call_ctx(call);
-
-    if (stream->r == CTL_OK)
-        stream->r = stream->on_message(stream->ctx, message);
-    if (stream->r == CTL_OK)
-        rpc_client_call_read(call);
-    else
-        rpc_client_call_cancel(call);
-}
-
-static void stream_on_closed(struct rpc_client_call *call, const struct rpc_status *status)
-{
-    struct stream *stream = rpc_client_call_ctx(call);
-
-    stream->is_closed = true;
-    if (stream->r == CTL_OK && status->code != RPC_OK)
-        stream->r = say_status(stream->ctl, status);
-}
-
-static const struct rpc_client_handler stream_handler = {
-    .on_message = stream_on_message,
-    .on_closed = stream_on_closed,
-};
-
-int64_t ctl_timeout_us(const struct ctl *ctl)
-{
-    return ctl->session ? ctl->session->timeout_us : DEFAULT_TIMEOUT_US;
-}
-
-int ctl_stream(struct ctl *ctl,
-               const char *path,
-               const ProtobufCMessage *request,
-               int64_t timeout_us,
-               int (*on_message)(void *ctx, struct span message),
-               void *ctx)
-{
-    CLEANUP(rpc_client_call_unrefp) struct rpc_client_call *call = NULL;
-    CLEANUP(buf_deinit) struct buf packed = { 0 };
-    struct stream stream = { .ctl = ctl, .on_message = on_message, .ctx = ctx };
-    const struct rpc_client_call_options options = {
-        .path = path, .timeout_us = timeout_us, .handler = &stream_handler, .ctx = &stream
-    };
-    int r = need_session(ctl);
-
-    if (r)
-        return r;
-    if (wire_pack(request, &packed) ||
-        rpc_client_call_new(&call, ctl->session->channel, &options) ||
-        rpc_client_call_send(call, buf_span(&packed)) < 0)
-        return CTL_FAILED;
-    rpc_client_call_half_close(call);
-    rpc_client_call_read(call);
-    while (!stream.is_closed)
-        if (loop_run_once(ctl->session->loop, 1000) < 0)
-            return CTL_FAILED;
-    return stream.r;
 }

@@ -81,6 +81,33 @@ static const struct {
     [FAIL_CLONED] = { RPC_ABORTED, "AGENT_ID_CLONED",
                       "another machine is connected with this agent id" },
 
+    [FAIL_HEADER_EXPECTED] = { RPC_INVALID_ARGUMENT, "HEADER_EXPECTED",
+                               "the first message of an upload is its header" },
+    [FAIL_HEADER_TWICE] = { RPC_INVALID_ARGUMENT, "HEADER_TWICE",
+                            "an upload has one header; open another call" },
+    [FAIL_UPLOAD_EMPTY] = { RPC_INVALID_ARGUMENT, "MESSAGE_EMPTY",
+                            "the message is neither header nor chunk nor end" },
+    [FAIL_UPLOAD_UNFINISHED] = { RPC_INVALID_ARGUMENT, "UPLOAD_UNFINISHED",
+                                 "the call ended without an end message; what is acknowledged "
+                                 "stays, and the same id goes on with it" },
+    [FAIL_BAD_UPLOAD] = { RPC_INVALID_ARGUMENT, "BAD_UPLOAD", "the upload breaks a rule" },
+    [FAIL_UPLOAD_DIFFERS] = { RPC_INVALID_ARGUMENT, "UPLOAD_DIFFERS",
+                              "the header contradicts the first one of this id" },
+    [FAIL_UPLOAD_MISMATCH] = { RPC_INVALID_ARGUMENT, "UPLOAD_MISMATCH",
+                               "what came is not what was announced; nothing is finished" },
+    [FAIL_UPLOAD_LIMIT] = { RPC_RESOURCE_EXHAUSTED, "UPLOAD_LIMIT",
+                            "a limit of uploads is reached" },
+    [FAIL_UPLOADS_BUSY] = { RPC_RESOURCE_EXHAUSTED, "UPLOADS_BUSY",
+                            "too many uploads at once; try again", 2000 },
+    [FAIL_UPLOAD_TAKEN] = { RPC_ABORTED, "UPLOAD_TAKEN_OVER",
+                            "a newer call goes on with this upload" },
+    [FAIL_UPLOAD_INCOMPLETE] = { RPC_FAILED_PRECONDITION, "UPLOAD_INCOMPLETE",
+                                 "not all of this upload is there yet; ask again when "
+                                 "ListUploads says complete" },
+    [FAIL_UPLOAD_DAMAGED] = { RPC_DATA_LOSS, "UPLOAD_DAMAGED",
+                              "what is on the hub's disk is not what was uploaded; its log names "
+                              "the place" },
+
     [FAIL_BAD_QUESTION] = { RPC_INVALID_ARGUMENT, "BAD_QUESTION",
                             "the request cannot be answered as it is" },
     [FAIL_NOT_FOUND] = { RPC_NOT_FOUND, "NOT_FOUND", "there is no such thing" },

@@ -51,17 +51,22 @@ static const struct {
     { "/sentinel.admin.v1.AdminService/GetStatus", &unary_handler, svc_admin_get_status, false },
     { "/sentinel.admin.v1.AdminService/SetAgentLabels", &unary_handler, svc_admin_set_agent_labels,
       false },
+    { "/sentinel.query.v1.QueryService/DownloadUpload", &svc_query_download, NULL, false },
     { "/sentinel.query.v1.QueryService/GetAgent", &unary_handler, svc_query_get_agent, false },
     { "/sentinel.query.v1.QueryService/ListAgents", &unary_handler, svc_query_list_agents, false },
     { "/sentinel.query.v1.QueryService/ListMetrics", &unary_handler, svc_query_list_metrics,
+      false },
+    { "/sentinel.query.v1.QueryService/ListUploads", &unary_handler, svc_query_list_uploads,
       false },
     { "/sentinel.query.v1.QueryService/QueryMetrics", &unary_handler, svc_query_metrics, false },
     { "/sentinel.query.v1.QueryService/SearchLogs", &svc_query_search_logs, NULL, false },
     { "/sentinel.query.v1.QueryService/TailLogs", &svc_query_tail_logs, NULL, false },
     { "/sentinel.query.v1.QueryService/TopMetrics", &unary_handler, svc_query_top_metrics, false },
+    { "/sentinel.telemetry.v1.TelemetryService/StreamFileContent", &svc_uploads, NULL, false },
     { "/sentinel.telemetry.v1.TelemetryService/StreamLogs", &svc_telemetry_logs, NULL, false },
     { "/sentinel.telemetry.v1.TelemetryService/StreamMetrics", &svc_telemetry_metrics, NULL,
       false },
+    { "/sentinel.telemetry.v1.TelemetryService/UploadBulkData", &svc_uploads, NULL, false },
 };
 
 /* Who may see the descriptors is a setting. */
@@ -113,8 +118,10 @@ int front_new(struct front **ret, const struct front_options *options)
         arena_init(&front->workers[i].arena, 0);
     pthread_mutex_init(&front->watchers.lock, NULL);
     pthread_mutex_init(&front->streams.lock, NULL);
+    pthread_mutex_init(&front->uploads.lock, NULL);
     list_init(&front->watchers.calls);
     list_init(&front->streams.calls);
+    list_init(&front->uploads.calls);
     *ret = front;
     return 0;
 }
@@ -125,11 +132,13 @@ struct front *front_free(struct front *front)
         return NULL;
     ensure(list_is_empty(&front->watchers.calls));
     ensure(list_is_empty(&front->streams.calls));
+    ensure(list_is_empty(&front->uploads.calls));
     ensure(atomic_load(&front->arena_used) == 0);
     for (size_t i = 0; i < FRONT_MAX_WORKERS; i++)
         arena_deinit(&front->workers[i].arena);
     pthread_mutex_destroy(&front->watchers.lock);
     pthread_mutex_destroy(&front->streams.lock);
+    pthread_mutex_destroy(&front->uploads.lock);
     free(front->methods);
     free(front);
     return NULL;
@@ -171,6 +180,7 @@ void front_set_state(struct front *front, enum front_state state)
 void front_registry_changed(struct front *front)
 {
     stream_recheck_all(front);
+    svc_uploads_recheck_all(front);
 }
 
 bool front_charge(struct front *front, uint64_t n_bytes)

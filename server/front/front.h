@@ -20,8 +20,9 @@
  *
  * Files: front.c routing, authorisation; unary.c calls with one answer, on the reader pool;
  * errors.c; convert.c metrics.c between messages and structs; stream.c the stream protocol;
- * serial.c calls with a stream of answers; svc_telemetry.c svc_logs.c svc_query.c svc_search.c
- * svc_admin.c svc_health.c svc_reflection.c. Thread: as rpc/server says.
+ * serial.c calls with a stream of answers; svc_telemetry.c svc_logs.c svc_uploads.c svc_files.c
+ * svc_query.c svc_search.c svc_query_uploads.c svc_admin.c svc_health.c svc_reflection.c. Thread:
+ * as rpc/server says.
  */
 
 #include <stdbool.h>
@@ -34,6 +35,7 @@
 #include "server/pki/pki.h"
 #include "server/query/query.h"
 #include "server/store/store.h"
+#include "server/upload/upload.h"
 
 struct front;
 
@@ -53,6 +55,7 @@ struct front_options {
     struct store *store;
     struct pki *pki; /* NULL: insecure mode */
     struct ingest *ingest;
+    struct uploads *uploads;
     struct query_pool *pool;
     const struct query *query;
     bool is_insecure;
@@ -79,6 +82,6 @@ void front_set_state(struct front *front, enum front_state state);
 
 /*
  * The registry has a new generation (pki_refresh() saw one, or we made one): open telemetry streams
- * look again whether their certificate still counts, also the idle ones. Thread: any.
+ * and uploads look again whether their certificate still counts, also the idle ones. Thread: any.
  */
 void front_registry_changed(struct front *front);

@@ -8,8 +8,8 @@
  * (streams) or a function that answers (unary.c). To add one: write it in its svc_ file, add the
  * row.
  *
- * Locks: front->watchers.lock and front->streams.lock stand alone; posting to a call is all that is
- * done under them.
+ * Locks: front->watchers.lock, front->streams.lock and front->uploads.lock stand alone; posting to
+ * a call is all that is done under them.
  */
 
 #include <pthread.h>
@@ -62,6 +62,19 @@ enum front_failure {
     FAIL_FULL,
     FAIL_STOPPING,
     FAIL_CLONED,
+    /* uploads */
+    FAIL_HEADER_EXPECTED,
+    FAIL_HEADER_TWICE,
+    FAIL_UPLOAD_EMPTY,
+    FAIL_UPLOAD_UNFINISHED,
+    FAIL_BAD_UPLOAD,
+    FAIL_UPLOAD_DIFFERS,
+    FAIL_UPLOAD_MISMATCH,
+    FAIL_UPLOAD_LIMIT,
+    FAIL_UPLOADS_BUSY,
+    FAIL_UPLOAD_TAKEN,
+    FAIL_UPLOAD_INCOMPLETE,
+    FAIL_UPLOAD_DAMAGED,
     /* questions */
     FAIL_BAD_QUESTION,
     FAIL_NOT_FOUND,
@@ -130,7 +143,7 @@ struct front {
     struct {
         pthread_mutex_t lock;
         struct list calls;
-    } watchers, streams;
+    } watchers, streams, uploads;
 };
 
 /* Who calls, and whether it may; false: the call is finished. */
@@ -203,26 +216,33 @@ enum front_failure unary_finish(struct unary *unary, const ProtobufCMessage *ans
 /* ---- svc_*.c ---- */
 
 extern const struct rpc_handler svc_telemetry_metrics, svc_telemetry_logs;
-extern const struct rpc_handler svc_query_search_logs, svc_query_tail_logs;
+extern const struct rpc_handler svc_uploads; /* UploadBulkData and StreamFileContent */
+extern const struct rpc_handler svc_query_download, svc_query_search_logs, svc_query_tail_logs;
 extern const struct rpc_handler svc_health_watch;
 extern const struct rpc_handler svc_reflection;
 front_answer_fn svc_health_check, svc_health_list;
 front_answer_fn svc_admin_get_status, svc_admin_set_agent_labels;
 front_answer_fn svc_query_list_agents, svc_query_get_agent, svc_query_list_metrics,
-    svc_query_metrics, svc_query_top_metrics;
+    svc_query_metrics, svc_query_top_metrics, svc_query_list_uploads;
 
 struct Sentinel__Query__V1__AgentSelector;
 /* NULL: every agent. Borrows from the message. */
 struct query_selector front_selector(struct unary *unary,
                                      const struct Sentinel__Query__V1__AgentSelector *from);
-
 struct Sentinel__Query__V1__TimeRange;
-/* Nothing given: the last hour; only an end: the hour before it. */
+/* The ends that are given, each as a Timestamp or as text; the others stay. */
 enum front_failure front_range(struct unary *unary,
                                const struct Sentinel__Query__V1__TimeRange *range,
-                               int64_t *ret_from_us,
-                               int64_t *ret_to_us);
+                               int64_t *from_us,
+                               int64_t *to_us);
+
+/* Nothing given: the last hour; only an end: the hour before it. Then from is before to. */
+enum front_failure front_range_or_hour(struct unary *unary,
+                                       const struct Sentinel__Query__V1__TimeRange *range,
+                                       int64_t *ret_from_us,
+                                       int64_t *ret_to_us);
 
 void svc_health_state_changed(struct front *front);
 /* stream.c */
 void stream_recheck_all(struct front *front);
+void svc_uploads_recheck_all(struct front *front);

@@ -304,20 +304,31 @@ static enum front_failure end_of(struct unary *unary,
 
 enum front_failure front_range(struct unary *unary,
                                const Sentinel__Query__V1__TimeRange *range,
-                               int64_t *ret_from_us,
-                               int64_t *ret_to_us)
+                               int64_t *from_us,
+                               int64_t *to_us)
+{
+    enum front_failure failure;
+
+    if (!range)
+        return FAIL_NOT;
+    failure = end_of(unary, "range.to", range->to_time, range->to, to_us);
+    if (failure == FAIL_NOT)
+        failure = end_of(unary, "range.from", range->from_time, range->from, from_us);
+    return failure;
+}
+
+enum front_failure front_range_or_hour(struct unary *unary,
+                                       const Sentinel__Query__V1__TimeRange *range,
+                                       int64_t *ret_from_us,
+                                       int64_t *ret_to_us)
 {
     enum front_failure failure;
 
     *ret_to_us = unary->now.us;
     *ret_from_us = INT64_MIN;
-    if (range) {
-        failure = end_of(unary, "range.to", range->to_time, range->to, ret_to_us);
-        if (failure == FAIL_NOT)
-            failure = end_of(unary, "range.from", range->from_time, range->from, ret_from_us);
-        if (failure != FAIL_NOT)
-            return failure;
-    }
+    failure = front_range(unary, range, ret_from_us, ret_to_us);
+    if (failure != FAIL_NOT)
+        return failure;
     if (*ret_from_us == INT64_MIN)
         *ret_from_us = *ret_to_us - HOUR_US;
     if (*ret_from_us < *ret_to_us)
@@ -374,7 +385,7 @@ static enum front_failure question_of(struct unary *unary,
     }
     ret->aggregation = (enum query_aggregation) request->aggregation;
     ret->group_aggregation = (enum query_aggregation) request->group_aggregation;
-    failure = front_range(unary, request->range, &ret->from_us, &ret->to_us);
+    failure = front_range_or_hour(unary, request->range, &ret->from_us, &ret->to_us);
     return failure != FAIL_NOT ? failure : step_of(unary, request, &ret->step_us);
 }
 

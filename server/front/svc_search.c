@@ -50,7 +50,7 @@ static enum front_failure open_search(struct serial *serial, struct query_search
     };
     enum front_failure failure;
 
-    failure = front_range(unary, request->range, &options.from_us, &options.to_us);
+    failure = front_range_or_hour(unary, request->range, &options.from_us, &options.to_us);
     if (failure != FAIL_NOT)
         return failure;
     if (unary->is_short)

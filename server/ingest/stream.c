@@ -268,6 +268,10 @@ int stream_outcome_of_store(int r)
     case STORE_LOCKED:
     case STORE_NEWER:
     case STORE_UNFIT:
+    case STORE_DIFFERS:
+    case STORE_TAKEN:
+    case STORE_INCOMPLETE:
+    case STORE_DAMAGED:
     default:
         return INGEST_FAULT;
     }

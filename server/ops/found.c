@@ -63,6 +63,21 @@ static void print_logs(const struct store_found *found)
            text_of_size(found->n_journal_raw_bytes, raw), "");
 }
 
+static void print_uploads(const struct store_found *found)
+{
+    char content[TEXT_SIZE_BYTES], size[TEXT_SIZE_BYTES];
+
+    printf("\n%-22s %11s %11s %16s %12s %11s\n", "uploads", "size", "uploads", "unfinished",
+           "contents", "free pages");
+    printf("%-22s %11s %11s %16s %12llu %11s\n", "  contents",
+           text_of_size(found->content_bytes, content), "", "",
+           (unsigned long long) found->n_contents, "");
+    printf("%-22s %11s %11llu %16llu %12s %11llu\n", "  index",
+           text_of_size(found->objects_bytes, size), (unsigned long long) found->n_uploads,
+           (unsigned long long) found->n_unfinished, "",
+           (unsigned long long) found->n_objects_free_pages);
+}
+
 void ops_print_found(const struct store_found *found)
 {
     struct line journal = { "journal",
@@ -94,6 +109,7 @@ void ops_print_found(const struct store_found *found)
            "", "", "", (unsigned long long) found->n_state_free_pages);
     print_rolled(found);
     print_logs(found);
+    print_uploads(found);
     printf("\n%llu segments, %llu days, %llu days of logs; %llu agents, %llu series, %llu "
            "definitions, %llu layouts, "
            "%llu certificates\n",
@@ -202,6 +218,19 @@ static void put_journal(struct json_writer *writer, const struct store_found *fo
     json_close_object(writer);
 }
 
+static void put_uploads(struct json_writer *writer, const struct store_found *found)
+{
+    json_key(writer, "uploads");
+    json_open_object(writer);
+    json_put_u64(writer, "uploads", found->n_uploads);
+    json_put_u64(writer, "unfinished", found->n_unfinished);
+    json_put_u64(writer, "contents", found->n_contents);
+    json_put_u64(writer, "content_bytes", found->content_bytes);
+    json_put_u64(writer, "index_bytes", found->objects_bytes);
+    json_put_u64(writer, "free_pages", found->n_objects_free_pages);
+    json_close_object(writer);
+}
+
 void ops_put_found(struct json_writer *writer, const struct store_found *found)
 {
     char time[TEXT_TIME_BYTES];
@@ -210,6 +239,7 @@ void ops_put_found(struct json_writer *writer, const struct store_found *found)
     put_days(writer, found);
     put_rolled(writer, found);
     put_logs(writer, found);
+    put_uploads(writer, found);
     json_key(writer, "state");
     json_open_object(writer);
     json_put_u64(writer, "bytes", found->state_bytes);

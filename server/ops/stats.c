@@ -48,6 +48,8 @@ static const char *kind_name(enum store_environment_kind kind)
         return "minutes";
     case STORE_HOURS:
         return "hours";
+    case STORE_UPLOADS:
+        return "uploads";
     case STORE_STATE:
     default:
         return "state";

@@ -14,7 +14,8 @@
  *
  * Files: pool.c readers; inside.c tokens; select.c which agents; agents.c, labels.c; census.c
  * counts series for metrics.c and top.c; range.c QueryMetrics, with source.c (samples), fold.c and
- * windows.c (steps), group.c (series of the answer); logs.c, logs_tail.c with logs_filter.c.
+ * windows.c (steps), group.c (series of the answer); uploads.c; logs.c, logs_tail.c with
+ * logs_filter.c.
  *
  * Thread: the pool any; the questions on a reader.
  */
@@ -193,6 +194,36 @@ int query_top(const struct query *query,
               struct query_top *request,
               struct arena *arena,
               struct query_problem *ret_problem) MUST_USE;
+
+/* ---- uploads ---- */
+
+struct query_upload {
+    struct store_object object;
+    const char *agent_id;
+    wall_us expires; /* 0: by no time */
+};
+struct query_uploads {
+    const struct query_selector *selector;
+    int64_t from_us, to_us; /* of the begin: from inclusive, to exclusive; behind the first page
+                               those of the first hold */
+    const char *name_pattern;
+    uint32_t page_size;
+    const char *page_token;
+    /* out, the newest first */
+    struct query_upload *uploads;
+    size_t n_uploads;
+    const char *next_page_token;
+};
+/* Outcomes: QUERY_BAD, QUERY_NOT_FOUND (an agent's id). */
+int query_list_uploads(const struct query *query,
+                       struct query_uploads *request,
+                       struct arena *arena,
+                       struct query_problem *ret_problem) MUST_USE;
+/* Outcomes: QUERY_NOT_FOUND. */
+int query_get_upload(const struct query *query,
+                     uint64_t number,
+                     struct arena *arena,
+                     struct query_upload *ret) MUST_USE;
 
 /* ---- ranges ---- */
 

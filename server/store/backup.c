@@ -94,6 +94,27 @@ int backup_is_free(const char *path, bool *ret)
     return pass(r);
 }
 
+/* The mark goes last: what a kill leaves of the removal is known as ours. */
+static int remove_all_but_mark(const char *path)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(path, &entries, not_dots, NULL), r = 0;
+
+    if (n < 0)
+        return fault(-errno, "cannot read %s", path);
+    for (int i = 0; i < n; i++) {
+        char entry[BACKUP_PATH_BYTES + 300];
+        struct stat st;
+
+        snprintf(entry, sizeof(entry), "%s/%s", path, entries[i]->d_name);
+        if (!r && lstat(entry, &st) == 0 && S_ISDIR(st.st_mode))
+            r = file_remove_tree(entry);
+        free(entries[i]);
+    }
+    free(entries);
+    return pass(r);
+}
+
 int backup_remove_partial(const char *path)
 {
     struct stat st;
@@ -107,7 +128,10 @@ int backup_remove_partial(const char *path)
     r = count_entries(path, BACKUP_MARK, &n, &has);
     if (r)
         return pass(r);
-    return n == 0 || has ? pass(file_remove_tree(path)) : STORE_UNFIT;
+    if (n > 0 && !has)
+        return STORE_UNFIT;
+    r = remove_all_but_mark(path);
+    return r ? pass(r) : pass(file_remove_tree(path));
 }
 
 /* A backup within what is copied would never end. */
@@ -256,6 +280,33 @@ static int copy_kind(struct work *work, const char *kind, uint64_t *n_copied)
         free(entries[n]);
     }
     free(entries);
+    return r ? pass(r) : pass(db_sync_directory(to));
+}
+
+/* ---- uploads ---- */
+
+/* What is in a file behind what the index says, and files that it does not know, go at the start.
+ */
+static int copy_uploads(struct work *work)
+{
+    char to[BACKUP_PATH_BYTES], from[BACKUP_PATH_BYTES];
+    int r = path_to(to, work->partial, "/db/default/objects");
+
+    if (!r)
+        r = copy_make_directory(&work->copy, to);
+    if (!r)
+        r = copy_one(work, "/default/objects/index", "/db/default/objects/index");
+    if (r == STORE_NOT_FOUND) /* a hub that has none, or an index that is damaged: named by now */
+        return pass(file_remove_tree(to));
+    if (!r)
+        r = path_to(from, work->database, "/default/objects/content");
+    if (!r)
+        r = path_to(to, work->partial, "/db/default/objects/content");
+    if (!r)
+        r = copy_tree(&work->copy, from, to);
+    if (r && r != STORE_NOT_FOUND)
+        return pass(r);
+    r = path_to(to, work->partial, "/db/default/objects");
     return r ? pass(r) : pass(db_sync_directory(to));
 }
 
@@ -482,6 +533,8 @@ static int copy_all(struct work *work)
     if (!r)
         r = copy_kind(work, "/default/journal", &work->asked->n_segments);
     if (!r)
+        r = copy_uploads(work);
+    if (!r)
         r = copy_state(work);
     return r ? pass(r) : pass(copy_beside(work));
 }
@@ -522,6 +575,30 @@ static void on_bytes(void *ctx, uint64_t n_more)
         work->asked->on_progress(work->asked->ctx, work->asked->n_bytes, work->n_all_bytes);
 }
 
+static uint64_t bytes_of_uploads(const struct work *work)
+{
+    char directory[BACKUP_PATH_BYTES];
+    struct dirent **entries = NULL;
+    uint64_t n_bytes = 0;
+    int n = path_to(directory, work->database, "/default/objects/content")
+                ? 0
+                : scandir(directory, &entries, not_dots, NULL);
+
+    for (int i = 0; i < n; i++) {
+        char path[BACKUP_PATH_BYTES + 300];
+        struct stat st;
+
+        snprintf(path, sizeof(path), "%s/%s", directory, entries[i]->d_name);
+        if (stat(path, &st) == 0)
+            n_bytes += (uint64_t) st.st_size;
+        free(entries[i]);
+    }
+    free(entries);
+    if (path_to(directory, work->database, "/default/objects/index") == 0)
+        n_bytes += db_file_bytes(directory);
+    return n_bytes;
+}
+
 /* What the copy may take, for the progress. */
 static void estimate(struct work *work)
 {
@@ -531,6 +608,7 @@ static void estimate(struct work *work)
 
     if (path_to(path, work->database, "/state") == 0)
         work->n_all_bytes = 2 * db_file_bytes(path);
+    work->n_all_bytes += bytes_of_uploads(work);
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         struct dirent **entries = NULL;
         int n = path_to(path, work->database, kinds[i])

@@ -82,7 +82,10 @@ static void take_position(struct mend *mend, const struct day_prefix *prefix)
 static int add_log_block(struct mend *mend, const struct found_block *found)
 {
     struct day_span span = { .n_rows = found->prefix.n_rows };
+    struct logblock_record *records;
     struct logblock block;
+    uint64_t n_bytes;
+    size_t n;
     int r;
 
     if (!mend->logs)
@@ -90,6 +93,8 @@ static int add_log_block(struct mend *mend, const struct found_block *found)
     if (!mend->logs)
         return fault(-ENOMEM, "no memory for a block of logs");
     r = logblock_open(found->bytes, mend->logs, &block);
+    if (!r)
+        r = logblock_find(&block, NULL, mend->logs, &records, &n, &n_bytes);
     if (r)
         return r < 0 ? pass(r) : 0;
     take_position(mend, &found->prefix);

@@ -15,12 +15,21 @@
 #include "server/store/journal.h"
 #include "server/store/logs_heads.h"
 
+/* Chunks that were found in the transaction: neighbours of a head lie in neighbouring ones. */
+#define READER_CHUNKS 32u
+/* So many rows before their turn reader_expect() pays: a row is a few misses of the cache. */
+#define READER_AHEAD 8u
+
+struct reader_chunk {
+    uint64_t number; /* 0: none */
+    MDB_val data;
+};
+
 struct reader {
     struct journal *journal;
     MDB_txn *txn;
-    struct segment *segment; /* the transaction's; in use */
-    uint64_t chunk;          /* 0: none */
-    MDB_val data;            /* the chunk's */
+    struct segment *segment;                   /* the transaction's; in use */
+    struct reader_chunk chunks[READER_CHUNKS]; /* number % READER_CHUNKS */
 };
 
 struct reader_row {
@@ -38,6 +47,9 @@ int reader_row(struct reader *reader,
                uint32_t layout,
                const struct head_row *at,
                struct reader_row *ret) MUST_USE;
+
+/* A row that will be asked for soon: it is on its way into the cache meanwhile. */
+void reader_expect(struct reader *reader, const struct head_row *at);
 
 /* The bytes of an agent's pack at a place; until the next one or the end. Outcomes: STORE_NOT_FOUND
  * (damaged). */

@@ -248,6 +248,8 @@ static int start_threads(struct store *store)
         r = sealer_start(&store->sealer, store);
     if (!r)
         r = writer_start(&store->writer, store);
+    if (!r)
+        r = objects_start(&store->objects);
     store->is_started = true;
     return pass(r);
 }
@@ -314,6 +316,8 @@ int store_open(struct store **ret, const struct store_options *options, struct s
         return r < 0 ? pass(r) : r;
     if (!options->is_shared) {
         r = open_journal(store);
+        if (!r)
+            r = objects_open(&store->objects, store);
         if (!r && options->follow)
             r = follow_await(store, options->follow);
         if (!r)
@@ -329,6 +333,7 @@ void store_stop(struct store *store)
 {
     if (!store->is_started)
         return;
+    objects_stop(&store->objects);
     writer_stop(&store->writer);
     sealer_stop(&store->sealer);
     state_stop(&store->state);
@@ -340,6 +345,7 @@ struct store *store_close(struct store *store)
     if (!store)
         return NULL;
     store_stop(store);
+    objects_close(&store->objects);
     writer_deinit(&store->writer);
     sealer_deinit(&store->sealer);
     days_close(&store->days);
@@ -457,8 +463,10 @@ void store_set_rollup_retention(struct store *store, int64_t minutes_us, int64_t
 
 void store_retain_now(struct store *store)
 {
-    if (store->is_started)
-        sealer_retain_soon(&store->sealer);
+    if (!store->is_started)
+        return;
+    sealer_retain_soon(&store->sealer);
+    objects_sweep_soon(&store->objects);
 }
 
 void store_set_retention(struct store *store, int64_t retention_us, uint64_t retention_bytes)
@@ -626,7 +634,8 @@ void store_get_stats(struct store *store, struct store_stats *ret)
         ret->rolled_1m_bytes = days_file_bytes(&store->rolled[ROLL_MINUTES]);
         ret->rolled_1h_bytes = days_file_bytes(&store->rolled[ROLL_HOURS]);
         ret->database_bytes += ret->journal_bytes + ret->day_bytes + ret->log_day_bytes +
-                               ret->rolled_1m_bytes + ret->rolled_1h_bytes;
+                               ret->rolled_1m_bytes + ret->rolled_1h_bytes +
+                               objects_file_bytes(&store->objects);
         sealer_tell(&store->sealer, ret);
     }
     (void) store_disk_is_above(store);

@@ -29,6 +29,7 @@
  *   default/metrics/20261126/   a day's blocks; days.h
  *   default/logs/20261126/      the same of logs; logs.h
  *   default/rollup-1m/202611/   and rollup-1h/2026; rollup.h
+ *   default/objects/            uploads; store_objects.h
  *
  * Files:  whole.h names them all, and the locks' order.
  * Thread: any, unless a function says otherwise.
@@ -46,6 +47,7 @@
 #include "server/store/store_catalog.h" /* agents, definitions, layouts */
 #include "server/store/store_follow.h"  /* the journal, for who passes it on */
 #include "server/store/store_logs.h"
+#include "server/store/store_objects.h" /* uploads: files and bulk data */
 #include "server/store/store_offline.h" /* survey, backup, restore: also without a hub */
 #include "server/store/store_scan.h"    /* reading rows */
 #include "server/store/store_status.h"
@@ -66,6 +68,11 @@ enum store_outcome {
     STORE_NEWER,     /* the database was written by a newer version; ret_why names it */
     STORE_UNFIT,     /* a file system that cannot keep the promise (NFS, CIFS, 9p, FUSE) */
     STORE_TOO_MUCH,  /* a limit; nothing was interned or written */
+    /* Of objects alone. */
+    STORE_DIFFERS,    /* the header is not that of the upload with this key */
+    STORE_TAKEN,      /* somebody else goes on with the upload */
+    STORE_INCOMPLETE, /* not all of it is there */
+    STORE_DAMAGED,    /* on disk is not what was written */
 };
 
 #define STORE_JOURNAL_BYTES (UINT64_C(2) << 30)
@@ -88,7 +95,8 @@ struct store_options {
     const char *follow;    /* a follower that will come: its rows stay from the open on; or NULL */
     uint64_t queue_bytes;  /* what may wait for the writer; one batch always may */
     uint32_t full_percent; /* of the disk: above it nothing is written */
-    bool is_shared;        /* an offline command beside a hub: no flock, no threads, state only */
+    struct store_object_limits objects;
+    bool is_shared; /* an offline command beside a hub: no flock, no threads, state only */
     bool allow_any_filesystem; /* tests */
     /* On a writer thread, once, for a disk error that is not "full": acknowledge no more. */
     void (*on_fatal)(void *ctx);

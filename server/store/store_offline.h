@@ -57,6 +57,8 @@ struct store_found {
     uint64_t n_series; /* definitions of agents that have rows or roll-ups of them */
     /* As the agents' records count them, without what is behind these in the journal. */
     uint64_t n_samples, n_skipped, n_lost, n_log_records, n_log_bytes;
+    uint64_t n_uploads, n_unfinished, n_contents, content_bytes; /* a shared content once */
+    uint64_t objects_bytes, n_objects_free_pages;                /* of the uploads' index */
     int64_t newest_commit_us; /* of a batch in the journal; 0: there is none */
     uint64_t n_damaged;
 };
@@ -73,7 +75,8 @@ enum store_environment_kind {
     STORE_LOG_DAY,
     STORE_STATE,
     STORE_MINUTES, /* a month of roll-ups */
-    STORE_HOURS    /* a year of them */
+    STORE_HOURS,   /* a year of them */
+    STORE_UPLOADS  /* their index; its bytes are those of contents that were read too */
 };
 
 struct store_environment {
@@ -127,8 +130,9 @@ int store_survey(struct store_survey *asked, struct store_why *ret_why) MUST_USE
  *   agents    their counters say up to where in the journal they count: never ahead of its copy
  *   days      nothing changes in them now
  *   journal   the newest segment first: that is the moment, and the others are at their end then
- *   state     with the agents as they were at first; has all that the rest names
- *   files     certificates, operators
+ *   uploads   the index, then the files that it names: these are only appended to, and none goes
+ * now state     with the agents as they were at first; has all that the rest names files
+ * certificates, operators
  */
 struct store_backup {
     const char *state_directory;

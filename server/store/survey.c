@@ -426,7 +426,7 @@ static bool is_stopped(int status)
 static int run_one(struct parent *parent, int (*look)(struct survey *survey))
 {
     struct survey *survey = &parent->survey;
-    uint64_t n_bytes = db_file_bytes(survey->path);
+    uint64_t n_bytes = db_file_bytes(survey->path) + survey->n_beside_bytes;
     int pipe_fds[2], status = 0, r;
     pid_t child;
 
@@ -580,6 +580,53 @@ static int look_at_hours(struct parent *parent, const char *path, const char *na
     return pass(look_at_period(parent, path, name, &days_of_hours, survey_hours));
 }
 
+/* ---- uploads ---- */
+
+static uint64_t bytes_of_files(const char *directory)
+{
+    struct dirent **entries = NULL;
+    uint64_t n_bytes = 0;
+    int n = scandir(directory, &entries, no_dots, NULL);
+
+    for (int i = 0; i < n; i++) {
+        char path[900];
+        struct stat st;
+
+        snprintf(path, sizeof(path), "%.600s/%.255s", directory, entries[i]->d_name);
+        if (stat(path, &st) == 0)
+            n_bytes += (uint64_t) st.st_size;
+        free(entries[i]);
+    }
+    free(entries);
+    return n_bytes;
+}
+
+/* <directory>/default/<name>; those that the hub set aside are named. */
+static int look_at_set_aside(struct parent *parent, const char *path, const char *name)
+{
+    if (strncmp(name, "objects.damaged-", 16) == 0)
+        count_damage(parent, path, "index", "set aside as damaged: what it held is not served");
+    return 0;
+}
+
+static int look_at_uploads(struct parent *parent)
+{
+    char index[600], content[600], file[700];
+    struct stat st;
+    int r = each_of(parent, "", look_at_set_aside);
+
+    snprintf(index, sizeof(index), "%s/default/objects/index", parent->asked->directory);
+    snprintf(content, sizeof(content), "%s/default/objects/content", parent->asked->directory);
+    snprintf(file, sizeof(file), "%s/data.mdb", index);
+    if (r || stat(file, &st) < 0)
+        return pass(r);
+    parent->survey.n_beside_bytes = parent->asked->is_deep ? bytes_of_files(content) : 0;
+    parent->n_all_bytes += db_file_bytes(index) + parent->survey.n_beside_bytes;
+    r = run(parent, index, survey_objects);
+    parent->survey.n_beside_bytes = 0;
+    return pass(r);
+}
+
 static int look_at_all(struct parent *parent, const char *state)
 {
     static const struct {
@@ -600,6 +647,8 @@ static int look_at_all(struct parent *parent, const char *state)
         r = look_for_gone(parent, state);
     for (size_t i = 0; i < n && !r; i++)
         r = each_of(parent, kinds[i].name, kinds[i].look);
+    if (!r)
+        r = look_at_uploads(parent);
     if (!r)
         r = run(parent, state, survey_state);
     return pass(r);

@@ -7,7 +7,7 @@
  *
  *   survey.c          a process for each environment; what it tells comes through a pipe, what it
  *                     counts through shared memory, so that nothing is lost when it crashes
- *   survey_journal.c  survey_day.c  survey_rolled.c  survey_state.c
+ *   survey_journal.c  survey_day.c  survey_rolled.c  survey_objects.c  survey_state.c
  *
  * Journal, days and roll-ups first: what they use (agent and layout) is kept, and looked for in
  * `state` at the end. The other way round a running hub could make new ones in between.
@@ -44,7 +44,8 @@ struct survey {
     struct survey_uses uses;
     struct buf gone;  /* struct retain_gone: rows of these days in the journal are nobody's */
     const char *path; /* the environment under way */
-    int32_t period;   /* its number: of a day, a month, a year */
+    uint64_t n_beside_bytes; /* of files beside it that are read too */
+    int32_t period;          /* its number: of a day, a month, a year */
     /* In the process of an environment. */
     int fd;
     struct buf out;
@@ -59,6 +60,7 @@ int survey_day(struct survey *survey) MUST_USE;
 int survey_logs(struct survey *survey) MUST_USE;
 int survey_minutes(struct survey *survey) MUST_USE;
 int survey_hours(struct survey *survey) MUST_USE;
+int survey_objects(struct survey *survey) MUST_USE;
 int survey_state(struct survey *survey) MUST_USE;
 /* Before all others: which days are gone, from `state`. What is wrong there is told by the above.
  */

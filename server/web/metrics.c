@@ -78,6 +78,23 @@ static void fill_store(struct store *store, struct figures *to)
     to->disk_free_bytes = (double) stats.disk_free_bytes;
 }
 
+static void fill_uploads(struct store *store, struct figures *to)
+{
+    struct store_object_stats stats;
+
+    store_get_object_stats(store, &stats);
+    to->uploads = (double) stats.n_uploads;
+    to->uploads_unfinished = (double) stats.n_unfinished;
+    to->uploads_content_bytes = (double) stats.content_bytes;
+    to->uploads_finished_total = (double) stats.n_finished;
+    to->uploads_shared_total = (double) stats.n_shared;
+    to->uploads_received_bytes_total = (double) stats.n_bytes;
+    to->uploads_refused_total = (double) stats.n_refused;
+    to->uploads_expired_total = (double) stats.n_expired;
+    to->uploads_retained_out_total = (double) stats.n_retained;
+    to->uploads_damaged_total = (double) stats.n_damaged;
+}
+
 static void fill_web(const struct web *web, struct figures *to)
 {
     struct web_stats stats;
@@ -117,6 +134,7 @@ static void fill(const struct web *web, const struct web_status *status, struct 
     struct ingest_stats ingest = { 0 };
 
     fill_store(options->store, to);
+    fill_uploads(options->store, to);
     fill_web(web, to);
     fill_remote_write(&status->remote_write, to);
     ingest_get_stats(options->ingest, &ingest);

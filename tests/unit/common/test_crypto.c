@@ -52,6 +52,43 @@ START_TEST(hashing_in_parts_is_hashing_the_whole)
 }
 END_TEST
 
+START_TEST(a_hash_goes_on_from_what_was_saved_at_any_byte)
+{
+    uint8_t text[200], state[CRYPTO_HASH_STATE_BYTES], again[CRYPTO_HASH_STATE_BYTES];
+    uint8_t whole[CRYPTO_SHA256_BYTES], parts[CRYPTO_SHA256_BYTES];
+    struct crypto_hash *hash = crypto_hash_new();
+
+    for (size_t i = 0; i < sizeof(text); i++)
+        text[i] = (uint8_t) (i * 7 + 1);
+    crypto_sha256(span_of(text, sizeof(text)), whole);
+    for (size_t i = 0; i < sizeof(text); i++) {
+        crypto_hash_update(hash, span_of(text + i, 1));
+        crypto_hash_save(hash, state);
+        hash = crypto_hash_free(hash);
+        hash = crypto_hash_restore(state);
+        crypto_hash_save(hash, again);
+        ck_assert_mem_eq(again, state, sizeof(state));
+    }
+    crypto_hash_finish(hash, parts);
+    ck_assert_mem_eq(parts, whole, sizeof(whole));
+    ck_assert_ptr_null(crypto_hash_free(hash));
+}
+END_TEST
+
+START_TEST(a_saved_hash_counts_beyond_what_32_bits_of_bits_hold)
+{
+    uint8_t state[CRYPTO_HASH_STATE_BYTES] = { 0 }, again[CRYPTO_HASH_STATE_BYTES];
+    const uint64_t n_bytes = (UINT64_C(5) << 32) + 64 * 3 + 17;
+    struct crypto_hash *hash;
+
+    memcpy(state + 32, &n_bytes, sizeof(n_bytes));
+    hash = crypto_hash_restore(state);
+    crypto_hash_save(hash, again);
+    ck_assert_mem_eq(again, state, sizeof(state));
+    ck_assert_ptr_null(crypto_hash_free(hash));
+}
+END_TEST
+
 /* RFC 4231 */
 START_TEST(hmac_answers_as_the_rfc_says)
 {
@@ -127,6 +164,8 @@ Suite *suite(void)
 
     tcase_add_test(digests, sha256_answers_as_the_standard_says);
     tcase_add_test(digests, hashing_in_parts_is_hashing_the_whole);
+    tcase_add_test(digests, a_hash_goes_on_from_what_was_saved_at_any_byte);
+    tcase_add_test(digests, a_saved_hash_counts_beyond_what_32_bits_of_bits_hold);
     tcase_add_test(digests, hmac_answers_as_the_rfc_says);
     suite_add_tcase(s, digests);
     tcase_add_test(secrets, random_bytes_differ_and_fill_all);

@@ -28,7 +28,7 @@ START_TEST(records_come_back_as_they_were_from_the_journal_and_from_blocks)
     check_lines(store, agent, n);
     for (int again = 0; again < 2; again++) {
         store_close(store);
-        check_whole();
+        check_database();
         store = open_store(0);
         check_lines(store, agent, n);
         ck_assert_int_eq(store_seal(store), 0);
@@ -37,7 +37,7 @@ START_TEST(records_come_back_as_they_were_from_the_journal_and_from_blocks)
         ck_assert_uint_eq(stats_now(store).n_log_days, 1);
     }
     store_close(store);
-    check_whole();
+    check_database();
 }
 END_TEST
 
@@ -73,7 +73,7 @@ START_TEST(a_run_of_logs_is_another_one_than_that_of_metrics)
         ck_assert_uint_eq(of.n_skipped, 17);
         ck_assert_int_eq(of.last_us, NOON_US + 9);
         store_close(store);
-        check_whole();
+        check_database();
         store = open_store(0);
     }
     ck_assert_int_eq(put_logs(store, put, &last), STORE_DUPLICATE);
@@ -93,7 +93,7 @@ START_TEST(a_batch_of_a_restored_agent_may_begin_above_what_is_there)
     ck_assert_uint_eq(facts_of(store, agent).n_lost, 8);
     check_lines(store, agent, 5);
     store_close(store);
-    check_whole();
+    check_database();
 }
 END_TEST
 
@@ -128,7 +128,7 @@ START_TEST(counters_of_bytes_and_records_are_exact_after_the_journal_went)
         store = open_store(256 << 10);
     }
     store_close(store);
-    check_whole();
+    check_database();
 }
 END_TEST
 
@@ -147,13 +147,13 @@ START_TEST(a_record_longer_than_a_chunk_makes_one_of_its_own)
     }
     check_lines(store, agent, n);
     store_close(store);
-    check_whole();
+    check_database();
     store = open_store(0);
     check_lines(store, agent, n);
     ck_assert_int_eq(store_compact(store), 0);
     check_lines(store, agent, n);
     store_close(store);
-    check_whole();
+    check_database();
 }
 END_TEST
 
@@ -185,7 +185,7 @@ START_TEST(a_batch_is_split_into_packs_that_fit_a_chunk)
     ck_assert_uint_lt(max_bytes, FORMAT_CHUNK_BYTES);
     check_lines(store, agent, 20000);
     store_close(store);
-    check_whole();
+    check_database();
 }
 END_TEST
 
@@ -217,7 +217,7 @@ START_TEST(both_signals_of_an_agent_go_their_ways_in_one_journal)
         ck_assert_uint_eq(facts_of(store, agent).n_samples, 60 * 30 * 20);
         ck_assert_uint_eq(logs_of(store, agent).n_records, 2400);
         store_close(store);
-        check_whole();
+        check_database();
         store = open_store(128 << 10);
     }
     store_close(store);

@@ -50,8 +50,6 @@ void check_lines(struct store *store, uint32_t agent, uint32_t n);
 
 struct store_logs_of logs_of(struct store *store, uint32_t agent);
 struct store_stats stats_now(struct store *store);
-/* verify names nothing. */
-void check_whole(void);
 
 TCase *case_logs(void);
 TCase *case_logs_days(void);

@@ -42,7 +42,7 @@ START_TEST(records_on_both_sides_of_midnight_go_each_to_its_day)
     check_lines(store, agent, n);
     for (int again = 0; again < 3; again++) {
         store_close(store);
-        check_whole();
+        check_database();
         store = open_store(0);
         check_lines(store, agent, n);
         ck_assert_int_eq(again < 2 ? store_seal(store) : store_compact(store), 0);
@@ -50,7 +50,7 @@ START_TEST(records_on_both_sides_of_midnight_go_each_to_its_day)
     }
     ck_assert_uint_eq(stats_now(store).n_log_days, 2);
     store_close(store);
-    check_whole();
+    check_database();
 }
 END_TEST
 
@@ -75,7 +75,7 @@ START_TEST(each_source_has_blocks_of_its_own_of_about_the_goal)
     ck_assert_uint_lt(stats.n_sealed_log_bytes, stats.n_sealed_log_raw_bytes / 4);
     check_lines(store, agent, n);
     store_close(store);
-    check_whole();
+    check_database();
 }
 END_TEST
 
@@ -124,7 +124,7 @@ START_TEST(compaction_makes_few_blocks_of_many_and_leaves_every_record_its_place
         check_lines(store, agents[0], n);
         check_lines(store, agents[2], n);
         store_close(store);
-        check_whole();
+        check_database();
         store = open_store(0);
     }
     /* Nothing is done twice; what is late goes together with what was done. */
@@ -138,7 +138,7 @@ START_TEST(compaction_makes_few_blocks_of_many_and_leaves_every_record_its_place
     ck_assert_uint_eq(n_blocks_of(store, agents[1]), 2);
     check_lines(store, agents[1], n + 10);
     store_close(store);
-    check_whole();
+    check_database();
 }
 END_TEST
 
@@ -181,7 +181,7 @@ START_TEST(much_of_one_source_is_compacted_in_steps_up_to_the_goal)
     ck_assert_uint_le(n_blocks_of(store, agent), 24);
     check_lines(store, agent, n);
     store_close(store);
-    check_whole();
+    check_database();
 }
 END_TEST
 
@@ -233,7 +233,7 @@ START_TEST(days_of_logs_go_by_their_own_age_and_size_and_metrics_stay)
         ck_assert_uint_eq(read_logs(store, agent)->lines[0].n, 20);
         ck_assert_uint_eq(scan_column(store, agent, layout, 0)->n, 5);
         store_close(store);
-        check_whole();
+        check_database();
         store = open_store(0);
     }
     /* The size takes all but the newest. */
@@ -276,11 +276,136 @@ START_TEST(what_of_a_gone_day_is_in_the_journal_still_is_not_sealed_again)
         ck_assert_int_eq(store_seal(store), 0);
         ck_assert_uint_eq(stats_now(store).n_log_days, 1);
         store_close(store);
-        check_whole();
+        check_database();
         store = open_store(0);
         ck_assert_uint_eq(stats_now(store).n_log_days, 1);
     }
     store_close(store);
+}
+END_TEST
+
+/* ---- damage, and no room ---- */
+
+#define DAY_PATH "default/logs/20260921"
+
+/* Two agents with two blocks of two sources each, and records that only the journal has. */
+static void fill(bool is_compacted, uint32_t agents[2])
+{
+    struct store *store = open_store(0);
+
+    for (int a = 0; a < 2; a++)
+        agents[a] = agent_of(store, a ? "web-2" : "web-1");
+    for (uint64_t i = 1; i <= 4; i++) {
+        for (int a = 0; a < 2; a++)
+            ck_assert_int_eq(
+                put_logs(store,
+                         (struct log_put){ agents[a], 1, i, (unsigned) i % 2,
+                                           (uint32_t) (i - 1) * 30, 30, NOON_US + (int64_t) i, 2 },
+                         NULL),
+                STORE_OK);
+        if (i < 4)
+            ck_assert_int_eq(is_compacted && i == 2 ? store_compact(store) : store_seal(store), 0);
+    }
+    store_close(store);
+}
+
+START_TEST(an_agent_of_logs_whose_record_is_damaged_is_sealed_as_far_as_its_blocks_say)
+{
+    uint32_t agents[2];
+    struct store *store;
+
+    ck_assert_int_eq(NOON_US, INT64_C(1789992000000000)); /* DAY_PATH */
+    fill(_i & 1, agents);
+    check_database();
+    spoil_value(DAY_PATH, "agents", _i >> 1, 9);
+    for (int again = 0; again < 2; again++) {
+        store = open_store(0);
+        for (int a = 0; a < 2; a++)
+            check_lines(store, agents[a], 120);
+        store_close(store);
+        check_database(); /* it was written anew */
+    }
+    store = open_store(0);
+    ck_assert_int_eq(_i & 1 ? store_seal(store) : store_compact(store), 0);
+    for (int a = 0; a < 2; a++)
+        check_lines(store, agents[a], 120);
+    store_close(store);
+    check_database();
+}
+END_TEST
+
+static struct store_found survey(void)
+{
+    struct store_survey survey = { .directory = store_path, .is_deep = true };
+    struct store_why why;
+
+    ck_assert_int_eq(store_survey(&survey, &why), 0);
+    return survey.found;
+}
+
+START_TEST(a_damaged_block_of_logs_is_named_passed_over_and_left_by_compaction)
+{
+    static const size_t places[] = { 5, 20, 45, 60, 90, 200, 300 };
+    uint32_t agents[2];
+    struct store *store;
+
+    fill(false, agents);
+    spoil_value(DAY_PATH, "blocks", 1, places[_i]);
+    ck_assert_uint_gt(survey().n_damaged, 0);
+    store = open_store(0);
+    for (int again = 0; again < 2; again++) {
+        ck_assert_uint_eq(read_logs(store, agents[0])->n, 90);
+        ck_assert_uint_eq(read_logs(store, agents[0])->n_damaged, 1);
+        check_lines(store, agents[1], 120);
+        ck_assert_int_eq(store_compact(store), 0);
+    }
+    store_close(store);
+    ck_assert_uint_gt(survey().n_damaged, 0);
+}
+END_TEST
+
+static struct store *open_with(uint64_t day_bytes)
+{
+    struct store_options options = store_settings(0);
+    struct store *store = NULL;
+    struct store_why why;
+
+    options.day_bytes = day_bytes;
+    ck_assert_int_eq(store_open(&store, &options, &why), 0);
+    return store;
+}
+
+START_TEST(a_day_of_logs_at_its_limit_takes_nothing_new_and_a_higher_limit_is_the_remedy)
+{
+    struct store *store = open_with(256 << 10);
+    uint32_t agent = agent_of(store, "web-1"), n = 0;
+    uint64_t sequence = 0;
+    int r = 0;
+
+    while (r == 0 && sequence < 400) {
+        struct log_put put = { agent, 1, ++sequence, 0, n, 40, NOON_US, 1 };
+
+        ck_assert_int_eq(put_logs(store, put, NULL), STORE_OK);
+        n += 40;
+        r = store_seal(store);
+    }
+    ck_assert_int_eq(r, STORE_FULL);
+    while (!stats_now(store).is_full)
+        usleep(1000);
+    ck_assert_int_eq(
+        put_logs(store, (struct log_put){ agent, 1, sequence + 1, 0, n, 40, NOON_US, 1 }, NULL),
+        STORE_FULL);
+    check_lines(store, agent, n);
+    store_close(store);
+    store = open_with(16 << 20);
+    ck_assert_int_eq(store_seal(store), 0);
+    ck_assert_int_eq(
+        put_logs(store, (struct log_put){ agent, 1, sequence + 1, 0, n, 40, NOON_US, 1 }, NULL),
+        STORE_OK);
+    ck_assert_int_eq(store_compact(store), 0);
+    check_lines(store, agent, n + 40);
+    store_close(store);
+    check_database();
 }
 END_TEST
 
@@ -324,7 +449,7 @@ START_TEST(a_backup_has_logs_of_days_and_journal_and_so_has_what_is_restored)
     check_lines(store, agent, 150);
     ck_assert_uint_eq(logs_of(store, agent).n_records, 150);
     store_close(store);
-    check_whole();
+    check_database();
     snprintf(store_path, sizeof(store_path), "%s", database);
 }
 END_TEST
@@ -342,6 +467,12 @@ TCase *case_logs_days(void)
     tcase_add_test(tcase, much_of_one_source_is_compacted_in_steps_up_to_the_goal);
     tcase_add_test(tcase, days_of_logs_go_by_their_own_age_and_size_and_metrics_stay);
     tcase_add_test(tcase, what_of_a_gone_day_is_in_the_journal_still_is_not_sealed_again);
+    tcase_add_loop_test(
+        tcase, an_agent_of_logs_whose_record_is_damaged_is_sealed_as_far_as_its_blocks_say, 0, 4);
+    tcase_add_loop_test(tcase, a_damaged_block_of_logs_is_named_passed_over_and_left_by_compaction,
+                        0, 7);
+    tcase_add_test(tcase,
+                   a_day_of_logs_at_its_limit_takes_nothing_new_and_a_higher_limit_is_the_remedy);
     tcase_add_test(tcase, a_backup_has_logs_of_days_and_journal_and_so_has_what_is_restored);
     return tcase;
 }

@@ -66,7 +66,7 @@ START_TEST(readers_beside_seals_and_compactions_see_each_record_once)
     atomic_store(&beside.is_over, true);
     ck_assert_int_eq(pthread_join(thread, NULL), 0);
     store_close(store);
-    check_whole();
+    check_database();
 }
 END_TEST
 
@@ -184,7 +184,7 @@ START_TEST(any_history_of_batches_seals_compactions_and_reopens_keeps_every_reco
         do_something(&history);
     check_history(&history);
     store_close(history.store);
-    check_whole();
+    check_database();
 }
 END_TEST
 
@@ -222,7 +222,7 @@ START_TEST(retention_while_logs_are_written_takes_whole_days_and_nothing_else)
             ck_assert_int_eq(store_compact(store), 0);
         if (i % 60 == 0) {
             store_close(store);
-            check_whole();
+            check_database();
             store = open_store(64 << 10);
             store_set_logs_retention(store, 3 * DAY_US, 0);
         }
@@ -243,7 +243,7 @@ START_TEST(retention_while_logs_are_written_takes_whole_days_and_nothing_else)
             ck_assert_uint_eq(lines->lines[i].n, n - lines->n + i);
         ck_assert_uint_eq(logs_of(store, agent).n_records, n);
         store_close(store);
-        check_whole();
+        check_database();
         store = open_store(64 << 10);
     }
     store_close(store);
@@ -326,7 +326,7 @@ static void check_all(const struct shared *shared)
     check_lines(store, agent, (uint32_t) run.last_sequence * KILL_LINES);
     ck_assert_uint_eq(logs_of(store, agent).n_records, run.last_sequence * KILL_LINES);
     store_close(store);
-    check_whole();
+    check_database();
 }
 
 START_TEST(a_kill_at_any_point_of_the_way_of_logs_loses_nothing)

@@ -320,22 +320,3 @@ struct store_stats stats_now(struct store *store)
     store_get_stats(store, &stats);
     return stats;
 }
-
-static void on_damage(void *ctx, const struct store_damage *damage)
-{
-    char *to = ctx;
-
-    snprintf(to, 512, "%s: %s: %s", damage->path, damage->key, damage->what);
-}
-
-void check_whole(void)
-{
-    char first[512] = "";
-    struct store_survey survey = {
-        .directory = store_path, .is_deep = true, .on_damage = on_damage, .ctx = first
-    };
-    struct store_why why;
-
-    ck_assert_int_eq(store_survey(&survey, &why), 0);
-    ck_assert_msg(survey.found.n_damaged == 0, "%s", first);
-}

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "common/base/rand.h"
+#include "server/store/scan.h"
+#include "server/store/whole.h"
 
 #define AGENTS 3
 #define ARENA_BYTES ((size_t) 256 << 20)
@@ -448,6 +450,97 @@ START_TEST(a_damaged_block_is_counted_and_the_others_are_found)
 }
 END_TEST
 
+/* ---- a compaction that was under way ---- */
+
+/* As a compaction does it: the block that has the most seals gets another key. */
+static void replace_last_block(struct store *store)
+{
+    struct find_blocks find = { agents[0], INT64_MIN, INT64_MAX, UINT64_MAX };
+    struct buf found = { 0 };
+    const struct found_block *last;
+    struct day *day;
+    MDB_txn *txn;
+    uint8_t name[DAY_KEY_BYTES];
+    MDB_val key = db_val(name, sizeof(name));
+    struct day_key moved;
+    struct day_prefix prefix;
+    uint64_t n_damaged = 0;
+    uint8_t *copy;
+    size_t len;
+
+    ck_assert_int_eq(days_use(&store->logs, day_of(NOON_US), &day), 0);
+    ck_assert_int_eq(mdb_txn_begin(day->env, NULL, 0, &txn), 0);
+    ck_assert_int_eq(found_blocks(day, txn, &find, &found, &n_damaged), 0);
+    last = (const struct found_block *) (const void *) found.data +
+           found.len / sizeof(struct found_block) - 1;
+    moved = last->key;
+    prefix = last->prefix;
+    len = last->bytes.len;
+    copy = malloc(len);
+    ck_assert_ptr_nonnull(copy);
+    memcpy(copy, last->bytes.data, len);
+    day_key_put(name, &moved);
+    ck_assert_int_eq(mdb_del(txn, day->blocks, &key, NULL), 0);
+    moved.part++;
+    ck_assert_int_eq(seal_put_block(day, txn, &moved, &prefix, span_of(copy, len)), 0);
+    ck_assert_int_eq(mdb_txn_commit(txn), 0);
+    days_release(&store->logs, day);
+    buf_deinit(&found);
+    free(copy);
+}
+
+struct replacing {
+    struct store *store;
+    int n_asked, n_blocks;
+};
+
+/* When it has listed what there is, and before it reads. */
+static bool replace_at_first(void *ctx)
+{
+    struct replacing *replacing = ctx;
+
+    if (++replacing->n_asked == 1)
+        replace_last_block(replacing->store);
+    return false;
+}
+
+static bool count_blocks(void *ctx, const struct logblock_source *source)
+{
+    struct replacing *replacing = ctx;
+
+    (void) source;
+    replacing->n_blocks++;
+    return true;
+}
+
+START_TEST(a_compaction_that_was_under_way_when_a_search_began_doubles_and_loses_nothing)
+{
+    struct store *store = store_of_blocks();
+
+    for (int is_whole = 0; is_whole < 2; is_whole++) {
+        struct replacing replacing = { .store = store };
+        struct store_log_search search = all_of();
+
+        search.is_unwanted = replace_at_first;
+        search.is_source_wanted = count_blocks;
+        search.ctx = &replacing;
+        search.from_us = NOON_US + 150 * SECOND_US;
+        /* A page that ends before the block that is gone does not miss it. */
+        search.max_entries = is_whole ? 5000 : 3500;
+        ck_assert_int_eq(store_logs_search(store, &search, &page_arena), 0);
+        ck_assert_uint_eq(search.ret_n, search.max_entries);
+        for (size_t i = 0; i < search.ret_n; i++)
+            ck_assert_uint_eq(
+                check_line(&search.ret_entries[i].source, &search.ret_entries[i].record),
+                15000 + i);
+        /* Four blocks, then all five anew. */
+        ck_assert_int_eq(replacing.n_blocks, is_whole ? 4 + 5 : 4);
+        ck_assert_uint_eq(search.ret_damaged, 0);
+    }
+    store_close(store);
+}
+END_TEST
+
 /* ---- beside ---- */
 
 struct beside {
@@ -520,6 +613,8 @@ TCase *case_logs_search(void)
     tcase_add_test(tcase, a_search_that_nobody_waits_for_ends);
     tcase_add_test(tcase, a_range_without_records_and_agents_that_there_are_not_give_nothing);
     tcase_add_test(tcase, a_damaged_block_is_counted_and_the_others_are_found);
+    tcase_add_test(tcase,
+                   a_compaction_that_was_under_way_when_a_search_began_doubles_and_loses_nothing);
     tcase_add_test(tcase, searches_beside_seals_and_compactions_see_each_record_once);
     return tcase;
 }

@@ -1,0 +1,888 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What agents upload: on disk before it is said to be, once, and gone when it is over. */
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/file.h"
+#include "common/base/rand.h"
+#include "common/crypto/crypto.h"
+#include "server/store/whole.h"
+#include "suite.h"
+
+#define BLOCK STORE_OBJECT_BLOCK_BYTES
+#define DAY INT64_C(86400000000)
+
+static char path[256];
+static struct store *store;
+static struct store_object_limits limits;
+static uint32_t agent, other;
+static int64_t now_us;
+
+static wall_us fake_wall(void)
+{
+    return (wall_us){ now_us };
+}
+
+static void open_it(void)
+{
+    const struct store_options options = {
+        .directory = path,
+        .segment_bytes = 64u << 20,
+        .queue_bytes = 64u << 20,
+        .full_percent = 100,
+        .objects = limits,
+        .allow_any_filesystem = true,
+    };
+    struct store_why why;
+
+    ck_assert_int_eq(store_open(&store, &options, &why), 0);
+    ck_assert_int_eq(store_agent_intern(store, "web-1", &agent), 0);
+    ck_assert_int_eq(store_agent_intern(store, "web-2", &other), 0);
+}
+
+static void close_it(void)
+{
+    store = store_close(store);
+}
+
+static void reopen(void)
+{
+    close_it();
+    open_it();
+}
+
+static void set_up(void)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    snprintf(path, sizeof(path), "%s/objects-XXXXXX", tmp ? tmp : "/tmp");
+    ck_assert_ptr_nonnull(mkdtemp(path));
+    ck_assert_int_eq(store_create(path), 0);
+    limits = (struct store_object_limits){ 0 };
+    now_us = INT64_C(1790000000000000);
+    clock_set_source(fake_wall, NULL);
+    open_it();
+}
+
+static void tear_down(void)
+{
+    close_it();
+    clock_set_source(NULL, NULL);
+    ck_assert_int_eq(file_remove_tree(path), 0);
+}
+
+/* ---- jobs that wait ---- */
+
+struct waiting {
+    struct store_object_job job;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    bool is_done;
+    int r;
+};
+
+static void on_done(struct store_object_job *job, int r)
+{
+    struct waiting *waiting = container_of(job, struct waiting, job);
+
+    pthread_mutex_lock(&waiting->lock);
+    waiting->is_done = true;
+    waiting->r = r;
+    pthread_cond_signal(&waiting->cond);
+    pthread_mutex_unlock(&waiting->lock);
+}
+
+static int run(struct store_object_job *job)
+{
+    struct waiting waiting = { .job = *job,
+                               .lock = PTHREAD_MUTEX_INITIALIZER,
+                               .cond = PTHREAD_COND_INITIALIZER };
+    int r;
+
+    waiting.job.done = on_done;
+    r = store_object_submit(store, &waiting.job);
+    if (r)
+        return r;
+    pthread_mutex_lock(&waiting.lock);
+    while (!waiting.is_done)
+        pthread_cond_wait(&waiting.cond, &waiting.lock);
+    pthread_mutex_unlock(&waiting.lock);
+    *job = waiting.job;
+    return waiting.r;
+}
+
+struct sent {
+    struct store_object header;
+    struct store_object_job begun;
+    struct crypto_hash *hash;
+    uint64_t next;
+};
+
+static struct store_object header_of(uint32_t of, uint8_t key, const char *name)
+{
+    struct store_object header = { .agent = of, .kind = STORE_BULK, .name = name, .type = "" };
+
+    memset(header.key, key, sizeof(header.key));
+    return header;
+}
+
+static int begin_with(struct sent *sent, const struct store_object *header)
+{
+    int r;
+
+    *sent = (struct sent){ .header = *header };
+    sent->begun = (struct store_object_job){ .work = STORE_OBJECT_BEGIN, .header = header };
+    r = run(&sent->begun);
+    if (r == 0 && !sent->begun.is_complete) {
+        sent->next = sent->begun.received;
+        sent->hash = sent->next ? crypto_hash_restore(sent->begun.hash) : crypto_hash_new();
+    }
+    return r;
+}
+
+static int begin(struct sent *sent, uint32_t of, uint8_t key, const char *name)
+{
+    const struct store_object header = header_of(of, key, name);
+
+    return begin_with(sent, &header);
+}
+
+static int append(struct sent *sent, const void *data, size_t len)
+{
+    struct store_object_job job = { .work = STORE_OBJECT_APPEND,
+                                    .number = sent->begun.number,
+                                    .lease = sent->begun.lease,
+                                    .offset = sent->next,
+                                    .data = data,
+                                    .len = len };
+    int r;
+
+    crypto_hash_update(sent->hash, span_of(data, len));
+    crypto_hash_save(sent->hash, job.hash);
+    r = run(&job);
+    if (r == 0)
+        sent->next += len;
+    sent->begun.what = job.what;
+    return r;
+}
+
+static int finish(struct sent *sent)
+{
+    struct store_object_job job = { .work = STORE_OBJECT_END,
+                                    .number = sent->begun.number,
+                                    .lease = sent->begun.lease,
+                                    .size = sent->next };
+    int r;
+
+    crypto_hash_finish(sent->hash, job.sha256);
+    r = run(&job);
+    sent->hash = crypto_hash_free(sent->hash);
+    return r;
+}
+
+static int leave(struct sent *sent)
+{
+    struct store_object_job job = { .work = STORE_OBJECT_LEAVE,
+                                    .number = sent->begun.number,
+                                    .lease = sent->begun.lease };
+
+    sent->hash = crypto_hash_free(sent->hash);
+    return run(&job);
+}
+
+static uint8_t *noise(size_t len, uint64_t seed)
+{
+    uint8_t *data = malloc(len + 8);
+    struct rand rand;
+
+    ck_assert_ptr_nonnull(data);
+    rand_init(&rand, seed);
+    for (size_t at = 0; at < len; at += 8) {
+        const uint64_t bits = rand_u64(&rand);
+
+        memcpy(data + at, &bits, 8);
+    }
+    return data;
+}
+
+/* Returns its number. */
+static uint64_t put(uint32_t of, uint8_t key, const char *name, const uint8_t *data, size_t len)
+{
+    struct sent sent;
+
+    ck_assert_int_eq(begin(&sent, of, key, name), 0);
+    for (size_t at = 0; at < len; at += 300000)
+        ck_assert_int_eq(append(&sent, data + at, len - at < 300000 ? len - at : 300000), 0);
+    ck_assert_int_eq(finish(&sent), 0);
+    return sent.begun.number;
+}
+
+static void check_content(uint64_t number, const uint8_t *data, size_t len)
+{
+    uint8_t *got = malloc(len + 1);
+    size_t at = 0, n = 1;
+
+    ck_assert_ptr_nonnull(got);
+    while (at < len && n > 0) {
+        ck_assert_int_eq(store_object_read(store, number, at, got + at, len - at, &n), 0);
+        at += n;
+    }
+    ck_assert_uint_eq(at, len);
+    if (len)
+        ck_assert_int_eq(memcmp(got, data, len), 0);
+    ck_assert_int_eq(store_object_read(store, number, len, got, 1, &n), 0);
+    ck_assert_uint_eq(n, 0);
+    free(got);
+}
+
+static size_t n_files(uint64_t *ret_bytes)
+{
+    char name[600];
+    struct dirent *entry;
+    struct stat st;
+    size_t n = 0;
+    DIR *directory;
+
+    snprintf(name, sizeof(name), "%s/default/objects/content", path);
+    directory = opendir(name);
+    ck_assert_ptr_nonnull(directory);
+    *ret_bytes = 0;
+    while ((entry = readdir(directory))) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(name, sizeof(name), "%s/default/objects/content/%.255s", path, entry->d_name);
+        ck_assert_int_eq(stat(name, &st), 0);
+        *ret_bytes += (uint64_t) st.st_size;
+        n++;
+    }
+    closedir(directory);
+    return n;
+}
+
+/* A job that comes back after what was queued before it, and after what that sweep unlinked. */
+static void sweep_now(void)
+{
+    struct sent nobody = { .begun = { .number = UINT64_MAX, .lease = 1 } };
+
+    store_retain_now(store);
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_eq(leave(&nobody), STORE_TAKEN);
+}
+
+static struct store_object_stats stats_now(void)
+{
+    struct store_object_stats stats;
+
+    store_get_object_stats(store, &stats);
+    return stats;
+}
+
+/* ---- what is written ---- */
+
+START_TEST(what_was_finished_is_there_after_a_restart)
+{
+    const size_t len = 3 * BLOCK + 17;
+    uint8_t *data = noise(len, 1);
+    uint64_t number = put(agent, 1, "a", data, len);
+    uint8_t part[100];
+    size_t n;
+
+    check_content(number, data, len);
+    reopen();
+    check_content(number, data, len);
+    /* Over the end of a block. */
+    ck_assert_int_eq(store_object_read(store, number, BLOCK - 50, part, sizeof(part), &n), 0);
+    ck_assert_uint_eq(n, sizeof(part));
+    ck_assert_mem_eq(part, data + BLOCK - 50, sizeof(part));
+    ck_assert_int_eq(store_object_read(store, number + 1, 0, part, 1, &n), STORE_NOT_FOUND);
+    free(data);
+}
+END_TEST
+
+START_TEST(an_upload_goes_on_where_it_was_left_with_its_hash)
+{
+    const size_t len = 2 * BLOCK + 1000;
+    uint8_t *data = noise(len, 2);
+    struct sent sent;
+    size_t at = 0;
+
+    /* Steps that end within blocks, at their ends, and after one byte. */
+    for (size_t step = 1; at < len; step = step * 3 + 7) {
+        size_t n = at + step < len ? step : len - at;
+
+        ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+        ck_assert_uint_eq(sent.begun.received, at);
+        ck_assert_int_eq(append(&sent, data + at, n), 0);
+        ck_assert_int_eq(leave(&sent), 0);
+        at += n;
+        if (at % 2)
+            reopen();
+    }
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_int_eq(finish(&sent), 0);
+    check_content(sent.begun.number, data, len);
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert(sent.begun.is_complete);
+    free(data);
+}
+END_TEST
+
+START_TEST(chunks_come_in_order_and_only_from_the_newest)
+{
+    struct sent old, new;
+
+    ck_assert_int_eq(begin(&old, agent, 1, "a"), 0);
+    ck_assert_int_eq(append(&old, "first", 5), 0);
+    old.next = 6;
+    ck_assert_int_eq(append(&old, "gap", 3), STORE_GAP);
+    old.next = 5;
+    ck_assert_int_eq(begin(&new, agent, 1, "a"), 0);
+    ck_assert_uint_eq(new.begun.received, 5);
+    ck_assert_int_eq(append(&old, "late", 4), STORE_TAKEN);
+    ck_assert_int_eq(append(&new, "second", 6), 0);
+    ck_assert_int_eq(leave(&old), STORE_TAKEN);
+    ck_assert_int_eq(append(&new, "third", 5), 0);
+    ck_assert_int_eq(finish(&new), 0);
+    check_content(new.begun.number, (const uint8_t *) "firstsecondthird", 16);
+}
+END_TEST
+
+START_TEST(a_header_that_differs_is_named_by_its_field)
+{
+    const struct store_attribute label = { "k", "v" };
+    struct store_object header = header_of(agent, 1, "a"), changed;
+    struct sent sent;
+
+    header.has_size = true;
+    header.size = 10;
+    ck_assert_int_eq(begin_with(&sent, &header), 0);
+    ck_assert_int_eq(append(&sent, "12345", 5), 0);
+    ck_assert_int_eq(leave(&sent), 0);
+
+    changed = header;
+    changed.name = "b";
+    ck_assert_int_eq(begin_with(&sent, &changed), STORE_DIFFERS);
+    ck_assert_str_eq(sent.begun.what, "name");
+    changed = header;
+    changed.size = 11;
+    ck_assert_int_eq(begin_with(&sent, &changed), STORE_DIFFERS);
+    ck_assert_str_eq(sent.begun.what, "size");
+    changed = header;
+    changed.labels = &label;
+    changed.n_labels = 1;
+    ck_assert_int_eq(begin_with(&sent, &changed), STORE_DIFFERS);
+    ck_assert_str_eq(sent.begun.what, "labels");
+    /* What only the new one says is learned. */
+    changed = header;
+    changed.has_sha256 = true;
+    ck_assert_int_eq(begin_with(&sent, &changed), 0);
+    ck_assert_int_eq(leave(&sent), 0);
+    changed.sha256[0] = 1;
+    ck_assert_int_eq(begin_with(&sent, &changed), STORE_DIFFERS);
+    ck_assert_str_eq(sent.begun.what, "sha256");
+}
+END_TEST
+
+START_TEST(what_cannot_become_what_was_announced_is_dropped)
+{
+    struct store_object_job reset = { .work = STORE_OBJECT_RESET };
+    struct sent sent;
+    uint64_t n_bytes;
+
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_int_eq(append(&sent, "wrong", 5), 0);
+    reset.number = sent.begun.number;
+    reset.lease = sent.begun.lease;
+    ck_assert_int_eq(run(&reset), 0);
+    ck_assert_int_eq(leave(&sent), 0);
+    ck_assert_uint_eq(n_files(&n_bytes), 0);
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_uint_eq(sent.begun.received, 0);
+    ck_assert_int_eq(append(&sent, "right", 5), 0);
+    ck_assert_int_eq(finish(&sent), 0);
+    check_content(sent.begun.number, (const uint8_t *) "right", 5);
+}
+END_TEST
+
+START_TEST(an_empty_upload_has_no_file)
+{
+    uint64_t n_bytes, first = put(agent, 1, "a", NULL, 0), second = put(other, 1, "b", NULL, 0);
+
+    ck_assert_uint_ne(first, second);
+    ck_assert_uint_eq(n_files(&n_bytes), 0);
+    reopen();
+    check_content(first, NULL, 0);
+    check_content(second, NULL, 0);
+}
+END_TEST
+
+/* ---- once ---- */
+
+START_TEST(the_same_content_is_stored_once_and_lives_as_long_as_one_has_it)
+{
+    const size_t len = BLOCK + 5;
+    uint8_t *data = noise(len, 3);
+    struct store_object known = header_of(agent, 3, "c");
+    struct sent sent;
+    uint64_t n_bytes, first, second;
+
+    limits.retention_us = DAY;
+    reopen();
+    first = put(agent, 1, "a", data, len);
+    now_us += DAY / 2;
+    second = put(other, 2, "b", data, len);
+    sweep_now();
+    ck_assert_uint_eq(n_files(&n_bytes), 1);
+    ck_assert_uint_eq(n_bytes, len);
+    ck_assert_uint_eq(stats_now().n_shared, 1);
+
+    /* Known to this agent: at once. To another: not a word of it. */
+    known.has_size = known.has_sha256 = true;
+    known.size = len;
+    crypto_sha256(span_of(data, len), known.sha256);
+    ck_assert_int_eq(begin_with(&sent, &known), 0);
+    ck_assert(sent.begun.is_complete);
+    known.agent = agent + other + 1;
+    ck_assert_int_eq(begin_with(&sent, &known), 0);
+    ck_assert(!sent.begun.is_complete);
+    ck_assert_int_eq(leave(&sent), 0);
+
+    now_us += DAY / 2 + 1;
+    sweep_now();
+    ck_assert_int_eq(store_object_read(store, first, 0, data, 1, &(size_t){ 0 }), STORE_NOT_FOUND);
+    free(data);
+    data = noise(len, 3);
+    check_content(second, data, len);
+    now_us += DAY;
+    sweep_now();
+    ck_assert_uint_eq(n_files(&n_bytes), 0);
+    ck_assert_uint_eq(stats_now().n_contents, 0);
+    ck_assert_uint_eq(stats_now().content_bytes, 0);
+    /* Numbers are not given again. */
+    ck_assert_uint_gt(put(agent, 9, "d", data, len), second);
+    free(data);
+}
+END_TEST
+
+/* ---- limits ---- */
+
+static void set_limits(void)
+{
+    store_objects_set_limits(store, &limits);
+    sweep_now();
+}
+
+START_TEST(a_limit_is_named_and_what_was_acknowledged_stays)
+{
+    struct store_object header = header_of(agent, 2, "b");
+    struct sent sent;
+
+    limits.agent_bytes = 10;
+    set_limits();
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_int_eq(append(&sent, "0123456", 7), 0);
+    ck_assert_int_eq(append(&sent, "789A", 4), STORE_TOO_MUCH);
+    ck_assert_str_eq(sent.begun.what, "uploads.agent_size");
+    ck_assert_int_eq(leave(&sent), 0);
+    header.has_size = true;
+    header.size = 4;
+    ck_assert_int_eq(begin_with(&sent, &header), STORE_TOO_MUCH);
+    header.size = 3;
+    ck_assert_int_eq(begin_with(&sent, &header), 0);
+    ck_assert_int_eq(leave(&sent), 0);
+    reopen(); /* what counts is summed up anew */
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_uint_eq(sent.begun.received, 7);
+    ck_assert_int_eq(append(&sent, "7", 1), STORE_TOO_MUCH);
+    ck_assert_int_eq(leave(&sent), 0);
+    ck_assert_int_eq(begin(&sent, other, 1, "a"), 0);
+    ck_assert_int_eq(append(&sent, "0123456789", 10), 0);
+    ck_assert_int_eq(leave(&sent), 0);
+
+    limits = (struct store_object_limits){ .max_bytes = 12 };
+    set_limits();
+    ck_assert_int_eq(begin(&sent, other, 1, "a"), 0);
+    ck_assert_int_eq(append(&sent, "ABC", 3), STORE_TOO_MUCH);
+    ck_assert_str_eq(sent.begun.what, "uploads.max_size");
+    ck_assert_int_eq(leave(&sent), 0);
+    limits = (struct store_object_limits){ .agent_count = 2 };
+    set_limits();
+    ck_assert_int_eq(begin(&sent, agent, 9, "z"), STORE_TOO_MUCH);
+    ck_assert_str_eq(sent.begun.what, "uploads.agent_count");
+    limits = (struct store_object_limits){ .total_bytes = 21 };
+    set_limits();
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_int_eq(append(&sent, "78", 2), STORE_TOO_MUCH);
+    ck_assert_str_eq(sent.begun.what, "uploads.total_size");
+    ck_assert_int_eq(leave(&sent), 0);
+}
+END_TEST
+
+/* As the disk's own look would have it. */
+static void set_full(uint32_t percent)
+{
+    pthread_mutex_lock(&store->disk.lock);
+    store->options.full_percent = percent;
+    store->disk.next_check.us = 0;
+    pthread_mutex_unlock(&store->disk.lock);
+}
+
+START_TEST(a_full_disk_is_said_and_it_goes_on_when_there_is_room)
+{
+    struct sent sent, refused;
+
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_int_eq(append(&sent, "01234", 5), 0);
+    set_full(0);
+    ck_assert_int_eq(append(&sent, "56789", 5), STORE_FULL);
+    ck_assert_int_eq(begin(&refused, agent, 2, "b"), STORE_FULL);
+    ck_assert_int_eq(leave(&sent), 0);
+    /* Reading goes on, and so does what needs no room. */
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_uint_eq(sent.begun.received, 5);
+    set_full(100);
+    ck_assert_int_eq(append(&sent, "56789", 5), 0);
+    ck_assert_int_eq(finish(&sent), 0);
+    check_content(sent.begun.number, (const uint8_t *) "0123456789", 10);
+}
+END_TEST
+
+/* EFBIG stands for ENOSPC: what finds no room is not acknowledged, and nothing else suffers. */
+START_TEST(a_write_without_room_concerns_its_own_upload_alone)
+{
+    const size_t len = 3u << 20;
+    uint8_t *data = noise(2 * len, 7);
+    struct rlimit before, low;
+    struct sent large, small;
+
+    ck_assert_int_eq(begin(&large, agent, 1, "large"), 0);
+    ck_assert_int_eq(append(&large, data, len), 0);
+    ck_assert_int_eq(begin(&small, agent, 2, "small"), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+    low = before;
+    low.rlim_cur = len + 1000;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &low), 0);
+    ck_assert_int_eq(append(&large, data + len, 5000), STORE_FULL);
+    ck_assert_int_eq(append(&small, "small", 5), 0);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+    ck_assert_int_eq(finish(&small), 0);
+    ck_assert_int_eq(leave(&large), 0);
+    ck_assert_int_eq(begin(&large, agent, 1, "large"), 0);
+    ck_assert_uint_eq(large.begun.received, len);
+    ck_assert_int_eq(append(&large, data + len, len), 0);
+    ck_assert_int_eq(finish(&large), 0);
+    check_content(large.begun.number, data, 2 * len);
+    free(data);
+}
+END_TEST
+
+/* A group that the index has no room for is nobody's: all of it is told so. */
+START_TEST(an_index_without_room_acknowledges_nothing)
+{
+    struct rlimit before, low;
+    struct sent sent;
+    int r = 0;
+
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_int_eq(append(&sent, "01234", 5), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+    low = before;
+    low.rlim_cur = 16384;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &low), 0);
+    for (int i = 0; i < 50 && r == 0; i++)
+        r = append(&sent, "x", 1);
+    ck_assert_int_eq(r, STORE_FULL);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+    ck_assert_int_eq(leave(&sent), STORE_TAKEN); /* it was let go of */
+    reopen();
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_uint_ge(sent.begun.received, 5);
+    ck_assert_uint_eq(stats_now().content_bytes, sent.begun.received);
+    ck_assert_int_eq(append(&sent, "yz", 2), 0);
+    ck_assert_int_eq(finish(&sent), 0);
+}
+END_TEST
+
+START_TEST(unfinished_ones_expire_but_not_while_somebody_sends)
+{
+    struct sent sent;
+    uint64_t n_bytes;
+
+    limits.expire_us = DAY;
+    set_limits();
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_int_eq(append(&sent, "x", 1), 0);
+    now_us += 2 * DAY;
+    sweep_now();
+    ck_assert_uint_eq(n_files(&n_bytes), 1);
+    ck_assert_int_eq(leave(&sent), 0);
+    sweep_now();
+    ck_assert_uint_eq(n_files(&n_bytes), 0);
+    ck_assert_uint_eq(stats_now().n_expired, 1);
+    ck_assert_uint_eq(stats_now().n_uploads, 0);
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_uint_eq(sent.begun.received, 0);
+    ck_assert_int_eq(leave(&sent), 0);
+}
+END_TEST
+
+START_TEST(the_oldest_go_when_there_is_too_much)
+{
+    uint8_t *data = noise(5 * 1000, 4);
+    uint64_t n_bytes;
+
+    for (uint8_t i = 0; i < 5; i++) {
+        now_us += 1000;
+        (void) put(agent, i, "a", data + i * 1000, 1000);
+    }
+    limits.retention_bytes = 2500;
+    set_limits();
+    ck_assert_uint_eq(n_files(&n_bytes), 2);
+    check_content(4, data + 3000, 1000);
+    check_content(5, data + 4000, 1000);
+    ck_assert_uint_eq(stats_now().n_freed_bytes, 3000);
+    free(data);
+}
+END_TEST
+
+START_TEST(while_a_backup_copies_no_file_goes)
+{
+    struct pause pause;
+    uint64_t n_bytes;
+
+    (void) put(agent, 1, "a", (const uint8_t *) "abc", 3);
+    ck_assert_int_eq(pause_open(&pause, path), 0);
+    while (!pause_wish(&pause) || !pause_begin(&pause))
+        sched_yield();
+    now_us += DAY;
+    limits.retention_us = 1;
+    set_limits();
+    ck_assert_uint_eq(stats_now().n_uploads, 0);
+    ck_assert_uint_eq(n_files(&n_bytes), 1);
+    pause_close(&pause);
+    sweep_now();
+    ck_assert_uint_eq(n_files(&n_bytes), 0);
+}
+END_TEST
+
+/* ---- damage ---- */
+
+static void spoil(uint64_t content, off_t offset)
+{
+    char name[600], byte;
+    int fd;
+
+    snprintf(name, sizeof(name), "%s/default/objects/content/%016llx", path,
+             (unsigned long long) content);
+    fd = open(name, O_RDWR);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pread(fd, &byte, 1, offset), 1);
+    byte ^= 1;
+    ck_assert_int_eq(pwrite(fd, &byte, 1, offset), 1);
+    close(fd);
+}
+
+START_TEST(a_bad_block_is_found_and_the_others_are_served)
+{
+    const size_t len = 2 * BLOCK;
+    uint8_t *data = noise(len, 5), got[100];
+    uint64_t number = put(agent, 1, "a", data, len);
+    size_t n;
+
+    spoil(1, BLOCK + 7);
+    ck_assert_int_eq(store_object_read(store, number, 0, got, 100, &n), 0);
+    ck_assert_int_eq(store_object_read(store, number, BLOCK, got, 5, &n), STORE_DAMAGED);
+    ck_assert_uint_eq(stats_now().n_damaged, 1);
+    free(data);
+}
+END_TEST
+
+START_TEST(an_unfinished_file_that_lost_bytes_is_sent_again)
+{
+    char name[600];
+    struct sent sent;
+
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_int_eq(append(&sent, "0123456789", 10), 0);
+    ck_assert_int_eq(leave(&sent), 0);
+    snprintf(name, sizeof(name), "%s/default/objects/content/%016x", path, 1);
+    ck_assert_int_eq(truncate(name, 4), 0);
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_uint_eq(sent.begun.received, 0);
+    ck_assert_int_eq(append(&sent, "0123456789", 10), 0);
+    ck_assert_int_eq(finish(&sent), 0);
+    check_content(sent.begun.number, (const uint8_t *) "0123456789", 10);
+}
+END_TEST
+
+START_TEST(content_without_its_index_is_set_aside_and_kept)
+{
+    char from[600], to[600];
+    struct dirent *entry;
+    DIR *directory;
+    bool has = false;
+
+    (void) put(agent, 1, "a", (const uint8_t *) "abc", 3);
+    close_it();
+    snprintf(from, sizeof(from), "%s/default/objects/index", path);
+    ck_assert_int_eq(file_remove_tree(from), 0);
+    open_it();
+    ck_assert_uint_eq(stats_now().n_uploads, 0);
+    snprintf(to, sizeof(to), "%s/default", path);
+    directory = opendir(to);
+    while ((entry = readdir(directory)))
+        has = has || strncmp(entry->d_name, "objects.damaged-", 16) == 0;
+    closedir(directory);
+    ck_assert(has);
+}
+END_TEST
+
+START_TEST(files_that_nothing_names_go_at_the_start)
+{
+    char name[600];
+    uint64_t n_bytes;
+    int fd;
+
+    (void) put(agent, 1, "a", (const uint8_t *) "abc", 3);
+    snprintf(name, sizeof(name), "%s/default/objects/content/00000000000000ff", path);
+    fd = open(name, O_CREAT | O_WRONLY, 0600);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    reopen();
+    ck_assert_uint_eq(n_files(&n_bytes), 1);
+    check_content(1, (const uint8_t *) "abc", 3);
+}
+END_TEST
+
+/* ---- killed ---- */
+
+#ifdef SENTINEL_FAULT_POINTS
+
+struct shared {
+    uint64_t acked;
+    bool is_finished;
+};
+static struct shared *shared;
+
+#define KILL_BYTES (3 * (size_t) BLOCK + 99)
+#define KILL_STEP 200000
+
+static void send_until_killed(const char *fault)
+{
+    uint8_t *data = noise(KILL_BYTES, 6);
+    struct sent sent;
+
+    setenv("SENTINEL_FAULT", fault, 1);
+    open_it();
+    limits.retention_us = 1;
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    while (sent.next < KILL_BYTES) {
+        size_t n = KILL_BYTES - sent.next < KILL_STEP ? KILL_BYTES - sent.next : KILL_STEP;
+
+        if (append(&sent, data + sent.next, n))
+            _exit(1);
+        shared->acked = sent.next;
+    }
+    if (finish(&sent))
+        _exit(1);
+    shared->is_finished = true;
+    now_us += DAY;
+    store_objects_set_limits(store, &limits);
+    sweep_now();
+    close_it();
+    _exit(0);
+}
+
+static const char *const points[] = {
+    "objects_written:1",       "objects_written:3",      "objects_before_commit:1",
+    "objects_before_commit:4", "objects_after_commit:1", "objects_after_commit:4",
+    "objects_before_commit:6", "objects_after_commit:6", "objects_before_removal:1",
+    "objects_before_unlink:1",
+};
+
+START_TEST(killed_at_a_point_nothing_acknowledged_is_lost)
+{
+    uint8_t *data = noise(KILL_BYTES, 6);
+    struct sent sent;
+    uint64_t n_bytes;
+    int status;
+    pid_t child;
+
+    close_it();
+    shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ck_assert(shared != MAP_FAILED);
+    child = fork();
+    if (child == 0)
+        send_until_killed(points[_i]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    open_it();
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    if (!shared->is_finished || !sent.begun.is_complete) {
+        /* A finished one may have gone by now: its retention is over. */
+        ck_assert(shared->is_finished || sent.begun.is_complete ||
+                  sent.begun.received >= shared->acked);
+        while (!sent.begun.is_complete && sent.next < KILL_BYTES)
+            ck_assert_int_eq(
+                append(&sent, data + sent.next,
+                       KILL_BYTES - sent.next < KILL_STEP ? KILL_BYTES - sent.next : KILL_STEP),
+                0);
+        if (!sent.begun.is_complete)
+            ck_assert_int_eq(finish(&sent), 0);
+    }
+    check_content(sent.begun.number, data, KILL_BYTES);
+    ck_assert_uint_eq(n_files(&n_bytes), 1);
+    ck_assert_uint_eq(n_bytes, KILL_BYTES);
+    munmap(shared, sizeof(*shared));
+    free(data);
+}
+END_TEST
+
+#endif
+
+Suite *suite(void)
+{
+    Suite *suite = suite_create("server/objects");
+    TCase *tcase = tcase_create("objects");
+
+    tcase_set_timeout(tcase, 120);
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_test(tcase, what_was_finished_is_there_after_a_restart);
+    tcase_add_test(tcase, an_upload_goes_on_where_it_was_left_with_its_hash);
+    tcase_add_test(tcase, chunks_come_in_order_and_only_from_the_newest);
+    tcase_add_test(tcase, a_header_that_differs_is_named_by_its_field);
+    tcase_add_test(tcase, what_cannot_become_what_was_announced_is_dropped);
+    tcase_add_test(tcase, an_empty_upload_has_no_file);
+    tcase_add_test(tcase, the_same_content_is_stored_once_and_lives_as_long_as_one_has_it);
+    tcase_add_test(tcase, a_limit_is_named_and_what_was_acknowledged_stays);
+    tcase_add_test(tcase, a_full_disk_is_said_and_it_goes_on_when_there_is_room);
+    tcase_add_test(tcase, a_write_without_room_concerns_its_own_upload_alone);
+    tcase_add_test(tcase, an_index_without_room_acknowledges_nothing);
+    tcase_add_test(tcase, unfinished_ones_expire_but_not_while_somebody_sends);
+    tcase_add_test(tcase, the_oldest_go_when_there_is_too_much);
+    tcase_add_test(tcase, while_a_backup_copies_no_file_goes);
+    tcase_add_test(tcase, a_bad_block_is_found_and_the_others_are_served);
+    tcase_add_test(tcase, an_unfinished_file_that_lost_bytes_is_sent_again);
+    tcase_add_test(tcase, content_without_its_index_is_set_aside_and_kept);
+    tcase_add_test(tcase, files_that_nothing_names_go_at_the_start);
+#ifdef SENTINEL_FAULT_POINTS
+    tcase_add_loop_test(tcase, killed_at_a_point_nothing_acknowledged_is_lost, 0,
+                        (int) (sizeof(points) / sizeof(points[0])));
+#endif
+    suite_add_tcase(suite, tcase);
+    return suite;
+}
