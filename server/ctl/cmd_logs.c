@@ -11,6 +11,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "common/base/ensure.h"
 #include "common/base/text.h"
 #include "common/wire/wire.h"
 #include "server/ctl/convert.h"
@@ -213,6 +214,7 @@ static int on_found(void *ctx, struct span message)
                         &unpacked);
     if (r)
         return r;
+    ensure(unpacked != NULL);
     answer = (const void *) unpacked;
     if (answer->cost) {
         printer->is_budget_reached = answer->cost->budget_reached;
@@ -239,6 +241,7 @@ static int on_tailed(void *ctx, struct span message)
                         &unpacked);
     if (r)
         return r;
+    ensure(unpacked != NULL);
     answer = (const void *) unpacked;
     if (answer->missed > 0)
         ctl_say(CTL_OK, "%llu records were missed: they came faster than they could be shown",

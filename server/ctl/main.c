@@ -126,7 +126,8 @@ static const char *hint_of(const struct ctl_command *command)
         return " (sentinelctl agents list names them)";
     if (strcmp(command->group, "metrics") == 0)
         return " (sentinelctl metrics list names them)";
-    if (strcmp(command->group, "uploads") == 0 && strcmp(command->verb, "get") == 0)
+    if (strcmp(command->group, "uploads") == 0 && command->verb &&
+        strcmp(command->verb, "get") == 0)
         return " (sentinelctl uploads list names them)";
     return "";
 }
