@@ -18,10 +18,6 @@
 #include "common/rpc/rpc.h"
 
 #define LINE_INTERVAL_US 100
-#define SEAL_AGE "3s"
-/* Nothing is sealed any more: as long without a change. */
-#define QUIET_US INT64_C(8000000)
-#define SEAL_PATIENCE_US INT64_C(300000000)
 
 struct logs_bench {
     const char *agents, *lines, *batch_lines, *window, *threads, *state_dir, *seed;
@@ -38,39 +34,6 @@ struct logs_bench {
     uint64_t sealed_bytes, compacted_bytes, resident_bytes;
 };
 
-static uint64_t bytes_of_logs(const struct logs_bench *bench)
-{
-    char path[600];
-
-    snprintf(path, sizeof(path), "%s/hub/db/default/logs", bench->hub.home);
-    return stats_disk_bytes(path);
-}
-
-/* Until sealing comes to rest. Returns an exit code. */
-static int wait_sealed(struct logs_bench *bench)
-{
-    const int64_t due_us = clock_mono().us + SEAL_PATIENCE_US;
-    int64_t changed_us = clock_mono().us;
-    int64_t cpu_us = stats_cpu_us(bench->hub.pid);
-
-    while (clock_mono().us < changed_us + QUIET_US) {
-        const uint64_t n_bytes = bytes_of_logs(bench);
-
-        if (bench_is_interrupted())
-            return bench_say(BENCH_FAILED, "interrupted");
-        if (clock_mono().us > due_us)
-            return bench_say(BENCH_FAILED, "the hub does not come to rest");
-        if (n_bytes != bench->sealed_bytes) {
-            bench->sealed_bytes = n_bytes;
-            changed_us = clock_mono().us;
-            cpu_us = stats_cpu_us(bench->hub.pid);
-        }
-        usleep(100000);
-    }
-    bench->all_cpu_us = cpu_us;
-    return BENCH_OK;
-}
-
 static int compact(struct logs_bench *bench)
 {
     char state[600], log_path[600];
@@ -83,7 +46,7 @@ static int compact(struct logs_bench *bench)
     process_stop(bench->hub.pid, "the hub");
     bench->hub.pid = 0;
     exit_code = process_run(argv, log_path);
-    bench->compacted_bytes = bytes_of_logs(bench);
+    bench->compacted_bytes = fill_logs_bytes(&bench->hub);
     return exit_code;
 }
 
@@ -98,7 +61,7 @@ static int run(struct logs_bench *bench)
     bench->load_cpu_us = stats_cpu_us(bench->hub.pid) - cpu_us;
     bench->own_cpu_us = stats_cpu_us(getpid()) - own_cpu_us;
     if (exit_code == BENCH_OK)
-        exit_code = wait_sealed(bench);
+        exit_code = fill_wait_sealed(&bench->hub, &bench->sealed_bytes, &bench->all_cpu_us);
     bench->all_cpu_us -= cpu_us;
     return exit_code == BENCH_OK ? compact(bench) : exit_code;
 }
@@ -272,8 +235,7 @@ int cmd_logs(int argc, char **argv)
     if (exit_code >= 0)
         return exit_code;
     (void) bench_raise_descriptors();
-    /* So that sealing is under way all the time, as it is in a hub that has run for longer. */
-    setenv("SENTINEL_HUB_STORE_SEAL_AGE", SEAL_AGE, 0);
+    fill_seal_soon();
     exit_code = prepare(bench);
     if (exit_code == BENCH_OK)
         exit_code = hub_start(

@@ -24,8 +24,6 @@
 
 #define PATH "/sentinel.query.v1.QueryService/SearchLogs"
 #define LINE_INTERVAL_US 10000
-#define SEAL_AGE "3s"
-#define SETTLE_US INT64_C(8000000)
 #define TIMEOUT_US INT64_C(60000000)
 #define BATCH_LINES 500u
 #define WINDOW 16u
@@ -331,18 +329,14 @@ static int prepare(struct search_bench *bench)
 
 static int run(struct search_bench *bench)
 {
-    char path[600];
-    int64_t until_us;
+    int64_t cpu_us;
     int exit_code;
 
     if (ask_open(&bench->ask, bench->hub.address, NULL, bench->hub.operator_identity) < 0)
         return BENCH_FAILED; /* the log has said why */
     exit_code = fill_run(&bench->fill);
-    until_us = clock_mono().us + SETTLE_US;
-    while (exit_code == BENCH_OK && clock_mono().us < until_us && !bench_is_interrupted())
-        usleep(100000);
-    snprintf(path, sizeof(path), "%s/hub/db/default/logs", bench->hub.home);
-    bench->stored_bytes = stats_disk_bytes(path);
+    if (exit_code == BENCH_OK)
+        exit_code = fill_wait_sealed(&bench->hub, &bench->stored_bytes, &cpu_us);
     if (exit_code == BENCH_OK)
         exit_code = ask_all(bench);
     if (exit_code == BENCH_OK)
@@ -359,7 +353,7 @@ int cmd_search(int argc, char **argv)
     if (exit_code >= 0)
         return exit_code;
     (void) bench_raise_descriptors();
-    setenv("SENTINEL_HUB_STORE_SEAL_AGE", SEAL_AGE, 0);
+    fill_seal_soon();
     exit_code = prepare(bench);
     if (exit_code == BENCH_OK)
         exit_code = hub_start(

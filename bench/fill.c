@@ -2,9 +2,16 @@
 #include "bench/fill.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "bench/process.h"
+
+#define SEAL_AGE "3s"
+/* Nothing is sealed any more: as long without a change. */
+#define QUIET_US INT64_C(8000000)
+#define SEAL_PATIENCE_US INT64_C(300000000)
+#define NAP_US 100000
 
 /* Until every agent has sent its part. Returns an exit code. */
 static int run_fleet(struct fill *fill, struct fleet *fleet)
@@ -57,4 +64,44 @@ int fill_run(struct fill *fill)
         return BENCH_FAILED; /* the log has said why */
     fleet_set_measuring(fleet, fill->to_ack_us != NULL);
     return run_fleet(fill, fleet);
+}
+
+/* ---- of logs ---- */
+
+void fill_seal_soon(void)
+{
+    setenv("SENTINEL_HUB_STORE_SEAL_AGE", SEAL_AGE, 0);
+}
+
+uint64_t fill_logs_bytes(const struct bench_hub *hub)
+{
+    char path[600];
+
+    snprintf(path, sizeof(path), "%s/hub/db/default/logs", hub->home);
+    return stats_disk_bytes(path);
+}
+
+int fill_wait_sealed(const struct bench_hub *hub, uint64_t *ret_bytes, int64_t *ret_cpu_us)
+{
+    const int64_t due_us = clock_mono().us + SEAL_PATIENCE_US;
+    int64_t changed_us = clock_mono().us, cpu_us = stats_cpu_us(hub->pid);
+    uint64_t n_bytes = 0;
+
+    while (clock_mono().us < changed_us + QUIET_US) {
+        const uint64_t now = fill_logs_bytes(hub);
+
+        if (bench_is_interrupted())
+            return bench_say(BENCH_FAILED, "interrupted");
+        if (clock_mono().us > due_us)
+            return bench_say(BENCH_FAILED, "the hub does not come to rest");
+        if (now != n_bytes) {
+            n_bytes = now;
+            changed_us = clock_mono().us;
+            cpu_us = stats_cpu_us(hub->pid);
+        }
+        usleep(NAP_US);
+    }
+    *ret_bytes = n_bytes;
+    *ret_cpu_us = cpu_us;
+    return BENCH_OK;
 }

@@ -20,3 +20,14 @@ struct fill {
 };
 /* Returns an exit code; what is wrong is said. */
 int fill_run(struct fill *fill);
+
+/* ---- of logs ---- */
+
+/* For hubs that are started after it: sealing is under way all the time, as it is in a hub that has
+ * run for longer. */
+void fill_seal_soon(void);
+/* Waits until nothing is sealed any more; the hub's CPU time then, in ret_cpu_us. Returns an exit
+ * code. */
+int fill_wait_sealed(const struct bench_hub *hub, uint64_t *ret_bytes, int64_t *ret_cpu_us);
+/* Of sealed logs, on the disk. */
+uint64_t fill_logs_bytes(const struct bench_hub *hub);
