@@ -14,7 +14,8 @@
  *
  * Files: pool.c readers; inside.c tokens; select.c which agents; agents.c, labels.c; census.c
  * counts series for metrics.c and top.c; range.c QueryMetrics, with source.c (samples), fold.c and
- * windows.c (steps), group.c (series of the answer); uploads.c.
+ * windows.c (steps), group.c (series of the answer); uploads.c; logs.c, logs_tail.c with
+ * logs_filter.c.
  *
  * Thread: the pool any; the questions on a reader.
  */
@@ -26,6 +27,7 @@
 #include "common/base/arena.h"
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
+#include "server/query/query_logs.h"
 #include "server/store/store.h"
 
 /* ---- the reader pool ---- */
@@ -69,6 +71,7 @@ struct query {
     /* Samples that a window of a roll-up must stand for, as long as they are there: to find a
      * window costs as much as to read so many; 24. */
     uint32_t window_samples;
+    uint64_t logs_budget_bytes; /* one search of logs decodes; 1 GiB; not 0 */
 };
 
 struct query_problem {
