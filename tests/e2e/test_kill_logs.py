@@ -6,6 +6,7 @@ The oracle is what each agent knows: what was acknowledged must be found, once; 
 """
 
 import os
+import pathlib
 import random
 import threading
 import time
@@ -68,6 +69,7 @@ class Agent(threading.Thread):
 class KillLogs(unittest.TestCase):
     def setUp(self):
         self.is_over = False
+        fixture.stubs()  # made once, before the threads
         self.hub = fixture.Hub(build=fixture.FAULTS)
         (self.hub.home / "config.yaml").write_text(BUSY_SEALER)
         self.hub.flags = ["--config", str(self.hub.home / "config.yaml")]
@@ -112,7 +114,7 @@ class KillLogs(unittest.TestCase):
         fixture.run(fixture.program("sentinel-hub", fixture.FAULTS), "verify", "--state-dir", self.hub.state)
 
     def test_every_fault_point(self):
-        if "faultpoint:" not in open(fixture.program("sentinel-hub", fixture.FAULTS), "rb").read().decode("latin1"):
+        if b"faultpoint:" not in pathlib.Path(fixture.program("sentinel-hub", fixture.FAULTS)).read_bytes():
             self.skipTest("SENTINEL_FAULTS names no build with fault points")
         for point in POINTS:
             with self.subTest(point=point):
