@@ -13,7 +13,6 @@
 #include "common/wire/wire.h"
 #include "sentinel/telemetry/v1/telemetry.pb-c.h"
 
-#define PATH "/sentinel.telemetry.v1.TelemetryService/StreamMetrics"
 #define MIN_WAIT_US INT64_C(100000)
 #define MAX_WAIT_US INT64_C(1000000)
 #define ARENA_BYTES (256u << 10)
@@ -118,6 +117,7 @@ static bool send_batch(struct bench_agent *agent, uint64_t sequence)
     if (sequence > agent->sent) {
         agent->sent = sequence;
         agent->sent_us[sequence % fleet_of(agent)->options.window] = clock_mono().us;
+        agent->body_bytes[sequence % fleet_of(agent)->options.window] = agent->message.body_bytes;
     }
     count(&counters->sent, 1);
     count(&counters->sent_bytes, message.len);
@@ -151,6 +151,7 @@ static void acknowledge(struct bench_agent *agent, uint64_t sequence)
 {
     struct fleet *fleet = fleet_of(agent);
     struct fleet_counters *counters = &agent->part->counters;
+    uint64_t n_bytes = 0;
 
     if (atomic_load_explicit(&fleet->shared.is_measuring, memory_order_relaxed)) {
         const int64_t now_us = clock_mono().us;
@@ -158,6 +159,9 @@ static void acknowledge(struct bench_agent *agent, uint64_t sequence)
         for (uint64_t i = agent->acknowledged + 1; i <= sequence; i++)
             histogram_add(&counters->ack_us, now_us - agent->sent_us[i % fleet->options.window], 1);
     }
+    for (uint64_t i = agent->acknowledged + 1; i <= sequence; i++)
+        n_bytes += agent->body_bytes[i % fleet->options.window];
+    count(&counters->acknowledged_bytes, n_bytes);
     count(&counters->acknowledged, sequence - agent->acknowledged);
     agent->acknowledged = sequence;
 }
@@ -342,21 +346,6 @@ static void on_timer(struct loop_timer *timer)
 
 /* ---- opening ---- */
 
-/* wire_checksum() of an encoded request; at most once per connection, so it may take its time. */
-static uint32_t checksum_of(struct span encoded)
-{
-    ProtobufCMessage *request;
-    struct arena arena;
-    uint32_t checksum = 0;
-
-    arena_init(&arena, wire_arena_limit(encoded.len));
-    if (wire_unpack(&sentinel__telemetry__v1__stream_metrics_request__descriptor, encoded, &arena,
-                    &request, NULL) == 0)
-        checksum = wire_checksum(request);
-    arena_deinit(&arena);
-    return checksum;
-}
-
 static int make_hello(struct bench_agent *agent, struct buf *to)
 {
     const struct load *load = fleet_of(agent)->load;
@@ -368,7 +357,7 @@ static int make_hello(struct bench_agent *agent, struct buf *to)
     sentinel__telemetry__v1__stream_hello__init(&hello);
     sentinel__telemetry__v1__stream_metrics_request__init(&request);
     if (agent->acknowledged > 0)
-        crc = checksum_of(load_message_patch(&agent->message, load, agent->acknowledged));
+        crc = load_message_checksum(&agent->message, load, agent->acknowledged);
     hello.spool_id = (ProtobufCBinaryData){ sizeof(agent->spool), agent->spool };
     hello.instance = hello.spool_id; /* one process, one run */
     hello.first_sequence = agent->acknowledged + 1;
@@ -387,7 +376,7 @@ static int make_hello(struct bench_agent *agent, struct buf *to)
 void agent_connect(struct bench_agent *agent)
 {
     const struct rpc_client_call_options options = {
-        .path = PATH,
+        .path = load_path(fleet_of(agent)->load),
         .handler = &handler,
         .ctx = agent,
     };
@@ -473,7 +462,8 @@ int agent_init(struct bench_agent *agent, struct part *part, uint32_t index)
     agent->timer = (struct loop_timer){ .fn = on_timer, .ctx = agent };
     agent->window = part->fleet->options.window;
     agent->sent_us = calloc(agent->window, sizeof(*agent->sent_us));
-    if (!agent->sent_us)
+    agent->body_bytes = calloc(agent->window, sizeof(*agent->body_bytes));
+    if (!agent->sent_us || !agent->body_bytes)
         return fault(-ENOMEM, "no memory for an agent");
     crypto_random(agent->spool, sizeof(agent->spool));
     r = load_message_init(&agent->message, part->fleet->load, index);
@@ -489,5 +479,7 @@ void agent_deinit(struct bench_agent *agent)
     agent->channel = rpc_channel_free(agent->channel);
     load_message_deinit(&agent->message);
     free(agent->sent_us);
+    free(agent->body_bytes);
     agent->sent_us = NULL;
+    agent->body_bytes = NULL;
 }

@@ -8,9 +8,10 @@
  *
  * Files: main.c commands, bench_<command>.c each of them. `metrics`: options.c its command line,
  * report.c what it prints, fleet.c threads, agent.c one agent's stream, verify.c the oracle.
- * `record`: workload.c, gather.c. What is sent (pure): load.c, load_series.c, replay.c, tracks.c;
- * data.c reads a recording. hub.c a hub of our own and identities, process.c programs, ask.c
- * questions of an operator, stats.c histogram and /proc, print.c.
+ * `logs`, `search`: fill.c. `record`: workload.c, gather.c. What is sent (pure): load.c,
+ * load_series.c, lines.c, replay.c, tracks.c; data.c reads a recording. hub.c a hub of our own and
+ * identities, process.c programs, ask.c questions of an operator, stats.c histogram and /proc,
+ * print.c.
  *
  * Threads: main, which measures; and one loop for each part of the fleet. What they share is atomic
  * and named so below.
@@ -43,6 +44,8 @@ bool bench_is_interrupted(void);
 uint64_t bench_raise_descriptors(void);
 
 int cmd_metrics(int argc, char **argv);
+int cmd_logs(int argc, char **argv);
+int cmd_search(int argc, char **argv);
 int cmd_query(int argc, char **argv);
 int cmd_idle(int argc, char **argv);
 int cmd_handshakes(int argc, char **argv);
@@ -146,7 +149,8 @@ struct fleet_options {
 
 /* What one thread's agents did. Written by it, read by any. */
 struct fleet_counters {
-    _Atomic(uint64_t) acknowledged; /* batches */
+    _Atomic(uint64_t) acknowledged;       /* batches */
+    _Atomic(uint64_t) acknowledged_bytes; /* of the logs in them */
     _Atomic(uint64_t) sent,
         sent_bytes; /* messages with batches, again counted when they are sent again */
     _Atomic(uint64_t) refused, reconnects, throttles, lost;
@@ -169,7 +173,7 @@ size_t fleet_n_parts(const struct fleet *fleet);
 const struct fleet_counters *fleet_counters(const struct fleet *fleet, size_t part);
 /* Of all parts. */
 struct fleet_look {
-    uint64_t acknowledged; /* batches */
+    uint64_t acknowledged, acknowledged_bytes; /* batches, and of the logs in them */
     uint32_t n_streaming, n_done, n_used_up;
     bool has_failed;
 };

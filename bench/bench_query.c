@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "bench/fill.h"
 #include "bench/metrics.h"
 #include "bench/print.h"
 #include "bench/process.h"
@@ -61,61 +62,20 @@ static int prepare(struct query_bench *bench, struct load *load, uint32_t n_agen
     return load_init(load);
 }
 
-static void show_progress(const struct load *load, const struct fleet_look *look, int64_t span_us)
-{
-    const uint64_t all = load->n_agents * (uint64_t) (span_us / load->interval_us);
-
-    fprintf(stderr, "\rfilling: %" PRIu64 " %%\033[K", 100 * look->acknowledged / all);
-}
-
-/* Until every agent has sent its span. Returns an exit code. */
-static int
-run_fleet(struct query_bench *bench, struct fleet *fleet, const struct load *load, int64_t span_us)
-{
-    const bool is_shown = isatty(STDERR_FILENO);
-    enum fleet_stage stage = FLEET_CONNECT;
-    struct fleet_look look;
-    char text[512];
-    int exit_code;
-
-    for (;;) {
-        look = fleet_look(fleet);
-        if (stage == FLEET_CONNECT && look.n_streaming == load->n_agents)
-            fleet_set_stage(fleet, stage = FLEET_LOAD);
-        if (stage == FLEET_LOAD && look.n_used_up == load->n_agents)
-            fleet_set_stage(fleet, stage = FLEET_FINISH);
-        if (look.n_done == load->n_agents || look.has_failed || bench_is_interrupted())
-            break;
-        if (is_shown)
-            show_progress(load, &look, span_us);
-        process_nap();
-    }
-    if (is_shown)
-        fprintf(stderr, "\r\033[K");
-    fleet_set_stage(fleet, FLEET_ABORT);
-    fleet_join(fleet);
-    bench->n_samples += look.acknowledged * load->n_series;
-    fleet_failure(fleet, text, sizeof(text), &exit_code);
-    if (exit_code != BENCH_OK)
-        return bench_say(exit_code, "%s", text);
-    return bench_is_interrupted() ? bench_say(BENCH_FAILED, "interrupted") : BENCH_OK;
-}
-
 static int fill(struct query_bench *bench, const struct load *load, int64_t span_us)
 {
-    CLEANUP(fleet_freep) struct fleet *fleet = NULL;
-    const struct fleet_options options = {
-        .target = bench->hub.address,
-        .identities = bench->hub.identities,
-        .n_identities = load->n_agents,
+    struct fill fill = {
+        .hub = &bench->hub,
+        .load = load,
+        .last_time_us = load->first_us + span_us,
         .n_threads = 1,
         .window = WINDOW,
-        .last_time_us = load->first_us + span_us,
+        .n_batches = load->n_agents * (uint64_t) (span_us / load->interval_us),
     };
+    int exit_code = fill_run(&fill);
 
-    if (fleet_start(&fleet, &options, load) < 0)
-        return BENCH_FAILED;
-    return run_fleet(bench, fleet, load, span_us);
+    bench->n_samples += fill.ret_look.acknowledged * load->n_series;
+    return exit_code;
 }
 
 /* ---- asking ---- */

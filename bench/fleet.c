@@ -75,6 +75,7 @@ struct fleet_look fleet_look(struct fleet *fleet)
         const struct fleet_counters *counters = &fleet->parts[i].counters;
 
         look.acknowledged += atomic_load(&counters->acknowledged);
+        look.acknowledged_bytes += atomic_load(&counters->acknowledged_bytes);
         look.n_streaming += atomic_load(&counters->n_streaming);
         look.n_done += atomic_load(&counters->n_done);
         look.n_used_up += atomic_load(&counters->n_used_up);

@@ -35,6 +35,7 @@ struct bench_agent {
     uint64_t cursor;             /* sent last in this stream */
     uint64_t n_streams;
     int64_t *sent_us;        /* ring by sequence: when it was sent first */
+    uint32_t *body_bytes;    /* ring too: of the logs in it */
     uint32_t window;         /* ours and the hub's */
     unsigned n_failed;       /* attempts since the last welcome */
     struct loop_timer timer; /* ends a wait or a throttle */

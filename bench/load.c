@@ -19,6 +19,8 @@
 #include "bench/mix.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
+#include "common/wire/wire.h"
+#include "sentinel/telemetry/v1/telemetry.pb-c.h"
 
 #define FRONT_BYTES 32
 #define MAX_LATE_US 500u
@@ -70,6 +72,8 @@ int64_t load_time_us(const struct load *load, uint32_t agent, uint64_t scrape)
     const int64_t apart_us = load->interval_us / (int64_t) load->n_agents;
     int64_t late_us = 0;
 
+    if (load->lines)
+        return lines_time_us(load->lines, scrape);
     if (load->tracks)
         late_us = (int64_t) mix_below(mix(mix_pair(agent, UINT32_MAX) + scrape), MAX_LATE_US);
     if (late_us >= apart_us) /* it stays within its step */
@@ -164,7 +168,9 @@ int load_message_init(struct load_message *message, const struct load *load, uin
 {
     const struct scrape_shape shape = shape_of(load);
 
-    message->agent = agent;
+    *message = (struct load_message){ .agent = agent };
+    if (load->lines)
+        return 0;
     message->scrapes_bytes = shape.total_bytes * load->batch_scrapes;
     message->bytes = malloc(FRONT_BYTES + message->scrapes_bytes);
     if (!message->bytes)
@@ -178,6 +184,7 @@ void load_message_deinit(struct load_message *message)
 {
     free(message->bytes);
     message->bytes = NULL;
+    buf_deinit(&message->logs);
 }
 
 /* What changes; constants are there from the beginning. */
@@ -225,6 +232,11 @@ load_message_patch(struct load_message *message, const struct load *load, uint64
     size_t front_bytes;
 
     ensure(sequence > 0);
+    if (load->lines) {
+        message->body_bytes =
+            (uint32_t) lines_batch(load->lines, message->agent, sequence, &message->logs);
+        return buf_span(&message->logs);
+    }
     patch_scrapes(message, load, sequence);
     front_bytes = put_front(front, sequence, message->scrapes_bytes);
     memcpy(message->bytes + FRONT_BYTES - front_bytes, front, front_bytes);
@@ -240,11 +252,58 @@ int load_message_declare(struct load_message *message,
     uint8_t front[FRONT_BYTES];
 
     ensure(sequence > 0);
-    patch_scrapes(message, load, sequence);
     buf_clear(to);
+    if (load->lines) { /* they declare nothing */
+        message->body_bytes = (uint32_t) lines_batch(load->lines, message->agent, sequence, to);
+        return buf_failed(to) ? fault(-ENOMEM, "no memory for a batch of logs") : 0;
+    }
+    patch_scrapes(message, load, sequence);
     buf_append(to, front,
                put_front(front, sequence, load->declarations.len + message->scrapes_bytes));
     buf_append_span(to, buf_span(&load->declarations));
     buf_append(to, message->bytes + FRONT_BYTES, message->scrapes_bytes);
     return buf_failed(to) ? fault(-ENOMEM, "no memory for a message with declarations") : 0;
+}
+
+const char *load_path(const struct load *load)
+{
+    return load->lines ? "/sentinel.telemetry.v1.TelemetryService/StreamLogs"
+                       : "/sentinel.telemetry.v1.TelemetryService/StreamMetrics";
+}
+
+/* At most once per connection, so it may take its time. */
+static uint32_t checksum_of_metrics(struct span encoded)
+{
+    ProtobufCMessage *request;
+    struct arena arena;
+    uint32_t checksum = 0;
+
+    arena_init(&arena, wire_arena_limit(encoded.len));
+    if (wire_unpack(&sentinel__telemetry__v1__stream_metrics_request__descriptor, encoded, &arena,
+                    &request, NULL) == 0)
+        checksum = wire_checksum(request);
+    arena_deinit(&arena);
+    return checksum;
+}
+
+static uint32_t checksum_of_logs(struct span encoded)
+{
+    struct wire_log_record record;
+    struct wire_problem problem;
+    struct wire_logs logs;
+
+    if (wire_logs_open(encoded, &logs, &problem))
+        return 0;
+    for (size_t i = 0; i < logs.n_records; i++)
+        if (wire_logs_next(&logs, &record, &problem))
+            return 0;
+    return logs.crc32c;
+}
+
+uint32_t
+load_message_checksum(struct load_message *message, const struct load *load, uint64_t sequence)
+{
+    const struct span encoded = load_message_patch(message, load, sequence);
+
+    return load->lines ? checksum_of_logs(encoded) : checksum_of_metrics(encoded);
 }

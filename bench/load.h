@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bench/lines.h"
 #include "bench/replay.h"
 #include "common/base/buf.h"
 #include "common/base/cleanup.h"
@@ -43,6 +44,7 @@ struct load {
                                     it */
     const struct replay *replay; /* NULL: numbers of our own; else with `tracks` */
     const struct tracks *tracks;
+    const struct lines *lines; /* not NULL: logs instead, one "series" of batch_lines "scrapes" */
     /* made by load_init() */
     struct arena arena;
     struct load_group *groups;
@@ -69,12 +71,18 @@ int64_t load_time_us(const struct load *load, uint32_t agent, uint64_t scrape);
 /* How many series of an agent keep one value over its first n scrapes. */
 uint32_t load_n_constant(const struct load *load, uint32_t agent, uint64_t n_scrapes);
 
-/* One agent's StreamMetricsRequest with a batch, made once and patched in place for each sequence.
- */
+/* The method that takes it. */
+const char *load_path(const struct load *load);
+
+/* One agent's StreamMetricsRequest with a batch, made once and patched in place for each sequence;
+ * of logs, a StreamLogsRequest made anew. The two have the same numbers for the same fields, all
+ * but the batch's own. */
 struct load_message {
     uint8_t *bytes; /* room for the changing front, then the scrapes */
     size_t scrapes_bytes;
     uint32_t agent;
+    struct buf logs;
+    uint32_t body_bytes; /* of the logs in it; 0 for metrics */
 };
 
 int load_message_init(struct load_message *message,
@@ -85,7 +93,11 @@ void load_message_deinit(struct load_message *message);
  */
 struct span
 load_message_patch(struct load_message *message, const struct load *load, uint64_t sequence);
-/* The same with all declarations: the first of a stream. Replaces what is in `to`. */
+/* What StreamHello.crc32c_before_first says of that batch. */
+uint32_t
+load_message_checksum(struct load_message *message, const struct load *load, uint64_t sequence);
+/* As load_message_patch(), with all declarations: the first of a stream. Replaces what is in `to`.
+ */
 int load_message_declare(struct load_message *message,
                          const struct load *load,
                          uint64_t sequence,

@@ -124,6 +124,8 @@ static void reload(struct hub *hub)
     if (hub->web)
         web_set_limits(hub->web, &web_limits);
     store_set_retention(hub->store, hub->settings.retention, hub->settings.retention_size);
+    store_set_logs_retention(hub->store, hub->settings.logs_retention,
+                             hub->settings.logs_retention_size);
     store_set_rollup_retention(hub->store, hub->settings.rollup_retention_1m,
                                hub->settings.rollup_retention_1h);
     store_set_inventory_limits(hub->store, (uint32_t) hub->settings.inventory_revisions,

@@ -107,6 +107,8 @@ static int open_store(struct hub *hub)
         .day_bytes = settings->store_day_size,
         .retention_us = settings->retention,
         .retention_bytes = settings->retention_size,
+        .logs_retention_us = settings->logs_retention,
+        .logs_retention_bytes = settings->logs_retention_size,
         .follow_bytes = settings->remote_write_max_journal,
         .follow = settings->remote_write_url[0] ? EXPORT_FOLLOWER : NULL,
         .retention_1m_us = settings->rollup_retention_1m,
@@ -181,6 +183,7 @@ static int make_middle(struct hub *hub)
         .max_points = 200000,
         .max_series = 5000,
         .max_inventory_bytes = UINT64_C(1) << 30,
+        .logs_budget_bytes = settings->query_logs_budget,
     };
     crypto_random(hub->query.token_key, sizeof(hub->query.token_key));
     const struct front_options options = {

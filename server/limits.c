@@ -11,6 +11,9 @@ void limits_of_ingest(const struct settings *settings, struct ingest_limits *ret
     ret->series_attributes = (uint32_t) settings->limit_series_attributes;
     ret->attribute_bytes = (uint32_t) settings->limit_attribute_bytes;
     ret->unacknowledged_batches = (uint32_t) settings->limit_unacknowledged_batches;
+    ret->batch_log_records = (uint32_t) settings->limit_batch_log_records;
+    ret->log_body_bytes = (uint32_t) settings->limit_log_body_bytes;
+    ret->log_attributes = (uint32_t) settings->limit_log_attributes;
     ret->future_us = settings->limit_future;
     ret->retention_us = settings->retention;
     ret->inventory = (struct ingest_inventory_limits){
@@ -23,6 +26,7 @@ void limits_of_ingest(const struct settings *settings, struct ingest_limits *ret
         .pending_bytes = settings->inventory_pending_size,
         .retention_us = settings->inventory_retention,
     };
+    ret->logs_retention_us = settings->logs_retention;
 }
 
 void limits_of_web(const struct settings *settings, struct web_limits *ret)

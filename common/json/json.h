@@ -33,6 +33,8 @@ void json_open_array(struct json_writer *writer);
 void json_close_array(struct json_writer *writer);
 void json_key(struct json_writer *writer, const char *key);
 void json_text(struct json_writer *writer, const char *text);
+/* Text that may hold NUL. */
+void json_span(struct json_writer *writer, struct span text);
 void json_u64(struct json_writer *writer, uint64_t value);
 void json_i64(struct json_writer *writer, int64_t value);
 /* The fewest digits that read back to the same double; plain up to 17 places, with an exponent
@@ -43,6 +45,7 @@ void json_null(struct json_writer *writer);
 
 /* key and value in one */
 void json_put_text(struct json_writer *writer, const char *key, const char *text);
+void json_put_span(struct json_writer *writer, const char *key, struct span text);
 void json_put_u64(struct json_writer *writer, const char *key, uint64_t value);
 void json_put_i64(struct json_writer *writer, const char *key, int64_t value);
 void json_put_f64(struct json_writer *writer, const char *key, double value);

@@ -121,12 +121,12 @@ static bool is_plain(const unsigned char *at, size_t len, uint32_t *ret_code)
     return text_utf8_next(span_of(at, len), ret_code) > 0 && text_is_printable(*ret_code);
 }
 
-static void append_quoted(struct buf *to, const char *text)
+/* Up to the NUL, which is returned. */
+static const char *append_characters(struct buf *to, const char *text)
 {
     const unsigned char *at = (const unsigned char *) text;
     const unsigned char *run = at; /* begins what is written as it is */
 
-    buf_append_text(to, "\"");
     while (*at) {
         size_t len = character_len(at);
         uint32_t code;
@@ -144,6 +144,13 @@ static void append_quoted(struct buf *to, const char *text)
         run = at;
     }
     buf_append(to, run, (size_t) (at - run));
+    return (const char *) at;
+}
+
+static void append_quoted(struct buf *to, const char *text)
+{
+    buf_append_text(to, "\"");
+    (void) append_characters(to, text);
     buf_append_text(to, "\"");
 }
 
@@ -224,6 +231,25 @@ void json_text(struct json_writer *writer, const char *text)
     append_quoted(writer->to, text);
 }
 
+void json_span(struct json_writer *writer, struct span text)
+{
+    CLEANUP(buf_deinit) struct buf copy = { 0 };
+    const char *at, *end;
+
+    begin_item(writer);
+    buf_append_span(&copy, text);
+    at = buf_text(&copy);
+    end = at + copy.len;
+    if (buf_failed(&copy))
+        writer->to->has_failed = true;
+    buf_append_text(writer->to, "\"");
+    while ((at = append_characters(writer->to, at)) < end) {
+        buf_append_text(writer->to, "\\u0000");
+        at++;
+    }
+    buf_append_text(writer->to, "\"");
+}
+
 void json_u64(struct json_writer *writer, uint64_t value)
 {
     begin_item(writer);
@@ -263,6 +289,12 @@ void json_put_text(struct json_writer *writer, const char *key, const char *text
 {
     json_key(writer, key);
     json_text(writer, text);
+}
+
+void json_put_span(struct json_writer *writer, const char *key, struct span text)
+{
+    json_key(writer, key);
+    json_span(writer, text);
 }
 
 void json_put_u64(struct json_writer *writer, const char *key, uint64_t value)

@@ -13,6 +13,11 @@ static uint32_t add_u64(uint32_t crc, uint64_t value)
     return crc32c(crc, &value, sizeof(value));
 }
 
+uint32_t wire_skip_checksum(uint64_t through_sequence, uint64_t records)
+{
+    return add_u64(add_u64(0, through_sequence), records);
+}
+
 uint32_t wire_checksum(const ProtobufCMessage *request)
 {
     const request_message *message = (const request_message *) (const void *) request;
@@ -30,7 +35,7 @@ uint32_t wire_checksum(const ProtobufCMessage *request)
         }
         return crc;
     case SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_SKIP:
-        return add_u64(add_u64(0, message->skip->through_sequence), message->skip->records);
+        return wire_skip_checksum(message->skip->through_sequence, message->skip->records);
     default:
         return 0;
     }

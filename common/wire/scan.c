@@ -7,24 +7,7 @@
 
 #include "common/base/ensure.h"
 #include "common/base/text.h"
-
-#define MAX_FIELD_NUMBER ((1u << 29) - 1)
-
-enum wire_type {
-    TYPE_VARINT = 0,
-    TYPE_FIXED64 = 1,
-    TYPE_BYTES = 2,
-    TYPE_GROUP_START = 3,
-    TYPE_GROUP_END = 4,
-    TYPE_FIXED32 = 5,
-};
-
-/* One field as it stands on the wire. */
-struct item {
-    uint32_t number;
-    enum wire_type type;
-    struct span body; /* without the length in front */
-};
+#include "common/wire/item.h"
 
 /* A message that is being read. */
 struct level {
@@ -40,80 +23,16 @@ struct scan {
     struct level levels[WIRE_MAX_DEPTH];
 };
 
-/* ---- items ---- */
-
-static const uint8_t *read_varint(const uint8_t *at, const uint8_t *end, size_t max, uint64_t *ret)
-{
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < max && at < end; i++, at++) {
-        value |= (uint64_t) (*at & 0x7f) << (7 * i);
-        if (*at < 0x80) {
-            *ret = value;
-            return at + 1;
-        }
-    }
-    return NULL;
-}
-
-/* Returns NULL and moves *at behind the item, or says what is wrong. */
-static const char *read_item(const uint8_t **at, const uint8_t *end, struct item *ret)
-{
-    const uint8_t *p;
-    uint64_t tag, value;
-
-    /* Five bytes for tags and lengths: protobuf-c takes no more. */
-    p = read_varint(*at, end, 5, &tag);
-    if (!p)
-        return "the tag of a field is cut off or too long";
-    if (tag >> 3 == 0 || tag >> 3 > MAX_FIELD_NUMBER)
-        return "a field number is not in 1 .. 536870911";
-    ret->number = (uint32_t) (tag >> 3);
-    ret->type = (enum wire_type)(tag & 7);
-
-    switch (ret->type) {
-    case TYPE_VARINT:
-        ret->body.data = p;
-        p = read_varint(p, end, 10, &value);
-        if (!p)
-            return "a number is cut off or longer than ten bytes";
-        ret->body.len = (size_t) (p - ret->body.data);
-        *at = p;
-        return NULL;
-    case TYPE_FIXED64:
-        value = 8;
-        break;
-    case TYPE_FIXED32:
-        value = 4;
-        break;
-    case TYPE_BYTES:
-        p = read_varint(p, end, 5, &value);
-        if (!p)
-            return "the length of a field is cut off or too long";
-        break;
-    case TYPE_GROUP_START:
-    case TYPE_GROUP_END:
-        return "groups are not taken";
-    default:
-        return "a wire type is not one of protobuf's";
-    }
-    if (value > (size_t) (end - p))
-        return "the message ends inside a field";
-    ret->body = span_of(p, (size_t) value);
-    *at = p + value;
-    return NULL;
-}
-
 /* ---- saying what is wrong ---- */
 
 /* How many items of this number stand before the one being read. */
 static size_t index_of_item(const struct level *level)
 {
     const uint8_t *at = level->start;
-    struct item item;
+    struct wire_item item;
     size_t n = 0;
 
-    while (at < level->item_start && !read_item(&at, level->end, &item)) {
+    while (at < level->item_start && !wire_read_item(&at, level->end, &item)) {
         if (item.number == level->field->id)
             n++;
     }
@@ -269,7 +188,7 @@ static int push_level(struct scan *scan,
 
 static int check_item(struct scan *scan,
                       const ProtobufCFieldDescriptor *field,
-                      const struct item *item,
+                      const struct wire_item *item,
                       struct wire_problem *problem)
 {
     enum wire_type expected = type_of_field(field);
@@ -302,7 +221,7 @@ int wire_scan(const ProtobufCMessageDescriptor *type,
     r = push_level(&scan, type, bytes, ret_problem);
     while (r == WIRE_OK && scan.n_levels > 0) {
         struct level *level = &scan.levels[scan.n_levels - 1];
-        struct item item;
+        struct wire_item item;
         const char *wrong;
 
         if (level->at == level->end) {
@@ -310,7 +229,7 @@ int wire_scan(const ProtobufCMessageDescriptor *type,
             continue;
         }
         level->item_start = level->at;
-        wrong = read_item(&level->at, level->end, &item);
+        wrong = wire_read_item(&level->at, level->end, &item);
         if (wrong) {
             level->field = NULL; /* the last one was whole: what is wrong is its message */
             return complain(&scan, ret_problem, WIRE_MALFORMED, "%s, at byte %td of %s", wrong,

@@ -24,6 +24,7 @@
 #include "common/base/arena.h"
 #include "common/base/buf.h"
 #include "common/base/cleanup.h"
+#include "common/wire/logs.h"
 
 enum wire_outcome {
     WIRE_OK = 0,
@@ -71,6 +72,8 @@ int wire_pack(const ProtobufCMessage *message, struct buf *to) MUST_USE;
  * as an agent restamps when its clock was off: a batch sent again has the same checksum.
  */
 uint32_t wire_checksum(const ProtobufCMessage *request);
+/* Of a skip alone, of either stream. */
+uint32_t wire_skip_checksum(uint64_t through_sequence, uint64_t records);
 
 /* ---- errors with details (google.rpc.Status in grpc-status-details-bin) ---- */
 

@@ -69,6 +69,7 @@ static void put_bash(const struct ctl *ctl)
         "  --identity) COMPREPLY=($(compgen -d -- \"$word\")); return ;;\n"
         "  --agg|--group-agg) words=\"avg min max sum count last rate increase p50 p95 p99\" ;;\n"
         "  --by) words=\"metric agent attribute\" ;;\n"
+        "  --severity) words=\"trace debug info warn error fatal\" ;;\n"
         "  ");
     put_flags(ctl, true, "|");
     printf(") return ;;\n"

@@ -159,27 +159,6 @@ struct question {
     Sentinel__Query__V1__TimeRange range;
 };
 
-static int make_range(struct ctl *ctl, struct question *question)
-{
-    int64_t us;
-
-    sentinel__query__v1__time_range__init(&question->range);
-    question->request.range = &question->range;
-    if (ctl->range && (ctl->from || ctl->to))
-        return ctl_say(CTL_USAGE, "--range or --from and --to, not both");
-    if (ctl->range && (text_to_duration_us(ctl->range + (*ctl->range == '-'), &us) || us <= 0))
-        return ctl_say(CTL_USAGE, "--range: `%s` is not a duration such as 30m, 12h or 7d",
-                       ctl->range);
-    question->range.from =
-        ctl->range ? arena_printf(&ctl->arena, "%s%s", *ctl->range == '-' ? "" : "-", ctl->range)
-                   : arena_copy_text(&ctl->arena, ctl->from     ? ctl->from
-                                                  : ctl->latest ? LATEST_RANGE
-                                                                : "-1h");
-    question->range.to = arena_copy_text(&ctl->arena, ctl->to ? ctl->to : "now");
-    return question->range.from && question->range.to ? CTL_OK
-                                                      : ctl_say(CTL_FAILED, "out of memory");
-}
-
 static int make_question(struct ctl *ctl, const char *name, struct question *question)
 {
     range_request *request = &question->request;
@@ -189,7 +168,8 @@ static int make_question(struct ctl *ctl, const char *name, struct question *que
     sentinel__query__v1__query_metrics_request__init(request);
     r = convert_selector(ctl, &question->selector);
     if (!r)
-        r = make_range(ctl, question);
+        r = convert_range(ctl, ctl->latest ? LATEST_RANGE : "-1h", &question->range);
+    question->request.range = &question->range;
     if (!r)
         r = read_aggregation("--agg", ctl->aggregation, request, &request->aggregation);
     if (!r)

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "common/base/text.h"
+
 int convert_pair(struct ctl *ctl,
                  const char *flag,
                  const char *text,
@@ -63,6 +65,23 @@ int convert_selector(struct ctl *ctl, ctl_selector *ret)
         ret->labels[ret->n_labels++] = entry;
     }
     return CTL_OK;
+}
+
+int convert_range(struct ctl *ctl, const char *from, Sentinel__Query__V1__TimeRange *ret)
+{
+    int64_t us;
+
+    sentinel__query__v1__time_range__init(ret);
+    if (ctl->range && (ctl->from || ctl->to))
+        return ctl_say(CTL_USAGE, "--range or --from and --to, not both");
+    if (ctl->range && (text_to_duration_us(ctl->range + (*ctl->range == '-'), &us) || us <= 0))
+        return ctl_say(CTL_USAGE, "--range: `%s` is not a duration such as 30m, 12h or 7d",
+                       ctl->range);
+    ret->from = ctl->range
+                    ? arena_printf(&ctl->arena, "%s%s", *ctl->range == '-' ? "" : "-", ctl->range)
+                    : arena_copy_text(&ctl->arena, ctl->from ? ctl->from : from);
+    ret->to = arena_copy_text(&ctl->arena, ctl->to ? ctl->to : "now");
+    return ret->from && ret->to ? CTL_OK : ctl_say(CTL_FAILED, "out of memory");
 }
 
 /* A hub that says nonsense is shown at the end of time. */

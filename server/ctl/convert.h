@@ -25,6 +25,9 @@ int convert_pair(struct ctl *ctl,
                  char **ret_key,
                  char **ret_value) MUST_USE;
 
+/* --range, or --from and --to, else from `from` to now. Borrows from ctl. Returns an exit code. */
+int convert_range(struct ctl *ctl, const char *from, Sentinel__Query__V1__TimeRange *ret) MUST_USE;
+
 /* 0 for a message that is not there. */
 int64_t convert_time_us(const Google__Protobuf__Timestamp *time);
 int64_t convert_duration_us(const Google__Protobuf__Duration *duration);

@@ -47,6 +47,9 @@ struct ctl {
     const char *range, *from, *to, *step, *aggregation, *group_aggregation, *top, *by, *height,
         *width;
     bool group_all, latest, is_ascii;
+    struct conf_list contains;
+    const char *regex, *severity, *source, *limit, *page_token;
+    bool is_oldest_first;
     const char *const *words; /* behind the command */
     size_t n_words;
     const struct conf_option *options; /* all that there are */
@@ -74,6 +77,17 @@ int ctl_stream(struct ctl *ctl,
                const ProtobufCMessage *request,
                ctl_message_fn *fn,
                void *ctx) MUST_USE;
+/* The same with the answers' bytes, for those that protobuf-c cannot unpack, and a time limit for
+ * all of it; 0: none. */
+typedef int ctl_bytes_fn(void *ctx, struct span bytes);
+int ctl_stream_bytes(struct ctl *ctl,
+                     const char *path,
+                     const ProtobufCMessage *request,
+                     int64_t timeout_us,
+                     ctl_bytes_fn *fn,
+                     void *ctx) MUST_USE;
+/* --timeout. */
+int ctl_timeout_us(struct ctl *ctl, int64_t *ret) MUST_USE;
 /* For calls of other shapes: the loop (NULL: said why there is none), and a connection of one's own
  * on it. */
 struct loop *ctl_loop(struct ctl *ctl);
@@ -141,6 +155,8 @@ int cmd_metrics_list(struct ctl *ctl);
 int cmd_metrics_query(struct ctl *ctl);
 int cmd_metrics_plot(struct ctl *ctl);
 int cmd_metrics_top(struct ctl *ctl);
+int cmd_logs_search(struct ctl *ctl);
+int cmd_logs_tail(struct ctl *ctl);
 int cmd_status(struct ctl *ctl);
 int cmd_uploads_list(struct ctl *ctl);
 int cmd_uploads_get(struct ctl *ctl);

@@ -26,6 +26,9 @@ const struct ctl_command ctl_commands[] = {
     { "metrics", "query", "NAME...", "values over a range, in steps", cmd_metrics_query, 1, 64 },
     { "metrics", "plot", "NAME", "the same as a plot in the terminal", cmd_metrics_plot, 1, 1 },
     { "metrics", "top", "[PATTERN]", "who has the most series", cmd_metrics_top, 0, 1 },
+    { "logs", "search", "[WORD...]", "log records with all of these words", cmd_logs_search, 0,
+      16 },
+    { "logs", "tail", "[WORD...]", "log records as they come", cmd_logs_tail, 0, 16 },
     { "uploads", "list", "[PATTERN]", "what agents have uploaded, the newest first",
       cmd_uploads_list, 0, 1 },
     { "uploads", "get", "ID...", "downloads; goes on where it was cut, and checks the SHA-256",
@@ -64,6 +67,8 @@ static int print_help(FILE *to, const struct conf_option *options, const char *g
         "  sentinelctl inventory diff web-1 --from -7d\n"
         "  sentinelctl metrics query system.memory.usage --agent web-1 --range 1h --step 1m\n"
         "  sentinelctl metrics plot system.cpu.time --group-by cpu.mode\n"
+        "  sentinelctl logs search timeout --agent 'web-*' --severity warn --range 12h\n"
+        "  sentinelctl logs tail --regex 'status=5[0-9]{2}'\n"
         "  sentinelctl uploads get u17 --out core.gz\n"
         "  sentinelctl status --json\n\n"
         "Commands:\n");
@@ -131,7 +136,8 @@ static const char *hint_of(const struct ctl_command *command)
         return " (sentinelctl agents list names them)";
     if (strcmp(command->group, "metrics") == 0)
         return " (sentinelctl metrics list names them)";
-    if (strcmp(command->group, "uploads") == 0 && strcmp(command->verb, "get") == 0)
+    if (strcmp(command->group, "uploads") == 0 && command->verb &&
+        strcmp(command->verb, "get") == 0)
         return " (sentinelctl uploads list names them)";
     return "";
 }
@@ -188,7 +194,9 @@ static const struct conf_option options[] = {
       .metavar = "DURATION",
       .value = &ctl.timeout,
       .help = "for each call; 30s" },
-    { .flag = "--json", .is_set = &ctl.is_json, .help = "one JSON object on stdout" },
+    { .flag = "--json",
+      .is_set = &ctl.is_json,
+      .help = "one JSON object on stdout; of logs, one a line" },
     { .flag = "--agent",
       .metavar = "ID|PATTERN",
       .values = &ctl.agents,
@@ -253,6 +261,30 @@ static const struct conf_option options[] = {
       .value = &ctl.by,
       .help = "of metrics top: metric, agent or attribute" },
     { .flag = "--latest", .is_set = &ctl.latest, .help = "only the newest value of each series" },
+    { .flag = "--contains",
+      .metavar = "TEXT",
+      .values = &ctl.contains,
+      .help = "log records with this text, also within a word; may be given more than once" },
+    { .flag = "--regex",
+      .metavar = "RE2",
+      .value = &ctl.regex,
+      .help = "log records that this regular expression matches" },
+    { .flag = "--severity",
+      .metavar = "LEVEL",
+      .value = &ctl.severity,
+      .help = "at least trace, debug, info, warn, error, fatal, or a number from 1 to 24" },
+    { .flag = "--source",
+      .metavar = "PATTERN",
+      .value = &ctl.source,
+      .help = "of this file or unit, with * and ?" },
+    { .flag = "--oldest-first",
+      .is_set = &ctl.is_oldest_first,
+      .help = "log records in the order of time; else the newest first" },
+    { .flag = "--limit", .metavar = "N", .value = &ctl.limit, .help = "log records at most; 100" },
+    { .flag = "--page-token",
+      .metavar = "TOKEN",
+      .value = &ctl.page_token,
+      .help = "goes on with a search where it ended" },
     { .flag = "--width", .metavar = "CELLS", .value = &ctl.width, .help = "of the plot" },
     { .flag = "--height", .metavar = "CELLS", .value = &ctl.height, .help = "of the plot" },
     { .flag = "--ascii", .is_set = &ctl.is_ascii, .help = "plot without braille" },
@@ -295,6 +327,7 @@ int main(int argc, char **argv)
     free(ctl.attributes.items);
     free(ctl.group_by.items);
     free(ctl.tables.items);
+    free(ctl.contains.items);
     if (fflush(stdout) && r == CTL_OK)
         return ctl_say(CTL_FAILED, "cannot write to stdout");
     return r;

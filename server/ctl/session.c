@@ -200,8 +200,7 @@ int ctl_connect(struct ctl *ctl, struct rpc_channel **ret)
 /* ---- calls with many answers ---- */
 
 struct stream {
-    const struct wire_method *method;
-    ctl_message_fn *fn;
+    ctl_bytes_fn *fn;
     void *ctx;
     struct ctl *ctl;
     int code; /* fn's, or the status' */
@@ -211,19 +210,9 @@ struct stream {
 static void on_stream_message(struct rpc_client_call *call, struct span bytes)
 {
     struct stream *stream = rpc_client_call_ctx(call);
-    ProtobufCMessage *message = NULL;
-    struct wire_problem problem;
-    struct arena arena;
-    int r;
 
-    arena_init(&arena, wire_arena_limit(bytes.len));
-    r = wire_unpack(stream->method->response, bytes, &arena, &message, &problem);
-    if (r > 0)
-        stream->code = ctl_say(CTL_FAILED, "the hub's answer is unreadable: %s %s", problem.field,
-                               problem.description);
-    else
-        stream->code = r ? CTL_FAILED : stream->fn(stream->ctx, message);
-    arena_deinit(&arena);
+    if (stream->code == CTL_OK)
+        stream->code = stream->fn(stream->ctx, bytes);
     if (stream->code)
         rpc_client_call_cancel(call);
     rpc_client_call_read(call);
@@ -243,25 +232,27 @@ static const struct rpc_client_handler stream_handler = {
     .on_closed = on_stream_closed,
 };
 
-int ctl_stream(struct ctl *ctl,
-               const char *path,
-               const ProtobufCMessage *request,
-               ctl_message_fn *fn,
-               void *ctx)
+int ctl_stream_bytes(struct ctl *ctl,
+                     const char *path,
+                     const ProtobufCMessage *request,
+                     int64_t timeout_us,
+                     ctl_bytes_fn *fn,
+                     void *ctx)
 {
     CLEANUP(rpc_client_call_unrefp) struct rpc_client_call *call = NULL;
-    struct stream stream = { wire_find_method(path), fn, ctx, ctl, CTL_OK, false };
+    struct stream stream = { fn, ctx, ctl, CTL_OK, false };
     struct buf packed = { 0 };
     int r = session_of(ctl);
 
-    ensure(stream.method && stream.method->request == request->descriptor);
     if (r)
         return r;
     r = wire_pack(request, &packed);
     if (!r)
         r = rpc_client_call_new(&call, ctl->session->channel,
-                                &(struct rpc_client_call_options){
-                                    .path = path, .handler = &stream_handler, .ctx = &stream });
+                                &(struct rpc_client_call_options){ .path = path,
+                                                                   .timeout_us = timeout_us,
+                                                                   .handler = &stream_handler,
+                                                                   .ctx = &stream });
     if (!r)
         r = rpc_client_call_send(call, buf_span(&packed));
     buf_deinit(&packed);
@@ -272,6 +263,49 @@ int ctl_stream(struct ctl *ctl,
     while (!r && !stream.is_over)
         r = loop_run_once(ctl->session->loop, -1);
     return r ? CTL_FAILED : stream.code;
+}
+
+struct messages {
+    const struct wire_method *method;
+    ctl_message_fn *fn;
+    void *ctx;
+};
+
+static int on_bytes(void *ctx, struct span bytes)
+{
+    CLEANUP(arena_deinit) struct arena arena = { 0 };
+    const struct messages *messages = ctx;
+    ProtobufCMessage *message = NULL;
+    struct wire_problem problem;
+    int r;
+
+    arena_init(&arena, wire_arena_limit(bytes.len));
+    r = wire_unpack(messages->method->response, bytes, &arena, &message, &problem);
+    if (r > 0)
+        return ctl_say(CTL_FAILED, "the hub's answer is unreadable: %s %s", problem.field,
+                       problem.description);
+    return r ? CTL_FAILED : messages->fn(messages->ctx, message);
+}
+
+int ctl_stream(struct ctl *ctl,
+               const char *path,
+               const ProtobufCMessage *request,
+               ctl_message_fn *fn,
+               void *ctx)
+{
+    struct messages messages = { wire_find_method(path), fn, ctx };
+
+    ensure(messages.method && messages.method->request == request->descriptor);
+    return ctl_stream_bytes(ctl, path, request, 0, on_bytes, &messages);
+}
+
+int ctl_timeout_us(struct ctl *ctl, int64_t *ret)
+{
+    int r = session_of(ctl);
+
+    if (r == CTL_OK)
+        *ret = ctl->session->timeout_us;
+    return r;
 }
 
 int ctl_call(struct ctl *ctl,

@@ -47,7 +47,7 @@ static const struct {
     [FAIL_TOO_DEEP] = { RPC_INVALID_ARGUMENT, "TOO_DEEP", "the message is nested too deep" },
     [FAIL_TOO_BIG] = { RPC_RESOURCE_EXHAUSTED, "MESSAGE_ARENA",
                        "the message takes too much memory for its size; send smaller ones" },
-    [FAIL_BAD_TEXT] = { RPC_INVALID_ARGUMENT, "BAD_TEXT", "text must be UTF-8 without NUL" },
+    [FAIL_BAD_TEXT] = { RPC_INVALID_ARGUMENT, "BAD_TEXT", "text must be UTF-8" },
     [FAIL_MESSAGE_BYTES] = { RPC_RESOURCE_EXHAUSTED, "MESSAGE_BYTES",
                              "the message is larger than the hub takes; send smaller ones" },
     [FAIL_ARENA_BUDGET] = { RPC_RESOURCE_EXHAUSTED, "ARENA_BUDGET",

@@ -64,8 +64,11 @@ static const struct {
     { "/sentinel.query.v1.QueryService/ListUploads", &unary_handler, svc_query_list_uploads,
       false },
     { "/sentinel.query.v1.QueryService/QueryMetrics", &unary_handler, svc_query_metrics, false },
+    { "/sentinel.query.v1.QueryService/SearchLogs", &svc_query_search_logs, NULL, false },
+    { "/sentinel.query.v1.QueryService/TailLogs", &svc_query_tail_logs, NULL, false },
     { "/sentinel.query.v1.QueryService/TopMetrics", &unary_handler, svc_query_top_metrics, false },
     { "/sentinel.telemetry.v1.TelemetryService/StreamFileContent", &svc_uploads, NULL, false },
+    { "/sentinel.telemetry.v1.TelemetryService/StreamLogs", &svc_telemetry_logs, NULL, false },
     { "/sentinel.telemetry.v1.TelemetryService/StreamMetrics", &svc_telemetry_metrics, NULL,
       false },
     { "/sentinel.telemetry.v1.TelemetryService/UploadBulkData", &svc_uploads, NULL, false },
@@ -183,7 +186,7 @@ void front_set_state(struct front *front, enum front_state state)
 
 void front_registry_changed(struct front *front)
 {
-    svc_telemetry_recheck_all(front);
+    stream_recheck_all(front);
     svc_uploads_recheck_all(front);
 }
 

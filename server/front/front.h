@@ -19,9 +19,10 @@
  * Errors: errors.c has the one table from outcomes to status codes.
  *
  * Files: front.c routing, authorisation; unary.c calls with one answer, on the reader pool;
- * errors.c; convert.c metrics.c between messages and structs; svc_telemetry.c svc_uploads.c
- * svc_files.c svc_query.c svc_query_uploads.c svc_admin.c svc_health.c svc_reflection.c. Thread: as
- * rpc/server says.
+ * errors.c; convert.c metrics.c between messages and structs; stream.c the stream protocol;
+ * serial.c calls with a stream of answers; svc_telemetry.c svc_logs.c svc_uploads.c svc_files.c
+ * svc_query.c svc_search.c svc_query_uploads.c svc_admin.c svc_health.c svc_reflection.c. Thread:
+ * as rpc/server says.
  */
 
 #include <stdbool.h>

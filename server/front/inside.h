@@ -186,6 +186,15 @@ struct unary {
     wall_us now;
 };
 extern const struct rpc_handler unary_handler;
+/*
+ * A request into unary->request; method and front are set. The arena is the caller's, and so is to
+ * give back what was charged, whatever comes of it.
+ */
+enum front_failure unary_decode(struct unary *unary,
+                                struct span message,
+                                struct arena *arena,
+                                uint64_t *ret_charged,
+                                int *ret_r);
 
 /* ---- convert.c: into messages that lie in the answer's arena; NULL (and is_short) where it has no
  * room ---- */
@@ -217,10 +226,11 @@ enum front_failure unary_finish(struct unary *unary, const ProtobufCMessage *ans
 
 /* ---- svc_*.c ---- */
 
-extern const struct rpc_handler svc_telemetry_metrics;
+extern const struct rpc_handler svc_telemetry_metrics, svc_telemetry_logs;
 extern const struct rpc_handler svc_uploads; /* UploadBulkData and StreamFileContent */
 extern const struct rpc_handler svc_query_download;
 extern const struct rpc_handler svc_inventory_upload;
+extern const struct rpc_handler svc_query_download, svc_query_search_logs, svc_query_tail_logs;
 extern const struct rpc_handler svc_health_watch;
 extern const struct rpc_handler svc_reflection;
 front_answer_fn svc_health_check, svc_health_list;
@@ -251,6 +261,13 @@ enum front_failure front_range(struct unary *unary,
                                int64_t *from_us,
                                int64_t *to_us);
 
+/* Nothing given: the last hour; only an end: the hour before it. Then from is before to. */
+enum front_failure front_range_or_hour(struct unary *unary,
+                                       const struct Sentinel__Query__V1__TimeRange *range,
+                                       int64_t *ret_from_us,
+                                       int64_t *ret_to_us);
+
 void svc_health_state_changed(struct front *front);
-void svc_telemetry_recheck_all(struct front *front);
+/* stream.c */
+void stream_recheck_all(struct front *front);
 void svc_uploads_recheck_all(struct front *front);

@@ -1,44 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/front/metrics.h"
 
-static struct span span_of_field(ProtobufCBinaryData field)
-{
-    return span_of(field.data, field.len);
-}
-
-void metrics_hello(const Sentinel__Telemetry__V1__StreamHello *message,
-                   struct store_attribute host[METRICS_HOST_ENTRIES],
-                   struct ingest_hello *ret)
-{
-    const Sentinel__Telemetry__V1__Fingerprint *fingerprint = message->fingerprint;
-    const size_t n_host =
-        message->n_host < METRICS_HOST_ENTRIES ? message->n_host : METRICS_HOST_ENTRIES;
-
-    *ret = (struct ingest_hello){
-        .signal = STORE_METRICS,
-        .spool_id = span_of_field(message->spool_id),
-        .first_sequence = message->first_sequence,
-        .last_sequence = message->last_sequence,
-        .crc32c_before_first = message->crc32c_before_first,
-        .instance = span_of_field(message->instance),
-        .time_us = message->time_unix_us,
-        .agent_version = message->agent_version,
-        .interval_ms = message->interval_ms,
-        .host = host,
-        .n_host = n_host,
-    };
-    if (fingerprint) {
-        ret->fingerprint = (struct ingest_fingerprint){
-            .machine_id = span_of_field(fingerprint->machine_id),
-            .dmi = span_of_field(fingerprint->dmi),
-            .boot_disk = span_of_field(fingerprint->boot_disk),
-            .first_mac = span_of_field(fingerprint->first_mac),
-        };
-    }
-    for (size_t i = 0; i < n_host; i++)
-        host[i] = (struct store_attribute){ message->host[i]->key, message->host[i]->value };
-}
-
 /* NULL also where there are none: then nobody looks. */
 static void *rows(struct arena *arena, size_t n, size_t bytes, bool *is_short)
 {

@@ -321,21 +321,21 @@ enum front_failure front_range(struct unary *unary,
     return failure;
 }
 
-/* Nothing given: the last hour; only an end: the hour before it. */
-static enum front_failure range_of(struct unary *unary,
-                                   const Sentinel__Query__V1__TimeRange *range,
-                                   struct query_range *question)
+enum front_failure front_range_or_hour(struct unary *unary,
+                                       const Sentinel__Query__V1__TimeRange *range,
+                                       int64_t *ret_from_us,
+                                       int64_t *ret_to_us)
 {
     enum front_failure failure;
 
-    question->to_us = unary->now.us;
-    question->from_us = INT64_MIN;
-    failure = front_range(unary, range, &question->from_us, &question->to_us);
+    *ret_to_us = unary->now.us;
+    *ret_from_us = INT64_MIN;
+    failure = front_range(unary, range, ret_from_us, ret_to_us);
     if (failure != FAIL_NOT)
         return failure;
-    if (question->from_us == INT64_MIN)
-        question->from_us = question->to_us - HOUR_US;
-    if (question->from_us < question->to_us)
+    if (*ret_from_us == INT64_MIN)
+        *ret_from_us = *ret_to_us - HOUR_US;
+    if (*ret_from_us < *ret_to_us)
         return FAIL_NOT;
     front_describe(&unary->detail, "range", "from is not before to");
     return FAIL_BAD_QUESTION;
@@ -389,7 +389,7 @@ static enum front_failure question_of(struct unary *unary,
     }
     ret->aggregation = (enum query_aggregation) request->aggregation;
     ret->group_aggregation = (enum query_aggregation) request->group_aggregation;
-    failure = range_of(unary, request->range, ret);
+    failure = front_range_or_hour(unary, request->range, &ret->from_us, &ret->to_us);
     return failure != FAIL_NOT ? failure : step_of(unary, request, &ret->step_us);
 }
 

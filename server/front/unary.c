@@ -133,10 +133,14 @@ static void hand_to_reader(struct unary_call *u)
     (void) rpc_call_unref(u->call);
 }
 
-static enum front_failure decode(struct unary_call *u, struct span message)
+enum front_failure unary_decode(struct unary *unary,
+                                struct span message,
+                                struct arena *arena,
+                                uint64_t *ret_charged,
+                                int *ret_r)
 {
-    struct front *front = u->unary.front;
-    struct front_detail *detail = &u->unary.detail;
+    struct front *front = unary->front;
+    struct front_detail *detail = &unary->detail;
     struct wire_problem problem = { 0 };
     ProtobufCMessage *request = NULL;
     const size_t limit = wire_arena_limit(message.len);
@@ -153,12 +157,11 @@ static enum front_failure decode(struct unary_call *u, struct span message)
         detail->quota = "arena_total_bytes";
         return FAIL_ARENA_BUDGET;
     }
-    u->charged_bytes = limit;
-    arena_init(&u->request_arena, limit);
-    u->r =
-        wire_unpack(u->unary.method->wire->request, message, &u->request_arena, &request, &problem);
-    u->unary.request = request;
-    return front_failure_of_wire(u->r, &problem, detail);
+    *ret_charged = limit;
+    arena_init(arena, limit);
+    *ret_r = wire_unpack(unary->method->wire->request, message, arena, &request, &problem);
+    unary->request = request;
+    return front_failure_of_wire(*ret_r, &problem, detail);
 }
 
 static void on_message(struct rpc_call *call, struct span message)
@@ -168,7 +171,7 @@ static void on_message(struct rpc_call *call, struct span message)
 
     ensure(u != NULL && !u->has_request);
     u->has_request = true;
-    failure = decode(u, message);
+    failure = unary_decode(&u->unary, message, &u->request_arena, &u->charged_bytes, &u->r);
     if (failure != FAIL_NOT) {
         front_fail(call, failure, &u->unary.detail, u->r);
     } else if (u->unary.method->is_quick) {

@@ -20,7 +20,11 @@ void ingest_default_limits(struct ingest_limits *ret)
         .series_attributes = 32,
         .attribute_bytes = 1024,
         .unacknowledged_batches = 1024,
+        .batch_log_records = 65536,
+        .log_body_bytes = 256 << 10,
+        .log_attributes = 32,
         .retention_us = 30 * DAY_US,
+        .logs_retention_us = 30 * DAY_US,
         .future_us = 3600 * INT64_C(1000000),
         .inventory = {
             .tables = 64,

@@ -4,10 +4,10 @@
 /*
  * Ingest: from a decoded message of an agent's stream to an acknowledged batch on disk.
  *
- * A stream is one StreamMetrics (later StreamLogs) call. It maps the stream's own series and layout
- * ids to hub-wide ones, checks every rule of design/wire.md, and hands batches to the store. A
- * batch is taken whole or refused whole: nothing of a refused batch is stored, and its declarations
- * do not count.
+ * A stream is one StreamMetrics or StreamLogs call. That of metrics maps the stream's own series
+ * and layout ids to hub-wide ones, checks every rule of design/wire.md, and hands batches to the
+ * store. A batch is taken whole or refused whole: nothing of a refused batch is stored, and its
+ * declarations do not count.
  *
  * How a front drives it, all on the call's thread:
  *
@@ -23,7 +23,7 @@
  * open, as what a stream declares takes memory.
  *
  * Thread: a stream belongs to its call's thread; ingest as a whole may be used from any.
- * Start here: server/front/svc_telemetry.c.
+ * Start here: server/front/stream.c.
  */
 
 #include <stdbool.h>
@@ -77,7 +77,11 @@ struct ingest_limits {
     uint32_t series_attributes;      /* 32 */
     uint32_t attribute_bytes;        /* of a value: 1,024 */
     uint32_t unacknowledged_batches; /* of one stream; above it INGEST_WAIT. 1,024; 0: no limit */
+    uint32_t batch_log_records;      /* 65,536 */
+    uint32_t log_body_bytes;         /* of one record: 256 KiB */
+    uint32_t log_attributes;         /* of one record, and of a source: 32 */
     int64_t retention_us;            /* older samples are refused; 30 days */
+    int64_t logs_retention_us;       /* older records are refused; 30 days */
     int64_t future_us;               /* 1 h */
     struct ingest_inventory_limits inventory;
 };
@@ -158,9 +162,20 @@ struct ingest_scrape {
     const uint32_t *absent;
     size_t n_absent;
 };
+/* Lengths of a record's ids as they came, 255 for more. */
+struct ingest_log_ids {
+    uint8_t trace_id_bytes, span_id_bytes;
+};
+/* Texts are UTF-8, names without NUL: the decoder saw to it. Places are not looked at. */
+struct ingest_logs {
+    const struct logblock_source *source;
+    const struct logblock_record *records;
+    const struct ingest_log_ids *ids; /* beside the records */
+    size_t n_records;
+};
 struct ingest_batch {
     uint64_t sequence;
-    uint32_t crc32c; /* of the request's bytes */
+    uint32_t crc32c; /* what StreamHello.crc32c_before_first says, of this batch */
     bool is_skip;    /* then only through (in sequence), reason and records count */
     uint32_t skip_reason;
     uint64_t skip_records;
@@ -170,9 +185,10 @@ struct ingest_batch {
     size_t n_layouts;
     const struct ingest_scrape *scrapes;
     size_t n_scrapes;
+    const struct ingest_logs *logs; /* of a stream of logs; then nothing of the above */
 };
 /*
- * After INGEST_WAIT the next batch given must be the same, its memory unchanged.
+ * After INGEST_WAIT the next batch given must be the same; it may lie elsewhere.
  * Outcomes: INGEST_OK (on its way), INGEST_WAIT, and every refusal; a refusal ends the stream:
  * finish the call after ingest_stream_next() has no more acks (it will hand out INGEST_END with
  * this outcome when all before is settled).

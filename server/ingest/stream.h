@@ -7,8 +7,10 @@
  *   ingest.c   the hub-wide registry of open streams, limits, counters
  *   stream.c   hello, events, what the writer's thread hands back
  *   batch.c    a batch against the rules, then to the store
+ *   metrics.c  what is of metrics in that
  *   declare.c  series and layouts of a stream, and their hub-wide ids
  *   inventory.c  uploads of inventories, which are no streams
+ *   logs.c     what is of logs
  *
  * Locks, outermost first: ingest->shared.lock, stream->shared.lock. `wake` is called with the
  * stream's lock held, so that it cannot come after ingest_stream_close().
@@ -27,6 +29,8 @@
 #define INGEST_UNIT_BYTES 63
 #define INGEST_VERSION_BYTES 63
 #define INGEST_HOST_ENTRIES 32
+#define INGEST_SOURCE_TYPE_BYTES 63
+#define INGEST_SOURCE_NAME_BYTES 4096 /* a path of any length that Linux takes */
 #define INGEST_MEMBER_FACTOR \
     16 /* members of all layouts of a stream: at most this x agent_series */
 
@@ -169,6 +173,29 @@ void stream_make_ready(struct ingest_stream *stream);
 /* store_batch.done */
 void stream_on_done(struct store_batch *batch, int r, uint64_t run_last);
 int stream_outcome_of_store(int r);
+
+/* ---- batch.c ---- */
+
+/* Outcomes: INGEST_TIME_OUT_OF_RANGE; the field is the caller's to name. */
+int batch_check_time(const struct ingest_stream *stream,
+                     int64_t time_us,
+                     wall_us now,
+                     struct ingest_problem *problem) MUST_USE;
+
+/* ---- metrics.c, logs.c: set loop.payload_bytes. Outcomes: refusals ---- */
+
+int metrics_check(struct ingest_stream *stream,
+                  const struct ingest_batch *batch,
+                  wall_us now,
+                  struct ingest_problem *problem) MUST_USE;
+/* Every declaration has its id by then. */
+int metrics_build(struct ingest_stream *stream,
+                  const struct ingest_batch *batch,
+                  struct store_batch *built) MUST_USE;
+int logs_check(struct ingest_stream *stream,
+               const struct ingest_batch *batch,
+               wall_us now,
+               struct ingest_problem *problem) MUST_USE;
 
 /* ---- declare.c ---- */
 

@@ -19,7 +19,7 @@
  * A token before hex:   0           16           32
  *                       | digest    | MAC        | name behind which to go on
  */
-#define TOKEN_DIGEST_BYTES 16
+#define TOKEN_DIGEST_BYTES QUERY_DIGEST_BYTES
 #define TOKEN_MAC_BYTES 16
 #define TOKEN_HEAD_BYTES (TOKEN_DIGEST_BYTES + TOKEN_MAC_BYTES)
 #define TOKEN_MAX_BYTES ((size_t) 256 << 10) /* all labels of a series, and to spare */
@@ -75,20 +75,27 @@ static void token_mac(const struct query *query,
     buf_deinit(&text);
 }
 
-int query_token_make(const struct query *query,
-                     struct query_digest *digest,
-                     const char *behind,
-                     struct arena *arena,
-                     const char **ret)
+void query_digest_end(struct query_digest *digest, uint8_t ret[static QUERY_DIGEST_BYTES])
 {
-    uint8_t sha256[CRYPTO_SHA256_BYTES], mac[CRYPTO_SHA256_BYTES];
-    struct buf token = { 0 };
-    char *text;
+    uint8_t sha256[CRYPTO_SHA256_BYTES];
 
     crypto_sha256(buf_span(&digest->text), sha256);
     buf_deinit(&digest->text);
-    token_mac(query, sha256, span_of_text(behind), mac);
-    buf_append(&token, sha256, TOKEN_DIGEST_BYTES);
+    memcpy(ret, sha256, QUERY_DIGEST_BYTES);
+}
+
+int query_token_make_of(const struct query *query,
+                        const uint8_t question[static QUERY_DIGEST_BYTES],
+                        const char *behind,
+                        struct arena *arena,
+                        const char **ret)
+{
+    uint8_t mac[CRYPTO_SHA256_BYTES];
+    struct buf token = { 0 };
+    char *text;
+
+    token_mac(query, question, span_of_text(behind), mac);
+    buf_append(&token, question, TOKEN_DIGEST_BYTES);
     buf_append(&token, mac, TOKEN_MAC_BYTES);
     buf_append_text(&token, behind);
     text = buf_failed(&token) ? NULL : arena_alloc(arena, 2 * token.len + 1);
@@ -98,6 +105,51 @@ int query_token_make(const struct query *query,
     return text ? 0 : fault(-ENOMEM, "page token");
 }
 
+int query_token_make(const struct query *query,
+                     struct query_digest *digest,
+                     const char *behind,
+                     struct arena *arena,
+                     const char **ret)
+{
+    uint8_t question[QUERY_DIGEST_BYTES];
+
+    query_digest_end(digest, question);
+    return pass(query_token_make_of(query, question, behind, arena, ret));
+}
+
+int query_token_read_of(const struct query *query,
+                        const uint8_t question[static QUERY_DIGEST_BYTES],
+                        const char *token,
+                        struct arena *arena,
+                        const char **ret_behind,
+                        struct query_problem *problem)
+{
+    uint8_t mac[CRYPTO_SHA256_BYTES];
+    uint8_t *bytes;
+    size_t len = token ? strlen(token) : 0;
+
+    *ret_behind = NULL;
+    if (len == 0)
+        return 0;
+    bytes = arena_alloc(arena, len / 2 + 1);
+    if (!bytes)
+        return fault(-ENOMEM, "page token");
+    if (len % 2 || len / 2 < TOKEN_HEAD_BYTES || len / 2 > TOKEN_MAX_BYTES ||
+        text_to_hex(token, bytes, len / 2))
+        return query_refuse(problem, QUERY_BAD, "page_token", "not a page token of this hub");
+    len /= 2;
+    token_mac(query, bytes, span_of(bytes + TOKEN_HEAD_BYTES, len - TOKEN_HEAD_BYTES), mac);
+    if (!crypto_equal(mac, bytes + TOKEN_DIGEST_BYTES, TOKEN_MAC_BYTES))
+        return query_refuse(problem, QUERY_BAD, "page_token",
+                            "not a page token of this hub, or from before its restart; ask for "
+                            "the first page again");
+    if (memcmp(bytes, question, TOKEN_DIGEST_BYTES) != 0)
+        return query_refuse(problem, QUERY_BAD, "page_token",
+                            "belongs to another question; send the same fields with it");
+    *ret_behind = arena_copy(arena, span_of(bytes + TOKEN_HEAD_BYTES, len - TOKEN_HEAD_BYTES));
+    return *ret_behind ? 0 : fault(-ENOMEM, "page token");
+}
+
 int query_token_read(const struct query *query,
                      struct query_digest *digest,
                      const char *token,
@@ -105,35 +157,10 @@ int query_token_read(const struct query *query,
                      const char **ret_behind,
                      struct query_problem *problem)
 {
-    uint8_t sha256[CRYPTO_SHA256_BYTES], mac[CRYPTO_SHA256_BYTES];
-    uint8_t *bytes;
-    size_t len = token ? strlen(token) : 0;
-    const char *behind = NULL;
+    uint8_t question[QUERY_DIGEST_BYTES];
 
-    crypto_sha256(buf_span(&digest->text), sha256);
-    buf_deinit(&digest->text);
-    if (len > 0) {
-        bytes = arena_alloc(arena, len / 2 + 1);
-        if (!bytes)
-            return fault(-ENOMEM, "page token");
-        if (len % 2 || len / 2 < TOKEN_HEAD_BYTES || len / 2 > TOKEN_MAX_BYTES ||
-            text_to_hex(token, bytes, len / 2))
-            return query_refuse(problem, QUERY_BAD, "page_token", "not a page token of this hub");
-        len /= 2;
-        token_mac(query, bytes, span_of(bytes + TOKEN_HEAD_BYTES, len - TOKEN_HEAD_BYTES), mac);
-        if (!crypto_equal(mac, bytes + TOKEN_DIGEST_BYTES, TOKEN_MAC_BYTES))
-            return query_refuse(problem, QUERY_BAD, "page_token",
-                                "not a page token of this hub, or from before its restart; ask for "
-                                "the first page again");
-        if (memcmp(bytes, sha256, TOKEN_DIGEST_BYTES) != 0)
-            return query_refuse(problem, QUERY_BAD, "page_token",
-                                "belongs to another question; send the same fields with it");
-        behind = arena_copy(arena, span_of(bytes + TOKEN_HEAD_BYTES, len - TOKEN_HEAD_BYTES));
-        if (!behind)
-            return fault(-ENOMEM, "page token");
-    }
-    *ret_behind = behind;
-    return 0;
+    query_digest_end(digest, question);
+    return pass(query_token_read_of(query, question, token, arena, ret_behind, problem));
 }
 
 int query_check_pattern(const char *pattern, const char *field, struct query_problem *problem)

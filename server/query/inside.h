@@ -26,6 +26,22 @@ void query_digest_add(struct query_digest *digest, const char *text);
 void query_digest_add_u64(struct query_digest *digest, uint64_t value);
 void query_digest_add_selector(struct query_digest *digest, const struct query_selector *selector);
 
+/* Frees the digest, and says what it came to: for a question that makes more than one token. */
+#define QUERY_DIGEST_BYTES 16
+void query_digest_end(struct query_digest *digest, uint8_t ret[static QUERY_DIGEST_BYTES]);
+/* As below. */
+int query_token_make_of(const struct query *query,
+                        const uint8_t question[static QUERY_DIGEST_BYTES],
+                        const char *behind,
+                        struct arena *arena,
+                        const char **ret) MUST_USE;
+int query_token_read_of(const struct query *query,
+                        const uint8_t question[static QUERY_DIGEST_BYTES],
+                        const char *token,
+                        struct arena *arena,
+                        const char **ret_behind,
+                        struct query_problem *problem) MUST_USE;
+
 /* Frees the digest. The token lives in the arena. Faults: arena exhausted. */
 int query_token_make(const struct query *query,
                      struct query_digest *digest,

@@ -16,6 +16,8 @@
  * counts series for metrics.c and top.c; range.c QueryMetrics, with source.c (samples), fold.c and
  * windows.c (steps), group.c (series of the answer); uploads.c; inventory.c, inventory_diff.c,
  * inventory_find.c: query_inventory.h.
+ * windows.c (steps), group.c (series of the answer); uploads.c; logs.c, logs_tail.c with
+ * logs_filter.c.
  *
  * Thread: the pool any; the questions on a reader.
  */
@@ -28,6 +30,7 @@
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
 #include "server/query/query_inventory.h"
+#include "server/query/query_logs.h"
 #include "server/store/store.h"
 
 /* ---- the reader pool ---- */
@@ -74,6 +77,7 @@ struct query {
     uint32_t window_samples;
     uint64_t
         max_inventory_bytes; /* of tables that one page of FindInventory looks through; 1 GiB */
+    uint64_t logs_budget_bytes; /* one search of logs decodes; 1 GiB; not 0 */
 };
 
 struct query_problem {

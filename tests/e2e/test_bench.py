@@ -42,6 +42,17 @@ class Bench(unittest.TestCase):
         self.assertGreater(told["acknowledged"], 0)
         self.assertEqual((told["refused"], told["verify_missing"], told["verify_double"]), (0, 0, 0))
 
+    def test_log_lines_are_taken_sealed_and_compacted(self):
+        told = self.told("logs", "--agents", 4, "--lines", 3000, "--batch-lines", 250)
+        self.assert_numbers(told, "log_mb_per_second", "log_mb_per_hub_core_second", "log_mb_per_hub_core_second_under_load",
+                            "log_bytes_ratio", "log_bytes_ratio_sealed", "ack_p50_us", "ack_p99_us", "hub_rss_bytes")
+        self.assertEqual(told["lines"], 12000)
+        self.assertTrue(told["tls"])
+
+    def test_searches_find_what_they_must(self):
+        told = self.told("search", "--agents", 4, "--bytes", "3MB", "--repeat", 3)
+        self.assert_numbers(told, "search_ms", "search_p99_ms", "first_page_ms", "first_page_p99_ms", "search_bytes_read", "stored_bytes")
+
     def test_a_fleet_of_a_recording_is_kept_over_a_kill(self):
         self.assertRegex(self.said, r"\d+ series, \d+ of them constant, \d+ instants")
         told = self.told("metrics", "--data", self.recording, "--agents", 8, "--series", 200, "--duration", "1s", "--warmup", "0s",

@@ -6,7 +6,9 @@ import re
 import sys
 
 # module: what it may include besides itself. The arrows of the README's picture, in words.
-COMMON = ["base", "log", "loop", "conf", "json", "crypto", "tls", "tls/stream", "http", "wire", "rpc", "rpc/server", "rpc/client", "send"]
+COMMON = [
+    "base", "log", "loop", "conf", "json", "crypto", "tls", "tls/stream", "http", "wire", "regex", "rpc", "rpc/server", "rpc/client", "send",
+]
 ALL_COMMON = {f"common/{name}" for name in COMMON}
 
 MAY_USE = {
@@ -20,6 +22,7 @@ MAY_USE = {
     "common/tls/stream": {"common/base", "common/tls"},
     "common/http": {"common/base"},
     "common/wire": {"common/base"},
+    "common/regex": {"common/base"},
     "common/rpc": {"common/base", "common/log", "common/tls"},
     "common/rpc/server": {"common/base", "common/log", "common/rpc"},
     "common/rpc/client": {"common/base", "common/log", "common/loop", "common/rpc"},
@@ -64,6 +67,7 @@ FOREIGN = {
     r"llhttp\.h": {"common/http"},
     r"jansson\.h": {"common/json"},
     r"yaml\.h": {"common/conf"},
+    r"re2/.*": {"common/regex"},
     r"(grpc|absl)/.*": {"common/rpc", "common/rpc/server", "common/rpc/client"},
     r"protobuf-c/.*": {"common/wire", "common/send", "server/front", "server/ctl", "agent/uplink", "bench"},
 }

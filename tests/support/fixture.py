@@ -342,16 +342,17 @@ def rich(error) -> dict:
 
 
 class Stream:
-    """One StreamMetrics call of a foreign agent, driven message by message."""
+    """One StreamMetrics (or StreamLogs) call of a foreign agent, driven message by message."""
 
-    def __init__(self, hub: Hub, identity: pathlib.Path):
+    def __init__(self, hub: Hub, identity: pathlib.Path, method: str = "StreamMetrics"):
         s = stubs()
         self.channel = hub.channel(identity)
         self.outgoing: queue.Queue = queue.Queue()
-        self.call = s.telemetry_grpc.TelemetryServiceStub(self.channel).StreamMetrics(iter(self.outgoing.get, None), timeout=PATIENCE)
+        self.request = getattr(s.telemetry, method + "Request")
+        self.call = getattr(s.telemetry_grpc.TelemetryServiceStub(self.channel), method)(iter(self.outgoing.get, None), timeout=PATIENCE)
 
     def send(self, **message):
-        self.outgoing.put(stubs().telemetry.StreamMetricsRequest(**message))
+        self.outgoing.put(self.request(**message))
 
     def receive(self):
         """The next response, or raises grpc.RpcError, or StopIteration at the end."""
@@ -415,6 +416,15 @@ def crc_of(sent) -> int:
     summed = struct.pack("<Q", sent.sequence)
     for scrape in sent.scrapes:
         summed += b"".join(struct.pack("<d", v) for v in scrape.values) + b"".join(struct.pack("<I", a) for a in scrape.absent)
+    return crc32c(summed)
+
+
+def crc_of_logs(sent) -> int:
+    """The same of a batch of logs."""
+    summed = struct.pack("<Q", sent.sequence)
+    for record in sent.records:
+        body = record.raw if record.WhichOneof("body") == "raw" else record.text.encode()
+        summed += struct.pack("<II", len(body), record.severity_number) + body
     return crc32c(summed)
 
 

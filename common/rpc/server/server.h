@@ -20,7 +20,7 @@
  * reference. The call object lives until the last rpc_call_unref(); after on_closed every function
  * still may be called and does nothing (RPC_CLOSED).
  *
- * Start here: server/front/front.c routes; svc_telemetry.c is a full bidirectional handler.
+ * Start here: server/front/front.c routes; stream.c is a full bidirectional handler.
  */
 
 #include "common/base/cleanup.h"

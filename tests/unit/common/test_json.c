@@ -118,6 +118,17 @@ START_TEST(what_a_terminal_would_act_upon_is_escaped)
 }
 END_TEST
 
+START_TEST(spans_are_text_that_may_hold_nul)
+{
+    json_open_array(&writer);
+    json_span(&writer, span_of("\0a\0\0\xffz\0", 7));
+    json_span(&writer, span_of(NULL, 0));
+    json_span(&writer, span_of("abcdef", 3));
+    json_close_array(&writer);
+    ck_assert_str_eq(written(), "[\"\\u0000a\\u0000\\u0000\xef\xbf\xbdz\\u0000\",\"\",\"abc\"]");
+}
+END_TEST
+
 START_TEST(doubles_are_written_in_the_fewest_digits_that_read_back)
 {
     static const struct {
@@ -284,6 +295,7 @@ Suite *suite(void)
     tcase_add_test(writing, objects_and_arrays_nest_with_commas_where_they_belong);
     tcase_add_test(writing, pretty_output_breaks_lines_but_not_in_empty_containers);
     tcase_add_test(writing, text_is_escaped_and_bad_bytes_become_replacement_characters);
+    tcase_add_test(writing, spans_are_text_that_may_hold_nul);
     tcase_add_test(writing, doubles_are_written_in_the_fewest_digits_that_read_back);
     tcase_add_test(writing, what_a_terminal_would_act_upon_is_escaped);
     tcase_add_test(writing, many_doubles_read_back_the_same);

@@ -97,6 +97,7 @@ static void start_front(void)
         .max_samples = 1000000,
         .max_points = 10000,
         .max_series = 1000,
+        .logs_budget_bytes = 1 << 30,
     };
     options = (struct front_options){
         .store = hub.store,

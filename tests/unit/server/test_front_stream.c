@@ -10,7 +10,7 @@
 
 #include "test_front_agent.h"
 
-#define STREAM_LOGS "/sentinel.telemetry.v1.TelemetryService/StreamLogs"
+#define CONNECT "/sentinel.control.v1.ControlService/Connect"
 
 typedef Sentinel__Telemetry__V1__StreamMetricsRequest request_message;
 
@@ -262,11 +262,11 @@ START_TEST(a_method_without_a_handler_says_so_after_authorisation)
 {
     struct peer peer;
 
-    peer_open(&peer, hub.agent, STREAM_LOGS);
+    peer_open(&peer, hub.agent, CONNECT);
     peer_wait_closed(&peer);
     ck_reply(&peer.reply, RPC_UNIMPLEMENTED, "NOT_IN_THIS_VERSION");
     peer_deinit(&peer);
-    peer_open(&peer, hub.admin, STREAM_LOGS);
+    peer_open(&peer, hub.admin, CONNECT);
     peer_wait_closed(&peer);
     ck_reply(&peer.reply, RPC_PERMISSION_DENIED, "ROLE_MISSING");
     peer_deinit(&peer);

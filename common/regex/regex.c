@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/regex/regex.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/fault.h"
+#include "common/regex/shim.h"
+
+struct regex {
+    struct regex_shim *shim;
+};
+
+int regex_new(struct regex **ret, struct span pattern, char ret_error[REGEX_ERROR_BYTES])
+{
+    CLEANUP(regex_freep) struct regex *regex = calloc(1, sizeof(*regex));
+    const char *error;
+
+    if (regex)
+        regex->shim = regex_shim_new(pattern.data, pattern.len, REGEX_MEMORY_BYTES);
+    if (!regex || !regex->shim)
+        return fault(-ENOMEM, "no memory for a regular expression");
+    error = regex_shim_error(regex->shim);
+    if (error) {
+        (void) snprintf(ret_error, REGEX_ERROR_BYTES, "%s", error);
+        return REGEX_BAD;
+    }
+    *ret = take(regex);
+    return 0;
+}
+
+struct regex *regex_free(struct regex *regex)
+{
+    if (!regex)
+        return NULL;
+    regex_shim_free(regex->shim);
+    free(regex);
+    return NULL;
+}
+
+bool regex_matches(const struct regex *regex, struct span text)
+{
+    return regex_shim_matches(regex->shim, text.data, text.len);
+}

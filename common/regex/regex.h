@@ -1,0 +1,37 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Regex: regular expressions in RE2's syntax, matched in time linear in the text.
+ *
+ * Who writes a pattern need not be trusted: its program and its tables are bounded by
+ * REGEX_MEMORY_BYTES, and nothing backtracks. Text is UTF-8; bytes that are not match no character
+ * class and no dot, but literal text around them is found.
+ *
+ * It is the RE2 that gRPC carries, so that there is one in the process.
+ *
+ * Thread: any; one regex by any number of threads at a time.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/base/cleanup.h"
+#include "common/base/span.h"
+
+struct regex;
+
+#define REGEX_MEMORY_BYTES (8 << 20)
+#define REGEX_ERROR_BYTES 160
+
+enum regex_outcome {
+    REGEX_OK = 0,
+    REGEX_BAD, /* the words say why */
+};
+
+/* Outcomes: REGEX_BAD; ret_error is filled then. Faults: no memory. */
+int regex_new(struct regex **ret, struct span pattern, char ret_error[REGEX_ERROR_BYTES]) MUST_USE;
+struct regex *regex_free(struct regex *regex);
+DEFINE_CLEANUP(struct regex *, regex_free);
+/* Anywhere in the text. */
+bool regex_matches(const struct regex *regex, struct span text);

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/regex/shim.h"
+
+#include <new>
+
+#include <re2/re2.h>
+
+struct regex_shim {
+    regex_shim(const re2::StringPiece &pattern, const RE2::Options &options) : re2(pattern, options)
+    {
+    }
+    RE2 re2;
+};
+
+static re2::StringPiece piece(const void *bytes, size_t len)
+{
+    return re2::StringPiece(static_cast<const char *>(bytes), len);
+}
+
+struct regex_shim *regex_shim_new(const void *pattern, size_t len, long long memory_bytes)
+{
+    RE2::Options options;
+
+    options.set_max_mem(memory_bytes);
+    options.set_log_errors(false);
+    options.set_never_capture(true);
+    return new (std::nothrow) struct regex_shim(piece(pattern, len), options);
+}
+
+void regex_shim_free(struct regex_shim *shim)
+{
+    delete shim;
+}
+
+const char *regex_shim_error(const struct regex_shim *shim)
+{
+    return shim->re2.ok() ? nullptr : shim->re2.error().c_str();
+}
+
+bool regex_shim_matches(const struct regex_shim *shim, const void *text, size_t len)
+{
+    return shim->re2.Match(piece(text, len), 0, len, RE2::UNANCHORED, nullptr, 0);
+}

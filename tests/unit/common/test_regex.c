@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/regex/regex.h"
+
+#include <string.h>
+
+#include "suite.h"
+
+#define TEXT(literal) span_of(literal, sizeof(literal) - 1)
+
+static char error[REGEX_ERROR_BYTES];
+
+static bool matches(const char *pattern, struct span text)
+{
+    CLEANUP(regex_freep) struct regex *regex = NULL;
+
+    ck_assert_msg(regex_new(&regex, span_of_text(pattern), error) == REGEX_OK, "%s", error);
+    return regex_matches(regex, text);
+}
+
+START_TEST(a_pattern_is_found_anywhere)
+{
+    ck_assert(matches("b+c", TEXT("aabbbcd")));
+    ck_assert(!matches("^b+c", TEXT("aabbbcd")));
+    ck_assert(matches("(?i)ERROR [0-9]{3}", TEXT("an error 503 came")));
+    ck_assert(!matches("ERROR", TEXT("an error came")));
+    ck_assert(matches("", TEXT("")));
+    ck_assert(matches("", span_of(NULL, 0)));
+}
+END_TEST
+
+START_TEST(text_may_hold_nul_and_broken_utf8)
+{
+    ck_assert(matches("behind", TEXT("before\0behind")));
+    ck_assert(matches("\\x00b", TEXT("before\0behind")));
+    ck_assert(matches("b.hind", TEXT("\xff\xfe\xc0 behind")));
+    ck_assert(!matches("a.b", TEXT("a\xff"
+                                   "b")));
+    ck_assert(matches("t.l", TEXT("t\xc3\xa9l")));
+}
+END_TEST
+
+static const char *const bad[] = { "(",    "a{2000}", "\\8",   "[b-a]", "((a{100}){100}){100}",
+                                   "\xff", "(?=a)",   "(a)\\1" };
+
+START_TEST(a_bad_pattern_is_said_in_words)
+{
+    struct regex *regex = NULL;
+
+    error[0] = '\0';
+    ck_assert_int_eq(regex_new(&regex, span_of_text(bad[_i]), error), REGEX_BAD);
+    ck_assert_ptr_null(regex);
+    ck_assert_uint_gt(strlen(error), 5);
+}
+END_TEST
+
+/* What takes a backtracking matcher longer than the world will last. */
+START_TEST(time_is_linear_where_others_backtrack)
+{
+    static char text[100000];
+
+    memset(text, 'a', sizeof(text));
+    ck_assert(!matches("(a*)*(a|aa)*(x+x+)+y", span_of(text, sizeof(text))));
+    ck_assert(!matches("(a?){50}a{50}b", span_of(text, sizeof(text))));
+}
+END_TEST
+
+Suite *suite(void)
+{
+    Suite *s = suite_create("common/regex");
+    TCase *tc = tcase_create("regex");
+
+    suite_add_tcase(s, tc);
+    tcase_add_test(tc, a_pattern_is_found_anywhere);
+    tcase_add_test(tc, text_may_hold_nul_and_broken_utf8);
+    tcase_add_loop_test(tc, a_bad_pattern_is_said_in_words, 0, sizeof(bad) / sizeof(bad[0]));
+    tcase_add_test(tc, time_is_linear_where_others_backtrack);
+    return s;
+}
