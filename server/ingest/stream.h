@@ -2,12 +2,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Private to server/ingest: what its four files share.
+ * Private to server/ingest: what its files share.
  *
  *   ingest.c   the hub-wide registry of open streams, limits, counters
  *   stream.c   hello, events, what the writer's thread hands back
  *   batch.c    a batch against the rules, then to the store
  *   declare.c  series and layouts of a stream, and their hub-wide ids
+ *   inventory.c  uploads of inventories, which are no streams
  *
  * Locks, outermost first: ingest->shared.lock, stream->shared.lock. `wake` is called with the
  * stream's lock held, so that it cannot come after ingest_stream_close().
@@ -42,6 +43,7 @@ struct ingest {
     _Atomic uint32_t limits_version;
     _Atomic uint32_t n_waiting;
     _Atomic uint64_t n_refused;
+    _Atomic uint64_t n_pending_bytes; /* of inventories that are being received */
     struct {
         pthread_mutex_t lock;
         struct ingest_limits limits;
