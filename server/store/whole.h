@@ -36,7 +36,7 @@
  *   copy.[ch]     environments and files to another place
  *   pause.[ch]    nothing is sealed meanwhile
  *   logs.h        logs: logs_batch.c, logs_heads.[ch], logs_seal.[ch], logs_compact.c, logs_read.c,
- *                 logs_tail.c
+ *                 logs_search.c with logs_page.[ch], logs_tail.c
  *   codec/, block/, logblock/  what a block is; pure
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
