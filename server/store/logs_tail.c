@@ -309,12 +309,14 @@ static void be_at(struct store_tail *tail, struct store_tail_read *read, const s
 static bool look(struct store_tail *tail, struct end *ret)
 {
     struct tails *tails = &tail->store->tails;
+    bool has_more;
 
     pthread_mutex_lock(&tails->lock);
     *ret = (struct end){ tails->end_chunk, tails->n_records, tails->n_bytes };
-    tail->is_waiting = tail->n_records == ret->n_records && tail->n_bytes == ret->n_bytes;
+    has_more = tail->n_records != ret->n_records || tail->n_bytes != ret->n_bytes;
+    tail->is_waiting = !has_more;
     pthread_mutex_unlock(&tails->lock);
-    return !tail->is_waiting;
+    return has_more;
 }
 
 int store_tail_read(struct store_tail *tail, struct store_tail_read *read)

@@ -94,7 +94,7 @@ put_some(struct writing *writing, size_t layout, int64_t from_us, int64_t to_us,
                                       .values = values[n],
                                       .absent = &absent[n],
                                       .n_absent = absent[n] < n_members[layout] };
-        from_us += (int64_t) (1 + rand_below(writing->rand, 2 * step_s)) * S +
+        from_us += (int64_t) (1 + rand_below(writing->rand, UINT64_C(2) * step_s)) * S +
                    (int64_t) rand_below(writing->rand, 2) * 1234;
     }
     if (n)

@@ -4,11 +4,12 @@
 
 #include "test_store_logs.h"
 
-#include <stdlib.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "common/base/fault.h"
+#include "common/base/buf.h"
+#include "common/base/file.h"
 #include "server/store/whole.h"
 
 /* ---- in the journal ---- */
@@ -105,14 +106,14 @@ START_TEST(counters_of_bytes_and_records_are_exact_after_the_journal_went)
     uint64_t sequence = 0;
 
     while (stats_now(store).n_segments < 6) {
-        struct log_put put = { agent, 1, ++sequence, 0, n, 300, NOON_US + n * 1000, 10 };
+        struct log_put put = { agent, 1, ++sequence, 0, n, 300, NOON_US + (int64_t) n * 1000, 10 };
 
         ck_assert_int_eq(put_logs(store, put, NULL), STORE_OK);
         n += 300;
     }
     before = logs_of(store, agent);
     ck_assert_uint_eq(before.n_records, n);
-    ck_assert_uint_gt(before.n_bytes, n * 5);
+    ck_assert_uint_gt(before.n_bytes, (uint64_t) n * 5);
     ck_assert_uint_eq(stats_now(store).n_log_bytes, before.n_bytes);
     ck_assert_int_eq(store_seal(store), 0);
     ck_assert_uint_le(stats_now(store).n_segments, 2);
@@ -214,7 +215,7 @@ START_TEST(both_signals_of_an_agent_go_their_ways_in_one_journal)
     for (int again = 0; again < 2; again++) {
         ck_assert_uint_eq(scan_column(store, agent, layout, 3)->n, 1800);
         check_lines(store, agent, 2400);
-        ck_assert_uint_eq(facts_of(store, agent).n_samples, 60 * 30 * 20);
+        ck_assert_uint_eq(facts_of(store, agent).n_samples, UINT64_C(60) * 30 * 20);
         ck_assert_uint_eq(logs_of(store, agent).n_records, 2400);
         store_close(store);
         check_database();
@@ -262,17 +263,22 @@ END_TEST
 
 /* ---- damage ---- */
 
-/* Turns a byte of each place where `text` stands in the files under a directory: old pages too. */
-static void turn_byte(const char *directory, const char *text)
+/* Writes over each place of a file where `text` stands, in old pages too. */
+static void turn_bytes(const char *path, const char *text)
 {
-    char command[700];
+    CLEANUP(buf_deinit) struct buf bytes = { 0 };
+    size_t len = strlen(text);
+    const uint8_t *at;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
 
-    snprintf(
-        command, sizeof(command),
-        "f=$(grep -rlaF '%s' '%s' | head -1) && for at in $(grep -obaF '%s' \"$f\" | cut -d: -f1)"
-        "; do printf X | dd of=\"$f\" bs=1 seek=$((at + 2)) conv=notrunc 2>/dev/null; done",
-        text, directory, text);
-    ck_assert_int_eq(system(command), 0);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(file_read(path, 64u << 20, &bytes), 0);
+    at = bytes.data;
+    while ((at = memmem(at, bytes.len - (size_t) (at - bytes.data), text, len))) {
+        ck_assert_int_eq(pwrite(fd, "X", 1, at - bytes.data + 2), 1);
+        at++;
+    }
+    close(fd);
 }
 
 static struct store_found survey(void)
@@ -296,8 +302,8 @@ START_TEST(a_damaged_pack_is_passed_over_and_named)
                      NULL),
             STORE_OK);
     /* While it runs: the chunk's checksum is for the start, the pack's own for readers. */
-    snprintf(path, sizeof(path), "%s/default/journal", store_path);
-    turn_byte(path, "2004 GET");
+    snprintf(path, sizeof(path), "%s/default/journal/00000001/data.mdb", store_path);
+    turn_bytes(path, "2004 GET");
     ck_assert_uint_eq(read_logs(store, agent)->n_damaged, 1);
     ck_assert_uint_eq(read_logs(store, agent)->n, 20);
     ck_assert_uint_eq(survey().n_damaged, 1);
@@ -317,7 +323,7 @@ START_TEST(a_day_of_logs_that_is_no_database_is_set_aside_and_the_rest_serves)
 {
     struct store *store = open_store(0);
     uint32_t agent = agent_of(store, "web-1");
-    char command[600];
+    char path[400];
 
     for (int day = 0; day < 2; day++)
         ck_assert_int_eq(
@@ -328,10 +334,8 @@ START_TEST(a_day_of_logs_that_is_no_database_is_set_aside_and_the_rest_serves)
             STORE_OK);
     ck_assert_int_eq(store_seal(store), 0);
     store_close(store);
-    snprintf(command, sizeof(command),
-             "d=$(ls -d '%s'/default/logs/* | head -1) && printf 'no database' >\"$d/data.mdb\"",
-             store_path);
-    ck_assert_int_eq(system(command), 0);
+    snprintf(path, sizeof(path), "%s/default/logs/20260920/data.mdb", store_path);
+    ck_assert_int_eq(file_replace(path, span_of_text("no database"), 0600), 0);
     ck_assert_uint_gt(survey().n_damaged, 0);
     store = open_store(0);
     /* Its records were in the journal still: they are served from there. */

@@ -415,7 +415,7 @@ START_TEST(a_backup_has_logs_of_days_and_journal_and_so_has_what_is_restored)
 {
     struct store *store;
     uint32_t agent;
-    char state[300], to[300], restored[300], command[700], database[256];
+    char state[300], to[300], restored[300], database[256];
     struct store_why why = { "" };
     struct store_backup backup = { .state_directory = state, .to = to, .wait_us = 60000000 };
     struct store_restore restore = { .from = to, .to = restored };
@@ -423,10 +423,9 @@ START_TEST(a_backup_has_logs_of_days_and_journal_and_so_has_what_is_restored)
     snprintf(state, sizeof(state), "%s/hub", store_path);
     snprintf(to, sizeof(to), "%s/backup", store_path);
     snprintf(restored, sizeof(restored), "%s/restored", store_path);
-    snprintf(command, sizeof(command), "mkdir -p '%s/db'", state);
-    ck_assert_int_eq(system(command), 0);
     snprintf(database, sizeof(database), "%s", store_path);
     snprintf(store_path, sizeof(store_path), "%.200s/hub/db", database);
+    ck_assert_int_eq(file_make_directories(store_path, 0700), 0);
     ck_assert_int_eq(store_create(store_path), 0);
     store = open_store(0);
     agent = agent_of(store, "web-1");

@@ -237,7 +237,7 @@ START_TEST(retention_while_logs_are_written_takes_whole_days_and_nothing_else)
         int32_t first = day_of(atomic_load(&now_us) - 3 * DAY_US);
 
         /* All of the days that are kept, to the newest record, without a hole. */
-        ck_assert_uint_gt(lines->n, 20 * 20 * 2);
+        ck_assert_uint_gt(lines->n, UINT64_C(20) * 20 * 2);
         ck_assert_int_eq(day_of(lines->lines[0].time_us), first);
         for (size_t i = 0; i < lines->n; i++)
             ck_assert_uint_eq(lines->lines[i].n, n - lines->n + i);
