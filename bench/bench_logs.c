@@ -15,13 +15,14 @@
 #include "bench/metrics.h"
 #include "bench/print.h"
 #include "bench/process.h"
+#include "bench/verify_logs.h"
 #include "common/rpc/rpc.h"
 
 #define LINE_INTERVAL_US 100
 
 struct logs_bench {
     const char *agents, *lines, *batch_lines, *window, *threads, *state_dir, *seed;
-    bool is_insecure, is_json, wants_help;
+    bool is_insecure, is_json, verifies, wants_help;
     uint64_t n_agents, n_lines, n_batch_lines, n_window, n_threads, seed_number;
     struct bench_hub hub;
     struct lines grammar;
@@ -50,6 +51,17 @@ static int compact(struct logs_bench *bench)
     return exit_code;
 }
 
+static int verify(struct logs_bench *bench)
+{
+    CLEANUP(ask_closep) struct ask *ask = NULL;
+
+    if (ask_open(&ask, bench->hub.address, NULL,
+                 bench->is_insecure ? NULL : bench->hub.operator_identity) < 0)
+        return BENCH_FAILED; /* the log has said why */
+    return verify_logs(ask, &bench->load,
+                       bench->fill.n_batches / bench->n_agents * bench->n_batch_lines);
+}
+
 static int run(struct logs_bench *bench)
 {
     const int64_t cpu_us = stats_cpu_us(bench->hub.pid), own_cpu_us = stats_cpu_us(getpid()),
@@ -63,6 +75,8 @@ static int run(struct logs_bench *bench)
     if (exit_code == BENCH_OK)
         exit_code = fill_wait_sealed(&bench->hub, &bench->sealed_bytes, &bench->all_cpu_us);
     bench->all_cpu_us -= cpu_us;
+    if (exit_code == BENCH_OK && bench->verifies)
+        exit_code = verify(bench);
     return exit_code == BENCH_OK ? compact(bench) : exit_code;
 }
 
@@ -104,6 +118,7 @@ static void print_json(const struct logs_bench *bench)
     print_json_number(&json, "log_bytes_ratio_sealed", per(raw, (double) bench->sealed_bytes), 100);
     print_json_number(&json, "log_bytes_ratio", per(raw, (double) bench->compacted_bytes), 100);
     json_put_u64(&json, "hub_rss_bytes", bench->resident_bytes);
+    json_put_bool(&json, "verified", bench->verifies);
     json_close_object(&json);
     printf("%s\n", buf_text(&text));
 }
@@ -155,6 +170,9 @@ static const struct conf_option rows[] = {
       .help = "messages of an agent without an acknowledgement; 16" },
     { .flag = "--threads", .metavar = "N", .value = &given.threads, .help = "of this program; 1" },
     { .flag = "--seed", .metavar = "N", .value = &given.seed, .help = "of the lines; 1" },
+    { .flag = "--verify",
+      .is_set = &given.verifies,
+      .help = "ask the hub for every line afterwards, and compare" },
     { .flag = "--insecure", .is_set = &given.is_insecure, .help = "plaintext" },
     { .flag = "--json", .is_set = &given.is_json, .help = "one JSON object on stdout" },
     { .flag = "--state-dir",

@@ -20,11 +20,8 @@
 #include "bench/print.h"
 #include "common/base/text.h"
 #include "common/rpc/rpc.h"
-#include "common/wire/wire.h"
 
-#define PATH "/sentinel.query.v1.QueryService/SearchLogs"
 #define LINE_INTERVAL_US 10000
-#define TIMEOUT_US INT64_C(60000000)
 #define BATCH_LINES 500u
 #define WINDOW 16u
 #define FIRST_PAGE 100u
@@ -46,87 +43,10 @@ struct search_bench {
 
 /* ---- one question ---- */
 
-struct answer {
-    uint64_t n_entries, bytes_read;
-    bool is_closed, is_budget_reached, is_unreadable;
-    int code;
-    char message[256];
-};
-
-static void on_message(struct rpc_client_call *call, struct span message)
-{
-    CLEANUP(buf_deinit) struct buf rest = { 0 };
-    CLEANUP(arena_deinit) struct arena arena;
-    struct answer *answer = rpc_client_call_ctx(call);
-    const Sentinel__Query__V1__SearchLogsResponse *response;
-    ProtobufCMessage *unpacked = NULL;
-    struct wire_log_entries entries;
-    struct wire_log_entry entry;
-    struct wire_problem problem;
-    bool is_end = false;
-    int r;
-
-    arena_init(&arena, wire_arena_limit(message.len));
-    r = wire_log_entries_open(message, &entries, &rest, &problem);
-    while (r == WIRE_OK && !is_end) {
-        r = wire_log_entries_next(&entries, &entry, &is_end, &problem);
-        answer->n_entries += r == WIRE_OK && !is_end;
-    }
-    if (r == WIRE_OK)
-        r = wire_unpack(&sentinel__query__v1__search_logs_response__descriptor, buf_span(&rest),
-                        &arena, &unpacked, &problem);
-    answer->is_unreadable = answer->is_unreadable || r != WIRE_OK;
-    response = (const void *) unpacked;
-    if (r == WIRE_OK && response->cost) {
-        answer->bytes_read = response->cost->bytes_read;
-        answer->is_budget_reached = response->cost->budget_reached;
-    }
-    rpc_client_call_read(call);
-}
-
-static void on_closed(struct rpc_client_call *call, const struct rpc_status *status)
-{
-    struct answer *answer = rpc_client_call_ctx(call);
-
-    answer->is_closed = true;
-    answer->code = status->code;
-    (void) snprintf(answer->message, sizeof(answer->message), "%s", status->message);
-}
-
-static const struct rpc_client_handler handler = { .on_message = on_message,
-                                                   .on_closed = on_closed };
-
-static int ask_search(struct search_bench *bench,
-                      const Sentinel__Query__V1__SearchLogsRequest *request,
-                      struct answer *ret)
-{
-    CLEANUP(buf_deinit) struct buf packed = { 0 };
-    struct rpc_client_call_options options = {
-        .path = PATH, .timeout_us = TIMEOUT_US, .handler = &handler, .ctx = ret
-    };
-    CLEANUP(rpc_client_call_unrefp) struct rpc_client_call *call = NULL;
-
-    *ret = (struct answer){ .n_entries = 0 };
-    if (wire_pack(&request->base, &packed) < 0 ||
-        rpc_client_call_new(&call, bench->ask->channel, &options) < 0 ||
-        rpc_client_call_send(call, buf_span(&packed)) != RPC_DONE)
-        return bench_say(BENCH_FAILED, "the question cannot be asked");
-    rpc_client_call_half_close(call);
-    rpc_client_call_read(call);
-    while (!ret->is_closed)
-        if (loop_run_once(bench->ask->loop, 1000) < 0)
-            return BENCH_FAILED;
-    if (ret->code != RPC_OK)
-        return bench_say(BENCH_FAILED, "the search failed: %s %s", rpc_code_name(ret->code),
-                         ret->message);
-    return ret->is_unreadable ? bench_say(BENCH_FAILED, "the hub's answer is unreadable")
-                              : BENCH_OK;
-}
-
 static int search(struct search_bench *bench,
                   char *word,
                   uint32_t page_size,
-                  struct answer *ret,
+                  struct ask_search *ret,
                   struct histogram *to)
 {
     Sentinel__Query__V1__SearchLogsRequest request;
@@ -147,7 +67,8 @@ static int search(struct search_bench *bench,
     request.n_words = 1;
     request.page_size = page_size;
     from_us = clock_mono().us;
-    exit_code = ask_search(bench, &request, ret);
+    *ret = (struct ask_search){ .n_entries = 0 };
+    exit_code = ask_search(bench->ask, &request, ret);
     histogram_add(to, clock_mono().us - from_us, 1);
     return exit_code;
 }
@@ -158,7 +79,7 @@ static int search_rare(struct search_bench *bench, uint64_t round)
     uint32_t agent = (uint32_t) mix_below(mix(round + 1), (uint32_t) bench->n_agents);
     uint64_t line = mix(round + 77) % n_lines;
     char word[LINES_TRACE_BYTES];
-    struct answer answer;
+    struct ask_search answer;
     int exit_code;
 
     while (!lines_have_trace(agent))
@@ -179,7 +100,7 @@ static int search_rare(struct search_bench *bench, uint64_t round)
 static int search_frequent(struct search_bench *bench)
 {
     char word[] = LINES_FREQUENT;
-    struct answer answer;
+    struct ask_search answer;
     int exit_code = search(bench, word, FIRST_PAGE, &answer, &bench->frequent_us);
 
     if (exit_code == BENCH_OK && answer.n_entries != FIRST_PAGE)

@@ -43,10 +43,11 @@ class Bench(unittest.TestCase):
         self.assertEqual((told["refused"], told["verify_missing"], told["verify_double"]), (0, 0, 0))
 
     def test_log_lines_are_taken_sealed_and_compacted(self):
-        told = self.told("logs", "--agents", 4, "--lines", 3000, "--batch-lines", 250)
+        told = self.told("logs", "--agents", 4, "--lines", 13000, "--batch-lines", 250, "--verify")
         self.assert_numbers(told, "log_mb_per_second", "log_mb_per_hub_core_second", "log_mb_per_hub_core_second_under_load",
                             "log_bytes_ratio", "log_bytes_ratio_sealed", "ack_p50_us", "ack_p99_us", "hub_rss_bytes")
-        self.assertEqual(told["lines"], 12000)
+        self.assertEqual(told["lines"], 52000)
+        self.assertTrue(told["verified"])
         self.assertTrue(told["tls"])
 
     def test_searches_find_what_they_must(self):
