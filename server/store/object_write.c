@@ -514,7 +514,7 @@ void objects_write(struct objects *objects, struct store_object_job *jobs)
         .now = clock_wall(),
         .n_doomed = objects->writer.doomed.len,
     };
-    int *results = calloc(count_jobs(jobs), sizeof(*results));
+    int *results = calloc(count_jobs(jobs) + 1, sizeof(*results));
     uint64_t n_refused = 0;
     int r = results ? 0 : fault(-ENOMEM, "no memory for a group of uploads");
 

@@ -42,6 +42,12 @@ class Bench(unittest.TestCase):
         self.assertGreater(told["acknowledged"], 0)
         self.assertEqual((told["refused"], told["verify_missing"], told["verify_double"]), (0, 0, 0))
 
+    def test_uploads_beside_the_disk_alone(self):
+        told = self.told("bulk", "--uploads", 2, "--size", "16MiB", "--rounds", 1)
+        self.assert_numbers(told, "bulk_mb_per_second", "disk_mb_per_second", "bulk_disk_ratio", "hub_cpu_s_per_gb", "ack_p50_us",
+                            "ack_p99_us")
+        self.assertEqual((told["uploads"], told["bytes"], told["tls"]), (2, 16 << 20, True))
+
     def test_a_fleet_of_a_recording_is_kept_over_a_kill(self):
         self.assertRegex(self.said, r"\d+ series, \d+ of them constant, \d+ instants")
         told = self.told("metrics", "--data", self.recording, "--agents", 8, "--series", 200, "--duration", "1s", "--warmup", "0s",
