@@ -26,11 +26,11 @@ struct uploads {
     _Atomic uint64_t n_under_way; /* bytes, of all streams */
 };
 
-/* A job for the store, with what it borrows behind it. */
+/* A job for the store, with what it borrows: on pages of its own, as the store likes it best. */
 struct work {
     struct store_object_job job;
     struct upload *upload;
-    uint8_t data[];
+    uint8_t *data;
 };
 
 struct upload {
@@ -186,11 +186,15 @@ static void describe(const struct store_object_job *job, int r, struct upload_pr
 
 static struct work *work_new(struct upload *upload, enum store_object_work kind, size_t n_bytes)
 {
-    struct work *work = malloc(sizeof(*work) + n_bytes);
+    const size_t n_pages = (n_bytes + STORE_OBJECT_PAGE_BYTES - 1) / STORE_OBJECT_PAGE_BYTES;
+    struct work *work = calloc(1, sizeof(*work));
 
-    if (!work)
+    if (work && n_bytes)
+        work->data = aligned_alloc(STORE_OBJECT_PAGE_BYTES, n_pages * STORE_OBJECT_PAGE_BYTES);
+    if (!work || (n_bytes && !work->data)) {
+        free(work);
         return NULL;
-    memset(work, 0, sizeof(*work));
+    }
     work->job.work = kind;
     work->upload = upload;
     return work;
@@ -248,6 +252,7 @@ static void on_done(struct store_object_job *job, int r)
     pthread_mutex_unlock(&upload->shared.lock);
     if (is_stray)
         give_back(upload, job);
+    free(work->data);
     free(work);
     upload_unref(upload);
 }
