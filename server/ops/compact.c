@@ -49,7 +49,9 @@ static void show(struct ops_progress *progress, struct store *store)
         return;
     store_get_stats(store, &stats);
     snprintf(text, sizeof(text), "%" PRIu64 " blocks made; days %s, journal %s",
-             stats.n_sealed_blocks + stats.n_compacted, text_of_size(stats.day_bytes, days),
+             stats.n_sealed_blocks + stats.n_compacted + stats.n_sealed_log_blocks +
+                 stats.n_logs_compacted,
+             text_of_size(stats.day_bytes + stats.log_day_bytes, days),
              text_of_size(stats.journal_bytes, journal));
     ops_progress_say(progress, text);
 }

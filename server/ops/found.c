@@ -46,6 +46,23 @@ static void print_rolled(const struct store_found *found)
     }
 }
 
+static void print_logs(const struct store_found *found)
+{
+    const struct store_found_logs *logs = &found->logs;
+    char size[TEXT_SIZE_BYTES], raw[TEXT_SIZE_BYTES], ratio[32] = "-";
+
+    if (logs->n_bytes)
+        snprintf(ratio, sizeof(ratio), "%.1f", (double) logs->n_raw_bytes / (double) logs->n_bytes);
+    printf("\n%-22s %11s %11s %16s %12s %11s\n", "logs", "size", "blocks", "records", "as sent",
+           "ratio");
+    printf("%-22s %11s %11llu %16llu %12s %11s\n", "  days", text_of_size(logs->n_bytes, size),
+           (unsigned long long) logs->n_blocks, (unsigned long long) logs->n_records,
+           text_of_size(logs->n_raw_bytes, raw), ratio);
+    printf("%-22s %11s %11s %16llu %12s %11s\n", "  in the journal", "", "",
+           (unsigned long long) found->n_journal_records,
+           text_of_size(found->n_journal_raw_bytes, raw), "");
+}
+
 static void print_uploads(const struct store_found *found)
 {
     char content[TEXT_SIZE_BYTES], size[TEXT_SIZE_BYTES];
@@ -91,13 +108,15 @@ void ops_print_found(const struct store_found *found)
     printf("%-22s %11s %11s %16s %12s %11llu\n", "state", text_of_size(found->state_bytes, size),
            "", "", "", (unsigned long long) found->n_state_free_pages);
     print_rolled(found);
+    print_logs(found);
     print_uploads(found);
-    printf("\n%llu segments, %llu days; %llu agents, %llu series, %llu definitions, %llu layouts, "
+    printf("\n%llu segments, %llu days, %llu days of logs; %llu agents, %llu series, %llu "
+           "definitions, %llu layouts, "
            "%llu certificates\n",
            (unsigned long long) found->n_segments, (unsigned long long) found->n_days,
-           (unsigned long long) found->n_agents, (unsigned long long) found->n_series,
-           (unsigned long long) found->n_definitions, (unsigned long long) found->n_layouts,
-           (unsigned long long) found->n_certificates);
+           (unsigned long long) found->logs.n_days, (unsigned long long) found->n_agents,
+           (unsigned long long) found->n_series, (unsigned long long) found->n_definitions,
+           (unsigned long long) found->n_layouts, (unsigned long long) found->n_certificates);
     if (found->newest_commit_us)
         printf("newest batch received %s\n",
                text_of_time((wall_us){ found->newest_commit_us }, time));
@@ -162,6 +181,23 @@ static void put_rolled(struct json_writer *writer, const struct store_found *fou
     json_close_array(writer);
 }
 
+static void put_logs(struct json_writer *writer, const struct store_found *found)
+{
+    const struct store_found_logs *logs = &found->logs;
+
+    json_key(writer, "logs");
+    json_open_object(writer);
+    json_put_u64(writer, "days", logs->n_days);
+    json_put_u64(writer, "blocks", logs->n_blocks);
+    json_put_u64(writer, "records", logs->n_records);
+    json_put_u64(writer, "raw_bytes", logs->n_raw_bytes);
+    json_put_u64(writer, "bytes", logs->n_bytes);
+    if (logs->n_bytes)
+        json_put_f64(writer, "ratio", (double) logs->n_raw_bytes / (double) logs->n_bytes);
+    json_put_u64(writer, "free_pages", logs->n_free_pages);
+    json_close_object(writer);
+}
+
 static void put_journal(struct json_writer *writer, const struct store_found *found)
 {
     json_key(writer, "journal");
@@ -171,6 +207,9 @@ static void put_journal(struct json_writer *writer, const struct store_found *fo
     json_put_u64(writer, "batches", found->n_batches);
     json_put_u64(writer, "rows", found->n_journal_rows);
     json_put_u64(writer, "samples", found->n_journal_samples);
+    json_put_u64(writer, "log_packs", found->n_journal_packs);
+    json_put_u64(writer, "log_records", found->n_journal_records);
+    json_put_u64(writer, "log_raw_bytes", found->n_journal_raw_bytes);
     json_put_u64(writer, "bytes", found->journal_bytes);
     if (found->n_journal_samples)
         json_put_f64(writer, "bytes_per_sample",
@@ -199,6 +238,7 @@ void ops_put_found(struct json_writer *writer, const struct store_found *found)
     put_journal(writer, found);
     put_days(writer, found);
     put_rolled(writer, found);
+    put_logs(writer, found);
     put_uploads(writer, found);
     json_key(writer, "state");
     json_open_object(writer);
@@ -212,6 +252,8 @@ void ops_put_found(struct json_writer *writer, const struct store_found *found)
     json_put_u64(writer, "counted_samples", found->n_samples);
     json_put_u64(writer, "counted_skipped", found->n_skipped);
     json_put_u64(writer, "counted_lost", found->n_lost);
+    json_put_u64(writer, "counted_log_records", found->n_log_records);
+    json_put_u64(writer, "counted_log_bytes", found->n_log_bytes);
     json_close_object(writer);
     json_key(writer, "newest_commit");
     if (found->newest_commit_us)

@@ -18,7 +18,8 @@ static const char help[] =
     "blocks\n"
     "by their size. Roll-ups are told apart: what they hold is in days too, while these are kept.\n"
     "What is in the journal may be in a day already: it goes a little later.\n"
-    "--environments lists each journal segment, day, and month and year of roll-ups.\n";
+    "--environments lists each journal segment, day, day of logs, and month and year of "
+    "roll-ups.\n";
 
 #define METRICS 32 /* more than store_survey() tells */
 
@@ -41,6 +42,8 @@ static const char *kind_name(enum store_environment_kind kind)
         return "journal";
     case STORE_DAY:
         return "day";
+    case STORE_LOG_DAY:
+        return "logs";
     case STORE_MINUTES:
         return "minutes";
     case STORE_HOURS:

@@ -10,16 +10,21 @@
 #include "common/base/list.h"
 #include "common/log/log.h"
 
-#define RECORD_VERSION 1u
+#define RECORD_VERSION 2u
 
 struct agent_record {
     uint32_t version, interval_ms;
     int64_t first_seen_us, last_seen_us, last_sample_us, clock_offset_us;
     uint64_t n_samples, n_skipped, n_lost, counted_chunk;
     uint32_t n_host, counted_offset;
+    uint64_t n_log_records, n_log_bytes, n_log_skipped;
+    int64_t last_log_us;
 };
 
-static_assert(sizeof(struct agent_record) == 80, "on disk");
+#define RECORD_1_BYTES offsetof(struct agent_record, n_log_records)
+
+static_assert(sizeof(struct agent_record) == 112, "on disk");
+static_assert(RECORD_1_BYTES == 80, "on disk");
 
 /* ---- one agent ---- */
 
@@ -40,6 +45,7 @@ static struct agent *agent_new(uint32_t number, const char *id)
         return NULL;
     ensure(pthread_mutex_init(&agent->lock, NULL) == 0);
     agent->facts.number = number;
+    agent->logs_of.last_us = INT64_MIN;
     copy_bounded(agent->facts.id, sizeof(agent->facts.id), id);
     return agent;
 }
@@ -47,6 +53,7 @@ static struct agent *agent_new(uint32_t number, const char *id)
 static void agent_free(struct agent *agent)
 {
     heads_deinit(&agent->heads);
+    log_heads_deinit(&agent->logs);
     buf_deinit(&agent->spans);
     buf_deinit(&agent->rolled);
     free(agent->host);
@@ -102,18 +109,22 @@ int agent_hello(struct agent *agent, const struct store_agent_hello *hello)
 
 void agent_count(struct agent *agent, const struct format_batch *record, struct position at)
 {
+    bool is_logs = record->head.signal == STORE_LOGS;
+
     agent->counted = at;
     switch ((enum format_type) record->head.type) {
     case FORMAT_BATCH:
-        agent->facts.n_samples += record->count;
+        *(is_logs ? &agent->logs_of.n_records : &agent->facts.n_samples) += record->count;
+        agent->logs_of.n_bytes += is_logs ? record->n_raw_bytes : 0;
         break;
     case FORMAT_SKIP:
-        agent->facts.n_skipped += record->count;
+        *(is_logs ? &agent->logs_of.n_skipped : &agent->facts.n_skipped) += record->count;
         break;
     case FORMAT_BEGIN:
         agent->facts.n_lost += record->count;
         break;
     case FORMAT_ROW:
+    case FORMAT_PACK:
         break;
     }
     if (record->received_us > agent->facts.last_seen.us)
@@ -161,6 +172,20 @@ int agent_add_row(struct agent *agent,
     return pass(r);
 }
 
+void agent_note_logs(struct agent *agent, int64_t last_us)
+{
+    if (last_us <= agent->logs_of.last_us)
+        return;
+    agent->logs_of.last_us = last_us;
+    agent->is_dirty = true;
+}
+
+int agent_add_pack(struct agent *agent, const struct log_pack *pack)
+{
+    agent_note_logs(agent, pack->last_us);
+    return pass(log_heads_add(&agent->logs, pack));
+}
+
 int agent_add_span(struct agent *agent,
                    struct buf *spans,
                    const struct store_layout *layout,
@@ -194,6 +219,10 @@ static void put_record(struct buf *to, const struct agent *agent)
         .counted_chunk = agent->counted.chunk,
         .counted_offset = agent->counted.offset,
         .n_host = (uint32_t) facts->n_host,
+        .n_log_records = agent->logs_of.n_records,
+        .n_log_bytes = agent->logs_of.n_bytes,
+        .n_log_skipped = agent->logs_of.n_skipped,
+        .last_log_us = agent->logs_of.last_us,
     };
 
     buf_clear(to);
@@ -220,6 +249,24 @@ static const char *next_text(struct span *rest)
     return text;
 }
 
+/* The head of a record of any version that is known; *ret_rest is behind it. */
+static bool read_head(struct span value, struct agent_record *ret, struct span *ret_rest)
+{
+    size_t len = RECORD_1_BYTES;
+
+    *ret = (struct agent_record){ .last_log_us = INT64_MIN };
+    if (value.len < len)
+        return false;
+    memcpy(ret, value.data, len);
+    if (ret->version == RECORD_VERSION)
+        len = sizeof(*ret);
+    if ((ret->version != 1 && ret->version != RECORD_VERSION) || value.len < len)
+        return false;
+    memcpy(ret, value.data, len);
+    *ret_rest = span_of(value.data + len, value.len - len);
+    return true;
+}
+
 static struct agent *agent_of_record(uint32_t number, struct span value)
 {
     struct agent_record record;
@@ -229,15 +276,13 @@ static struct agent *agent_of_record(uint32_t number, struct span value)
     struct agent *agent;
     int r = 0;
 
-    if (number == 0 || value.len < sizeof(record))
+    if (number == 0 || !read_head(value, &record, &rest))
         return NULL;
-    memcpy(&record, value.data, sizeof(record));
-    rest = span_of(value.data + sizeof(record), value.len - sizeof(record));
     id = next_text(&rest);
     version = next_text(&rest);
     address = next_text(&rest);
-    if (record.version != RECORD_VERSION || !id || !version || !address || !id[0] ||
-        strlen(id) >= sizeof(agent->facts.id) || record.n_host > rest.len / 2)
+    if (!id || !version || !address || !id[0] || strlen(id) >= sizeof(agent->facts.id) ||
+        record.n_host > rest.len / 2)
         return NULL;
     agent = agent_new(number, id);
     host = calloc((size_t) record.n_host + 1, sizeof(*host));
@@ -267,6 +312,8 @@ static struct agent *agent_of_record(uint32_t number, struct span value)
     agent->facts.n_samples = record.n_samples;
     agent->facts.n_skipped = record.n_skipped;
     agent->facts.n_lost = record.n_lost;
+    agent->logs_of = (struct store_logs_of){ record.n_log_records, record.n_log_bytes,
+                                             record.n_log_skipped, record.last_log_us };
     agent->counted.chunk = record.counted_chunk;
     agent->counted.offset = record.counted_offset;
     agent->counted_at_start = agent->counted;
@@ -280,7 +327,8 @@ bool agent_record_counts(uint32_t number, struct span record, struct agent_count
     if (!agent)
         return false;
     *ret = (struct agent_counts){ agent->facts.n_samples, agent->facts.n_skipped,
-                                  agent->facts.n_lost, agent->counted };
+                                  agent->facts.n_lost,    agent->logs_of.n_records,
+                                  agent->logs_of.n_bytes, agent->counted };
     agent_free(agent);
     return true;
 }
@@ -288,13 +336,15 @@ bool agent_record_counts(uint32_t number, struct span record, struct agent_count
 void agent_record_clear_counts(struct span record, struct buf *to)
 {
     struct agent_record head;
+    struct span rest;
 
-    ensure(record.len >= sizeof(head));
-    memcpy(&head, record.data, sizeof(head));
+    ensure(read_head(record, &head, &rest));
+    head.version = RECORD_VERSION;
     head.n_samples = head.n_skipped = head.n_lost = 0;
+    head.n_log_records = head.n_log_bytes = head.n_log_skipped = 0;
     head.counted_chunk = head.counted_offset = 0;
     buf_append(to, &head, sizeof(head));
-    buf_append(to, record.data + sizeof(head), record.len - sizeof(head));
+    buf_append_span(to, rest);
 }
 
 /* ---- the list ---- */

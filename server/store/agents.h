@@ -7,12 +7,16 @@
  *
  * The record in `state`, under the agent's number (u32 big-endian), little-endian, times in us:
  *
- *   +0   u32 version (1)    +4   u32 interval in ms
+ *   +0   u32 version (2)    +4   u32 interval in ms
  *   +8   i64 first seen     +16  i64 last seen      +24 i64 last sample    +32 i64 clock offset
  *   +40  u64 samples        +48  u64 skipped        +56 u64 lost
- *   +64  u64 counted: the three counters have the journal's records up to this chunk
+ *   +64  u64 counted: the counters have the journal's records up to this chunk
  *   +72  u32 host attributes    +76  u32 and up to this place in it
- *   +80  id NUL version NUL address NUL, then key NUL value NUL for each host attribute
+ *   +80  u64 log records        +88  u64 bytes of them     +96  u64 log records skipped
+ *   +104 i64 last time of a log record; INT64_MIN: there is none
+ *   +112 id NUL version NUL address NUL, then key NUL value NUL for each host attribute
+ *
+ * Version 1, which is read too, has nothing of logs: the texts begin at +80.
  *
  * `counted` makes the counters exact after kill -9: they and it are one record of one commit, and
  * the replay adds what lies behind it. It is a place, not a chunk: two batches of one agent may lie
@@ -28,14 +32,17 @@
 #include "server/store/format.h"
 #include "server/store/heads.h"
 #include "server/store/idtable.h"
+#include "server/store/logs_heads.h"
 #include "server/store/state.h"
 
 struct agent {
     pthread_mutex_t lock;
     struct agent *next;       /* pending */
     struct store_agent facts; /* number and id never change; labels and n_series unused */
-    void *host;               /* attributes and their texts, one piece of memory */
+    struct store_logs_of logs_of;
+    void *host; /* attributes and their texts, one piece of memory */
     struct heads heads;
+    struct log_heads logs;
     /* Sealed rows, over all days, by layout; blocks with a higher seal number are still in the
      * heads. */
     struct buf spans;  /* struct day_span */
@@ -64,6 +71,7 @@ struct agents {
 /* What a record counts, for who reads it without the rest. */
 struct agent_counts {
     uint64_t n_samples, n_skipped, n_lost;
+    uint64_t n_log_records, n_log_bytes;
     struct position counted;
 };
 /* False: it is none. */
@@ -106,6 +114,10 @@ int agent_add_row(struct agent *agent,
                   uint32_t layout_id,
                   uint32_t n_values,
                   const struct head_row *row) MUST_USE;
+/* A pack is on disk: the same. */
+int agent_add_pack(struct agent *agent, const struct log_pack *pack) MUST_USE;
+/* Log records up to this time were there, whether or not they are still packs. */
+void agent_note_logs(struct agent *agent, int64_t last_us);
 /* Rows of a day are sealed, or rolled up: `spans` is one of the agent's. With the lock held. */
 int agent_add_span(struct agent *agent,
                    struct buf *spans,

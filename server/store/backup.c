@@ -525,6 +525,8 @@ static int copy_all(struct work *work)
     if (!r)
         r = copy_kind(work, "/default/metrics", &work->asked->n_days);
     if (!r)
+        r = copy_kind(work, "/default/logs", &work->asked->n_days);
+    if (!r)
         r = copy_kind(work, "/default/rollup-1m", &n_rolled);
     if (!r)
         r = copy_kind(work, "/default/rollup-1h", &n_rolled);
@@ -600,7 +602,7 @@ static uint64_t bytes_of_uploads(const struct work *work)
 /* What the copy may take, for the progress. */
 static void estimate(struct work *work)
 {
-    static const char *const kinds[] = { "/default/metrics", "/default/rollup-1m",
+    static const char *const kinds[] = { "/default/metrics", "/default/logs", "/default/rollup-1m",
                                          "/default/rollup-1h", "/default/journal" };
     char path[BACKUP_PATH_BYTES];
 

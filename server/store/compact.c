@@ -29,8 +29,8 @@
 #include "server/store/whole.h"
 
 #define HOUR_US STORE_HOUR_US
-/* Hours and days are over this much later: what comes late is often no later. */
-#define SETTLED_US INT64_C(600000000)
+/* What comes late is often no later. */
+#define SETTLED_US COMPACT_SETTLED_US
 #define COMPACT_AGENTS 64u /* looked at in one step */
 /* Values in a block that is made: the range coder has learnt long before, and a query of a part
  * still reads the whole. */
@@ -83,8 +83,7 @@ static void job_deinit(struct job *job)
 
 /* ---- which ---- */
 
-/* The level that blocks up to `last_us` should have by now. */
-static uint32_t level_due(const struct day *day, int64_t last_us, int64_t now_us)
+uint32_t compact_level_due(const struct day *day, int64_t last_us, int64_t now_us)
 {
     int64_t day_end_us = (day->number + INT64_C(1)) * DAY_US;
 
@@ -119,7 +118,7 @@ static struct stretch cluster_from(const struct job *job, uint32_t n_columns, si
         cluster.n_values += (uint64_t) blocks[i].prefix.n_rows * n_columns;
         last_us = blocks[i].prefix.last_us > last_us ? blocks[i].prefix.last_us : last_us;
     }
-    cluster.level = level_due(job->day, last_us, job->now_us);
+    cluster.level = compact_level_due(job->day, last_us, job->now_us);
     for (size_t i = first; i < cluster.end; i++)
         cluster.is_wanted = cluster.is_wanted || blocks[i].prefix.level < cluster.level;
     /* Rows that lie among one another for so long stay in the blocks that they are in. */
@@ -564,13 +563,18 @@ static void say_no_room(struct sealer *sealer, const struct day *day)
               LOG_S("remedy", "the day stays larger than it need be; free space on this disk"));
 }
 
-/* A copy beside; not when that would fill the disk. */
+int compact_rewrite(struct sealer *sealer, struct days *days, struct day *day)
+{
+    /* The copy lies beside: not when that would fill the disk. */
+    if (!store_disk_has_room(sealer->store, day_file_bytes(day)))
+        return STORE_FULL;
+    return pass(days_rewrite(days, day->number));
+}
+
 static int rewrite(struct sealer *sealer, struct day *day)
 {
-    int r = STORE_FULL;
+    int r = compact_rewrite(sealer, &sealer->store->days, day);
 
-    if (store_disk_has_room(sealer->store, day_file_bytes(day)))
-        r = days_rewrite(&sealer->store->days, day->number);
     if (r == STORE_FULL)
         say_no_room(sealer, day);
     return r == STORE_FULL ? 0 : pass(r);
@@ -586,7 +590,7 @@ static void pass_over(struct sweep *sweep, int32_t number)
 /* The day is through: what it is when nothing was in the way, and it is over, is its last form. */
 static int end_day(struct sealer *sealer, struct day *day, struct sweep *sweep)
 {
-    bool is_over = level_due(day, INT64_MAX / 2, sweep->now_us) == 2;
+    bool is_over = compact_level_due(day, INT64_MAX / 2, sweep->now_us) == 2;
     int r = 0;
 
     /* Of a day that is not over, what is not due yet will be. */

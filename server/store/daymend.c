@@ -12,6 +12,7 @@
 #include "common/base/buf.h"
 #include "common/base/fault.h"
 #include "common/log/log.h"
+#include "server/store/logblock/logblock.h"
 #include "server/store/rollup.h"
 #include "server/store/scan.h"
 #include "server/store/store.h"
@@ -26,6 +27,7 @@ struct mend {
     struct buf opened, times;
     struct roll_work work;
     struct roll_sheet sheet;
+    struct logblock_room *logs;
 };
 
 static void mend_deinit(struct mend *mend)
@@ -34,6 +36,7 @@ static void mend_deinit(struct mend *mend)
     buf_deinit(&mend->times);
     roll_work_deinit(&mend->work);
     roll_sheet_deinit(&mend->sheet);
+    logblock_room_free(mend->logs);
 }
 
 static int add_span(struct mend *mend, const struct day_span *span)
@@ -66,9 +69,42 @@ static int add_part(struct mend *mend, const struct block_part *part)
     return pass(add_span(mend, &span));
 }
 
+static void take_position(struct mend *mend, const struct day_prefix *prefix)
+{
+    struct position sealed = { prefix->chunk, prefix->offset };
+
+    mend->has_blocks = true;
+    if (position_is_behind(sealed, mend->sealed))
+        mend->sealed = sealed;
+}
+
+/* One of logs, of which there is one span. */
+static int add_log_block(struct mend *mend, const struct found_block *found)
+{
+    struct day_span span = { .n_rows = found->prefix.n_rows };
+    struct logblock_record *records;
+    struct logblock block;
+    uint64_t n_bytes;
+    size_t n;
+    int r;
+
+    if (!mend->logs)
+        mend->logs = logblock_room_new();
+    if (!mend->logs)
+        return fault(-ENOMEM, "no memory for a block of logs");
+    r = logblock_open(found->bytes, mend->logs, &block);
+    if (!r)
+        r = logblock_find(&block, NULL, mend->logs, &records, &n, &n_bytes);
+    if (r)
+        return r < 0 ? pass(r) : 0;
+    take_position(mend, &found->prefix);
+    span.first_us = block.first_us;
+    span.last_us = block.last_us;
+    return pass(add_span(mend, &span));
+}
+
 static int add_block(struct mend *mend, const struct found_block *found)
 {
-    struct position sealed = { found->prefix.chunk, found->prefix.offset };
     struct block_cursor cursor = { 0 };
     struct block_part part;
     struct block block;
@@ -78,9 +114,7 @@ static int add_block(struct mend *mend, const struct found_block *found)
         return pass(r);
     if (r || block.agent != mend->agent)
         return 0;
-    mend->has_blocks = true;
-    if (position_is_behind(sealed, mend->sealed))
-        mend->sealed = sealed;
+    take_position(mend, &found->prefix);
     while (r >= 0 && block_next(&block, &cursor, &part))
         r = add_part(mend, &part);
     return r < 0 ? pass(r) : 0;
@@ -102,7 +136,8 @@ static int add_blocks(struct mend *mend)
     }
     found = (const void *) list.data;
     for (size_t i = 0; i < list.len / sizeof(*found) && !r; i++)
-        r = add_block(mend, &found[i]);
+        r = mend->day->kind == &days_of_logs ? add_log_block(mend, &found[i])
+                                             : add_block(mend, &found[i]);
     return pass(r);
 }
 

@@ -98,6 +98,10 @@ const struct days_kind days_of_samples = { .name = "metrics",
                                            .n_digits = 8,
                                            .of = day_of,
                                            .begin_us = begin_of_day };
+const struct days_kind days_of_logs = { .name = "logs",
+                                        .n_digits = 8,
+                                        .of = day_of,
+                                        .begin_us = begin_of_day };
 const struct days_kind days_of_minutes = { .name = "rollup-1m",
                                            .n_digits = 6,
                                            .of = month_of,

@@ -25,9 +25,9 @@
  * cut short, and is begun anew. A damaged day is set aside at the next start (its directory gets
  * another name) and the rest serves.
  *
- * A month or a year of roll-ups (rollup.h) is a "day" as well, in a directory of its own: what is
- * said here of making, opening, damage and going is the same for all of them. DAYS_OPEN counts for
- * each kind.
+ * A day of logs (logs.h), and a month or a year of roll-ups (rollup.h), is a "day" as well, in a
+ * directory of its own: what is said here of making, opening, damage and going is the same for all
+ * of them. DAYS_OPEN counts for each kind.
  *
  * Environments open when they are used, at most DAYS_OPEN of them without a user; a removed one
  * closes after its last user.
@@ -57,7 +57,8 @@ struct day_prefix {
     uint32_t n_rows; /* of all layouts */
     int64_t last_us;
     uint64_t n_samples;
-    uint32_t level; /* 0 as sealed, 1 an hour, 2 a day */
+    uint32_t level : 8;   /* 0 as sealed, 1 an hour, 2 a day */
+    uint32_t source : 24; /* of logs: a part of the source's hash; else 0 */
     /* The agent's rows of this day were sealed up to here with it; zero in roll-ups. */
     uint32_t offset;
     uint64_t chunk;
@@ -128,7 +129,7 @@ struct days_kind {
     bool has_marks; /* a table more: rollup.h */
 };
 
-extern const struct days_kind days_of_samples, days_of_minutes, days_of_hours;
+extern const struct days_kind days_of_samples, days_of_logs, days_of_minutes, days_of_hours;
 
 struct days {
     const struct days_kind *kind;

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "common/base/crc32c.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/log/log.h"
@@ -357,20 +356,6 @@ static struct segment *hold_next(struct store_follower *follower, uint64_t *ret_
     return found;
 }
 
-static bool is_whole(MDB_val value, uint64_t number)
-{
-    const uint8_t *data = value.mv_data;
-    struct format_chunk header;
-
-    if (value.mv_size < sizeof(header))
-        return false;
-    memcpy(&header, data, sizeof(header));
-    return header.version == FORMAT_VERSION && header.number == number &&
-           header.n_bytes == value.mv_size &&
-           crc32c(0, data + sizeof(header.crc32c), value.mv_size - sizeof(header.crc32c)) ==
-               header.crc32c;
-}
-
 /* Rows of one chunk behind `read`. False: the caller has enough. */
 static bool
 hand_out(struct store_follower *follower, MDB_val value, const struct store_follow_read *how)
@@ -437,7 +422,7 @@ static int read_segment(struct store_follower *follower,
             break;
         if (number > next_chunk(follower->read))
             pass_over(follower, number);
-        if (is_whole(value, number))
+        if (format_chunk_is_whole(number, value.mv_data, value.mv_size))
             *ret_goes_on = hand_out(follower, value, how);
         else
             pass_over(follower, number + 1);

@@ -130,7 +130,7 @@ int store_forget(struct store *store)
     struct catalog *catalog = &store->catalog;
     struct forget_job job = { .job = { .apply = apply }, .store = store };
     CLEANUP(buf_deinit) struct buf gone = { 0 };
-    int r = retain_load(store, &gone);
+    int r = retain_load(store, RETAIN_METRICS, &gone);
 
     if (r || gone.len == 0 || store->n_damaged || store->days.set_aside.len ||
         store->rolled[ROLL_MINUTES].set_aside.len || store->rolled[ROLL_HOURS].set_aside.len)

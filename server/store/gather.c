@@ -327,6 +327,8 @@ static int read_rows(struct gather *gather, struct journal *journal, uint32_t ag
         uint32_t index = (uint32_t) i;
         struct reader_row row;
 
+        if (i + READER_AHEAD < gather->n_rows)
+            reader_expect(&reader, &gather->rows[i + READER_AHEAD].at);
         r = reader_row(&reader, agent, gather->heads[at->head].layout, &at->at, &row);
         if (r == 0 && row.head.n_values != gather->sheets[at->sheet].n_values)
             r = STORE_NOT_FOUND;

@@ -15,6 +15,7 @@
 #include "common/base/fault.h"
 #include "common/base/faultpoint.h"
 #include "server/store/batch.h"
+#include "server/store/logs.h"
 #include "server/store/whole.h"
 
 /* A record has at least 40 bytes, so a chunk never has more. */
@@ -26,7 +27,7 @@ struct item {
     struct format_batch record;
     struct position at; /* of the record */
     int r;
-    size_t first_row, n_rows; /* in the group's rows */
+    size_t first_row, n_rows; /* in the group's rows, or packs */
 };
 
 struct group_row {
@@ -39,8 +40,11 @@ struct group {
     size_t n_items, items_capacity;
     struct group_row *rows;
     size_t n_rows, rows_capacity;
-    bool has_begun;  /* the transaction */
-    bool has_unseen; /* rows that are on disk and in no head */
+    struct log_pack *packs;
+    size_t n_packs, packs_capacity;
+    uint64_t n_log_records, n_pack_bytes; /* of the packs */
+    bool has_begun;                       /* the transaction */
+    bool has_unseen;                      /* rows that are on disk and in no head */
     /* The chunk being put together. */
     struct iovec parts[CHUNK_PARTS];
     size_t n_parts, n_bytes;
@@ -56,6 +60,7 @@ struct group *group_free(struct group *group)
 {
     free(group->items);
     free(group->rows);
+    free(group->packs);
     free(group);
     return NULL;
 }
@@ -126,8 +131,9 @@ static void make_record(struct store *store, struct item *item)
                   .agent = batch->agent },
         .sequence = batch->sequence,
         .received_us = batch->received.us,
-        .count = batch->n_samples,
+        .count = batch->signal == STORE_LOGS ? batch->n_records : batch->n_samples,
         .detail = (uint32_t) batch->n_rows,
+        .n_raw_bytes = (uint32_t) batch->n_record_bytes,
     };
     memcpy(item->record.spool, batch->spool, sizeof(item->record.spool));
     if (batch->is_skip) {
@@ -187,6 +193,49 @@ static int append_rows(struct group *group, struct store *store, struct item *it
     return pass(r);
 }
 
+static int grow_packs(struct group *group, size_t n)
+{
+    size_t capacity = group->packs_capacity;
+    struct log_pack *packs;
+
+    if (group->n_packs + n <= capacity)
+        return 0;
+    while (capacity < group->n_packs + n)
+        capacity = capacity * 2 + 256;
+    packs = reallocarray(group->packs, capacity, sizeof(*packs));
+    if (!packs)
+        return fault(-ENOMEM, "no memory for the packs of a group");
+    group->packs = packs;
+    group->packs_capacity = capacity;
+    return 0;
+}
+
+static int append_packs(struct group *group, struct store *store, struct item *item)
+{
+    struct journal *journal = &store->journal;
+    uint8_t *at = batch_payload(item->batch), *end = at + item->batch->n_bytes;
+    int r = grow_packs(group, item->batch->n_rows);
+
+    item->first_row = group->n_packs;
+    while (!r && at < end) {
+        struct format_pack pack;
+
+        memcpy(&pack, at, sizeof(pack));
+        r = add_record(group, journal, at, pack.head.n_bytes);
+        if (r)
+            return pass(r);
+        group->packs[group->n_packs++] =
+            log_pack_of(&pack, journal->writing->number,
+                        (struct position){ journal->pending_chunk,
+                                           (uint32_t) (group->n_bytes - pack.head.n_bytes) });
+        group->n_log_records += pack.n_records;
+        group->n_pack_bytes += pack.head.n_bytes;
+        at += pack.head.n_bytes;
+    }
+    item->n_rows = group->n_packs - item->first_row;
+    return pass(r);
+}
+
 static int append_item(struct group *group, struct store *store, struct item *item)
 {
     const struct store_batch *batch = item->batch;
@@ -205,7 +254,8 @@ static int append_item(struct group *group, struct store *store, struct item *it
     item->at = (struct position){ store->journal.pending_chunk,
                                   (uint32_t) (group->n_bytes - sizeof(item->record)) };
     if (!r)
-        r = append_rows(group, store, item);
+        r = batch->signal == STORE_LOGS ? append_packs(group, store, item)
+                                        : append_rows(group, store, item);
     if (!r)
         r = runs_set(&store->runs, &item->key, &value, &run);
     return pass(r);
@@ -243,7 +293,8 @@ static int write_items(struct group *group, struct store *store)
     int r = 0;
 
     group->has_begun = false;
-    group->n_rows = 0;
+    group->n_rows = group->n_packs = 0;
+    group->n_log_records = group->n_pack_bytes = 0;
     group->n_parts = group->n_records = 0;
     group->n_bytes = sizeof(struct format_chunk);
     for (size_t i = 0; i < group->n_items && !r; i++) {
@@ -265,16 +316,11 @@ static int write_items(struct group *group, struct store *store)
 
 /* ---- after the commit ---- */
 
-/* A row that cannot be shown for lack of memory is on disk: the next start shows it. The store
- * fails, so that there is one. */
-static int show_item(struct group *group, struct store *store, const struct item *item)
+static int
+show_rows(struct group *group, struct store *store, const struct item *item, struct agent *agent)
 {
-    struct agent *agent = agents_get(&store->agents, item->batch->agent);
     int r = 0;
 
-    ensure(agent);
-    pthread_mutex_lock(&agent->lock);
-    agent_count(agent, &item->record, item->at);
     for (size_t i = 0; i < item->n_rows && !r; i++) {
         const struct group_row *row = &group->rows[item->first_row + i];
 
@@ -284,6 +330,34 @@ static int show_item(struct group *group, struct store *store, const struct item
         if (!r)
             atomic_fetch_add(&store->journal.writing->n_live, 1);
     }
+    return pass(r);
+}
+
+static int
+show_packs(struct group *group, struct store *store, const struct item *item, struct agent *agent)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < item->n_rows && !r; i++) {
+        r = agent_add_pack(agent, &group->packs[item->first_row + i]);
+        if (!r)
+            atomic_fetch_add(&store->journal.writing->n_live, 1);
+    }
+    return pass(r);
+}
+
+/* A row that cannot be shown for lack of memory is on disk: the next start shows it. The store
+ * fails, so that there is one. */
+static int show_item(struct group *group, struct store *store, const struct item *item)
+{
+    struct agent *agent = agents_get(&store->agents, item->batch->agent);
+    int r;
+
+    ensure(agent);
+    pthread_mutex_lock(&agent->lock);
+    agent_count(agent, &item->record, item->at);
+    r = item->batch->signal == STORE_LOGS ? show_packs(group, store, item, agent)
+                                          : show_rows(group, store, item, agent);
     pthread_mutex_unlock(&agent->lock);
     return pass(r);
 }
@@ -297,6 +371,8 @@ static void count_group(struct group *group, struct writer *writer, int64_t late
         writer->stats.n_batches += item->r == 0;
         writer->stats.n_duplicates += item->r == STORE_DUPLICATE;
         writer->stats.n_samples += item->r == 0 ? item->batch->n_samples : 0;
+        writer->stats.n_records += item->r == 0 ? item->batch->n_records : 0;
+        writer->stats.n_record_bytes += item->r == 0 ? item->batch->n_record_bytes : 0;
     }
     if (group->has_begun) {
         writer->stats.latencies_us[writer->stats.n_commits++ % WRITER_LATENCIES] =
@@ -346,6 +422,8 @@ int group_commit(struct group *group, struct store *store, struct store_batch *b
             group->has_unseen = show_item(group, store, &group->items[i]) != 0;
     }
     count_group(group, &store->writer, clock_mono().us - begin.us);
+    if (group->n_packs)
+        tails_publish(store, group->n_log_records, group->n_pack_bytes);
     return 0;
 }
 

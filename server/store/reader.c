@@ -5,6 +5,10 @@
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 
+#define LINE_BYTES 64u
+/* Of a row, ahead: behind them the processor has seen which way it goes. */
+#define EXPECT_BYTES 512u
+
 void reader_close(struct reader *reader)
 {
     if (reader->txn)
@@ -12,7 +16,7 @@ void reader_close(struct reader *reader)
     if (reader->segment)
         journal_release(reader->journal, reader->segment);
     reader->segment = NULL;
-    reader->chunk = 0;
+    memset(reader->chunks, 0, sizeof(reader->chunks));
 }
 
 /* Outcomes: STORE_NOT_FOUND (damage). */
@@ -37,35 +41,59 @@ static int reader_open(struct reader *reader, struct segment *segment)
     return 0;
 }
 
-/* Goes to the row's chunk. Outcomes: STORE_NOT_FOUND (damage). */
-static int reader_go(struct reader *reader, const struct head_row *at)
+/* A chunk of the segment that is open. Outcomes: STORE_NOT_FOUND (damage). */
+static int reader_find(struct reader *reader, uint64_t number, MDB_val *ret)
 {
+    struct reader_chunk *chunk = &reader->chunks[number % READER_CHUNKS];
     struct format_chunk header;
     uint8_t name[8];
-    MDB_val key = db_val(name, sizeof(name));
-    int rc, r = reader_open(reader, journal_segment(reader->journal, at->segment));
+    MDB_val key = db_val(name, sizeof(name)), data;
+    int rc;
 
-    if (r)
-        return pass(r);
-    ensure(reader->segment);
-    if (reader->chunk == at->chunk)
+    if (chunk->number == number) {
+        *ret = chunk->data;
         return 0;
-    reader->chunk = 0;
-    db_key_u64(name, at->chunk);
-    rc = mdb_get(reader->txn, reader->segment->chunks, &key, &reader->data);
+    }
+    db_key_u64(name, number);
+    rc = mdb_get(reader->txn, reader->segment->chunks, &key, &data);
     if (rc == MDB_NOTFOUND || db_is_damage(rc)) {
         reader_close(reader); /* the transaction may be of no more use */
         return STORE_NOT_FOUND;
     }
     if (rc)
         return fold(db_check(rc, "cannot read the journal"));
-    if (reader->data.mv_size < sizeof(header))
+    if (data.mv_size < sizeof(header))
         return STORE_NOT_FOUND;
-    memcpy(&header, reader->data.mv_data, sizeof(header));
-    if (header.number != at->chunk)
+    memcpy(&header, data.mv_data, sizeof(header));
+    if (header.number != number)
         return STORE_NOT_FOUND;
-    reader->chunk = at->chunk;
+    *chunk = (struct reader_chunk){ number, data };
+    *ret = data;
     return 0;
+}
+
+/* Outcomes: STORE_NOT_FOUND (damage). */
+static int reader_go(struct reader *reader, uint32_t segment, uint64_t chunk, MDB_val *ret)
+{
+    int r = reader_open(reader, journal_segment(reader->journal, segment));
+
+    return r ? pass(r) : pass(reader_find(reader, chunk, ret));
+}
+
+void reader_expect(struct reader *reader, const struct head_row *at)
+{
+    const uint8_t *row;
+    MDB_val data;
+    size_t left;
+
+    /* What is wrong with it is for reader_row() to say. */
+    if (!reader->segment || reader->segment->number != at->segment ||
+        reader_find(reader, at->chunk, &data) || at->offset >= data.mv_size)
+        return;
+    row = (const uint8_t *) data.mv_data + at->offset;
+    left = data.mv_size - at->offset;
+    for (size_t i = 0; i < left && i < EXPECT_BYTES; i += LINE_BYTES)
+        __builtin_prefetch(row + i, 0, 2);
 }
 
 int reader_row(struct reader *reader,
@@ -76,13 +104,14 @@ int reader_row(struct reader *reader,
 {
     struct format_row *row = &ret->head;
     const uint8_t *record;
+    MDB_val data = { 0 };
     size_t len;
-    int r = reader_go(reader, at);
+    int r = reader_go(reader, at->segment, at->chunk, &data);
 
     if (r)
         return pass(r);
-    len = reader->data.mv_size;
-    record = (const uint8_t *) reader->data.mv_data + at->offset;
+    len = data.mv_size;
+    record = (const uint8_t *) data.mv_data + at->offset;
     if (at->offset > len || len - at->offset < sizeof(*row))
         return STORE_NOT_FOUND;
     memcpy(row, record, sizeof(*row));
@@ -94,5 +123,29 @@ int reader_row(struct reader *reader,
         return STORE_NOT_FOUND;
     ret->values = record + sizeof(*row);
     ret->absent = ret->values + 8 * (size_t) row->n_values;
+    return 0;
+}
+
+int reader_pack(struct reader *reader, uint32_t agent, const struct log_pack *at, struct span *ret)
+{
+    struct format_pack pack;
+    const uint8_t *record;
+    MDB_val data = { 0 };
+    size_t len;
+    int r = reader_go(reader, at->segment, at->chunk, &data);
+
+    if (r)
+        return pass(r);
+    len = data.mv_size;
+    record = (const uint8_t *) data.mv_data + at->offset;
+    if (at->offset > len || len - at->offset < sizeof(pack))
+        return STORE_NOT_FOUND;
+    memcpy(&pack, record, sizeof(pack));
+    if (pack.head.type != FORMAT_PACK || pack.head.n_bytes > len - at->offset ||
+        !format_pack_fits(&pack) || pack.head.agent != agent || pack.n_records != at->n_records ||
+        crc32c(0, record + FORMAT_CRC_FROM, pack.head.n_bytes - FORMAT_CRC_FROM) !=
+            pack.head.crc32c)
+        return STORE_NOT_FOUND;
+    *ret = span_of(record + sizeof(pack), pack.n_bytes);
     return 0;
 }

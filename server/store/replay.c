@@ -14,26 +14,32 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "common/base/crc32c.h"
 #include "common/base/fault.h"
 #include "common/log/log.h"
+#include "server/store/logs.h"
 #include "server/store/whole.h"
 
 /* How far each agent is sealed on a day. */
 struct sealed_day {
     struct replay *replay;
+    bool are_logs;
     int32_t number;
     struct position *of; /* by number - 1 */
     uint32_t n;
 };
 
+/* What is sealed of one signal, and what is gone. */
+struct sealed {
+    struct sealed_day *days; /* ascending */
+    size_t n_days;
+    struct buf gone; /* struct retain_gone */
+};
+
 struct replay {
     struct store *store;
     struct segment *segment;
-    struct sealed_day *days;
-    size_t n_days;
-    struct buf gone; /* struct retain_gone */
-    uint64_t n_chunks, n_rows, n_sealed;
+    struct sealed rows, packs;
+    uint64_t n_chunks, n_rows, n_packs, n_sealed;
     uint64_t n_unknown; /* rows of agents or layouts that `state` does not have */
 };
 
@@ -67,44 +73,47 @@ static int on_day_agent(void *ctx, uint32_t number, struct position sealed, stru
         store->journal.next_chunk = sealed.chunk + 1;
     for (size_t at = 0; at + sizeof(span) <= spans.len && !r; at += sizeof(span)) {
         memcpy(&span, spans.data + at, sizeof(span));
+        if (day->are_logs) {
+            agent_note_logs(agent, span.last_us);
+            continue;
+        }
         r = agent_add_span(agent, &agent->spans, catalog_layout(&store->catalog, span.layout),
                            &span);
     }
     return pass(r);
 }
 
-static int load_day(struct replay *replay, int32_t number)
+static int load_day(struct replay *replay, struct days *of, struct sealed *to, int32_t number)
 {
     struct store *store = replay->store;
-    struct sealed_day *days = reallocarray(replay->days, replay->n_days + 1, sizeof(*days)),
-                      *sealed;
+    struct sealed_day *days = reallocarray(to->days, to->n_days + 1, sizeof(*days)), *sealed;
     struct day *day;
     int r;
 
     if (!days)
         return fault(-ENOMEM, "no memory for what is sealed");
-    replay->days = days;
-    sealed = &days[replay->n_days];
+    to->days = days;
+    sealed = &days[to->n_days];
     *sealed = (struct sealed_day){ .replay = replay,
+                                   .are_logs = of == &store->logs,
                                    .number = number,
                                    .n = idtable_highest(&store->agents.table) };
     sealed->of = calloc((size_t) sealed->n + 1, sizeof(*sealed->of));
     if (!sealed->of)
         return fault(-ENOMEM, "no memory for what is sealed");
-    replay->n_days++;
-    r = days_use(&store->days, number, &day);
+    to->n_days++;
+    r = days_use(of, number, &day);
     if (r)
         return r == STORE_NOT_FOUND ? 0 : pass(r);
     r = day_agents_each(day, on_day_agent, sealed);
     if (!r && day->has_bad_agents)
         r = day_mend(day);
-    days_release(&store->days, day);
+    days_release(of, day);
     return pass(r);
 }
 
-static int load_days(struct replay *replay)
+static int load_days(struct replay *replay, struct days *days, struct sealed *to)
 {
-    struct days *days = &replay->store->days;
     struct agents *agents = &replay->store->agents;
     int r = 0;
 
@@ -113,11 +122,11 @@ static int load_days(struct replay *replay)
         struct agent *agent = agents_get(agents, number);
 
         if (agent)
-            agent->seal = days->max_seal;
+            *(days == &replay->store->logs ? &agent->logs.seal : &agent->seal) = days->max_seal;
     }
     for (int32_t number = days_next(days, INT32_MIN); number != INT32_MAX && !r;
          number = days_next(days, number + 1))
-        r = load_day(replay, number);
+        r = load_day(replay, days, to, number);
     return pass(r);
 }
 
@@ -160,29 +169,30 @@ static int load_rolled(struct store *store, struct days *days)
     return pass(r);
 }
 
-/* Its day went, and the row with it. */
-static bool is_gone(const struct replay *replay, const struct format_row *row, uint64_t chunk)
+/* Its day went, and what was of it. */
+static bool is_gone(const struct sealed *sealed, int64_t time_us, uint64_t chunk)
 {
-    const struct retain_gone *gone = (const void *) replay->gone.data;
-    int32_t number = day_of(row->time_us);
+    const struct retain_gone *gone = (const void *) sealed->gone.data;
+    int32_t number = day_of(time_us);
 
-    for (size_t i = 0; i < replay->gone.len / sizeof(*gone); i++) {
+    for (size_t i = 0; i < sealed->gone.len / sizeof(*gone); i++) {
         if (gone[i].day == number)
             return chunk < gone[i].chunk;
     }
     return false;
 }
 
-static bool is_sealed(const struct replay *replay, const struct format_row *row, struct position at)
+static bool
+is_sealed(const struct sealed *sealed, uint32_t agent, int64_t time_us, struct position at)
 {
-    int32_t number = day_of(row->time_us);
+    int32_t number = day_of(time_us);
 
     /* From the last on: the journal is about now. */
-    for (size_t i = replay->n_days; i-- > 0 && replay->days[i].number >= number;) {
-        const struct sealed_day *day = &replay->days[i];
+    for (size_t i = sealed->n_days; i-- > 0 && sealed->days[i].number >= number;) {
+        const struct sealed_day *day = &sealed->days[i];
 
-        if (day->number == number && row->head.agent > 0 && row->head.agent <= day->n)
-            return !position_is_behind(at, day->of[row->head.agent - 1]);
+        if (day->number == number && agent > 0 && agent <= day->n)
+            return !position_is_behind(at, day->of[agent - 1]);
     }
     return false;
 }
@@ -201,7 +211,9 @@ on_row(struct replay *replay, uint64_t chunk, uint32_t offset, const struct form
         replay->n_unknown++;
         return 0;
     }
-    if (is_sealed(replay, row, (struct position){ chunk, offset }) || is_gone(replay, row, chunk)) {
+    if (is_sealed(&replay->rows, row->head.agent, row->time_us,
+                  (struct position){ chunk, offset }) ||
+        is_gone(&replay->rows, row->time_us, chunk)) {
         replay->n_sealed++;
         return 0;
     }
@@ -212,15 +224,27 @@ on_row(struct replay *replay, uint64_t chunk, uint32_t offset, const struct form
     return pass(r);
 }
 
-static bool is_whole(uint64_t number, const uint8_t *data, size_t len)
+static int on_pack(struct replay *replay, struct position at, const struct format_pack *pack)
 {
-    struct format_chunk header;
+    struct agent *agent = agents_get(&replay->store->agents, pack->head.agent);
+    struct log_pack place = log_pack_of(pack, replay->segment->number, at);
+    int r;
 
-    if (len < sizeof(header))
-        return false;
-    memcpy(&header, data, sizeof(header));
-    return header.version == FORMAT_VERSION && header.number == number && header.n_bytes == len &&
-           crc32c(0, data + sizeof(header.crc32c), len - sizeof(header.crc32c)) == header.crc32c;
+    if (!agent) {
+        replay->n_unknown++;
+        return 0;
+    }
+    agent_note_logs(agent, pack->last_us);
+    if (is_sealed(&replay->packs, pack->head.agent, pack->first_us, at) ||
+        is_gone(&replay->packs, pack->first_us, at.chunk)) {
+        replay->n_sealed++;
+        return 0;
+    }
+    replay->n_packs++;
+    r = agent_add_pack(agent, &place);
+    if (!r)
+        atomic_fetch_add(&replay->segment->n_live, 1);
+    return pass(r);
 }
 
 /* Outcomes: STORE_NOT_FOUND (a record has no possible shape; what came before it counts). */
@@ -233,21 +257,25 @@ static int on_chunk(struct replay *replay, uint64_t number, const uint8_t *data,
         struct format_record head;
         struct format_batch batch;
         struct format_row row;
+        struct format_pack pack;
+        struct position place = { number, (uint32_t) at };
 
         if (len - at < sizeof(head))
             return STORE_NOT_FOUND;
         memcpy(&head, data + at, sizeof(head));
-        if (head.n_bytes < sizeof(row) || head.n_bytes > len - at || head.n_bytes % 8 ||
-            head.type < FORMAT_BATCH || head.type > FORMAT_ROW ||
-            (head.type != FORMAT_ROW && head.n_bytes != sizeof(batch)))
+        if (!format_can_be(&head) || head.n_bytes > len - at)
             return STORE_NOT_FOUND;
         if (head.type == FORMAT_ROW) {
             memcpy(&row, data + at, sizeof(row));
             if (format_row_fits(&row))
                 r = on_row(replay, number, (uint32_t) at, &row);
+        } else if (head.type == FORMAT_PACK) {
+            memcpy(&pack, data + at, sizeof(pack));
+            if (format_pack_fits(&pack))
+                r = on_pack(replay, place, &pack);
         } else {
             memcpy(&batch, data + at, sizeof(batch));
-            r = on_batch(replay, (struct position){ number, (uint32_t) at }, &batch);
+            r = on_batch(replay, place, &batch);
         }
         at += head.n_bytes;
     }
@@ -269,7 +297,7 @@ static int take_chunk(struct replay *replay, uint64_t number, MDB_val value)
 {
     int r = STORE_NOT_FOUND;
 
-    if (is_whole(number, value.mv_data, value.mv_size))
+    if (format_chunk_is_whole(number, value.mv_data, value.mv_size))
         r = on_chunk(replay, number, value.mv_data, value.mv_size);
     if (r < 0)
         return pass(r);
@@ -357,24 +385,34 @@ static void pass_counted(struct store *store)
     }
 }
 
+static void sealed_deinit(struct sealed *sealed)
+{
+    for (size_t i = 0; i < sealed->n_days; i++)
+        free(sealed->days[i].of);
+    free(sealed->days);
+    buf_deinit(&sealed->gone);
+}
+
 static void replay_deinit(struct replay *replay)
 {
-    for (size_t i = 0; i < replay->n_days; i++)
-        free(replay->days[i].of);
-    free(replay->days);
-    buf_deinit(&replay->gone);
+    sealed_deinit(&replay->rows);
+    sealed_deinit(&replay->packs);
 }
 
 int store_replay(struct store *store)
 {
     CLEANUP(replay_deinit) struct replay replay = { .store = store };
     struct journal *journal = &store->journal;
-    int r = load_days(&replay);
+    int r = load_days(&replay, &store->days, &replay.rows);
 
+    if (!r)
+        r = load_days(&replay, &store->logs, &replay.packs);
     for (size_t tier = 0; tier < ROLL_TIERS && !r; tier++)
         r = load_rolled(store, &store->rolled[tier]);
     if (!r)
-        r = retain_load(store, &replay.gone);
+        r = retain_load(store, RETAIN_METRICS, &replay.rows.gone);
+    if (!r)
+        r = retain_load(store, RETAIN_LOGS, &replay.packs.gone);
     for (struct segment *segment = journal_next(journal, NULL); segment && !r;
          segment = journal_next(journal, segment))
         r = replay_segment(&replay, segment);
@@ -383,8 +421,9 @@ int store_replay(struct store *store)
     pass_counted(store);
     store->replayed_chunk = atomic_load(&journal->next_chunk);
     log_event(LOG_INFO, "journal_replayed", LOG_U("chunks", replay.n_chunks),
-              LOG_U("rows", replay.n_rows), LOG_U("sealed_rows", replay.n_sealed),
-              LOG_U("days", replay.n_days), LOG_U("damaged_chunks", store->n_damaged),
-              LOG_U("unknown_rows", replay.n_unknown));
+              LOG_U("rows", replay.n_rows), LOG_U("packs", replay.n_packs),
+              LOG_U("sealed", replay.n_sealed),
+              LOG_U("days", replay.rows.n_days + replay.packs.n_days),
+              LOG_U("damaged_chunks", store->n_damaged), LOG_U("unknown_rows", replay.n_unknown));
     return 0;
 }

@@ -10,6 +10,7 @@
 
 #include "common/base/fault.h"
 #include "common/log/log.h"
+#include "server/store/logs_seal.h"
 #include "server/store/whole.h"
 
 /* ---- spans of all agents ---- */
@@ -97,43 +98,45 @@ static int renew_spans(struct store *store, struct days *days, size_t n, bool ar
 /* ---- what is gone ---- */
 
 /*
- * In `state`, META "retention.gone": for each day that went and whose rows may still be in the
- * journal, up to which chunk they are gone too. Without it the next start would bring them back.
+ * In `state`, META "retention.gone" and "retention.gone.logs": for each day that went and whose
+ * rows may still be in the journal, up to which chunk they are gone too. Without it the next start
+ * would bring them back.
  */
-#define GONE_KEY "retention.gone"
+static const char *const gone_keys[RETAIN_KINDS] = { "retention.gone", "retention.gone.logs" };
 #define GONE_MAX 1024u
 
-static int read_gone(struct store *store, struct arena *arena, struct span *ret)
+static int
+read_gone(struct store *store, enum retain_kind kind, struct arena *arena, struct span *ret)
 {
-    int r = store_state_get(store, STORE_TABLE_META, span_of_text(GONE_KEY), arena, ret);
+    int r = store_state_get(store, STORE_TABLE_META, span_of_text(gone_keys[kind]), arena, ret);
 
     if (r == STORE_NOT_FOUND)
         *ret = (struct span){ 0 };
     return r == STORE_NOT_FOUND ? 0 : pass(r);
 }
 
-int retain_load(struct store *store, struct buf *ret)
+int retain_load(struct store *store, enum retain_kind kind, struct buf *ret)
 {
     CLEANUP(arena_deinit) struct arena arena;
     struct span gone;
     int r;
 
     arena_init(&arena, 1 << 20);
-    r = read_gone(store, &arena, &gone);
+    r = read_gone(store, kind, &arena, &gone);
     if (!r)
         buf_append_span(ret, gone);
     return r ? pass(r) : buf_failed(ret) ? fault(-ENOMEM, "no memory for days that went") : 0;
 }
 
-/* What was sealed or not of this day up to now is gone. Outcomes: STORE_FULL. */
-static int note_gone(struct store *store, int32_t number)
+/* What was sealed or not of this day in chunks below this one is gone. Outcomes: STORE_FULL. */
+static int note_gone(struct store *store, enum retain_kind kind, int32_t number, uint64_t chunk)
 {
     CLEANUP(buf_deinit) struct buf old = { 0 }, gone = { 0 };
-    struct retain_gone fresh = { .day = number, .chunk = atomic_load(&store->journal.next_chunk) };
+    struct retain_gone fresh = { .day = number, .chunk = chunk };
     const struct retain_gone *at;
-    struct store_write write = { STORE_TABLE_META, span_of_text(GONE_KEY), { 0 } };
+    struct store_write write = { STORE_TABLE_META, span_of_text(gone_keys[kind]), { 0 } };
     size_t n;
-    int r = retain_load(store, &old);
+    int r = retain_load(store, kind, &old);
 
     if (r)
         return pass(r);
@@ -152,12 +155,53 @@ static int note_gone(struct store *store, int32_t number)
 
 /* ---- days ---- */
 
-/* The number of the first day that is kept. */
-static int32_t first_kept(struct store *store)
-{
-    int64_t retention_us = atomic_load(&store->retention_us);
+/* The days of a signal, and what may stay of them. */
+struct kept {
+    enum retain_kind kind;
+    struct days *days;
+    int64_t retention_us;
+    uint64_t max_bytes; /* 0: no limit */
+};
 
-    return retention_us ? day_of(clock_wall().us - retention_us) : INT32_MIN;
+/* The number of the first day that is kept. */
+static int32_t first_kept(const struct kept *kept)
+{
+    return kept->retention_us ? day_of(clock_wall().us - kept->retention_us) : INT32_MIN;
+}
+
+/* First the word, then the day, then what of it is not sealed yet. Outcomes: STORE_FULL. */
+static int remove_day(struct store *store, const struct kept *kept, int32_t number)
+{
+    uint64_t chunk = atomic_load(&store->journal.next_chunk);
+    int r = note_gone(store, kept->kind, number, chunk);
+
+    if (!r)
+        r = days_remove(kept->days, number);
+    if (!r && kept->kind == RETAIN_LOGS)
+        logs_drop_day(store, number, chunk);
+    return pass(r);
+}
+
+static int retain_days(struct store *store, const struct kept *kept, uint64_t *n_gone)
+{
+    int32_t first = first_kept(kept), number;
+    int r = 0;
+
+    while (!r && (number = days_next(kept->days, INT32_MIN)) != INT32_MAX) {
+        uint64_t n_bytes = days_file_bytes(kept->days);
+        bool is_old = number < first;
+
+        /* The day that is written to stays, whatever it takes. */
+        if (!is_old && (kept->max_bytes == 0 || n_bytes <= kept->max_bytes ||
+                        days_next(kept->days, number + 1) == INT32_MAX))
+            break;
+        log_event(LOG_INFO, "day_expired", LOG_S("of", kept->days->kind->name),
+                  LOG_I("day", number), LOG_S("reason", is_old ? "retention" : "retention_size"),
+                  LOG_U("bytes_before", n_bytes));
+        r = remove_day(store, kept, number);
+        *n_gone += r == 0;
+    }
+    return pass(r);
 }
 
 int32_t retain_first_rolled(struct store *store, enum roll_tier tier)
@@ -194,33 +238,21 @@ static int retain_rolled(struct store *store)
 int retain(struct sealer *sealer)
 {
     struct store *store = sealer->store;
-    uint64_t max_bytes = atomic_load(&store->retention_bytes);
-    int32_t kept = first_kept(store), number;
-    uint64_t n_gone = 0;
-    int r = 0;
+    const struct kept rows = { RETAIN_METRICS, &store->days, atomic_load(&store->retention_us),
+                               atomic_load(&store->retention_bytes) };
+    const struct kept logs = { RETAIN_LOGS, &store->logs, atomic_load(&store->logs_retention_us),
+                               atomic_load(&store->logs_retention_bytes) };
+    uint64_t n_gone = 0, n_logs_gone = 0;
+    int r = retain_days(store, &rows, &n_gone);
 
-    while (!r && (number = days_next(&store->days, INT32_MIN)) != INT32_MAX) {
-        uint64_t n_bytes = days_file_bytes(&store->days);
-        bool is_old = number < kept;
-
-        /* The day that is written to stays, whatever it takes. */
-        if (!is_old && (max_bytes == 0 || n_bytes <= max_bytes ||
-                        days_next(&store->days, number + 1) == INT32_MAX))
-            break;
-        log_event(LOG_INFO, "day_expired", LOG_I("day", number),
-                  LOG_S("reason", is_old ? "retention" : "retention_size"),
-                  LOG_U("bytes_before", n_bytes));
-        r = note_gone(store, number);
-        if (!r)
-            r = days_remove(&store->days, number);
-        n_gone += r == 0;
-    }
     if (!r && n_gone)
         r = renew_spans(store, &store->days, 1, false);
     if (!r)
+        r = retain_days(store, &logs, &n_logs_gone);
+    if (!r)
         r = retain_rolled(store);
     pthread_mutex_lock(&sealer->shared.lock);
-    sealer->shared.n_days_gone += n_gone;
+    sealer->shared.n_days_gone += n_gone + n_logs_gone;
     pthread_mutex_unlock(&sealer->shared.lock);
     return pass(r);
 }

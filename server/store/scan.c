@@ -187,6 +187,8 @@ static int copy_head(struct scanner *scanner)
         const struct head_row *at = &scanner->places[scanner->next_place++];
         struct reader_row row;
 
+        if (i + READER_AHEAD < n)
+            reader_expect(&scanner->reader, at + READER_AHEAD);
         r = reader_row(&scanner->reader, scan->agent, scan->layout, at, &row);
         if (r == 0) {
             add_row(scanner, &row);

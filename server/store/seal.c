@@ -12,6 +12,7 @@
 #include "common/base/fault.h"
 #include "common/base/faultpoint.h"
 #include "common/log/log.h"
+#include "server/store/logs_seal.h"
 #include "server/store/whole.h"
 
 #define READER_CHECK_US INT64_C(60000000)
@@ -41,7 +42,7 @@ bool sealer_is_stuck(struct sealer *sealer)
     return is_stuck;
 }
 
-static void note_no_room(struct sealer *sealer, const char *path, MDB_env *env)
+void seal_note_no_room(struct sealer *sealer, const char *path, MDB_env *env)
 {
     snprintf(sealer->no_room, sizeof(sealer->no_room), "%s", path);
     sealer->is_day_at_limit = env && db_env_has_room(env);
@@ -99,7 +100,7 @@ void sealer_wait_for_room(struct sealer *sealer)
     pthread_mutex_unlock(&sealer->shared.lock);
 }
 
-/* Rows of chunks below this are still in a head. */
+/* Rows or packs of chunks below this are still in a head. */
 static bool has_rows_before(struct store *store, uint64_t chunk)
 {
     bool has = false;
@@ -110,6 +111,7 @@ static bool has_rows_before(struct store *store, uint64_t chunk)
         if (!agent)
             continue;
         pthread_mutex_lock(&agent->lock);
+        has = agent->logs.n_packs > 0 && agent->logs.packs[0].chunk < chunk;
         for (size_t i = 0; i < agent->heads.n_heads && !has; i++) {
             const struct head *head = &agent->heads.heads[i];
 
@@ -148,15 +150,16 @@ int sealer_seal_now(struct sealer *sealer)
 int sealer_compact_now(struct sealer *sealer)
 {
     int r = sealer_seal_now(sealer);
-    uint64_t wanted;
+    uint64_t wanted, wanted_logs;
 
     if (r)
         return pass(r);
     pthread_mutex_lock(&sealer->shared.lock);
     /* One may be under way, with another idea of what is over: the next one is meant. */
     wanted = sealer->shared.n_sweeps_begun + 1;
-    sealer->shared.wants_sweep = true;
-    while (!r && sealer->shared.n_sweeps < wanted) {
+    wanted_logs = sealer->shared.n_logs_sweeps_begun + 1;
+    sealer->shared.wants_sweep = sealer->shared.wants_logs_sweep = true;
+    while (!r && (sealer->shared.n_sweeps < wanted || sealer->shared.n_logs_sweeps < wanted_logs)) {
         pthread_cond_signal(&sealer->shared.wake);
         pthread_cond_wait(&sealer->shared.progress, &sealer->shared.lock);
         if (sealer->shared.is_stopping)
@@ -164,7 +167,7 @@ int sealer_compact_now(struct sealer *sealer)
         else if (sealer->shared.is_stuck)
             r = STORE_FULL;
     }
-    if (!r && sealer->shared.is_sweep_short)
+    if (!r && (sealer->shared.is_sweep_short || sealer->shared.is_logs_sweep_short))
         r = STORE_FULL;
     pthread_mutex_unlock(&sealer->shared.lock);
     return r;
@@ -189,6 +192,11 @@ void sealer_tell(struct sealer *sealer, struct store_stats *ret)
     ret->n_seal_damaged = sealer->shared.n_damaged;
     ret->n_days_gone = sealer->shared.n_days_gone;
     ret->n_compacted = sealer->shared.n_compacted;
+    ret->n_sealed_log_blocks = sealer->shared.n_log_blocks;
+    ret->n_sealed_log_records = sealer->shared.n_log_records;
+    ret->n_sealed_log_raw_bytes = sealer->shared.n_log_raw_bytes;
+    ret->n_sealed_log_bytes = sealer->shared.n_log_bytes;
+    ret->n_logs_compacted = sealer->shared.n_logs_compacted;
     ret->n_rolled = sealer->shared.n_rolled;
     ret->n_rolled_bytes = sealer->shared.n_rolled_bytes;
     ret->roll_cpu_us = sealer->shared.roll_us;
@@ -340,7 +348,7 @@ static int commit_day(struct sealer *sealer, size_t first, size_t end)
     r = write_day(sealer, day, sealer->seal + 1, first, end);
     day->n_new += r == 0;
     if (r == STORE_FULL)
-        note_no_room(sealer, day->path, day->env);
+        seal_note_no_room(sealer, day->path, day->env);
     days_release(days, day);
     if (r)
         return pass(r);
@@ -479,11 +487,13 @@ static int seal_agents(struct sealer *sealer, bool is_all, bool *ret_did)
 }
 
 /* Outcomes: STORE_FULL. */
-static int seal_pass(struct sealer *sealer, bool is_asked, bool *ret_did)
+static int seal_pass(struct sealer *sealer, bool is_asked, bool *ret_did, bool *ret_has_more)
 {
     bool is_all = is_asked || is_journal_long(sealer->store, 1);
     int r = seal_agents(sealer, is_all, ret_did);
 
+    if (!r)
+        r = logs_seal_round(sealer, is_all, ret_did, ret_has_more);
     if (!r)
         r = trim(sealer);
     if (*ret_did)
@@ -503,7 +513,7 @@ static void wait_a_second(struct sealer *sealer)
     at.tv_sec++;
     pthread_mutex_lock(&sealer->shared.lock);
     if (!sealer->shared.is_stopping && !sealer->shared.wants_all && !sealer->shared.wants_sweep &&
-        !sealer->shared.wants_retention)
+        !sealer->shared.wants_logs_sweep && !sealer->shared.wants_retention)
         rc = pthread_cond_timedwait(&sealer->shared.wake, &sealer->shared.lock, &at);
     (void) rc;
     pthread_mutex_unlock(&sealer->shared.lock);
@@ -579,13 +589,16 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
     struct store *store = sealer->store;
     int64_t begin_us = clock_mono().us;
     bool is_asked = take_wish(sealer, next_retain_us), did = false, has_more = false;
+    bool has_more_logs = false, has_more_to_compact = false;
     int r;
 
-    note_no_room(sealer, store->directory, NULL);
-    r = seal_pass(sealer, is_asked, &did);
+    seal_note_no_room(sealer, store->directory, NULL);
+    r = seal_pass(sealer, is_asked, &did, &has_more_logs);
     /* With many agents some are due in every round: that must not keep the compaction waiting. */
     if (!r && !is_journal_long(store, 1))
         r = compact_step(sealer, &has_more);
+    if (!r && !is_journal_long(store, 1))
+        r = logs_compact_step(sealer, &has_more_to_compact);
     if (r >= 0) {
         int r_retain = look_at_retention(sealer, begin_us, next_retain_us);
 
@@ -593,6 +606,7 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
     }
     if (begin_us >= *next_check_us) {
         days_check_readers(&store->days);
+        days_check_readers(&store->logs);
         *next_check_us = begin_us + READER_CHECK_US;
     }
     /* Before the pass counts: who waits for it asks how it ended. */
@@ -608,6 +622,7 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
         store_fail(store);
         return false;
     }
+    has_more = has_more || has_more_logs || has_more_to_compact;
     return r == 0 && (has_more || (did && is_journal_long(store, 1)));
 }
 
@@ -674,13 +689,17 @@ int sealer_start(struct sealer *sealer, struct store *store)
         return pass(r);
     sealer->gather = gather_new();
     sealer->roller = roller_new();
-    if (!sealer->gather || !sealer->roller) {
+    sealer->logs = logs_sealer_new();
+    sealer->logs_sweep = logs_sweep_new();
+    if (!sealer->gather || !sealer->roller || !sealer->logs || !sealer->logs_sweep) {
         pause_close(&sealer->pause);
         return fault(-ENOMEM, "no memory for the sealer");
     }
     sealer->store = store;
     /* A mark of the roll-ups may be all that is left of a number. */
     sealer->seal = store->days.max_seal;
+    if (store->logs.max_seal > sealer->seal)
+        sealer->seal = store->logs.max_seal;
     for (size_t tier = 0; tier < ROLL_TIERS; tier++)
         if (store->rolled[tier].max_seal > sealer->seal)
             sealer->seal = store->rolled[tier].max_seal;
@@ -728,6 +747,8 @@ void sealer_deinit(struct sealer *sealer)
     buf_deinit(&sealer->group.spans);
     sealer->gather = gather_free(sealer->gather);
     sealer->roller = roller_free(sealer->roller);
+    sealer->logs = logs_sealer_free(sealer->logs);
+    sealer->logs_sweep = logs_sweep_free(sealer->logs_sweep);
     codec_work_deinit(&sealer->work);
     pthread_mutex_destroy(&sealer->shared.lock);
     pthread_cond_destroy(&sealer->shared.wake);

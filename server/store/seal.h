@@ -20,6 +20,9 @@
  *
  * While a backup copies (pause.h) there are no rounds, and the writer does not wait for any.
  *
+ * Packs of logs become blocks of their own days in the same way (logs.h), some mebibytes in each
+ * round.
+ *
  * Between seals it rolls up what is over (rollup.h), compacts (compact.c) and lets go of what is
  * older than the retention (retain.c).
  *
@@ -43,6 +46,8 @@
 
 struct store;
 struct agent;
+struct logs_sealer;
+struct logs_sweep;
 
 /* One block on its way to a day. */
 struct seal_block {
@@ -85,6 +90,8 @@ struct sealer {
     struct gather *gather; /* gather.c */
     struct roller *roller; /* rollup.c */
     struct sweep sweep;
+    struct logs_sealer *logs; /* logs_seal.c */
+    struct logs_sweep *logs_sweep;
     struct pause pause;
     char no_room[512];    /* where the last STORE_FULL was met */
     bool is_day_at_limit; /* and not the disk */
@@ -97,10 +104,12 @@ struct sealer {
         bool is_sweep_short;
         bool is_paused; /* for a backup */
         bool wants_all, wants_sweep, wants_retention;
+        bool wants_logs_sweep, is_logs_sweep_short;
         uint64_t n_passes, n_sweeps; /* whole ones */
-        uint64_t n_sweeps_begun;
+        uint64_t n_sweeps_begun, n_logs_sweeps, n_logs_sweeps_begun;
         uint64_t n_blocks, n_rows, n_samples, n_bytes; /* since the start */
         uint64_t n_compacted, n_rolled, n_damaged, n_days_gone;
+        uint64_t n_log_blocks, n_log_records, n_log_raw_bytes, n_log_bytes, n_logs_compacted;
         int64_t busy_us;
         int64_t roll_us; /* CPU time */
         uint64_t n_rolled_bytes;
@@ -146,12 +155,19 @@ int seal_put_block(struct day *day,
                    struct day_prefix *prefix,
                    struct span block) MUST_USE;
 bool sealer_is_stopping(struct sealer *sealer);
+/* Where STORE_FULL was met, for who is told of it. */
+void seal_note_no_room(struct sealer *sealer, const char *path, MDB_env *env);
 
 /* ---- compact.c ---- */
 
 /* Rewrites blocks of at most some agents, going round; true: there is more to do. A day that has no
  * room for it is passed over. */
 int compact_step(struct sealer *sealer, bool *ret_has_more) MUST_USE;
+/* A day's file without free pages, when there is room for it beside. Outcomes: STORE_FULL. */
+int compact_rewrite(struct sealer *sealer, struct days *days, struct day *day) MUST_USE;
+/* The level that blocks of a day up to `last_us` should have by now. */
+uint32_t compact_level_due(const struct day *day, int64_t last_us, int64_t now_us);
+#define COMPACT_SETTLED_US INT64_C(600000000) /* hours and days are over so much later */
 
 /* ---- retain.c ---- */
 
@@ -162,8 +178,11 @@ struct retain_gone {
     uint64_t chunk;
 };
 
+/* Days of which there is the word that they went, each kind on its own. */
+enum retain_kind { RETAIN_METRICS, RETAIN_LOGS, RETAIN_KINDS };
+
 /* For the start: appends struct retain_gone. */
-int retain_load(struct store *store, struct buf *ret) MUST_USE;
+int retain_load(struct store *store, enum retain_kind kind, struct buf *ret) MUST_USE;
 
 /* The first period of roll-ups that is kept. */
 int32_t retain_first_rolled(struct store *store, enum roll_tier tier);

@@ -220,6 +220,8 @@ static int open_journal(struct store *store)
     if (!r)
         r = days_open(&store->days, store->directory, &days_of_samples, store->options.day_bytes);
     if (!r)
+        r = days_open(&store->logs, store->directory, &days_of_logs, store->options.day_bytes);
+    if (!r)
         r = days_open(&store->rolled[ROLL_MINUTES], store->directory, &days_of_minutes,
                       DAY_ROLLED_MAP_BYTES);
     if (!r)
@@ -241,6 +243,7 @@ static int start_threads(struct store *store)
 {
     int r = state_start(&store->state);
 
+    store->tails.end_chunk = atomic_load(&store->journal.next_chunk);
     if (!r)
         r = sealer_start(&store->sealer, store);
     if (!r)
@@ -274,6 +277,8 @@ static struct store *store_new(const struct store_options *options)
     set_defaults(&store->options);
     atomic_store(&store->retention_us, options->retention_us);
     atomic_store(&store->retention_bytes, options->retention_bytes);
+    atomic_store(&store->logs_retention_us, options->logs_retention_us);
+    atomic_store(&store->logs_retention_bytes, options->logs_retention_bytes);
     atomic_store(&store->retention_rolled_us[ROLL_MINUTES], options->retention_1m_us);
     atomic_store(&store->retention_rolled_us[ROLL_HOURS], options->retention_1h_us);
     store->lock_fd = -1;
@@ -282,6 +287,7 @@ static struct store *store_new(const struct store_options *options)
     store->options.follow = NULL; /* the caller's */
     ensure(pthread_mutex_init(&store->disk.lock, NULL) == 0);
     follow_init(store);
+    tails_init(&store->tails);
     if (store->directory && runs_init(&store->runs) == 0)
         return store;
     free(store->directory);
@@ -343,6 +349,7 @@ struct store *store_close(struct store *store)
     writer_deinit(&store->writer);
     sealer_deinit(&store->sealer);
     days_close(&store->days);
+    days_close(&store->logs);
     for (size_t tier = 0; tier < ROLL_TIERS; tier++)
         days_close(&store->rolled[tier]);
     journal_close(&store->journal);
@@ -352,6 +359,7 @@ struct store *store_close(struct store *store)
     state_close(&store->state);
     fd_closep(&store->lock_fd);
     follow_deinit(store);
+    tails_deinit(&store->tails);
     pthread_mutex_destroy(&store->disk.lock);
     free(store->directory);
     free(store);
@@ -468,6 +476,13 @@ void store_set_retention(struct store *store, int64_t retention_us, uint64_t ret
     store_retain_now(store);
 }
 
+void store_set_logs_retention(struct store *store, int64_t retention_us, uint64_t retention_bytes)
+{
+    atomic_store(&store->logs_retention_us, retention_us);
+    atomic_store(&store->logs_retention_bytes, retention_bytes);
+    store_retain_now(store);
+}
+
 int store_seal(struct store *store)
 {
     if (!store->is_started)
@@ -488,6 +503,8 @@ int store_submit(struct store *store, struct store_batch *batch)
 {
     ensure(agent_of(store, batch->agent) && batch->done && batch->sequence > 0);
     ensure((!batch->is_skip && !batch->is_begin) || batch->n_rows == 0);
+    ensure(batch->signal == STORE_LOGS ? batch->n_samples == 0 : batch->n_records == 0);
+    ensure(batch->n_record_bytes <= UINT32_MAX);
     if (batch->received.us <= 0)
         batch->received = clock_wall();
     if (!batch->is_sealed) /* it comes again after STORE_BUSY */
@@ -575,6 +592,8 @@ static void tell_writer(struct writer *writer, struct store_stats *ret)
     pthread_mutex_lock(&writer->stats.lock);
     ret->n_batches = writer->stats.n_batches;
     ret->n_samples = writer->stats.n_samples;
+    ret->n_log_records = writer->stats.n_records;
+    ret->n_log_bytes = writer->stats.n_record_bytes;
     ret->n_duplicates = writer->stats.n_duplicates;
     ret->n_commits = writer->stats.n_commits;
     n = ret->n_commits < WRITER_LATENCIES ? (size_t) ret->n_commits : WRITER_LATENCIES;
@@ -610,10 +629,13 @@ void store_get_stats(struct store *store, struct store_stats *ret)
         ret->journal_bytes = journal_file_bytes(&store->journal);
         ret->day_bytes = days_file_bytes(&store->days);
         ret->n_days = days_count(&store->days);
+        ret->log_day_bytes = days_file_bytes(&store->logs);
+        ret->n_log_days = days_count(&store->logs);
         ret->rolled_1m_bytes = days_file_bytes(&store->rolled[ROLL_MINUTES]);
         ret->rolled_1h_bytes = days_file_bytes(&store->rolled[ROLL_HOURS]);
-        ret->database_bytes += ret->journal_bytes + ret->day_bytes + ret->rolled_1m_bytes +
-                               ret->rolled_1h_bytes + objects_file_bytes(&store->objects);
+        ret->database_bytes += ret->journal_bytes + ret->day_bytes + ret->log_day_bytes +
+                               ret->rolled_1m_bytes + ret->rolled_1h_bytes +
+                               objects_file_bytes(&store->objects);
         sealer_tell(&store->sealer, ret);
     }
     (void) store_disk_is_above(store);

@@ -27,6 +27,7 @@
  *   state/                      small and precious; state.h, agents.h, catalog.h
  *   default/journal/00000001/   a segment; journal.h, format.h
  *   default/metrics/20261126/   a day's blocks; days.h
+ *   default/logs/20261126/      the same of logs; logs.h
  *   default/rollup-1m/202611/   and rollup-1h/2026; rollup.h
  *   default/objects/            uploads; store_objects.h
  *
@@ -88,7 +89,9 @@ struct store_options {
     int64_t retention_us;
     uint64_t retention_bytes;
     int64_t retention_1m_us, retention_1h_us; /* of roll-ups, months and years at a time */
-    uint64_t follow_bytes;                    /* of sealed journal kept for followers; 0: 16 GiB */
+    int64_t logs_retention_us;                /* the same of logs, days at a time */
+    uint64_t logs_retention_bytes;
+    uint64_t follow_bytes; /* of sealed journal kept for followers; 0: 16 GiB */
     const char *follow;    /* a follower that will come: its rows stay from the open on; or NULL */
     uint64_t queue_bytes;  /* what may wait for the writer; one batch always may */
     uint32_t full_percent; /* of the disk: above it nothing is written */
@@ -151,8 +154,8 @@ struct store_row {
 };
 
 /*
- * A batch on its way. Made with store_batch_new(), filled with store_batch_add(), then given to
- * store_submit(), which owns it until done().
+ * A batch on its way. Made with store_batch_new(), filled with store_batch_add() or (logs)
+ * store_batch_add_logs(), then given to store_submit(), which owns it until done().
  */
 struct store_batch {
     uint32_t agent;
@@ -166,6 +169,8 @@ struct store_batch {
     uint32_t skip_reason;
     uint64_t skip_records;
     uint64_t n_samples; /* present values, counted by store_batch_add() */
+    /* Log records, and bytes of their bodies and attributes; counted by store_batch_add_logs(). */
+    uint64_t n_records, n_record_bytes;
     wall_us received;
     /*
      * On the writer's thread, after the commit: STORE_OK, _DUPLICATE, _GAP, _TOO_MUCH (the agent's
@@ -175,11 +180,12 @@ struct store_batch {
     void (*done)(struct store_batch *batch, int r, uint64_t run_last);
     void *ctx;
     struct store_batch *next; /* the store's */
-    size_t n_rows;            /* the store's */
+    size_t n_rows;            /* the store's; of logs: packs */
     size_t n_bytes, capacity; /* of the payload behind; the store's */
 };
 
-/* `payload_bytes`: the sum of store_row_bytes() of what will be added. Faults: no memory. */
+/* `payload_bytes`: the sum of store_row_bytes() or store_logs_bytes() of what will be added.
+ * Faults: no memory. */
 int store_batch_new(struct store_batch **ret, size_t payload_bytes) MUST_USE;
 struct store_batch *store_batch_free(struct store_batch *batch);
 DEFINE_CLEANUP(struct store_batch *, store_batch_free);

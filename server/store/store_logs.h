@@ -40,7 +40,9 @@ void store_batch_add_logs(struct store_batch *batch,
 
 /* ---- searching ---- */
 
-/* A record in the total order. All zero: before every record. */
+#define STORE_LOG_ENTRIES_MAX 10000u
+
+/* A place in the total order; there need not be a record. */
 struct store_log_place {
     int64_t time_us;
     uint32_t agent;
@@ -64,15 +66,17 @@ struct store_log_search {
     bool (*is_source_wanted)(void *ctx, const struct logblock_source *source);
     /* NULL, or has the last word on a body. */
     bool (*is_body_wanted)(void *ctx, struct span body);
-    /* NULL, or asked now and then: true ends the search, nobody waits for it. */
+    /* NULL, or asked now and then: true ends the search without entries, nobody waits for it. */
     bool (*is_unwanted)(void *ctx);
     void *ctx;
 
     bool has_after;               /* goes on behind this place, in the search's direction */
     struct store_log_place after; /* it need not be there any more */
-    size_t max_entries;           /* of one answer, 1 .. 10,000 */
+    size_t max_entries;           /* of one answer, 1 .. STORE_LOG_ENTRIES_MAX */
     size_t max_entry_bytes;       /* of bodies and attributes together; one entry always may */
-    uint64_t budget_bytes;        /* decoded; then it ends. 0: no limit */
+    /* Decoded; then it ends, when all records of one time at least were looked at: the next page
+     * begins behind that. 0: no limit. */
+    uint64_t budget_bytes;
 
     /* The answer, in order; in the arena of the call. */
     struct store_log_entry *ret_entries;
@@ -126,7 +130,8 @@ int store_tail_read(struct store_tail *tail, struct store_tail_read *read) MUST_
 /* ---- what there is ---- */
 
 struct store_logs_of {
-    uint64_t n_records, n_bytes; /* taken since the agent is known; bytes of bodies as they came */
+    uint64_t n_records, n_bytes; /* taken since the agent is known; of bodies and attributes */
+    uint64_t n_skipped;          /* records that the agent says it passed over */
     int64_t last_us;             /* the newest record's time; INT64_MIN: none */
 };
 void store_logs_of_agent(struct store *store, uint32_t agent, struct store_logs_of *ret);

@@ -38,17 +38,25 @@ struct store_rolled {
     uint64_t n_samples;            /* that they were made of */
 };
 
+struct store_found_logs {
+    uint64_t n_days, n_bytes, n_free_pages;
+    uint64_t n_blocks, n_records;
+    uint64_t n_raw_bytes; /* of bodies and attributes, as they came */
+};
+
 struct store_found {
     uint64_t n_segments, n_chunks, n_batches, n_journal_rows, n_journal_samples;
+    uint64_t n_journal_packs, n_journal_records, n_journal_raw_bytes; /* of logs */
     uint64_t journal_bytes, n_journal_free_pages;
     uint64_t n_days, day_bytes, n_day_free_pages;
     struct store_level levels[STORE_LEVELS];
+    struct store_found_logs logs;
     struct store_rolled rolled[STORE_TIERS];
     uint64_t state_bytes, n_state_free_pages;
     uint64_t n_agents, n_definitions, n_layouts, n_certificates;
     uint64_t n_series; /* definitions of agents that have rows or roll-ups of them */
-    uint64_t n_samples, n_skipped, n_lost; /* as the agents' records count them, without what is
-                                              behind these in the journal */
+    /* As the agents' records count them, without what is behind these in the journal. */
+    uint64_t n_samples, n_skipped, n_lost, n_log_records, n_log_bytes;
     uint64_t n_uploads, n_unfinished, n_contents, content_bytes; /* a shared content once */
     uint64_t objects_bytes, n_objects_free_pages;                /* of the uploads' index */
     int64_t newest_commit_us; /* of a batch in the journal; 0: there is none */
@@ -64,6 +72,7 @@ struct store_damage {
 enum store_environment_kind {
     STORE_JOURNAL_SEGMENT = 1,
     STORE_DAY,
+    STORE_LOG_DAY,
     STORE_STATE,
     STORE_MINUTES, /* a month of roll-ups */
     STORE_HOURS,   /* a year of them */
@@ -76,7 +85,7 @@ struct store_environment {
     uint64_t n_bytes; /* of its file, with free pages */
     uint64_t n_pages, n_free_pages;
     uint64_t n_records; /* chunks, blocks, records of roll-ups, rows of tables */
-    uint64_t n_samples;
+    uint64_t n_samples; /* of logs: records */
 };
 
 /*

@@ -565,6 +565,11 @@ static int look_at_day(struct parent *parent, const char *path, const char *name
     return pass(look_at_period(parent, path, name, &days_of_samples, survey_day));
 }
 
+static int look_at_logs(struct parent *parent, const char *path, const char *name)
+{
+    return pass(look_at_period(parent, path, name, &days_of_logs, survey_logs));
+}
+
 static int look_at_minutes(struct parent *parent, const char *path, const char *name)
 {
     return pass(look_at_period(parent, path, name, &days_of_minutes, survey_minutes));
@@ -629,6 +634,7 @@ static int look_at_all(struct parent *parent, const char *state)
         int (*look)(struct parent *parent, const char *path, const char *name);
     } kinds[] = { { "journal", look_at_segment },
                   { "metrics", look_at_day },
+                  { "logs", look_at_logs },
                   { "rollup-1m", look_at_minutes },
                   { "rollup-1h", look_at_hours } };
     size_t n = sizeof(kinds) / sizeof(kinds[0]);

@@ -23,6 +23,7 @@
 struct survey_use {
     uint32_t agent, layout, n_columns, zero;
 };
+#define SURVEY_LOGS UINT32_MAX /* as layout: log records of the agent are there */
 
 /* Open addressing; agent 0: free. */
 struct survey_uses {
@@ -56,6 +57,7 @@ struct survey {
  */
 int survey_journal(struct survey *survey) MUST_USE;
 int survey_day(struct survey *survey) MUST_USE;
+int survey_logs(struct survey *survey) MUST_USE;
 int survey_minutes(struct survey *survey) MUST_USE;
 int survey_hours(struct survey *survey) MUST_USE;
 int survey_objects(struct survey *survey) MUST_USE;

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Survey: the blocks of a day, agent by agent: each one's blocks and the record of how far it is
- * sealed come from one snapshot, and none is held so long that the file would grow by it.
+ * Survey: the blocks of a day, of metrics or of logs, agent by agent: each one's blocks and the
+ * record of how far it is sealed come from one snapshot, and none is held so long that the file
+ * would grow by it.
  */
 
 #include "common/base/fault.h"
 #include "common/base/text.h"
 #include "server/store/block/block.h"
 #include "server/store/days.h"
+#include "server/store/logs.h"
 #include "server/store/survey.h"
 
 #define SNAPSHOT_BYTES (UINT64_C(64) << 20) /* read from one snapshot, and the agent's rest */
@@ -20,6 +22,7 @@ static const char *const table_names[N_TABLES] = { "blocks", "agents", "meta" };
 
 struct walk {
     struct survey *survey;
+    struct logblock_room *logs; /* NULL: a day of metrics */
     MDB_env *env;
     MDB_txn *txn;
     MDB_cursor *cursors[2]; /* of BLOCKS and AGENTS */
@@ -191,6 +194,85 @@ static int check_block(struct walk *walk,
     return decode_block(walk, key, &block, prefix);
 }
 
+/* ---- one block of logs ---- */
+
+static bool is_behind(const struct logblock_place *a, const struct logblock_place *b)
+{
+    if (a->chunk != b->chunk)
+        return a->chunk > b->chunk;
+    return a->offset != b->offset ? a->offset > b->offset : a->index > b->index;
+}
+
+/* Every record. NULL: they are what the block says of them. */
+static const char *wrong_with_records(struct walk *walk, const struct logblock *block)
+{
+    int64_t first_us = INT64_MAX, last_us = INT64_MIN;
+    struct logblock_record *records;
+    uint64_t n_bytes, n_raw_bytes = 0;
+    size_t n;
+
+    if (logblock_find(block, NULL, walk->logs, &records, &n, &n_bytes) != LOGBLOCK_OK)
+        return "a column or the bodies do not decode";
+    for (size_t i = 0; i < n; i++) {
+        first_us = records[i].time_us < first_us ? records[i].time_us : first_us;
+        last_us = records[i].time_us > last_us ? records[i].time_us : last_us;
+        n_raw_bytes += logblock_raw_bytes(&records[i]);
+        if (i && !is_behind(&records[i].place, &records[i - 1].place))
+            return "its records are not in the order of their places";
+    }
+    if (n != block->n_records || first_us != block->first_us || last_us != block->last_us ||
+        n_raw_bytes != block->n_raw_bytes)
+        return "its head says other than its records";
+    return NULL;
+}
+
+static int check_log_block(struct walk *walk,
+                           const struct day_key *key,
+                           const struct day_prefix *prefix,
+                           struct span bytes)
+{
+    struct day_span span = { .n_rows = prefix->n_rows };
+    const char *wrong;
+    struct logblock block;
+    int r = logblock_open(bytes, walk->logs, &block);
+
+    if (r == LOGBLOCK_BAD)
+        return block_damage(walk, key, "bad checksum, or no block at all");
+    if (r)
+        return r;
+    if (block.first_us != key->first_us || block.last_us != prefix->last_us ||
+        block.n_records != prefix->n_rows || block.n_raw_bytes != prefix->n_samples ||
+        logs_source_tag(&block.source) != prefix->source)
+        return block_damage(walk, key, "its key and its head say other than the block itself");
+    if (day_of(block.first_us) != walk->survey->period ||
+        day_of(block.last_us) != walk->survey->period)
+        return block_damage(walk, key, "its times are not of this day");
+    if (key->seal > walk->seal)
+        return block_damage(walk, key, "a seal number that was not given yet");
+    wrong = wrong_with_records(walk, &block);
+    if (wrong)
+        return block_damage(walk, key, wrong);
+    span.first_us = block.first_us;
+    span.last_us = block.last_us;
+    day_spans_add(&walk->spans, &span);
+    return buf_failed(&walk->spans) ? fault(-ENOMEM, "no memory for spans") : 0;
+}
+
+static int count_log_block(struct walk *walk,
+                           const struct day_key *key,
+                           const struct day_prefix *prefix,
+                           struct span bytes)
+{
+    struct survey_shared *shared = walk->survey->shared;
+
+    shared->found.logs.n_blocks++;
+    shared->found.logs.n_records += prefix->n_rows;
+    shared->found.logs.n_raw_bytes += prefix->n_samples;
+    shared->environment.n_records++;
+    shared->environment.n_samples += prefix->n_rows;
+    return walk->survey->asked->is_deep ? check_log_block(walk, key, prefix, bytes) : 0;
+}
+
 static int on_block(struct walk *walk, MDB_val name, MDB_val value)
 {
     struct survey_shared *shared = walk->survey->shared;
@@ -212,6 +294,8 @@ static int on_block(struct walk *walk, MDB_val name, MDB_val value)
     sealed = (struct position){ prefix.chunk, prefix.offset };
     if (position_is_behind(sealed, walk->sealed))
         walk->sealed = sealed;
+    if (walk->logs)
+        return count_log_block(walk, &key, &prefix, bytes);
     level = &shared->found.levels[prefix.level];
     level->n_blocks++;
     level->n_rows += prefix.n_rows;
@@ -290,7 +374,9 @@ static int check_record(struct walk *walk)
         return agent_damage(walk, "its record says that it is sealed up to nowhere");
     if (position_is_behind(walk->sealed, sealed))
         return agent_damage(walk, "a block of it is sealed farther than its record says");
-    return walk->survey->asked->is_deep ? compare_spans(walk, spans) : use_spans(walk, spans);
+    if (walk->survey->asked->is_deep)
+        return compare_spans(walk, spans);
+    return walk->logs ? 0 : use_spans(walk, spans);
 }
 
 static int walk_blocks(struct walk *walk)
@@ -317,6 +403,8 @@ static int on_agent(struct walk *walk)
     walk->has_damage = false;
     walk->sealed = (struct position){ 0 };
     r = walk_blocks(walk);
+    if (!r && walk->logs)
+        r = survey_use(walk->survey, walk->agent, SURVEY_LOGS, 0);
     return r ? r : check_record(walk);
 }
 
@@ -360,6 +448,17 @@ static void share_bytes(struct walk *walk)
             (uint64_t) ((double) n_bytes * (double) walk->payload[i] / (double) n_all);
 }
 
+static void count_day(struct walk *walk)
+{
+    const struct store_environment *environment = &walk->survey->shared->environment;
+    struct store_found *found = &walk->survey->shared->found;
+
+    *(walk->logs ? &found->logs.n_days : &found->n_days) += 1;
+    *(walk->logs ? &found->logs.n_bytes : &found->day_bytes) += environment->n_bytes;
+    *(walk->logs ? &found->logs.n_free_pages : &found->n_day_free_pages) +=
+        environment->n_free_pages;
+}
+
 static int walk_day(struct walk *walk)
 {
     struct survey_shared *shared = walk->survey->shared;
@@ -370,19 +469,17 @@ static int walk_day(struct walk *walk)
         return survey_damage(walk->survey, "a table is not there", "the list of tables");
     if (rc)
         return survey_end(walk->survey, rc, "the list of tables");
-    shared->environment.kind = STORE_DAY;
+    shared->environment.kind = walk->logs ? STORE_LOG_DAY : STORE_DAY;
     survey_pages(walk->survey, walk->txn, walk->tables, N_TABLES);
-    shared->found.n_days++;
-    shared->found.day_bytes += shared->environment.n_bytes;
-    shared->found.n_day_free_pages += shared->environment.n_free_pages;
+    count_day(walk);
     r = walk_agents(walk);
     share_bytes(walk);
     return r;
 }
 
-int survey_day(struct survey *survey)
+static int survey_one(struct survey *survey, struct logblock_room *logs)
 {
-    struct walk walk = { .survey = survey };
+    struct walk walk = { .survey = survey, .logs = logs };
     int r = survey_open(survey, N_TABLES, &walk.env);
 
     if (r)
@@ -396,5 +493,19 @@ int survey_day(struct survey *survey)
     buf_deinit(&walk.values);
     buf_deinit(&walk.marks);
     buf_deinit(&walk.columns);
+    return r;
+}
+
+int survey_day(struct survey *survey)
+{
+    return survey_one(survey, NULL);
+}
+
+int survey_logs(struct survey *survey)
+{
+    struct logblock_room *room = logblock_room_new();
+    int r = room ? survey_one(survey, room) : fault(-ENOMEM, "no memory for a block of logs");
+
+    logblock_room_free(room);
     return r;
 }

@@ -2,9 +2,13 @@
 
 /* Survey: one segment of the journal. */
 
+#include <errno.h>
+
 #include "common/base/crc32c.h"
+#include "common/base/fault.h"
 #include "server/store/days.h"
 #include "server/store/format.h"
+#include "server/store/logs.h"
 #include "server/store/runs.h"
 #include "server/store/seal.h"
 #include "server/store/survey.h"
@@ -20,8 +24,10 @@ struct walk {
     uint64_t number; /* of the chunk under way */
     /* The BATCH under way: what is still to come of it. */
     bool is_in_batch;
+    uint8_t signal;
     uint32_t agent, n_rows;
-    uint64_t n_samples;
+    uint64_t n_samples, n_raw_bytes; /* log records count as samples */
+    struct logblock_room *room;
 };
 
 static int chunk_damage(struct walk *walk, const char *what)
@@ -40,10 +46,11 @@ static int record_damage(struct walk *walk, size_t at, const char *what)
 /* The last batch is over. */
 static int end_batch(struct walk *walk, size_t at)
 {
-    bool is_short = walk->is_in_batch && (walk->n_rows || walk->n_samples);
+    bool is_short = walk->is_in_batch && (walk->n_rows || walk->n_samples || walk->n_raw_bytes);
 
     walk->is_in_batch = false;
-    return is_short ? record_damage(walk, at, "the batch before it lacks rows or samples") : 0;
+    return is_short ? record_damage(walk, at, "the batch before it lacks rows, packs or samples")
+                    : 0;
 }
 
 /* Its day went, and what defined its columns may have gone too. */
@@ -75,8 +82,8 @@ static int on_row(struct walk *walk, size_t at, const uint8_t *record)
         if (crc32c(0, record + FORMAT_CRC_FROM, row.head.n_bytes - FORMAT_CRC_FROM) !=
             row.head.crc32c)
             return record_damage(walk, at, "a row with a bad checksum");
-        if (walk->is_in_batch &&
-            (row.head.agent != walk->agent || walk->n_rows == 0 || n_samples > walk->n_samples))
+        if (walk->is_in_batch && (walk->signal == STORE_LOGS || row.head.agent != walk->agent ||
+                                  walk->n_rows == 0 || n_samples > walk->n_samples))
             return record_damage(walk, at, "a row that its batch does not have");
     }
     if (walk->is_in_batch) {
@@ -86,6 +93,62 @@ static int on_row(struct walk *walk, size_t at, const uint8_t *record)
     return is_gone(walk, row.time_us)
                ? 0
                : survey_use(walk->survey, row.head.agent, row.layout, row.n_values);
+}
+
+/* Every record of a pack. NULL: it is what its head says. */
+static const char *
+wrong_with_pack(struct walk *walk, size_t at, const struct format_pack *head, const uint8_t *record)
+{
+    struct logblock_place place = { walk->number, (uint32_t) at, 0 };
+    struct logblock_record *records;
+    struct logblock_source source;
+    int64_t first_us = INT64_MAX, last_us = INT64_MIN;
+    uint64_t n_raw_bytes = 0;
+    size_t n = 0;
+
+    if (crc32c(0, record + FORMAT_CRC_FROM, head->head.n_bytes - FORMAT_CRC_FROM) !=
+        head->head.crc32c)
+        return "a pack with a bad checksum";
+    if (logblock_unpack(span_of(record + sizeof(*head), head->n_bytes), place, walk->room, &source,
+                        &records, &n) != LOGBLOCK_OK)
+        return "a pack that does not decode";
+    for (size_t i = 0; i < n; i++) {
+        first_us = records[i].time_us < first_us ? records[i].time_us : first_us;
+        last_us = records[i].time_us > last_us ? records[i].time_us : last_us;
+        n_raw_bytes += logblock_raw_bytes(&records[i]);
+    }
+    if (n != head->n_records || first_us != head->first_us || last_us != head->last_us ||
+        n_raw_bytes != head->n_raw_bytes || logs_source_hash(&source) != head->source)
+        return "a pack whose head says other than its records";
+    return NULL;
+}
+
+static int on_pack(struct walk *walk, size_t at, const uint8_t *record)
+{
+    struct store_found *found = &walk->survey->shared->found;
+    const char *wrong = NULL;
+    struct format_pack pack;
+
+    memcpy(&pack, record, sizeof(pack));
+    if (!format_pack_fits(&pack) || day_of(pack.first_us) != day_of(pack.last_us))
+        return record_damage(walk, at, "a pack that cannot be");
+    found->n_journal_packs++;
+    found->n_journal_records += pack.n_records;
+    found->n_journal_raw_bytes += pack.n_raw_bytes;
+    if (walk->survey->asked->is_deep)
+        wrong = wrong_with_pack(walk, at, &pack, record);
+    if (wrong)
+        return record_damage(walk, at, wrong);
+    if (walk->is_in_batch &&
+        (walk->signal != STORE_LOGS || pack.head.agent != walk->agent || walk->n_rows == 0 ||
+         pack.n_records > walk->n_samples || pack.n_raw_bytes > walk->n_raw_bytes))
+        return record_damage(walk, at, "a pack that its batch does not have");
+    if (walk->is_in_batch) {
+        walk->n_rows--;
+        walk->n_samples -= pack.n_records;
+        walk->n_raw_bytes -= pack.n_raw_bytes;
+    }
+    return survey_use(walk->survey, pack.head.agent, SURVEY_LOGS, 0);
 }
 
 static int on_batch(struct walk *walk, size_t at, const uint8_t *record)
@@ -106,9 +169,11 @@ static int on_batch(struct walk *walk, size_t at, const uint8_t *record)
         return 0;
     found->n_batches++;
     walk->is_in_batch = walk->survey->asked->is_deep;
+    walk->signal = batch.head.signal;
     walk->agent = batch.head.agent;
     walk->n_rows = batch.detail;
     walk->n_samples = batch.count;
+    walk->n_raw_bytes = batch.n_raw_bytes;
     return 0;
 }
 
@@ -123,11 +188,11 @@ static int on_records(struct walk *walk, const uint8_t *data, size_t len, uint32
 
         if (len - at >= sizeof(head))
             memcpy(&head, data + at, sizeof(head));
-        if (head.n_bytes < sizeof(struct format_row) || head.n_bytes > len - at ||
-            head.n_bytes % 8 || head.type < FORMAT_BATCH || head.type > FORMAT_ROW ||
-            (head.type != FORMAT_ROW && head.n_bytes != sizeof(struct format_batch)))
+        if (!format_can_be(&head) || head.n_bytes > len - at)
             return record_damage(walk, at, "a record of no possible shape");
-        r = head.type == FORMAT_ROW ? on_row(walk, at, data + at) : on_batch(walk, at, data + at);
+        r = head.type == FORMAT_ROW    ? on_row(walk, at, data + at)
+            : head.type == FORMAT_PACK ? on_pack(walk, at, data + at)
+                                       : on_batch(walk, at, data + at);
         at += head.n_bytes;
     }
     return !r && n != n_records ? chunk_damage(walk, "not as many records as it says") : r;
@@ -277,9 +342,14 @@ int survey_journal(struct survey *survey)
     if (r)
         return r == STORE_NOT_FOUND ? 0 : r;
     rc = db_begin_read(env, &walk.txn);
-    r = rc ? survey_end(survey, rc, "the last snapshot") : walk_all(&walk);
+    walk.room = logblock_room_new();
+    if (!walk.room)
+        r = fault(-ENOMEM, "no memory to look through the journal");
+    else
+        r = rc ? survey_end(survey, rc, "the last snapshot") : walk_all(&walk);
     if (walk.txn)
         mdb_txn_abort(walk.txn);
     mdb_env_close(env);
+    logblock_room_free(walk.room);
     return r;
 }

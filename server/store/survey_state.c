@@ -93,7 +93,7 @@ static int on_meta(struct walk *walk, MDB_val key, MDB_val value)
 
     if (is_meta(key, "format") || is_meta(key, "min_reader"))
         is_good = value.mv_size == 4;
-    else if (is_meta(key, "retention.gone"))
+    else if (is_meta(key, "retention.gone") || is_meta(key, "retention.gone.logs"))
         is_good = value.mv_size % GONE_BYTES == 0;
     if (!is_good)
         return row_damage(walk, STATE_META, key, "a value of another length than it has");
@@ -160,6 +160,8 @@ static int on_agent(struct walk *walk, MDB_val key, MDB_val value)
     found->n_samples += counts.n_samples;
     found->n_skipped += counts.n_skipped;
     found->n_lost += counts.n_lost;
+    found->n_log_records += counts.n_log_records;
+    found->n_log_bytes += counts.n_log_bytes;
     r = make_room(&walk->agents, &walk->n_agents, number, sizeof(*walk->agents));
     if (!r)
         walk->agents[number] = true;
@@ -238,6 +240,8 @@ static int on_use(struct walk *walk, const struct survey_use *use)
     if (use->agent >= walk->n_agents || !walk->agents[use->agent])
         return survey_damage(walk->survey, "there are rows of an agent that is not here",
                              "agent %u", use->agent);
+    if (use->layout == SURVEY_LOGS)
+        return 0;
     if (!layout.data)
         return survey_damage(walk->survey, "there are rows of a layout that is not here",
                              "agent %u, layout %u", use->agent, use->layout);

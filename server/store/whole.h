@@ -26,17 +26,20 @@
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
  *   forget.c      definitions that nothing uses go, at the start
  *   follow.[ch]   the journal for others; what they keep from going
- *   objects.[ch]  uploads: object_write.c, object_begin.c, object_sweep.c, object_read.c,
- * object_index.c, object_row.c survey.[ch]   looking through all of it; survey_journal.c,
- * survey_day.c, survey_state.c backup.[ch]   a copy of all as of one moment; restore.c: back again
+ *   objects.[ch]  uploads: object_begin.c, object_write.c, object_read.c, object_sweep.c,
+ *                 object_index.c, object_row.c
+ *   survey.[ch]   looking through all of it; survey_journal.c, survey_day.c, survey_state.c
+ *   backup.[ch]   a copy of all as of one moment; restore.c: back again
  *   copy.[ch]     environments and files to another place
  *   pause.[ch]    nothing is sealed meanwhile
- *   codec/, block/  what a block is; pure
+ *   logs.h        logs: logs_batch.c, logs_heads.[ch], logs_seal.[ch], logs_compact.c, logs_read.c,
+ *                 logs_tail.c
+ *   codec/, block/, logblock/  what a block is; pure
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
  * lock, runs.lock, writer.queue.lock, state.queue.lock, days.lock, sealer.shared.lock, follow.lock,
- * journal.open.lock, objects.queue.lock, disk.lock, writer.stats.lock, objects.stats.lock. No
- * callback to the caller is made with one of them held, but LMDB's own.
+ * journal.open.lock, objects.queue.lock, disk.lock, writer.stats.lock, objects.stats.lock,
+ * tails.lock. No callback to the caller is made with one of them held, but LMDB's own.
  */
 
 #include <stdatomic.h>
@@ -45,6 +48,7 @@
 #include "server/store/catalog.h"
 #include "server/store/follow.h"
 #include "server/store/journal.h"
+#include "server/store/logs.h"
 #include "server/store/objects.h"
 #include "server/store/runs.h"
 #include "server/store/seal.h"
@@ -65,8 +69,10 @@ struct store {
     uint64_t replayed_chunk; /* chunks below it were there at the start */
     struct writer writer;
     struct days days; /* not opened when shared */
+    struct days logs;
     struct days rolled[ROLL_TIERS];
     struct sealer sealer;
+    struct tails tails;
     struct objects objects; /* not opened when shared */
     struct {
         pthread_mutex_t lock;
@@ -74,6 +80,8 @@ struct store {
     } follow;
     _Atomic int64_t retention_us;
     _Atomic uint64_t retention_bytes;
+    _Atomic int64_t logs_retention_us;
+    _Atomic uint64_t logs_retention_bytes;
     _Atomic int64_t retention_rolled_us[ROLL_TIERS];
     struct {
         pthread_mutex_t lock;

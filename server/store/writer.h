@@ -41,6 +41,7 @@ struct writer {
     struct {
         pthread_mutex_t lock;
         uint64_t n_batches, n_samples, n_duplicates, n_commits;
+        uint64_t n_records, n_record_bytes;      /* of logs */
         uint32_t latencies_us[WRITER_LATENCIES]; /* a ring */
     } stats;
 };

@@ -61,6 +61,15 @@ static void fill_store(struct store *store, struct figures *to)
     to->seal_damaged_rows_total = (double) stats.n_seal_damaged;
     to->seal_seconds_total = seconds(stats.seal_busy_us);
     to->compacted_blocks_total = (double) stats.n_compacted;
+    to->log_records_stored_total = (double) stats.n_log_records;
+    to->log_bytes_stored_total = (double) stats.n_log_bytes;
+    to->log_days = (double) stats.n_log_days;
+    to->log_days_bytes = (double) stats.log_day_bytes;
+    to->sealed_log_blocks_total = (double) stats.n_sealed_log_blocks;
+    to->sealed_log_records_total = (double) stats.n_sealed_log_records;
+    to->sealed_log_raw_bytes_total = (double) stats.n_sealed_log_raw_bytes;
+    to->sealed_log_bytes_total = (double) stats.n_sealed_log_bytes;
+    to->compacted_log_blocks_total = (double) stats.n_logs_compacted;
     to->rollup_minutes_bytes = (double) stats.rolled_1m_bytes;
     to->rollup_hours_bytes = (double) stats.rolled_1h_bytes;
     to->rollup_records_total = (double) stats.n_rolled;

@@ -37,7 +37,7 @@ int block_times(const struct block_part *part, int64_t *ret_times_us)
 static bool find_entry(const struct reader *reader, uint64_t column, struct parts_entry *ret)
 {
     return reader->index.places ? parts_look_up(&reader->index, reader->part, column, ret)
-                                : parts_find(reader->part, column, ret);
+                                : parts_find_column(reader->part, column, ret);
 }
 
 static void fill(double *values, size_t n, double value)
@@ -301,7 +301,7 @@ bool block_bounds(const struct block_part *part, uint32_t column, double *ret_lo
     size_t len;
 
     ensure(column < part->n_columns);
-    if (!parts_find(part, column, &entry))
+    if (!parts_find_column(part, column, &entry))
         return false;
     if ((entry.form & 15) == PARTS_ZEROS) {
         *ret_low = *ret_high = 0;

@@ -141,7 +141,7 @@ bool parts_take(struct parts_walk *walk, struct parts_entry *ret)
     }
 }
 
-bool parts_find(const struct block_part *part, uint64_t column, struct parts_entry *ret)
+bool parts_find_column(const struct block_part *part, uint64_t column, struct parts_entry *ret)
 {
     struct parts_walk walk;
 

@@ -97,7 +97,7 @@ void parts_walk_init(struct parts_walk *walk, const struct block_part *part);
 bool parts_take(struct parts_walk *walk, struct parts_entry *ret);
 
 /* The entry of one column. */
-bool parts_find(const struct block_part *part, uint64_t column, struct parts_entry *ret);
+bool parts_find_column(const struct block_part *part, uint64_t column, struct parts_entry *ret);
 
 /* Whether all that is there has one value, which codec_decode_constant() reads. Not so of ZEROS. */
 bool parts_is_constant(const struct parts_entry *entry);

@@ -272,9 +272,9 @@ static int make_head(struct logblock_work *work,
 int logblock_encode(struct logblock_work *work, const struct logblock_input *input, struct buf *out)
 {
     unsigned separator;
-    struct part parts[2];
+    struct part parts[2] = { 0 };
     struct sums sums;
-    struct span head;
+    struct span head = { 0 };
     int r;
 
     ensure(input->n_records >= 1 && input->n_records <= LOGBLOCK_RECORDS_MAX);

@@ -136,7 +136,8 @@ is_length_plausible(const struct logblock *block, bool is_zstd, size_t len, size
 {
     size_t n = block->n_records;
 
-    return is_zstd ? len <= LOGBLOCK_RAW_MAX * 2 + n * PARTS_COLUMNS_RECORD : len == stored;
+    return is_zstd ? len <= (size_t) LOGBLOCK_RAW_MAX * 2 + n * PARTS_COLUMNS_RECORD
+                   : len == stored;
 }
 
 int logblock_open(struct span bytes, struct logblock_room *room, struct logblock *ret)

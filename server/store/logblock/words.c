@@ -452,9 +452,11 @@ size_t parts_filter_bytes(const struct parts_words *words, size_t n_body_bytes)
     return n < limit ? n : limit;
 }
 
+/* Other places in filters of other lengths: a word that meets those of common words does not do so
+ * in all blocks. */
 static inline size_t probe(uint32_t hash, unsigned i, size_t n_bits)
 {
-    uint64_t x = hash * MIX_A;
+    uint64_t x = mix(hash + n_bits * MIX_B);
     uint32_t bits = (uint32_t) (x >> 32) + i * ((uint32_t) x | 1);
 
     return (size_t) ((uint64_t) bits * n_bits >> 32);

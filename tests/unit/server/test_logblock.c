@@ -264,6 +264,7 @@ Suite *suite(void)
     TCase *packs = tcase_create("packs"), *blocks = tcase_create("blocks");
 
     tcase_add_checked_fixture(packs, rig_start, rig_stop);
+    tcase_set_timeout(packs, 120);
     tcase_add_test(packs, a_pack_gives_back_what_was_packed);
     tcase_add_test(packs, attributes_that_repeat_are_packed_once);
     tcase_add_test(packs, a_pack_that_is_cut_is_bad_and_one_that_is_damaged_does_no_harm);

@@ -59,15 +59,15 @@ static size_t random_text(uint8_t *to, size_t max)
     size_t len = 0, goal = rig_below(max + 1);
 
     while (len < goal) {
-        const char *piece = pieces[rig_below(sizeof(pieces) / sizeof(*pieces))];
-        size_t n = strlen(piece);
+        struct span piece = span_of_text(pieces[rig_below(sizeof(pieces) / sizeof(*pieces))]);
+        size_t n = piece.len;
 
         if (rig_below(20) == 0) {
             to[len++] = (uint8_t) rig_below(256);
             continue;
         }
         n = n < goal - len ? n : goal - len;
-        memcpy(to + len, piece, n);
+        memcpy(to + len, piece.data, n);
         len += n;
     }
     return len;
@@ -77,11 +77,11 @@ static int64_t random_time(unsigned how, int64_t before)
 {
     switch (how) {
     case 0:
-        return before + (int64_t) rig_below(3000000) - 1000000; /* it may fall */
+        return (int64_t) ((uint64_t) before + rig_below(3000000) - 1000000); /* it may fall */
     case 1:
-        return before + (int64_t) rig_below(5) * 1000000;
+        return (int64_t) ((uint64_t) before + rig_below(5) * 1000000);
     case 2:
-        return before + (int64_t) rig_below(50) * 1000;
+        return (int64_t) ((uint64_t) before + rig_below(50) * 1000);
     default:
         return (int64_t[]){ INT64_MIN, INT64_MAX, 0, -1, (int64_t) rand_u64(&rng) }[rig_below(5)];
     }

@@ -256,6 +256,33 @@ START_TEST(what_is_wanted_comes_whole_and_in_order)
 }
 END_TEST
 
+START_TEST(a_word_is_found_behind_a_part_of_another)
+{
+    static const char *const bodies[] = { "errors, xerror, error", "errors", "", "error",
+                                          "errors xerror" };
+    CLEANUP(logblock_terms_freep) struct logblock_terms *terms = NULL;
+    struct logblock_term term = { span_of_text("ERROR"), true };
+    struct logblock_wanted wanted = { .from_us = INT64_MIN, .to_us = INT64_MAX };
+    struct logblock_record *back;
+    struct logblock block;
+    uint64_t n_bytes;
+    size_t n;
+
+    rig_random_records(5, 10);
+    for (size_t i = 0; i < 5; i++) {
+        rig_records[i].time_us = (int64_t) i;
+        rig_records[i].body = span_of_text(bodies[i]);
+    }
+    block = rig_open(rig_encode(LOGBLOCK_FAST));
+    ck_assert_int_eq(logblock_terms_new(&terms, &term, 1), 0);
+    wanted.terms = terms;
+    ck_assert_int_eq(logblock_find(&block, &wanted, rig_room, &back, &n, &n_bytes), LOGBLOCK_OK);
+    ck_assert_uint_eq(n, 2);
+    rig_assert_record(&back[0], &rig_records[0]);
+    rig_assert_record(&back[1], &rig_records[3]);
+}
+END_TEST
+
 START_TEST(nothing_is_decoded_that_need_not_be)
 {
     CLEANUP(logblock_terms_freep) struct logblock_terms *nowhere = NULL, *part = NULL;
@@ -312,6 +339,7 @@ TCase *logblock_find_case(void)
     tcase_add_checked_fixture(find, rig_start, rig_stop);
     tcase_set_timeout(find, 120);
     tcase_add_test(find, what_is_wanted_comes_whole_and_in_order);
+    tcase_add_test(find, a_word_is_found_behind_a_part_of_another);
     tcase_add_test(find, nothing_is_decoded_that_need_not_be);
     return find;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "test_store.h"
+#include "test_store_logs.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -251,7 +251,7 @@ void check_database(void)
 
 void spoil_value(const char *environment, const char *table, size_t n, size_t at)
 {
-    CLEANUP(buf_deinit) struct buf copy = { 0 };
+    CLEANUP(buf_deinit) struct buf copy = { 0 }, name = { 0 };
     MDB_env *env = NULL;
     MDB_cursor *cursor;
     MDB_val key, value;
@@ -267,9 +267,11 @@ void spoil_value(const char *environment, const char *table, size_t n, size_t at
     ck_assert_int_eq(mdb_cursor_get(cursor, &key, &value, MDB_FIRST), 0);
     while (n-- > 0)
         ck_assert_int_eq(mdb_cursor_get(cursor, &key, &value, MDB_NEXT), 0);
+    buf_append(&name, key.mv_data, key.mv_size); /* what it is in may move */
     buf_append(&copy, value.mv_data, value.mv_size);
     ck_assert_uint_lt(at, copy.len);
     copy.data[at] ^= 0x10;
+    key = db_val(name.data, name.len);
     value = db_val(copy.data, copy.len);
     ck_assert_int_eq(mdb_cursor_put(cursor, &key, &value, MDB_CURRENT), 0);
     mdb_cursor_close(cursor);
@@ -389,5 +391,10 @@ Suite *suite(void)
     suite_add_tcase(suite, case_hard());
     suite_add_tcase(suite, case_mend());
     suite_add_tcase(suite, case_lost());
+    suite_add_tcase(suite, case_logs());
+    suite_add_tcase(suite, case_logs_days());
+    suite_add_tcase(suite, case_tail());
+    suite_add_tcase(suite, case_logs_hard());
+    suite_add_tcase(suite, case_logs_search());
     return suite;
 }

@@ -3,7 +3,7 @@
 /*
  * What blocks of logs cost: nanoseconds of processor time a raw byte, and raw bytes a stored one.
  *
- * usage: logblock-bench [--raw BYTES] [FILE...]
+ * usage: bench_logblock [--raw BYTES] [FILE...]
  *
  *   --raw   raw bytes of a block (1 MiB)
  *   FILE    one line, one record; without any, lines of each style that tests/support/lines.h makes
@@ -15,8 +15,8 @@
 
 #include "common/base/buf.h"
 #include "common/base/ensure.h"
+#include "lines.h"
 #include "server/store/logblock/logblock.h"
-#include "tests/support/lines.h"
 
 #define ROUNDS_NS 400000000
 #define MADE_BYTES (8u << 20)
@@ -310,7 +310,7 @@ int main(int argc, char **argv)
         i = 3;
     }
     if (raw_goal < 1 || raw_goal > LOGBLOCK_RAW_MAX) {
-        fprintf(stderr, "logblock-bench: --raw is 1 .. %u\n", LOGBLOCK_RAW_MAX);
+        fprintf(stderr, "bench_logblock: --raw is 1 .. %u\n", LOGBLOCK_RAW_MAX);
         return 1;
     }
     for (int style = 0; i == argc && style < LINES_STYLES; style++) {
