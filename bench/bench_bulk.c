@@ -31,7 +31,7 @@
 #include "common/wire/wire.h"
 
 #define PATH "/sentinel.telemetry.v1.TelemetryService/UploadBulkData"
-#define CHUNK_BYTES ((size_t) 1 << 20)
+#define CHUNK_BYTES ((size_t) 1 << 18)
 #define SYNC_BYTES (16u << 20)
 #define WINDOW_BYTES (16u << 20)
 #define QUEUED_BYTES (4u << 20)

@@ -128,6 +128,8 @@ static void reload(struct hub *hub)
                              hub->settings.logs_retention_size);
     store_set_rollup_retention(hub->store, hub->settings.rollup_retention_1m,
                                hub->settings.rollup_retention_1h);
+    store_set_inventory_limits(hub->store, (uint32_t) hub->settings.inventory_revisions,
+                               hub->settings.inventory_retention, hub->at_start.inventory_max_size);
     const struct store_object_limits objects = limits_of_objects(&hub->settings);
     store_objects_set_limits(hub->store, &objects);
     uploads_set_max_open(hub->uploads, (uint32_t) hub->settings.uploads_max_open);

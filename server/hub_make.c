@@ -113,6 +113,9 @@ static int open_store(struct hub *hub)
         .follow = settings->remote_write_url[0] ? EXPORT_FOLLOWER : NULL,
         .retention_1m_us = settings->rollup_retention_1m,
         .retention_1h_us = settings->rollup_retention_1h,
+        .inventory_revisions = (uint32_t) settings->inventory_revisions,
+        .inventory_retention_us = settings->inventory_retention,
+        .inventory_bytes = settings->inventory_max_size,
         .full_percent = (uint32_t) settings->store_full_percent,
         .objects = limits_of_objects(settings),
         .on_fatal = on_fatal,
@@ -179,6 +182,7 @@ static int make_middle(struct hub *hub)
         .window_samples = 24,
         .max_points = 200000,
         .max_series = 5000,
+        .max_inventory_bytes = UINT64_C(1) << 30,
         .logs_budget_bytes = settings->query_logs_budget,
     };
     crypto_random(hub->query.token_key, sizeof(hub->query.token_key));

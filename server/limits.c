@@ -16,6 +16,16 @@ void limits_of_ingest(const struct settings *settings, struct ingest_limits *ret
     ret->log_attributes = (uint32_t) settings->limit_log_attributes;
     ret->future_us = settings->limit_future;
     ret->retention_us = settings->retention;
+    ret->inventory = (struct ingest_inventory_limits){
+        .tables = (uint32_t) settings->inventory_tables,
+        .columns = (uint32_t) settings->inventory_columns,
+        .rows = settings->inventory_rows,
+        .value_bytes = (uint32_t) settings->inventory_value_size,
+        .table_bytes = settings->inventory_table_size,
+        .upload_bytes = settings->inventory_upload_size,
+        .pending_bytes = settings->inventory_pending_size,
+        .retention_us = settings->inventory_retention,
+    };
     ret->logs_retention_us = settings->logs_retention;
 }
 

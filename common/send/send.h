@@ -24,7 +24,7 @@
 #include "common/loop/loop.h"
 #include "common/rpc/client/client.h"
 
-#define SEND_CHUNK_BYTES (1u << 20)
+#define SEND_CHUNK_BYTES (256u << 10) /* small enough to stay in a cache on its way */
 #define SEND_WINDOW_BYTES (16u << 20) /* on their way without an acknowledgement */
 #define SEND_KEY_BYTES 16
 #define SEND_SHA256_BYTES 32

@@ -10,7 +10,8 @@
 #include "google/rpc/status.pb-c.h"
 
 #define TYPE_PREFIX "type.googleapis.com/"
-#define MAX_DETAILS 5
+#define MAX_DETAILS 6
+#define MAX_SUBJECTS 64 /* trailers are small: 8 KiB is what clients take */
 #define MS_PER_S 1000
 #define NS_PER_MS 1000000
 #define NS_PER_S 1000000000
@@ -108,6 +109,26 @@ static int add_quota_failure(struct details *details, const struct wire_error *e
     return pass(add_detail(details, &failure.base));
 }
 
+static int add_precondition(struct details *details, const struct wire_error *error)
+{
+    Google__Rpc__PreconditionFailure__Violation violations[MAX_SUBJECTS];
+    Google__Rpc__PreconditionFailure__Violation *list[MAX_SUBJECTS];
+    Google__Rpc__PreconditionFailure failure = GOOGLE__RPC__PRECONDITION_FAILURE__INIT;
+
+    ensure(error->n_subjects <= MAX_SUBJECTS);
+    if (error->n_subjects == 0)
+        return 0;
+    for (size_t i = 0; i < error->n_subjects; i++) {
+        google__rpc__precondition_failure__violation__init(&violations[i]);
+        violations[i].type = text(error->precondition);
+        violations[i].subject = text(error->subjects[i]);
+        list[i] = &violations[i];
+    }
+    failure.n_violations = error->n_subjects;
+    failure.violations = list;
+    return pass(add_detail(details, &failure.base));
+}
+
 static int add_retry_info(struct details *details, const struct wire_error *error)
 {
     Google__Protobuf__Duration delay = GOOGLE__PROTOBUF__DURATION__INIT;
@@ -143,6 +164,8 @@ int wire_error_pack(const struct wire_error *error, struct buf *to)
         r = add_bad_request(&details, error);
     if (!r)
         r = add_quota_failure(&details, error);
+    if (!r)
+        r = add_precondition(&details, error);
     if (!r)
         r = add_retry_info(&details, error);
     if (!r)
@@ -214,6 +237,25 @@ static int read_request_info(const ProtobufCMessage *message, struct wire_error 
     return WIRE_OK;
 }
 
+static int
+read_precondition(const ProtobufCMessage *message, struct arena *arena, struct wire_error *error)
+{
+    const Google__Rpc__PreconditionFailure *failure = (const void *) message;
+    const char **subjects;
+
+    if (failure->n_violations == 0)
+        return WIRE_OK;
+    subjects = arena_alloc_array(arena, failure->n_violations, sizeof(*subjects));
+    if (!subjects)
+        return WIRE_TOO_BIG;
+    for (size_t i = 0; i < failure->n_violations; i++)
+        subjects[i] = failure->violations[i]->subject;
+    error->precondition = failure->violations[0]->type;
+    error->subjects = subjects;
+    error->n_subjects = failure->n_violations;
+    return WIRE_OK;
+}
+
 static const struct {
     const ProtobufCMessageDescriptor *type;
     read_detail_fn *read;
@@ -223,6 +265,7 @@ static const struct {
     { &google__rpc__quota_failure__descriptor, read_quota_failure },
     { &google__rpc__retry_info__descriptor, read_retry_info },
     { &google__rpc__request_info__descriptor, read_request_info },
+    { &google__rpc__precondition_failure__descriptor, NULL }, /* read_precondition() */
 };
 
 static int
@@ -238,7 +281,10 @@ read_detail(const Google__Protobuf__Any *any, struct arena *arena, struct wire_e
             continue;
         r = wire_unpack(detail_types[i].type, span_of(any->value.data, any->value.len), arena,
                         &message, NULL);
-        return r ? r : detail_types[i].read(message, error);
+        if (r)
+            return r;
+        return detail_types[i].read ? detail_types[i].read(message, error)
+                                    : read_precondition(message, arena, error);
     }
     return WIRE_OK;
 }

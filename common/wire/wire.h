@@ -87,6 +87,10 @@ struct wire_error {
     const char *field_description;
     const char *quota; /* QuotaFailure subject: the limit's name; NULL: none */
     const char *quota_description;
+    /* PreconditionFailure: a violation for each subject, all of one type; 0: none. */
+    const char *precondition;
+    const char *const *subjects;
+    size_t n_subjects;
     const char *correlation_id; /* RequestInfo; NULL: none */
     uint64_t retry_after_ms;    /* RetryInfo; 0: none */
 };
@@ -95,8 +99,8 @@ struct wire_error {
 int wire_error_pack(const struct wire_error *error, struct buf *to) MUST_USE;
 /*
  * Texts live in the arena; what is not there is NULL, but `message` never is. Passed over: details
- * that are none of ours, an ErrorInfo of another domain, all but the first violation. Outcomes:
- * WIRE_MALFORMED and the other outcomes of unpacking. Faults: no memory.
+ * that are none of ours, an ErrorInfo of another domain, all but the first violation of a request
+ * or quota. Outcomes: WIRE_MALFORMED and the other outcomes of unpacking. Faults: no memory.
  */
 int wire_error_unpack(struct span bytes, struct arena *arena, struct wire_error *ret) MUST_USE;
 

@@ -147,6 +147,9 @@ static void show_people(struct ctl *ctl, const Sentinel__Query__V1__GetAgentResp
     FACT("last log record", "%s", format_ago(ctl, convert_time_us(agent->last_log_record), now_us));
     FACT("samples skipped", "%llu", (unsigned long long) agent->samples_skipped);
     FACT("batches lost", "%llu", (unsigned long long) agent->batches_lost);
+    if (answer->inventory)
+        FACT("inventory", "revision %llu of %s", (unsigned long long) answer->inventory->revision,
+             format_time(ctl, convert_time_us(answer->inventory->time)));
 #undef FACT
     for (size_t i = 0; i < agent->n_labels; i++) {
         table_printf(&facts, "label %s", agent->labels[i]->key);
@@ -191,6 +194,12 @@ static void show_json(const Sentinel__Query__V1__GetAgentResponse *answer)
         json_close_object(&json);
     }
     json_close_array(&json);
+    if (answer->inventory) {
+        json_put_u64(&json, "inventory_revision", answer->inventory->revision);
+        json_put_i64(&json, "inventory_time_us", convert_time_us(answer->inventory->time));
+        json_put_i64(&json, "inventory_confirmed_us",
+                     convert_time_us(answer->inventory->confirmed_time));
+    }
     json_close_object(&json);
     printf("%s\n", buf_text(&out));
     buf_deinit(&out);

@@ -41,8 +41,8 @@ struct rpc_channel;
 struct ctl {
     const char *hub, *identity, *server_name, *timeout;
     bool is_json, no_color, is_insecure, wants_help, wants_version;
-    struct conf_list agents, attributes, group_by, labels;
-    const char *out, *name, *type;
+    struct conf_list agents, attributes, group_by, labels, tables;
+    const char *out, *name, *type, *at;
     bool is_forced;
     const char *range, *from, *to, *step, *aggregation, *group_aggregation, *top, *by, *height,
         *width;
@@ -98,7 +98,7 @@ int ctl_say(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* ---- table.c: left-aligned columns, as wide as their widest cell ---- */
 
-#define TABLE_MAX_COLUMNS 12
+#define TABLE_MAX_COLUMNS 1024 /* of an inventory's table, and some of ours */
 struct table {
     size_t n_columns;
     bool is_right[TABLE_MAX_COLUMNS];
@@ -147,6 +147,10 @@ void plot_print(struct ctl *ctl, const struct plot *plot, FILE *to);
 int cmd_agents_list(struct ctl *ctl);
 int cmd_agents_show(struct ctl *ctl);
 int cmd_agents_label(struct ctl *ctl);
+int cmd_inventory_show(struct ctl *ctl);
+int cmd_inventory_diff(struct ctl *ctl);
+int cmd_inventory_history(struct ctl *ctl);
+int cmd_inventory_find(struct ctl *ctl);
 int cmd_metrics_list(struct ctl *ctl);
 int cmd_metrics_query(struct ctl *ctl);
 int cmd_metrics_plot(struct ctl *ctl);

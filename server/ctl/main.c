@@ -14,6 +14,14 @@ const struct ctl_command ctl_commands[] = {
     { "agents", "show", "ID", "one agent: host, clock, streams, ledger", cmd_agents_show, 1, 1 },
     { "agents", "label", "AGENT|PATTERN KEY=VALUE... KEY-...", "sets and removes labels",
       cmd_agents_label, 2, 65 },
+    { "inventory", "show", "AGENT [TABLE...]", "what an agent has; tables with their rows",
+      cmd_inventory_show, 1, 64 },
+    { "inventory", "diff", "AGENT [AGENT]", "what changed since --from, or between two agents",
+      cmd_inventory_diff, 1, 2 },
+    { "inventory", "history", "AGENT", "the revisions of an agent's inventory",
+      cmd_inventory_history, 1, 1 },
+    { "inventory", "find", "TABLE COLUMN=VALUE|PATTERN...", "which agents have such a row",
+      cmd_inventory_find, 2, 17 },
     { "metrics", "list", "[PATTERN]", "the metrics that agents have sent", cmd_metrics_list, 0, 1 },
     { "metrics", "query", "NAME...", "values over a range, in steps", cmd_metrics_query, 1, 64 },
     { "metrics", "plot", "NAME", "the same as a plot in the terminal", cmd_metrics_plot, 1, 1 },
@@ -55,6 +63,8 @@ static int print_help(FILE *to, const struct conf_option *options, const char *g
         "Examples:\n"
         "  sentinelctl agents list\n"
         "  sentinelctl agents label 'web-*' role=web rack-\n"
+        "  sentinelctl inventory find packages name=openssl 'version=3.0.*'\n"
+        "  sentinelctl inventory diff web-1 --from -7d\n"
         "  sentinelctl metrics query system.memory.usage --agent web-1 --range 1h --step 1m\n"
         "  sentinelctl metrics plot system.cpu.time --group-by cpu.mode\n"
         "  sentinelctl logs search timeout --agent 'web-*' --severity warn --range 12h\n"
@@ -122,7 +132,7 @@ static int say_unknown(const struct conf_args *args)
 
 static const char *hint_of(const struct ctl_command *command)
 {
-    if (strcmp(command->group, "agents") == 0)
+    if (strcmp(command->group, "agents") == 0 || strcmp(command->group, "inventory") == 0)
         return " (sentinelctl agents list names them)";
     if (strcmp(command->group, "metrics") == 0)
         return " (sentinelctl metrics list names them)";
@@ -203,6 +213,14 @@ static const struct conf_option options[] = {
       .metavar = "DURATION",
       .value = &ctl.range,
       .help = "the last so much; 1h" },
+    { .flag = "--at",
+      .metavar = "TIME",
+      .value = &ctl.at,
+      .help = "an inventory as of then: -1d, or 2026-11-23T10:00:00Z" },
+    { .flag = "--table",
+      .metavar = "NAME",
+      .values = &ctl.tables,
+      .help = "of inventory diff: this table; may be given more than once" },
     { .flag = "--from",
       .metavar = "TIME",
       .value = &ctl.from,
@@ -224,7 +242,9 @@ static const struct conf_option options[] = {
       .metavar = "HOW",
       .value = &ctl.group_aggregation,
       .help = "within a group: avg min max sum count last p50 p99 ..." },
-    { .flag = "--all", .is_set = &ctl.group_all, .help = "one group of all series" },
+    { .flag = "--all",
+      .is_set = &ctl.group_all,
+      .help = "one group of all series; of inventory show, every table with its rows" },
     { .flag = "--top", .metavar = "N", .value = &ctl.top, .help = "only the N largest" },
     { .flag = "--out",
       .metavar = "FILE",
@@ -306,6 +326,7 @@ int main(int argc, char **argv)
     free(ctl.labels.items);
     free(ctl.attributes.items);
     free(ctl.group_by.items);
+    free(ctl.tables.items);
     free(ctl.contains.items);
     if (fflush(stdout) && r == CTL_OK)
         return ctl_say(CTL_FAILED, "cannot write to stdout");

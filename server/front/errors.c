@@ -112,6 +112,18 @@ static const struct {
                             "the request cannot be answered as it is" },
     [FAIL_NOT_FOUND] = { RPC_NOT_FOUND, "NOT_FOUND", "there is no such thing" },
     [FAIL_TOO_MUCH] = { RPC_RESOURCE_EXHAUSTED, "TOO_MUCH", "too much asked at once" },
+    [FAIL_DAMAGED] = { RPC_DATA_LOSS, "DAMAGED", "what would answer is damaged on the hub's disk" },
+
+    [FAIL_BAD_INVENTORY] = { RPC_INVALID_ARGUMENT, "BAD_INVENTORY",
+                             "the inventory breaks a rule; nothing of it is stored" },
+    [FAIL_INVENTORY_TIME] = { RPC_INVALID_ARGUMENT, "TIME_OUT_OF_RANGE",
+                              "the inventory's time is out of range; nothing of it is stored" },
+    [FAIL_INVENTORY_LIMIT] = { RPC_RESOURCE_EXHAUSTED, "LIMIT",
+                               "a limit is reached; nothing of the inventory is stored" },
+    [FAIL_INVENTORY_LACKS] = { RPC_FAILED_PRECONDITION, "INVENTORY_TABLES_MISSING",
+                               "the hub lacks tables that the header names" },
+    [FAIL_INVENTORY_BUSY] = { RPC_RESOURCE_EXHAUSTED, "INVENTORY_BUSY",
+                              "too many inventories come at the same time; try again", 1000 },
 };
 
 const char *front_reason(enum front_failure failure)
@@ -200,6 +212,11 @@ void front_fail(struct rpc_call *call,
         error.quota = detail->quota;
         error.quota_description = detail->description;
     }
+    if (detail && detail->n_subjects > 0) {
+        error.precondition = detail->precondition;
+        error.subjects = detail->subjects;
+        error.n_subjects = detail->n_subjects;
+    }
     if (failure == FAIL_FAULT) {
         crypto_random(id, sizeof(id));
         error.correlation_id = text_of_hex(id, sizeof(id), correlation);
@@ -246,6 +263,12 @@ enum front_failure front_failure_of_ingest(int outcome)
         return FAIL_STOPPING;
     case INGEST_CLONED:
         return FAIL_CLONED;
+    case INGEST_BAD_INVENTORY:
+        return FAIL_BAD_INVENTORY;
+    case INGEST_LACKS:
+        return FAIL_INVENTORY_LACKS;
+    case INGEST_BUSY:
+        return FAIL_INVENTORY_BUSY;
     case INGEST_WAIT:
     case INGEST_FAULT:
     default:
@@ -298,6 +321,8 @@ enum front_failure front_failure_of_query(int outcome,
         return FAIL_TOO_MUCH;
     case QUERY_FULL:
         return FAIL_FULL;
+    case QUERY_DAMAGED:
+        return FAIL_DAMAGED;
     default:
         return FAIL_FAULT;
     }

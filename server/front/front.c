@@ -51,9 +51,14 @@ static const struct {
     { "/sentinel.admin.v1.AdminService/GetStatus", &unary_handler, svc_admin_get_status, false },
     { "/sentinel.admin.v1.AdminService/SetAgentLabels", &unary_handler, svc_admin_set_agent_labels,
       false },
+    { "/sentinel.query.v1.QueryService/DiffInventory", &unary_handler, svc_inventory_diff, false },
+    { "/sentinel.query.v1.QueryService/FindInventory", &unary_handler, svc_inventory_find, false },
     { "/sentinel.query.v1.QueryService/DownloadUpload", &svc_query_download, NULL, false },
     { "/sentinel.query.v1.QueryService/GetAgent", &unary_handler, svc_query_get_agent, false },
+    { "/sentinel.query.v1.QueryService/GetInventory", &unary_handler, svc_inventory_get, false },
     { "/sentinel.query.v1.QueryService/ListAgents", &unary_handler, svc_query_list_agents, false },
+    { "/sentinel.query.v1.QueryService/ListInventoryHistory", &unary_handler, svc_inventory_history,
+      false },
     { "/sentinel.query.v1.QueryService/ListMetrics", &unary_handler, svc_query_list_metrics,
       false },
     { "/sentinel.query.v1.QueryService/ListUploads", &unary_handler, svc_query_list_uploads,
@@ -67,6 +72,8 @@ static const struct {
     { "/sentinel.telemetry.v1.TelemetryService/StreamMetrics", &svc_telemetry_metrics, NULL,
       false },
     { "/sentinel.telemetry.v1.TelemetryService/UploadBulkData", &svc_uploads, NULL, false },
+    { "/sentinel.telemetry.v1.TelemetryService/UploadInventory", &svc_inventory_upload, NULL,
+      false },
 };
 
 /* Who may see the descriptors is a setting. */

@@ -79,6 +79,13 @@ enum front_failure {
     FAIL_BAD_QUESTION,
     FAIL_NOT_FOUND,
     FAIL_TOO_MUCH,
+    FAIL_DAMAGED,
+    /* inventories */
+    FAIL_BAD_INVENTORY,
+    FAIL_INVENTORY_TIME,
+    FAIL_INVENTORY_LIMIT,
+    FAIL_INVENTORY_LACKS,
+    FAIL_INVENTORY_BUSY,
     N_FAILURES,
 };
 
@@ -86,6 +93,10 @@ struct front_detail {
     char field[192];
     char description[320];
     const char *quota; /* a literal; NULL: none */
+    /* Of a FAILED_PRECONDITION: what is wanted, each of a kind; borrowed until front_fail(). */
+    const char *precondition;
+    const char *const *subjects;
+    size_t n_subjects;
 };
 
 /* Ends the call with the failure's row; `detail` may be NULL. `r` is logged with a FAIL_FAULT. */
@@ -217,6 +228,8 @@ enum front_failure unary_finish(struct unary *unary, const ProtobufCMessage *ans
 
 extern const struct rpc_handler svc_telemetry_metrics, svc_telemetry_logs;
 extern const struct rpc_handler svc_uploads; /* UploadBulkData and StreamFileContent */
+extern const struct rpc_handler svc_query_download;
+extern const struct rpc_handler svc_inventory_upload;
 extern const struct rpc_handler svc_query_download, svc_query_search_logs, svc_query_tail_logs;
 extern const struct rpc_handler svc_health_watch;
 extern const struct rpc_handler svc_reflection;
@@ -224,6 +237,18 @@ front_answer_fn svc_health_check, svc_health_list;
 front_answer_fn svc_admin_get_status, svc_admin_set_agent_labels;
 front_answer_fn svc_query_list_agents, svc_query_get_agent, svc_query_list_metrics,
     svc_query_metrics, svc_query_top_metrics, svc_query_list_uploads;
+front_answer_fn svc_inventory_get, svc_inventory_diff, svc_inventory_find, svc_inventory_history;
+
+struct Sentinel__Query__V1__InventoryRevision;
+/* Of a revision; NULL: no room. */
+struct Sentinel__Query__V1__InventoryRevision *
+svc_inventory_revision(struct unary *unary, const struct query_revision *from);
+/* A time given as a Timestamp or as text; nothing: *to_us stays. */
+enum front_failure front_when(struct unary *unary,
+                              const char *field,
+                              const struct Google__Protobuf__Timestamp *time,
+                              const char *text,
+                              int64_t *to_us);
 
 struct Sentinel__Query__V1__AgentSelector;
 /* NULL: every agent. Borrows from the message. */

@@ -118,6 +118,7 @@ static enum front_failure answer_agent(struct unary *unary, uint32_t number)
     Sentinel__Query__V1__GetAgentResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
     struct store_agent agent = { 0 };
     struct store_run *runs = NULL;
+    struct query_revision inventory;
     size_t n_runs = 0;
 
     if (!answer)
@@ -140,6 +141,10 @@ static enum front_failure answer_agent(struct unary *unary, uint32_t number)
     for (size_t i = 0; answer->runs && i < n_runs; i++)
         answer->runs[i] = run_message(unary, &runs[i]);
     answer->n_runs = n_runs;
+    /* One that cannot be read is GetInventory's to tell of. */
+    if (query_newest_revision(unary->front->options.query, number, &unary->arena, &inventory) ==
+        QUERY_OK)
+        answer->inventory = svc_inventory_revision(unary, &inventory);
     return unary_finish(unary, &answer->base);
 }
 
@@ -277,12 +282,11 @@ enum front_failure svc_query_top_metrics(struct unary *unary)
 
 /* ---- ranges ---- */
 
-/* One end of a range: nothing, a Timestamp or a text. */
-static enum front_failure end_of(struct unary *unary,
-                                 const char *field,
-                                 const Google__Protobuf__Timestamp *time,
-                                 const char *text,
-                                 int64_t *to_us)
+enum front_failure front_when(struct unary *unary,
+                              const char *field,
+                              const Google__Protobuf__Timestamp *time,
+                              const char *text,
+                              int64_t *to_us)
 {
     wall_us at;
 
@@ -317,9 +321,9 @@ enum front_failure front_range(struct unary *unary,
 
     if (!range)
         return FAIL_NOT;
-    failure = end_of(unary, "range.to", range->to_time, range->to, to_us);
+    failure = front_when(unary, "range.to", range->to_time, range->to, to_us);
     if (failure == FAIL_NOT)
-        failure = end_of(unary, "range.from", range->from_time, range->from, from_us);
+        failure = front_when(unary, "range.from", range->from_time, range->from, from_us);
     return failure;
 }
 

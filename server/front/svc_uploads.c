@@ -4,10 +4,10 @@
  * sentinel.telemetry.v1.TelemetryService, UploadBulkData and StreamFileContent: server/upload's
  * driver on a call.
  *
- * A message is decoded into the arena of the worker, its bytes are copied on to the store, then it
- * is forgotten. Only a header whose agent must get its number first is held. The next message is
- * read while upload_wants_more() says so: an agent that sends faster than the disk takes is slowed
- * down by HTTP/2's windows.
+ * A chunk is read where it lies (chunk.h), any other message is decoded into the arena of the
+ * worker; its bytes are copied on to the store, then it is forgotten. Only a header whose agent
+ * must get its number first is held. The next message is read while upload_wants_more() says so: an
+ * agent that sends faster than the disk takes is slowed down by HTTP/2's windows.
  *
  * Ends: acks for everything committed go out before any status, but for a certificate that no
  * longer counts: that ends the call at once.
@@ -21,6 +21,7 @@
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/log/log.h"
+#include "server/front/chunk.h"
 #include "server/front/inside.h"
 #include "server/front/uploads.h"
 
@@ -408,6 +409,17 @@ static void take_message(struct upload_call *u, struct span bytes, uint64_t budg
     }
 }
 
+/* A chunk as all write it is read where it lies. */
+static bool take_chunk(struct upload_call *u, struct span message)
+{
+    struct upload_request request = { .type = UPLOAD_REQUEST_CHUNK };
+
+    if (!u->upload || !chunk_scan(message, &request.offset, &request.data))
+        return false;
+    give(u, &request);
+    return true;
+}
+
 static void on_message(struct rpc_call *call, struct span message)
 {
     struct upload_call *u = rpc_call_state(call);
@@ -422,6 +434,8 @@ static void on_message(struct rpc_call *call, struct span message)
                        options->max_message_bytes);
         u->detail.quota = "max_message_bytes";
         fail(u, FAIL_MESSAGE_BYTES, 0);
+    } else if (take_chunk(u, message)) {
+        read_on(u);
     } else if (!front_charge(u->front, budget)) {
         u->detail.quota = "arena_total_bytes";
         fail(u, FAIL_ARENA_BUDGET, 0);

@@ -26,6 +26,16 @@ void ingest_default_limits(struct ingest_limits *ret)
         .retention_us = 30 * DAY_US,
         .logs_retention_us = 30 * DAY_US,
         .future_us = 3600 * INT64_C(1000000),
+        .inventory = {
+            .tables = 64,
+            .columns = 64,
+            .rows = 200000,
+            .value_bytes = 4096,
+            .table_bytes = UINT64_C(16) << 20,
+            .upload_bytes = UINT64_C(64) << 20,
+            .pending_bytes = UINT64_C(256) << 20,
+            .retention_us = 365 * DAY_US,
+        },
     };
 }
 

@@ -33,6 +33,7 @@
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
 #include "common/base/span.h"
+#include "server/ingest/ingest_inventory.h"
 #include "server/store/store.h"
 
 struct ingest;
@@ -55,6 +56,10 @@ enum ingest_outcome {
     INGEST_STOPPED, /* the hub stops or the store failed: UNAVAILABLE + RetryInfo */
     INGEST_CLONED,  /* another machine's fingerprint while one is live: AGENT_ID_CLONED */
     INGEST_FAULT,   /* ours; the reason is in the log */
+    /* Of inventories alone. */
+    INGEST_BAD_INVENTORY, /* a rule is broken; the problem names field, limit and remedy */
+    INGEST_LACKS,         /* the hub lacks contents that the header names */
+    INGEST_BUSY,          /* too much is received at the same time; try again */
 };
 
 struct ingest_problem {
@@ -78,6 +83,7 @@ struct ingest_limits {
     int64_t retention_us;            /* older samples are refused; 30 days */
     int64_t logs_retention_us;       /* older records are refused; 30 days */
     int64_t future_us;               /* 1 h */
+    struct ingest_inventory_limits inventory;
 };
 void ingest_default_limits(struct ingest_limits *ret);
 

@@ -9,6 +9,7 @@
  *   batch.c    a batch against the rules, then to the store
  *   metrics.c  what is of metrics in that
  *   declare.c  series and layouts of a stream, and their hub-wide ids
+ *   inventory.c  uploads of inventories, which are no streams
  *   logs.c     what is of logs
  *
  * Locks, outermost first: ingest->shared.lock, stream->shared.lock. `wake` is called with the
@@ -46,6 +47,7 @@ struct ingest {
     _Atomic uint32_t limits_version;
     _Atomic uint32_t n_waiting;
     _Atomic uint64_t n_refused;
+    _Atomic uint64_t n_pending_bytes; /* of inventories that are being received */
     struct {
         pthread_mutex_t lock;
         struct ingest_limits limits;

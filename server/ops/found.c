@@ -46,6 +46,20 @@ static void print_rolled(const struct store_found *found)
     }
 }
 
+static void print_inventory(const struct store_found *found)
+{
+    char size[TEXT_SIZE_BYTES], sent[TEXT_SIZE_BYTES], packed[TEXT_SIZE_BYTES];
+
+    if (found->n_inventories)
+        printf("\ninventories: %s; %llu agents, %llu revisions, %llu tables of %s in %s\n",
+               text_of_size(found->inventory_bytes, size),
+               (unsigned long long) found->n_inventories,
+               (unsigned long long) found->n_inventory_revisions,
+               (unsigned long long) found->n_inventory_contents,
+               text_of_size(found->inventory_table_bytes, sent),
+               text_of_size(found->inventory_packed_bytes, packed));
+}
+
 static void print_logs(const struct store_found *found)
 {
     const struct store_found_logs *logs = &found->logs;
@@ -108,6 +122,7 @@ void ops_print_found(const struct store_found *found)
     printf("%-22s %11s %11s %16s %12s %11llu\n", "state", text_of_size(found->state_bytes, size),
            "", "", "", (unsigned long long) found->n_state_free_pages);
     print_rolled(found);
+    print_inventory(found);
     print_logs(found);
     print_uploads(found);
     printf("\n%llu segments, %llu days, %llu days of logs; %llu agents, %llu series, %llu "
@@ -218,6 +233,20 @@ static void put_journal(struct json_writer *writer, const struct store_found *fo
     json_close_object(writer);
 }
 
+static void put_inventory(struct json_writer *writer, const struct store_found *found)
+{
+    json_key(writer, "inventory");
+    json_open_object(writer);
+    json_put_u64(writer, "agents", found->n_inventories);
+    json_put_u64(writer, "revisions", found->n_inventory_revisions);
+    json_put_u64(writer, "tables", found->n_inventory_contents);
+    json_put_u64(writer, "table_bytes", found->inventory_table_bytes);
+    json_put_u64(writer, "packed_bytes", found->inventory_packed_bytes);
+    json_put_u64(writer, "bytes", found->inventory_bytes);
+    json_put_u64(writer, "free_pages", found->n_inventory_free_pages);
+    json_close_object(writer);
+}
+
 static void put_uploads(struct json_writer *writer, const struct store_found *found)
 {
     json_key(writer, "uploads");
@@ -238,6 +267,7 @@ void ops_put_found(struct json_writer *writer, const struct store_found *found)
     put_journal(writer, found);
     put_days(writer, found);
     put_rolled(writer, found);
+    put_inventory(writer, found);
     put_logs(writer, found);
     put_uploads(writer, found);
     json_key(writer, "state");

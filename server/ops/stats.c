@@ -48,6 +48,8 @@ static const char *kind_name(enum store_environment_kind kind)
         return "minutes";
     case STORE_HOURS:
         return "hours";
+    case STORE_INVENTORY:
+        return "inventory";
     case STORE_UPLOADS:
         return "uploads";
     case STORE_STATE:
@@ -74,7 +76,7 @@ static void on_environment(void *ctx, const struct store_environment *environmen
         json_close_object(writer);
     } else if (stats->is_long) {
         buf_printf(&stats->environments,
-                   "%-8s %11s %11" PRIu64 " %16" PRIu64 " %11" PRIu64 "  %s\n",
+                   "%-9s %11s %11" PRIu64 " %16" PRIu64 " %11" PRIu64 "  %s\n",
                    kind_name(environment->kind), text_of_size(environment->n_bytes, size),
                    environment->n_records, environment->n_samples, environment->n_free_pages,
                    environment->path);
@@ -125,7 +127,7 @@ static void print_text(struct stats *stats, const struct store_found *found)
 {
     ops_print_found(found);
     if (stats->is_long)
-        printf("\n%-8s %11s %11s %16s %11s  %s\n%s", "kind", "size", "records", "samples",
+        printf("\n%-9s %11s %11s %16s %11s  %s\n%s", "kind", "size", "records", "samples",
                "free pages", "path", buf_text(&stats->environments));
     if (stats->n_metrics)
         printf("\n%11s  metric\n", "series");

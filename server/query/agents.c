@@ -5,13 +5,12 @@
 #include "common/base/fault.h"
 #include "server/query/inside.h"
 
-/* The first of the selected agents, which are in order of id, whose id is behind the text. */
-static int find_behind(const struct query *query,
-                       struct query_selected *selected,
-                       size_t n,
-                       const char *behind,
-                       struct arena *arena,
-                       size_t *ret)
+int query_find_behind(const struct query *query,
+                      struct query_selected *selected,
+                      size_t n,
+                      const char *behind,
+                      struct arena *arena,
+                      size_t *ret)
 {
     size_t low = 0, high = n;
 
@@ -51,7 +50,7 @@ int query_list_agents(const struct query *query,
         return pass(r);
     r = query_select(query, request->selector, arena, &selected, &n_selected, ret_problem);
     if (!r && behind)
-        r = find_behind(query, selected, n_selected, behind, arena, &first);
+        r = query_find_behind(query, selected, n_selected, behind, arena, &first);
     if (r)
         return pass(r);
 

@@ -77,6 +77,14 @@ int query_selected_id(const struct query *query,
                       struct query_selected *agent,
                       struct arena *arena) MUST_USE;
 
+/* The first of the selected agents, which are in order of id, whose id is behind the text. */
+int query_find_behind(const struct query *query,
+                      struct query_selected *selected,
+                      size_t n,
+                      const char *behind,
+                      struct arena *arena,
+                      size_t *ret) MUST_USE;
+
 /* Equalities of labels or attributes, and keys to group by, in one question. */
 #define QUERY_MAX_ATTRIBUTES 64
 

@@ -14,6 +14,8 @@
  *
  * Files: pool.c readers; inside.c tokens; select.c which agents; agents.c, labels.c; census.c
  * counts series for metrics.c and top.c; range.c QueryMetrics, with source.c (samples), fold.c and
+ * windows.c (steps), group.c (series of the answer); uploads.c; inventory.c, inventory_diff.c,
+ * inventory_find.c: query_inventory.h.
  * windows.c (steps), group.c (series of the answer); uploads.c; logs.c, logs_tail.c with
  * logs_filter.c.
  *
@@ -27,6 +29,7 @@
 #include "common/base/arena.h"
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
+#include "server/query/query_inventory.h"
 #include "server/query/query_logs.h"
 #include "server/store/store.h"
 
@@ -47,6 +50,7 @@ enum query_outcome {
     QUERY_TOO_MUCH,  /* the problem says what to narrow */
     QUERY_FULL,      /* the disk is: nothing was written */
     QUERY_UNWANTED,  /* is_unwanted() said so */
+    QUERY_DAMAGED,   /* the problem says what */
 };
 
 /* n_threads 0: one for each core, at least four. */
@@ -71,6 +75,8 @@ struct query {
     /* Samples that a window of a roll-up must stand for, as long as they are there: to find a
      * window costs as much as to read so many; 24. */
     uint32_t window_samples;
+    uint64_t
+        max_inventory_bytes; /* of tables that one page of FindInventory looks through; 1 GiB */
     uint64_t logs_budget_bytes; /* one search of logs decodes; 1 GiB; not 0 */
 };
 

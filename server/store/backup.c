@@ -531,6 +531,10 @@ static int copy_all(struct work *work)
     if (!r)
         r = copy_kind(work, "/default/rollup-1h", &n_rolled);
     if (!r)
+        r = copy_one(work, "/default/inventory", "/db/default/inventory");
+    if (r == STORE_NOT_FOUND)
+        r = 0; /* damaged and told, or none sent yet */
+    if (!r)
         r = copy_kind(work, "/default/journal", &work->asked->n_segments);
     if (!r)
         r = copy_uploads(work);
@@ -609,6 +613,8 @@ static void estimate(struct work *work)
     if (path_to(path, work->database, "/state") == 0)
         work->n_all_bytes = 2 * db_file_bytes(path);
     work->n_all_bytes += bytes_of_uploads(work);
+    if (path_to(path, work->database, "/default/inventory") == 0)
+        work->n_all_bytes += db_file_bytes(path);
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         struct dirent **entries = NULL;
         int n = path_to(path, work->database, kinds[i])

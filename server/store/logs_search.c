@@ -275,7 +275,7 @@ static bool is_source_wanted(const struct searcher *s, const struct logblock_sou
 static int read_block(struct searcher *s, const struct item *item, struct span bytes)
 {
     struct logblock_wanted wanted = wanted_now(s);
-    struct logblock_record *records;
+    struct logblock_record *records = NULL;
     struct logblock block;
     uint64_t n_bytes = 0;
     size_t n = 0;
@@ -420,6 +420,7 @@ static int read_items(struct searcher *s)
 static int read_day(struct searcher *s, int32_t number)
 {
     struct days *days = &s->store->logs;
+    uint64_t n_damaged = s->search->ret_damaged;
     int r = days_use(days, number, &s->day);
 
     if (r == STORE_NOT_FOUND) {
@@ -432,6 +433,7 @@ static int read_day(struct searcher *s, int32_t number)
             r = fault(-ENOTRECOVERABLE, "blocks of %s go while they are read", s->day->path);
             break;
         }
+        s->search->ret_damaged = n_damaged;
         if (i > 0)
             logs_page_forget(&s->page, number * DAY_US, number * DAY_US + DAY_US - 1);
         r = list_day(s, number);

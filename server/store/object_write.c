@@ -34,7 +34,9 @@ void objects_let_go(struct objects *objects, struct object *object)
     ensure(map_remove(&objects->writer.open, span_of(&object->number, sizeof(object->number))) ==
            object);
     fd_closep(&object->fd);
+    fd_closep(&object->direct_fd);
     buf_deinit(&object->texts);
+    free(object->pending);
     free(object);
 }
 
@@ -46,7 +48,7 @@ int group_keep_open(struct objects *objects, const struct object_row *row, struc
 
     if (!object)
         return fault(-ENOMEM, "no memory for an upload");
-    object->fd = -1;
+    object->fd = object->direct_fd = -1;
     object->number = row->object.number;
     object_row_write(row, &object->texts);
     if (buf_failed(&object->texts)) {
@@ -127,7 +129,9 @@ int group_give_up_content(struct objects_group *group, struct object *object)
     int r;
 
     fd_closep(&object->fd);
+    fd_closep(&object->direct_fd);
     object->is_file_dirty = false;
+    object->n_pending = 0;
     if (row->content == 0)
         return 0;
     r = db_check(index_remove_content(group->objects, group->txn, row->content),
@@ -188,12 +192,94 @@ static void unmake_file(struct objects_group *group, struct object *object)
     objects_path_of(group->objects, object->row.content, path);
     (void) unlink(path);
     fd_closep(&object->fd);
+    fd_closep(&object->direct_fd);
     object->row.content = 0;
     group->n_contents--;
 }
 
-static int write_bytes(struct object *object, const struct store_object_job *job)
+/*
+ * Whole pages go past the page cache, and all of a group that follow each other in one call: nobody
+ * reads them soon, and the copy into the cache costs as much as the digest. What finds no room
+ * there is the group's failure, not one job's: it is known only when all is written.
+ */
+static int write_pending(struct object *object)
 {
+    struct iovec *at = object->pending;
+    size_t n = object->n_pending;
+    uint64_t offset = object->pending_at;
+    int fd = object->direct_fd;
+
+    object->n_pending = 0;
+    while (n > 0) {
+        ssize_t done = pwritev(fd, at, (int) n, (off_t) offset);
+
+        if (done < 0 && errno == EINVAL && fd != object->fd) {
+            fd = object->fd; /* a file system that wants more than pages */
+            object->cannot_direct = true;
+        } else if (done < 0 && errno != EINTR) {
+            return db_check(errno, "cannot write an upload");
+        }
+        offset += done > 0 ? (uint64_t) done : 0;
+        for (; done > 0 && n > 0; at++, n--) {
+            if ((size_t) done < at->iov_len) {
+                at->iov_base = (uint8_t *) at->iov_base + done;
+                at->iov_len -= (size_t) done;
+                break;
+            }
+            done -= (ssize_t) at->iov_len;
+        }
+        /* Part of a page came through: what follows is none. */
+        if (n > 0 && offset % STORE_OBJECT_PAGE_BYTES)
+            fd = object->fd;
+    }
+    return 0;
+}
+
+static bool
+goes_direct(struct objects_group *group, struct object *object, const struct store_object_job *job)
+{
+    char path[OBJECTS_PATH_BYTES];
+
+    if (object->cannot_direct || job->offset % STORE_OBJECT_PAGE_BYTES ||
+        job->len % STORE_OBJECT_PAGE_BYTES || (uintptr_t) job->data % STORE_OBJECT_PAGE_BYTES)
+        return false;
+    if (!object->pending)
+        object->pending = calloc(OBJECTS_PENDING, sizeof(*object->pending));
+    if (object->direct_fd < 0) {
+        objects_path_of(group->objects, object->row.content, path);
+        object->direct_fd = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
+    }
+    object->cannot_direct = !object->pending || object->direct_fd < 0;
+    return !object->cannot_direct;
+}
+
+static int
+add_pending(struct objects_group *group, struct object *object, const struct store_object_job *job)
+{
+    if (object->n_pending == OBJECTS_PENDING ||
+        (object->n_pending && object->pending_at + object->pending_bytes != job->offset)) {
+        int r = write_pending(object);
+
+        group->is_own = r == 0;
+        if (r)
+            return pass(r);
+    }
+    if (object->n_pending == 0) {
+        object->pending_at = job->offset;
+        object->pending_bytes = 0;
+    }
+    object->pending[object->n_pending++] =
+        (struct iovec){ (void *) (uintptr_t) job->data, job->len };
+    object->pending_bytes += job->len;
+    object->is_file_dirty = true;
+    return 0;
+}
+
+static int
+write_bytes(struct objects_group *group, struct object *object, const struct store_object_job *job)
+{
+    if (goes_direct(group, object, job))
+        return pass(add_pending(group, object, job));
     for (size_t done = 0; done < job->len;) {
         ssize_t n =
             pwrite(object->fd, job->data + done, job->len - done, (off_t) (job->offset + done));
@@ -267,7 +353,7 @@ static int append(struct objects_group *group, struct store_object_job *job, str
     if (object->fd < 0)
         r = make_file(group, object);
     if (!r)
-        r = write_bytes(object, job);
+        r = write_bytes(group, object, job);
     if (r) {
         unmake_file(group, object);
         return pass(r);
@@ -376,6 +462,12 @@ static int sync_files(struct objects_group *group)
 {
     char path[OBJECTS_PATH_BYTES];
 
+    for (struct object *object = group->dirty; object; object = object->next) {
+        int r = write_pending(object);
+
+        if (r)
+            return pass(r);
+    }
     faultpoint("objects_written");
     for (struct object *object = group->dirty; object; object = object->next) {
         if (object->is_file_dirty && fdatasync(object->fd) < 0)
@@ -427,6 +519,7 @@ static void settle(struct objects_group *group, int r)
     for (struct object *object = group->dirty; object; object = next) {
         next = object->next;
         object->is_dirty = false;
+        object->n_pending = 0;
         object->next = NULL;
         if (r || object->is_gone)
             objects_let_go(group->objects, object);
@@ -514,7 +607,7 @@ void objects_write(struct objects *objects, struct store_object_job *jobs)
         .now = clock_wall(),
         .n_doomed = objects->writer.doomed.len,
     };
-    int *results = calloc(count_jobs(jobs), sizeof(*results));
+    int *results = calloc(count_jobs(jobs) + 1, sizeof(*results));
     uint64_t n_refused = 0;
     int r = results ? 0 : fault(-ENOMEM, "no memory for a group of uploads");
 

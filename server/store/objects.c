@@ -217,6 +217,15 @@ static int make_directories(struct objects *objects)
     return r ? pass(r) : pass(db_sync_directory(above));
 }
 
+/* The files' names are durable before anything in them is acknowledged. */
+static int sync_index(const struct objects *objects)
+{
+    char path[OBJECTS_PATH_BYTES];
+
+    snprintf(path, sizeof(path), "%s/index", objects->directory);
+    return pass(db_sync_directory(path));
+}
+
 static int open_index(struct objects *objects)
 {
     int r = 0, rc;
@@ -228,6 +237,8 @@ static int open_index(struct objects *objects)
     if (r)
         return pass(r);
     rc = index_open(objects);
+    if (!rc)
+        return pass(sync_index(objects));
     if (!db_is_damage(rc))
         return pass(db_check(rc, "cannot open the index of uploads"));
     if (objects->env)
@@ -236,7 +247,9 @@ static int open_index(struct objects *objects)
     r = set_aside(objects, mdb_strerror(rc));
     if (!r)
         r = make_directories(objects);
-    return r ? pass(r) : fold(db_check(index_open(objects), "cannot make an index of uploads"));
+    if (!r)
+        r = db_check(index_open(objects), "cannot make an index of uploads");
+    return r ? pass(r) : pass(sync_index(objects));
 }
 
 static void init_locks(struct objects *objects)

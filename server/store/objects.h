@@ -28,6 +28,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/uio.h>
 
 #include "common/base/buf.h"
 #include "common/base/map.h"
@@ -38,6 +39,7 @@
 #define OBJECTS_MAP_BYTES (UINT64_C(16) << 30) /* sparse */
 #define OBJECTS_FORMAT 1u
 #define OBJECTS_GROUP_BYTES (32u << 20)
+#define OBJECTS_PENDING 128u
 #define OBJECTS_LOOK_S 1
 #define OBJECTS_SWEEP_US INT64_C(60000000)
 #define OBJECTS_EXPIRE_US (INT64_C(7) * 86400 * 1000000)
@@ -96,7 +98,12 @@ struct object {
     uint32_t lease;
     uint32_t tail_crc32c; /* of the block that is not full */
     int fd;               /* -1: nothing received yet */
+    int direct_fd;        /* the same file past the page cache; -1: not opened, or it cannot be */
+    bool cannot_direct;
     bool is_dirty, is_file_dirty, is_gone;
+    struct iovec *pending; /* what goes through direct_fd at once: bytes that follow each other */
+    size_t n_pending;
+    uint64_t pending_at, pending_bytes;
     struct object *next; /* dirty ones of the group */
 };
 

@@ -597,7 +597,8 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
     /* With many agents some are due in every round: that must not keep the compaction waiting. */
     if (!r && !is_journal_long(store, 1))
         r = compact_step(sealer, &has_more);
-    if (!r && !is_journal_long(store, 1))
+    /* It is what is left of the time: logs that come faster than they are sealed go first. */
+    if (!r && !has_more_logs && !is_journal_long(store, 1))
         r = logs_compact_step(sealer, &has_more_to_compact);
     if (r >= 0) {
         int r_retain = look_at_retention(sealer, begin_us, next_retain_us);

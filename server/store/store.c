@@ -233,6 +233,8 @@ static int open_journal(struct store *store)
         r = store_forget(store);
     if (!r)
         r = journal_start(&store->journal, &store->runs);
+    if (!r)
+        r = inventory_open(&store->inventory, store);
     if (r == STORE_FULL)
         return fault(-ENOSPC, "there is no room for the journal in %s: make room and start again",
                      store->directory);
@@ -246,6 +248,8 @@ static int start_threads(struct store *store)
     store->tails.end_chunk = atomic_load(&store->journal.next_chunk);
     if (!r)
         r = sealer_start(&store->sealer, store);
+    if (!r)
+        r = inventory_start(&store->inventory);
     if (!r)
         r = writer_start(&store->writer, store);
     if (!r)
@@ -265,6 +269,12 @@ static void set_defaults(struct store_options *options)
         options->day_bytes = DAY_MAP_BYTES;
     if (options->seal_age_us == 0)
         options->seal_age_us = STORE_SEAL_AGE_US;
+    if (options->inventory_revisions == 0)
+        options->inventory_revisions = INVENTORY_REVISIONS;
+    if (options->inventory_retention_us == 0)
+        options->inventory_retention_us = INVENTORY_RETENTION_US;
+    if (options->inventory_bytes == 0)
+        options->inventory_bytes = INVENTORY_BYTES;
 }
 
 static struct store *store_new(const struct store_options *options)
@@ -335,6 +345,7 @@ void store_stop(struct store *store)
         return;
     objects_stop(&store->objects);
     writer_stop(&store->writer);
+    inventory_stop(&store->inventory);
     sealer_stop(&store->sealer);
     state_stop(&store->state);
     store->is_started = false;
@@ -348,6 +359,7 @@ struct store *store_close(struct store *store)
     objects_close(&store->objects);
     writer_deinit(&store->writer);
     sealer_deinit(&store->sealer);
+    inventory_close(&store->inventory);
     days_close(&store->days);
     days_close(&store->logs);
     for (size_t tier = 0; tier < ROLL_TIERS; tier++)
@@ -633,9 +645,10 @@ void store_get_stats(struct store *store, struct store_stats *ret)
         ret->n_log_days = days_count(&store->logs);
         ret->rolled_1m_bytes = days_file_bytes(&store->rolled[ROLL_MINUTES]);
         ret->rolled_1h_bytes = days_file_bytes(&store->rolled[ROLL_HOURS]);
+        ret->inventory_bytes = inventory_file_bytes(&store->inventory);
         ret->database_bytes += ret->journal_bytes + ret->day_bytes + ret->log_day_bytes +
                                ret->rolled_1m_bytes + ret->rolled_1h_bytes +
-                               objects_file_bytes(&store->objects);
+                               objects_file_bytes(&store->objects) + ret->inventory_bytes;
         sealer_tell(&store->sealer, ret);
     }
     (void) store_disk_is_above(store);

@@ -29,6 +29,7 @@
  *   default/metrics/20261126/   a day's blocks; days.h
  *   default/logs/20261126/      the same of logs; logs.h
  *   default/rollup-1m/202611/   and rollup-1h/2026; rollup.h
+ *   default/inventory/          inventory.h
  *   default/objects/            uploads; store_objects.h
  *
  * Files:  whole.h names them all, and the locks' order.
@@ -46,6 +47,7 @@
 #include "common/base/span.h"
 #include "server/store/store_catalog.h" /* agents, definitions, layouts */
 #include "server/store/store_follow.h"  /* the journal, for who passes it on */
+#include "server/store/store_inventory.h"
 #include "server/store/store_logs.h"
 #include "server/store/store_objects.h" /* uploads: files and bulk data */
 #include "server/store/store_offline.h" /* survey, backup, restore: also without a hub */
@@ -93,6 +95,11 @@ struct store_options {
     uint64_t logs_retention_bytes;
     uint64_t follow_bytes; /* of sealed journal kept for followers; 0: 16 GiB */
     const char *follow;    /* a follower that will come: its rows stay from the open on; or NULL */
+    /* Of inventories: revisions of an agent, age of one that was replaced, bytes; 0: 200, 365 days,
+     * 16 GiB. Bytes are address space too, so the others alone change later. */
+    uint32_t inventory_revisions;
+    int64_t inventory_retention_us;
+    uint64_t inventory_bytes;
     uint64_t queue_bytes;  /* what may wait for the writer; one batch always may */
     uint32_t full_percent; /* of the disk: above it nothing is written */
     struct store_object_limits objects;

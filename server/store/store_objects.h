@@ -44,6 +44,7 @@ struct store;
 #define STORE_OBJECT_SHA256_BYTES 32
 #define STORE_OBJECT_HASH_BYTES 104 /* a SHA-256 under way, as common/crypto saves it */
 #define STORE_OBJECT_BLOCK_BYTES (256u << 10)
+#define STORE_OBJECT_PAGE_BYTES 4096u
 #define STORE_OBJECT_NAME_BYTES 4096
 #define STORE_OBJECT_TYPE_BYTES 255
 #define STORE_OBJECT_LABELS 32
@@ -114,7 +115,8 @@ struct store_object_job {
     /* Out of BEGIN: how far it is, with the hash of all before (all zeros at 0). */
     uint64_t received;
     bool is_complete;
-    /* Into APPEND: where it begins (at what was received, else STORE_GAP), and the hash behind. */
+    /* Into APPEND: where it begins (at what was received, else STORE_GAP), and the hash behind.
+     * Costs least where offset, length and address are multiples of STORE_OBJECT_PAGE_BYTES. */
     uint64_t offset;
     const uint8_t *data;
     size_t len;

@@ -52,6 +52,9 @@ struct store_found {
     struct store_level levels[STORE_LEVELS];
     struct store_found_logs logs;
     struct store_rolled rolled[STORE_TIERS];
+    uint64_t inventory_bytes, n_inventory_free_pages; /* of its file */
+    uint64_t n_inventories, n_inventory_revisions, n_inventory_contents;
+    uint64_t inventory_table_bytes, inventory_packed_bytes; /* of contents, as sent and as kept */
     uint64_t state_bytes, n_state_free_pages;
     uint64_t n_agents, n_definitions, n_layouts, n_certificates;
     uint64_t n_series; /* definitions of agents that have rows or roll-ups of them */
@@ -76,7 +79,8 @@ enum store_environment_kind {
     STORE_STATE,
     STORE_MINUTES, /* a month of roll-ups */
     STORE_HOURS,   /* a year of them */
-    STORE_UPLOADS  /* their index; its bytes are those of contents that were read too */
+    STORE_INVENTORY,
+    STORE_UPLOADS /* their index; its bytes are those of contents that were read too */
 };
 
 struct store_environment {
@@ -129,6 +133,7 @@ int store_survey(struct store_survey *asked, struct store_why *ret_why) MUST_USE
  * In this order, whose reasons are these:
  *   agents    their counters say up to where in the journal they count: never ahead of its copy
  *   days      nothing changes in them now
+ *   inventory one snapshot; it names agents alone, which stay
  *   journal   the newest segment first: that is the moment, and the others are at their end then
  *   uploads   the index, then the files that it names: these are only appended to, and none goes
  * now state     with the agents as they were at first; has all that the rest names files

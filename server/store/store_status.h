@@ -26,9 +26,9 @@ struct store_stats {
     /* The same of logs: raw bytes are those of bodies and attributes. */
     uint64_t n_sealed_log_blocks, n_sealed_log_records, n_sealed_log_raw_bytes, n_sealed_log_bytes;
     uint64_t n_logs_compacted;
-    uint64_t n_rolled, n_rolled_bytes;         /* records of roll-ups */
-    uint64_t rolled_1m_bytes, rolled_1h_bytes; /* of the disk */
-    int64_t seal_busy_us, roll_cpu_us;         /* the thread's CPU time for roll-ups */
+    uint64_t n_rolled, n_rolled_bytes;                          /* records of roll-ups */
+    uint64_t rolled_1m_bytes, rolled_1h_bytes, inventory_bytes; /* of the disk */
+    int64_t seal_busy_us, roll_cpu_us; /* the thread's CPU time for roll-ups */
     uint64_t database_bytes, disk_free_bytes;
     int64_t commit_p50_us, commit_p99_us; /* of the last 1024 commits */
     bool is_full, has_failed;

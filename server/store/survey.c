@@ -580,6 +580,19 @@ static int look_at_hours(struct parent *parent, const char *path, const char *na
     return pass(look_at_period(parent, path, name, &days_of_hours, survey_hours));
 }
 
+/* What was set aside first; the one that counts is told apart by its name. */
+static int look_at_default(struct parent *parent, const char *path, const char *name)
+{
+    if (strncmp(name, "inventory.damaged-", 18) == 0)
+        count_damage(parent, path, "data.mdb", "set aside as damaged: what it held is not served");
+    return strcmp(name, "inventory") == 0 ? pass(run(parent, path, survey_inventory)) : 0;
+}
+
+static int add_inventory_bytes(struct parent *parent, const char *path, const char *name)
+{
+    return strcmp(name, "inventory") == 0 ? add_bytes(parent, path, name) : 0;
+}
+
 /* ---- uploads ---- */
 
 static uint64_t bytes_of_files(const char *directory)
@@ -642,13 +655,16 @@ static int look_at_all(struct parent *parent, const char *state)
 
     for (size_t i = 0; i < n && !r; i++)
         r = each_of(parent, kinds[i].name, add_bytes);
+    if (!r)
+        r = each_of(parent, "", add_inventory_bytes);
     parent->n_all_bytes += db_file_bytes(state);
     if (!r)
         r = look_for_gone(parent, state);
     for (size_t i = 0; i < n && !r; i++)
         r = each_of(parent, kinds[i].name, kinds[i].look);
     if (!r)
-        r = look_at_uploads(parent);
+        r = each_of(parent, "", look_at_default);
+    r = look_at_uploads(parent);
     if (!r)
         r = run(parent, state, survey_state);
     return pass(r);

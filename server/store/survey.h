@@ -7,7 +7,8 @@
  *
  *   survey.c          a process for each environment; what it tells comes through a pipe, what it
  *                     counts through shared memory, so that nothing is lost when it crashes
- *   survey_journal.c  survey_day.c  survey_rolled.c  survey_objects.c  survey_state.c
+ *   survey_journal.c  survey_day.c  survey_rolled.c  survey_objects.c  survey_inventory.c
+ *   survey_state.c
  *
  * Journal, days and roll-ups first: what they use (agent and layout) is kept, and looked for in
  * `state` at the end. The other way round a running hub could make new ones in between.
@@ -62,6 +63,7 @@ int survey_minutes(struct survey *survey) MUST_USE;
 int survey_hours(struct survey *survey) MUST_USE;
 int survey_objects(struct survey *survey) MUST_USE;
 int survey_state(struct survey *survey) MUST_USE;
+int survey_inventory(struct survey *survey) MUST_USE;
 /* Before all others: which days are gone, from `state`. What is wrong there is told by the above.
  */
 int survey_gone(struct survey *survey) MUST_USE;

@@ -24,22 +24,26 @@
  *   rollup.[ch]   roll-ups of what is over, roller.h, roll_*.c: making them; record.c on disk,
  *                 window.c samples into windows, windows.c reading
  *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
+ *   inventory.[ch]  tables that agents have; inventory_put.c, inventory_read.[ch],
+ *                 inventory_record.c, content.[ch]
  *   forget.c      definitions that nothing uses go, at the start
  *   follow.[ch]   the journal for others; what they keep from going
  *   objects.[ch]  uploads: object_begin.c, object_write.c, object_read.c, object_sweep.c,
  *                 object_index.c, object_row.c
- *   survey.[ch]   looking through all of it; survey_journal.c, survey_day.c, survey_state.c
+ *   survey.[ch]   looking through all of it; survey_journal.c, survey_day.c, survey_state.c,
+ *                 survey_inventory.c
  *   backup.[ch]   a copy of all as of one moment; restore.c: back again
  *   copy.[ch]     environments and files to another place
  *   pause.[ch]    nothing is sealed meanwhile
  *   logs.h        logs: logs_batch.c, logs_heads.[ch], logs_seal.[ch], logs_compact.c, logs_read.c,
- *                 logs_tail.c
+ *                 logs_search.c with logs_page.[ch], logs_tail.c
  *   codec/, block/, logblock/  what a block is; pure
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
  * lock, runs.lock, writer.queue.lock, state.queue.lock, days.lock, sealer.shared.lock, follow.lock,
- * journal.open.lock, objects.queue.lock, disk.lock, writer.stats.lock, objects.stats.lock,
- * tails.lock. No callback to the caller is made with one of them held, but LMDB's own.
+ * journal.open.lock, objects.queue.lock, inventory.queue.lock, inventory.known.lock, disk.lock,
+ * writer.stats.lock, objects.stats.lock, tails.lock. No callback to the caller is made with one of
+ * them held, but LMDB's own.
  */
 
 #include <stdatomic.h>
@@ -47,6 +51,7 @@
 #include "server/store/agents.h"
 #include "server/store/catalog.h"
 #include "server/store/follow.h"
+#include "server/store/inventory.h"
 #include "server/store/journal.h"
 #include "server/store/logs.h"
 #include "server/store/objects.h"
@@ -73,7 +78,8 @@ struct store {
     struct days rolled[ROLL_TIERS];
     struct sealer sealer;
     struct tails tails;
-    struct objects objects; /* not opened when shared */
+    struct objects objects;     /* not opened when shared */
+    struct inventory inventory; /* not opened when shared */
     struct {
         pthread_mutex_t lock;
         struct store_follower *first;

@@ -19,18 +19,29 @@
 
 _Static_assert(CRYPTO_HASH_STATE_BYTES == STORE_OBJECT_HASH_BYTES, "one goes into the other");
 
+#define SMALL_BYTES 16384u /* are not worth a block */
+#define SPARE_BLOCKS (UPLOAD_ALL_BYTES / UPLOAD_CHUNK_BYTES)
+
 struct uploads {
     struct store *store;
     _Atomic uint32_t n_refs; /* the owner and each stream's memory */
     _Atomic uint32_t n_open, max_open;
     _Atomic uint64_t n_under_way; /* bytes, of all streams */
+    /* Chunks' memory that is used again while an upload is open: to give it back to the kernel and
+     * get it anew costs as much as a copy. */
+    struct {
+        pthread_mutex_t lock;
+        uint8_t *blocks[SPARE_BLOCKS];
+        size_t n;
+    } spare;
 };
 
-/* A job for the store, with what it borrows behind it. */
+/* A job for the store, with what it borrows: on pages of its own, as the store likes it best. */
 struct work {
     struct store_object_job job;
     struct upload *upload;
-    uint8_t data[];
+    uint8_t *data;
+    bool is_block;
 };
 
 struct upload {
@@ -70,6 +81,42 @@ struct upload {
     } shared;
 };
 
+/* ---- memory ---- */
+
+/* UPLOAD_CHUNK_BYTES on pages of their own. */
+static uint8_t *take_block(struct uploads *uploads)
+{
+    uint8_t *block = NULL;
+
+    pthread_mutex_lock(&uploads->spare.lock);
+    if (uploads->spare.n)
+        block = uploads->spare.blocks[--uploads->spare.n];
+    pthread_mutex_unlock(&uploads->spare.lock);
+    return block ? block : aligned_alloc(STORE_OBJECT_PAGE_BYTES, UPLOAD_CHUNK_BYTES);
+}
+
+static void give_block(struct uploads *uploads, uint8_t *block)
+{
+    bool is_kept = false;
+
+    pthread_mutex_lock(&uploads->spare.lock);
+    if (atomic_load(&uploads->n_open) && uploads->spare.n < SPARE_BLOCKS) {
+        uploads->spare.blocks[uploads->spare.n++] = block;
+        is_kept = true;
+    }
+    pthread_mutex_unlock(&uploads->spare.lock);
+    if (!is_kept)
+        free(block);
+}
+
+static void free_blocks(struct uploads *uploads)
+{
+    pthread_mutex_lock(&uploads->spare.lock);
+    while (uploads->spare.n)
+        free(uploads->spare.blocks[--uploads->spare.n]);
+    pthread_mutex_unlock(&uploads->spare.lock);
+}
+
 /* ---- life ---- */
 
 int uploads_new(struct uploads **ret, struct store *store, uint32_t max_open)
@@ -81,6 +128,7 @@ int uploads_new(struct uploads **ret, struct store *store, uint32_t max_open)
     uploads->store = store;
     atomic_init(&uploads->n_refs, 1);
     atomic_init(&uploads->max_open, max_open);
+    pthread_mutex_init(&uploads->spare.lock, NULL);
     *ret = uploads;
     return 0;
 }
@@ -95,6 +143,8 @@ static void uploads_unref(struct uploads *uploads)
     if (atomic_fetch_sub(&uploads->n_refs, 1) != 1)
         return;
     ensure(atomic_load(&uploads->n_under_way) == 0);
+    free_blocks(uploads);
+    pthread_mutex_destroy(&uploads->spare.lock);
     free(uploads);
 }
 
@@ -186,11 +236,19 @@ static void describe(const struct store_object_job *job, int r, struct upload_pr
 
 static struct work *work_new(struct upload *upload, enum store_object_work kind, size_t n_bytes)
 {
-    struct work *work = malloc(sizeof(*work) + n_bytes);
+    struct work *work = calloc(1, sizeof(*work));
 
-    if (!work)
+    if (work && kind == STORE_OBJECT_APPEND && n_bytes >= SMALL_BYTES) {
+        ensure(n_bytes <= UPLOAD_CHUNK_BYTES);
+        work->data = take_block(upload->uploads);
+        work->is_block = true;
+    } else if (work && n_bytes) {
+        work->data = malloc(n_bytes);
+    }
+    if (!work || (n_bytes && !work->data)) {
+        free(work);
         return NULL;
-    memset(work, 0, sizeof(*work));
+    }
     work->job.work = kind;
     work->upload = upload;
     return work;
@@ -248,6 +306,10 @@ static void on_done(struct store_object_job *job, int r)
     pthread_mutex_unlock(&upload->shared.lock);
     if (is_stray)
         give_back(upload, job);
+    if (work->is_block)
+        give_block(upload->uploads, work->data);
+    else
+        free(work->data);
     free(work);
     upload_unref(upload);
 }
@@ -437,7 +499,8 @@ struct upload *upload_close(struct upload *upload)
     if (work)
         (void) hand_in(upload, work);
     upload->loop.hash = crypto_hash_free(upload->loop.hash);
-    atomic_fetch_sub(&upload->uploads->n_open, 1);
+    if (atomic_fetch_sub(&upload->uploads->n_open, 1) == 1)
+        free_blocks(upload->uploads);
     upload_unref(upload);
     return NULL;
 }

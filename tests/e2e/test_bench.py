@@ -54,6 +54,12 @@ class Bench(unittest.TestCase):
         told = self.told("search", "--agents", 4, "--bytes", "3MB", "--repeat", 3)
         self.assert_numbers(told, "search_ms", "search_p99_ms", "first_page_ms", "first_page_p99_ms", "search_bytes_read", "stored_bytes")
 
+    def test_uploads_beside_the_disk_alone(self):
+        told = self.told("bulk", "--uploads", 2, "--size", "16MiB", "--rounds", 1)
+        self.assert_numbers(told, "bulk_mb_per_second", "disk_mb_per_second", "bulk_disk_ratio", "hub_cpu_s_per_gb", "ack_p50_us",
+                            "ack_p99_us")
+        self.assertEqual((told["uploads"], told["bytes"], told["tls"]), (2, 16 << 20, True))
+
     def test_a_fleet_of_a_recording_is_kept_over_a_kill(self):
         self.assertRegex(self.said, r"\d+ series, \d+ of them constant, \d+ instants")
         told = self.told("metrics", "--data", self.recording, "--agents", 8, "--series", 200, "--duration", "1s", "--warmup", "0s",

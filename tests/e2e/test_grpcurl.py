@@ -118,7 +118,7 @@ class Grpcurl(unittest.TestCase):
         s = fixture.stubs()
         import grpc
         with self.assertRaises(grpc.RpcError) as caught:
-            s.query_grpc.QueryServiceStub(self.hub.channel(self.hub.admin)).GetInventory(s.query.GetInventoryRequest(agent_id="web-1"))
+            s.query_grpc.QueryServiceStub(self.hub.channel(self.hub.admin)).QueryAudit(s.query.QueryAuditRequest())
         self.assertEqual(caught.exception.code(), grpc.StatusCode.UNIMPLEMENTED)
 
     def test_pages_of_agents(self):

@@ -126,6 +126,8 @@ static void begin(struct work *work, const char *directory)
     if (work->told_fd < 0)
         work_fail("cannot open %s", path);
     work->base_day = told.base_day;
+    while (work->upload < WORK_UPLOADS && told.is_finished[work->upload])
+        work->upload++;
     if (!told.has_base) {
         work->base_day = (int32_t) (clock_wall().us / WORK_DAY_US) - 20;
         work_tell(work, "B %d\n", work->base_day);
@@ -152,6 +154,7 @@ static int pump(const char *directory, unsigned n_rounds)
     open_all(&work, next);
     for (unsigned round = 1; round <= n_rounds; round++) {
         submit_round(&work, next);
+        work_upload_round(&work);
         if (round % ROUNDS_PER_SEAL == 0)
             work_need("seal", store_seal(work.store));
         if (round % ROUNDS_PER_COMPACTION == 0)
@@ -160,10 +163,12 @@ static int pump(const char *directory, unsigned n_rounds)
             retain(&work, next[0]);
         if (round % ROUNDS_PER_REOPEN == 0) {
             store_close(work.store);
+            work_upload_close();
             open_all(&work, next);
         }
     }
     store_close(work.store);
+    work_upload_close();
     close(work.told_fd);
     return 0;
 }
@@ -221,11 +226,13 @@ static int check(const char *directory)
     }
     work_intern(&work);
     work_check(&work, &told);
+    work_check_uploads(&work, &told);
     go_on(&work, &told);
     store_close(work.store);
     if (work_open(&work, db))
         work_fail("the database does not open again");
     work_check(&work, &told);
+    work_check_uploads(&work, &told);
     store_close(work.store);
     printf("acked %llu gone %d\n", (unsigned long long) told.acked[0],
            told.gone == INT32_MIN ? 0 : told.gone - told.base_day);

@@ -66,6 +66,10 @@ static void read_line(struct work_told *told, const char *line)
     } else if (sscanf(line, "A %u %llu", &agent, &sequence) == 2) {
         if (told->acked[agent] < sequence)
             told->acked[agent] = sequence;
+    } else if (sscanf(line, "U %u %llu", &number, &sequence) == 2 && number < WORK_UPLOADS) {
+        told->uploaded[number] = sequence;
+    } else if (sscanf(line, "F %u", &number) == 1 && number < WORK_UPLOADS) {
+        told->is_finished[number] = true;
     } else if (sscanf(line, "R %d", &day) == 1) {
         told->may_go = day;
     } else if (sscanf(line, "G %d", &day) == 1) {

@@ -28,6 +28,7 @@
 #define WORK_ROWS 16u    /* of a batch at most */
 #define WORK_WINDOW 4u   /* batches of an agent in flight */
 #define WORK_MAX 4096u   /* sequences */
+#define WORK_UPLOADS 64u
 #define WORK_DAY_BATCHES 48u
 #define WORK_DAY_US (INT64_C(86400) * 1000000)
 
@@ -36,6 +37,7 @@ struct work {
     int told_fd;
     int32_t base_day;
     uint32_t agents[WORK_AGENTS], layouts[WORK_LAYOUTS];
+    uint32_t upload; /* the one that grows */
 };
 
 /* What `told` says. */
@@ -45,6 +47,8 @@ struct work_told {
     int32_t base_day, may_go, gone;
     uint32_t agents[WORK_AGENTS], layouts[WORK_LAYOUTS];
     uint64_t acked[WORK_AGENTS];
+    uint64_t uploaded[WORK_UPLOADS];
+    bool is_finished[WORK_UPLOADS];
 };
 
 #define WORK_EXIT_FAILED 3 /* the store failed */
@@ -82,6 +86,15 @@ struct store_batch *work_batch(const struct work *work, uint32_t agent, uint64_t
 /* Submits, waits: what store_submit() or done() said. */
 int work_put(const struct work *work, uint32_t agent, uint64_t sequence);
 void work_spool(uint32_t agent, uint8_t ret[static STORE_SPOOL_BYTES]);
+
+/* ---- uploads.c ---- */
+
+/* A chunk of the upload that grows, or its end. */
+void work_upload_round(struct work *work);
+/* The store is closed by now. */
+void work_upload_close(void);
+/* What was acknowledged of each is there; all are finished, and are what was uploaded. */
+void work_check_uploads(struct work *work, const struct work_told *told);
 
 /* ---- check.c ---- */
 

@@ -315,9 +315,10 @@ def stubs():
 
 
 def rich(error) -> dict:
-    """The details of an RpcError: code, message, reason, field, retry_s, quota."""
+    """The details of an RpcError: code, message, reason, field, retry_s, quota, missing (subjects of a precondition)."""
     s = stubs()
-    told = {"code": error.code().name, "message": error.details(), "reason": None, "field": None, "retry_s": None, "quota": None}
+    told = {"code": error.code().name, "message": error.details(), "reason": None, "field": None, "retry_s": None, "quota": None,
+            "missing": []}
     for key, value in error.trailing_metadata() or ():
         if key != "grpc-status-details-bin":
             continue
@@ -335,6 +336,8 @@ def rich(error) -> dict:
                 told["retry_s"] = message.retry_delay.seconds + message.retry_delay.nanos / 1e9
             elif name == "google.rpc.QuotaFailure":
                 told["quota"] = message.violations[0].subject
+            elif name == "google.rpc.PreconditionFailure":
+                told["missing"] = [v.subject for v in message.violations]
     return told
 
 

@@ -8,6 +8,7 @@
  * Level 6 makes a fifth less of it for five times the time; level 12 a tenth less again for thrice
  * that. */
 #define LEVEL_FAST 1
+#define HASH_LOG_FAST 13 /* a table that stays in the nearest cache: a twelfth less time */
 #define LEVEL_SMALL 6
 
 struct logblock_work {
@@ -137,13 +138,17 @@ static int compress(struct logblock_work *work,
                     struct parts_bytes *room,
                     struct part *ret)
 {
-    int level = input->effort == LOGBLOCK_FAST ? LEVEL_FAST : LEVEL_SMALL;
+    bool is_fast = input->effort == LOGBLOCK_FAST;
     size_t capacity = ZSTD_compressBound(bytes.len), len;
     int r = parts_reserve(room, capacity);
 
     if (r < 0)
         return pass(r);
-    len = ZSTD_compressCCtx(work->zstd, room->data, capacity, bytes.data, bytes.len, level);
+    /* Both are in bounds, and a context takes any. */
+    (void) ZSTD_CCtx_setParameter(work->zstd, ZSTD_c_compressionLevel,
+                                  is_fast ? LEVEL_FAST : LEVEL_SMALL);
+    (void) ZSTD_CCtx_setParameter(work->zstd, ZSTD_c_hashLog, is_fast ? HASH_LOG_FAST : 0);
+    len = ZSTD_compress2(work->zstd, room->data, capacity, bytes.data, bytes.len);
     if (ZSTD_isError(len))
         return fault(-ENOMEM, "no memory to compress %zu bytes of logs", bytes.len);
     *ret = (struct part){ bytes, bytes.len, false };

@@ -182,7 +182,12 @@ int logblock_terms_new(struct logblock_terms **ret,
 struct logblock_terms *logblock_terms_free(struct logblock_terms *terms);
 DEFINE_CLEANUP(struct logblock_terms *, logblock_terms_free);
 
-/* False: surely no body of the block holds them all; by the filter alone. */
+/*
+ * False: surely no body of the block holds them all; by the filter alone. Words of one byte, and of
+ * up to four hexadecimal digits with a decimal one among them, are not in it: terms that have no
+ * other may be everywhere. An IPv4 address is a word in this. Of a term that is_word is not set for
+ * only the words inside count, as those at its ends may be parts of longer ones.
+ */
 bool logblock_may_hold(const struct logblock *block, const struct logblock_terms *terms);
 /* Whether a body holds them all. */
 bool logblock_holds(const struct logblock_terms *terms, struct span body);

@@ -548,6 +548,9 @@ START_TEST(error_comes_back_whole)
         .field_description = "the 100001st",
         .quota = "agent_series",
         .quota_description = "100000 series",
+        .precondition = "INVENTORY_TABLE",
+        .subjects = (const char *const[]){ "packages", "users" },
+        .n_subjects = 2,
         .correlation_id = "c-1",
         .retry_after_ms = 61250,
     };
@@ -563,6 +566,10 @@ START_TEST(error_comes_back_whole)
     ck_assert_str_eq(back.field_description, error.field_description);
     ck_assert_str_eq(back.quota, error.quota);
     ck_assert_str_eq(back.quota_description, error.quota_description);
+    ck_assert_str_eq(back.precondition, error.precondition);
+    ck_assert_uint_eq(back.n_subjects, 2);
+    ck_assert_str_eq(back.subjects[0], "packages");
+    ck_assert_str_eq(back.subjects[1], "users");
     ck_assert_str_eq(back.correlation_id, error.correlation_id);
     ck_assert_uint_eq(back.retry_after_ms, 61250);
 }

@@ -311,6 +311,18 @@ START_TEST(what_was_finished_is_there_after_a_restart)
 }
 END_TEST
 
+/* What BEGIN gave is the hash of what was received. */
+static void check_hash(const struct sent *sent, const uint8_t *data)
+{
+    struct crypto_hash *hash = crypto_hash_restore(sent->begun.hash);
+    uint8_t kept[CRYPTO_SHA256_BYTES], digest[CRYPTO_SHA256_BYTES];
+
+    crypto_hash_finish(hash, kept);
+    (void) crypto_hash_free(hash);
+    crypto_sha256(span_of(data, sent->begun.received), digest);
+    ck_assert_mem_eq(kept, digest, sizeof(digest));
+}
+
 START_TEST(an_upload_goes_on_where_it_was_left_with_its_hash)
 {
     const size_t len = 2 * BLOCK + 1000;
@@ -324,6 +336,8 @@ START_TEST(an_upload_goes_on_where_it_was_left_with_its_hash)
 
         ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
         ck_assert_uint_eq(sent.begun.received, at);
+        if (at)
+            check_hash(&sent, data);
         ck_assert_int_eq(append(&sent, data + at, n), 0);
         ck_assert_int_eq(leave(&sent), 0);
         at += n;

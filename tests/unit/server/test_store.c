@@ -396,5 +396,7 @@ Suite *suite(void)
     suite_add_tcase(suite, case_tail());
     suite_add_tcase(suite, case_logs_hard());
     suite_add_tcase(suite, case_logs_search());
+    suite_add_tcase(suite, case_content());
+    suite_add_tcase(suite, case_inventory());
     return suite;
 }

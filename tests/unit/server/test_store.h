@@ -80,3 +80,5 @@ TCase *case_backup(void);
 TCase *case_hard(void);
 TCase *case_mend(void);
 TCase *case_lost(void);
+TCase *case_content(void);
+TCase *case_inventory(void);

@@ -141,7 +141,7 @@ START_TEST(all_there_is_is_counted_also_beside_an_open_store)
 
             told = look(is_deep);
             ck_assert_msg(found->n_damaged == 0, "%s", told.first);
-            ck_assert_uint_eq(told.n_environments, 7);
+            ck_assert_uint_eq(told.n_environments, 8);
             check_rolled(found);
             ck_assert_uint_eq(found->n_segments, 1);
             ck_assert_uint_eq(found->n_days, 2);

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * sentinel.telemetry.v1.TelemetryService, UploadInventory: ingest's rules on a call that the agent
+ * alone streams on.
+ *
+ * Messages are decoded into the worker's arena and taken in at once. When the agent has said all, a
+ * reader looks what is new and packs it, the store's writer commits it, and its answer comes back
+ * as a post to the call's thread.
+ */
+
+#include "sentinel/telemetry/v1/telemetry.pb-c.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/base/ensure.h"
+#include "common/base/fault.h"
+#include "common/log/log.h"
+#include "server/front/inside.h"
+
+#define REQUEST_HEADER SENTINEL__TELEMETRY__V1__UPLOAD_INVENTORY_REQUEST__MESSAGE_HEADER
+#define REQUEST_TABLE SENTINEL__TELEMETRY__V1__UPLOAD_INVENTORY_REQUEST__MESSAGE_TABLE
+
+/* Names in one status: as trailers of 8 KiB must take them, in base64. */
+#define MISSING_MAX 32u
+
+struct upload {
+    struct front *front;
+    struct rpc_call *call; /* referenced */
+    struct front_caller caller;
+    struct ingest_inventory *inventory;
+    struct query_task task;
+    struct rpc_post post;
+    struct ingest_problem problem;
+    _Atomic uint32_t n_refs; /* the open call; the task, until its post has run */
+    int outcome;             /* ingest's, of what the task did */
+    bool is_over;            /* a status was given */
+    bool is_away;            /* with a reader, or the writer */
+};
+
+static void upload_unref(struct upload *upload)
+{
+    struct rpc_call *call = upload->call;
+
+    if (atomic_fetch_sub(&upload->n_refs, 1) != 1)
+        return;
+    ingest_inventory_free(upload->inventory);
+    free(upload);
+    (void) rpc_call_unref(call);
+}
+
+/* ---- ends ---- */
+
+static void
+fail(struct upload *upload, enum front_failure failure, const struct front_detail *detail, int r)
+{
+    if (upload->is_over)
+        return;
+    upload->is_over = true;
+    front_fail(upload->call, failure, detail, r);
+}
+
+static enum front_failure failure_of(int outcome)
+{
+    switch (outcome) {
+    case INGEST_LIMIT:
+        return FAIL_INVENTORY_LIMIT;
+    case INGEST_TIME_OUT_OF_RANGE:
+        return FAIL_INVENTORY_TIME;
+    default:
+        return front_failure_of_ingest(outcome);
+    }
+}
+
+/* What ingest refused. */
+static void refuse(struct upload *upload, int outcome)
+{
+    const char *missing[MISSING_MAX];
+    struct front_detail detail = { .quota = upload->problem.quota };
+    size_t n;
+
+    front_describe(&detail, upload->problem.field, "%s", upload->problem.description);
+    if (outcome == INGEST_LACKS) {
+        n = ingest_inventory_missing(upload->inventory, missing, MISSING_MAX);
+        detail.precondition = "INVENTORY_TABLE";
+        detail.subjects = missing;
+        detail.n_subjects = n < MISSING_MAX ? n : MISSING_MAX;
+        front_describe(&detail, upload->problem.field, "%zu, with %s among them; send them too", n,
+                       missing[0]);
+    }
+    fail(upload, failure_of(outcome), &detail, outcome);
+}
+
+static bool is_allowed(struct upload *upload)
+{
+    enum front_failure failure =
+        front_recheck(upload->front, front_call_method(upload->call), &upload->caller);
+
+    if (failure == FAIL_NOT)
+        return true;
+    if (failure != FAIL_FAULT)
+        front_log_refused(upload->call, failure);
+    fail(upload, failure, NULL, 0);
+    return false;
+}
+
+/* ---- messages ---- */
+
+static int take_header(struct upload *upload,
+                       const Sentinel__Telemetry__V1__InventoryHeader *header,
+                       struct arena *arena)
+{
+    struct ingest_table_hash *tables =
+        arena_alloc_array(arena, header->n_tables + 1, sizeof(*tables));
+
+    if (!tables)
+        return -ENOBUFS;
+    for (size_t i = 0; i < header->n_tables; i++)
+        tables[i] = (struct ingest_table_hash){
+            .name = header->tables[i]->name,
+            .sha256 = span_of(header->tables[i]->sha256.data, header->tables[i]->sha256.len),
+            .n_rows = header->tables[i]->rows,
+        };
+    return ingest_inventory_header(upload->inventory, header->time_unix_us, tables,
+                                   header->n_tables, clock_wall(), &upload->problem);
+}
+
+static struct ingest_table_row row_of(const void *rows, size_t i)
+{
+    const Sentinel__Telemetry__V1__InventoryRow *row =
+        ((Sentinel__Telemetry__V1__InventoryRow *const *) rows)[i];
+
+    return (struct ingest_table_row){ (const char *const *) row->values, row->n_values };
+}
+
+static int take_table(struct upload *upload, const Sentinel__Telemetry__V1__InventoryTable *table)
+{
+    const struct ingest_table_part part = {
+        .name = table->name,
+        .columns = (const char *const *) table->columns,
+        .n_columns = table->n_columns,
+        .row = row_of,
+        .rows = table->rows,
+        .n_rows = table->n_rows,
+        .is_last = table->is_last,
+    };
+
+    return ingest_inventory_table(upload->inventory, &part, &upload->problem);
+}
+
+static void dispatch(struct upload *upload,
+                     const Sentinel__Telemetry__V1__UploadInventoryRequest *request,
+                     struct arena *arena)
+{
+    int r;
+
+    if (request->message_case == REQUEST_HEADER)
+        r = take_header(upload, request->header, arena);
+    else if (request->message_case == REQUEST_TABLE)
+        r = take_table(upload, request->table);
+    else {
+        upload->problem = (struct ingest_problem){ 0 };
+        (void) snprintf(upload->problem.description, sizeof(upload->problem.description),
+                        "the message is neither header nor table");
+        r = INGEST_BAD_INVENTORY;
+    }
+    if (r == INGEST_OK)
+        rpc_call_read(upload->call);
+    else if (r == -ENOBUFS)
+        fail(upload, FAIL_TOO_BIG, NULL, 0);
+    else
+        refuse(upload, r);
+}
+
+static void take_message(struct upload *upload, struct span bytes, uint64_t budget)
+{
+    struct arena *arena = &upload->front->workers[rpc_call_worker(upload->call)].arena;
+    struct front_detail detail = { 0 };
+    struct wire_problem problem;
+    ProtobufCMessage *request = NULL;
+    int r;
+
+    arena_reset(arena, budget);
+    r = wire_unpack(&sentinel__telemetry__v1__upload_inventory_request__descriptor, bytes, arena,
+                    &request, &problem);
+    if (r == WIRE_OK)
+        dispatch(upload, (const void *) request, arena);
+    else
+        fail(upload, front_failure_of_wire(r, &problem, &detail), &detail, r);
+    arena_reset(arena, 0);
+}
+
+static void on_message(struct rpc_call *call, struct span message)
+{
+    struct upload *upload = rpc_call_state(call);
+    const struct front_options *options = &upload->front->options;
+    const uint64_t budget = wire_arena_limit(message.len);
+    struct front_detail detail = { 0 };
+
+    if (upload->is_over || upload->is_away || !is_allowed(upload))
+        return;
+    if (message.len > options->max_message_bytes) {
+        front_describe(&detail, NULL, "%zu bytes, at most %u (max_message_bytes)", message.len,
+                       options->max_message_bytes);
+        detail.quota = "max_message_bytes";
+        fail(upload, FAIL_MESSAGE_BYTES, &detail, 0);
+        return;
+    }
+    if (!front_charge(upload->front, budget)) {
+        detail.quota = "arena_total_bytes";
+        fail(upload, FAIL_ARENA_BUDGET, &detail, 0);
+        return;
+    }
+    take_message(upload, message, budget);
+    front_discharge(upload->front, budget);
+}
+
+/* ---- to the disk and back ---- */
+
+static void send_answer(struct upload *upload)
+{
+    Sentinel__Telemetry__V1__UploadInventoryResponse response;
+    CLEANUP(buf_deinit) struct buf packed = { 0 };
+    uint32_t n_changed;
+    int r;
+
+    sentinel__telemetry__v1__upload_inventory_response__init(&response);
+    response.revision = ingest_inventory_revision(upload->inventory, &n_changed);
+    response.tables_changed = n_changed;
+    r = wire_pack(&response.base, &packed);
+    if (r < 0) {
+        fail(upload, FAIL_FAULT, NULL, r);
+        return;
+    }
+    if (n_changed > 0)
+        log_peer(LOG_INFO, "inventory_stored", LOG_S("agent", upload->caller.name),
+                 LOG_U("revision", response.revision), LOG_U("tables_changed", n_changed));
+    upload->is_over = true;
+    if (rpc_call_send(upload->call, buf_span(&packed)) == RPC_DONE)
+        front_finish_ok(upload->call);
+}
+
+static void on_stored(struct rpc_post *post)
+{
+    struct upload *upload = container_of(post, struct upload, post);
+
+    upload->is_away = false;
+    if (!upload->is_over && rpc_call_is_open(upload->call) && is_allowed(upload)) {
+        if (upload->outcome == INGEST_OK)
+            send_answer(upload);
+        else
+            refuse(upload, upload->outcome);
+    }
+    upload_unref(upload);
+}
+
+/* On a reader or the store's writer. */
+static void on_done(void *ctx, int outcome)
+{
+    struct upload *upload = ctx;
+
+    upload->outcome = outcome;
+    rpc_call_post(upload->call, &upload->post);
+}
+
+static int outcome_of_intern(int r)
+{
+    return r == STORE_FULL ? INGEST_FULL : r == STORE_STOPPED ? INGEST_STOPPED : INGEST_FAULT;
+}
+
+/* On a reader: a new agent's number is committed first. */
+static void store_it(struct query_task *task)
+{
+    struct upload *upload = container_of(task, struct upload, task);
+    struct store *store = upload->front->options.store;
+    uint32_t agent;
+    int r = store_agent_intern(store, upload->caller.name, &agent);
+
+    if (r == STORE_OK) {
+        store_agent_seen(store, agent, clock_wall());
+        r = ingest_inventory_store(upload->inventory, agent, on_done, upload, &upload->problem);
+        if (r == INGEST_OK)
+            return;
+    } else {
+        r = outcome_of_intern(r);
+    }
+    on_done(upload, r < 0 ? INGEST_FAULT : r);
+}
+
+static void on_half_close(struct rpc_call *call)
+{
+    struct upload *upload = rpc_call_state(call);
+    int r;
+
+    if (!upload || upload->is_over || upload->is_away || !is_allowed(upload))
+        return;
+    r = ingest_inventory_end(upload->inventory, &upload->problem);
+    if (r != INGEST_OK) {
+        refuse(upload, r);
+        return;
+    }
+    upload->is_away = true;
+    upload->task.run = store_it;
+    atomic_fetch_add(&upload->n_refs, 1);
+    r = query_pool_submit(upload->front->options.pool, &upload->task);
+    if (r == QUERY_OK)
+        return;
+    upload->is_away = false;
+    fail(upload, r < 0 ? FAIL_FAULT : FAIL_READERS_BUSY, NULL, r);
+    upload_unref(upload);
+}
+
+/* ---- the call ---- */
+
+static void on_open(struct rpc_call *call)
+{
+    struct front *front = rpc_call_ctx(call);
+    struct front_caller caller;
+    struct upload *upload;
+
+    ensure(rpc_call_worker(call) < FRONT_MAX_WORKERS);
+    if (!front_authorise(call, &caller))
+        return;
+    upload = calloc(1, sizeof(*upload));
+    if (!upload || ingest_inventory_new(&upload->inventory, front->options.ingest)) {
+        free(upload);
+        front_fail(call, FAIL_FAULT, NULL, fault(-ENOMEM, "no memory for a call"));
+        return;
+    }
+    upload->front = front;
+    upload->call = rpc_call_ref(call);
+    upload->caller = caller;
+    upload->post.fn = on_stored;
+    atomic_init(&upload->n_refs, 1);
+    rpc_call_set_state(call, upload);
+    rpc_call_read(call);
+}
+
+/* What is on its way to the disk is answered; more is not taken. */
+static void on_drain(struct rpc_call *call)
+{
+    struct upload *upload = rpc_call_state(call);
+
+    if (upload && !upload->is_away)
+        fail(upload, FAIL_STOPPING, NULL, 0);
+}
+
+static void on_closed(struct rpc_call *call, bool was_cancelled)
+{
+    struct upload *upload = rpc_call_state(call);
+
+    (void) was_cancelled;
+    if (!upload)
+        return;
+    upload->is_over = true;
+    upload_unref(upload);
+}
+
+const struct rpc_handler svc_inventory_upload = {
+    .on_open = on_open,
+    .on_message = on_message,
+    .on_half_close = on_half_close,
+    .on_drain = on_drain,
+    .on_closed = on_closed,
+};
