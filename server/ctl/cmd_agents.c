@@ -30,6 +30,9 @@ static void agent_json(struct json_writer *json, const agent_message *agent)
     json_put_i64(json, "interval_us", convert_duration_us(agent->interval));
     json_put_u64(json, "series", agent->series);
     json_put_u64(json, "samples_stored", agent->samples_stored);
+    json_put_u64(json, "log_records_stored", agent->log_records_stored);
+    json_put_u64(json, "log_bytes_stored", agent->log_bytes_stored);
+    json_put_i64(json, "last_log_record_us", convert_time_us(agent->last_log_record));
     json_put_u64(json, "samples_skipped", agent->samples_skipped);
     json_put_u64(json, "batches_lost", agent->batches_lost);
     json_key(json, "labels");
@@ -139,6 +142,9 @@ static void show_people(struct ctl *ctl, const Sentinel__Query__V1__GetAgentResp
     FACT("clock offset", "%.3f s", (double) convert_duration_us(agent->clock_offset) / 1e6);
     FACT("series", "%u", agent->series);
     FACT("samples stored", "%llu", (unsigned long long) agent->samples_stored);
+    FACT("log records stored", "%llu, %s", (unsigned long long) agent->log_records_stored,
+         format_value(ctl, (double) agent->log_bytes_stored, "By"));
+    FACT("last log record", "%s", format_ago(ctl, convert_time_us(agent->last_log_record), now_us));
     FACT("samples skipped", "%llu", (unsigned long long) agent->samples_skipped);
     FACT("batches lost", "%llu", (unsigned long long) agent->batches_lost);
     if (answer->inventory)

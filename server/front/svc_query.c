@@ -34,9 +34,11 @@ static Sentinel__Query__V1__Agent *
 agent_message(struct unary *unary, const struct store_agent *agent, bool is_connected)
 {
     Sentinel__Query__V1__Agent *to = unary_alloc(unary, 1, sizeof(*to));
+    struct store_logs_of logs;
 
     if (!to)
         return NULL;
+    store_logs_of_agent(unary->front->options.store, agent->number, &logs);
     sentinel__query__v1__agent__init(to);
     to->agent_id = front_borrow(agent->id);
     to->labels = unary_entries(unary, &sentinel__query__v1__agent__labels_entry__descriptor,
@@ -56,6 +58,10 @@ agent_message(struct unary *unary, const struct store_agent *agent, bool is_conn
     to->samples_skipped = agent->n_skipped;
     to->batches_lost = agent->n_lost;
     to->last_sample = unary_time(unary, agent->last_sample);
+    to->log_records_stored = logs.n_records;
+    to->log_bytes_stored = logs.n_bytes;
+    if (logs.last_us != INT64_MIN)
+        to->last_log_record = unary_time(unary, (wall_us){ logs.last_us });
     to->interval = unary_duration(unary, (int64_t) agent->interval_ms * 1000);
     return to;
 }

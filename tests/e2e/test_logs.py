@@ -171,6 +171,14 @@ class Logs(Story):
             error = fixture.rich(caught.exception)
             self.assertEqual((error["code"], error["field"]), ("INVALID_ARGUMENT", field), question)
 
+    def test_an_agent_says_what_logs_it_has_sent(self):
+        sent = [record("five!"), record(b"1234567")]
+        self.give("counted", batch(1, sent))
+        agent = self.hub.ask("sentinel.query.v1.QueryService/GetAgent", {"agent_id": "counted"})["agent"]
+        self.assertEqual((agent["logRecordsStored"], agent["logBytesStored"]), ("2", "12"))
+        told = json.loads(self.hub.ctl("agents", "show", "counted", "--json").stdout)
+        self.assertEqual((told["log_records_stored"], told["last_log_record_us"]), (2, sent[1].time_unix_us))
+
     def test_grpcurl_reads_logs(self):
         self.give("curl", batch(1, [record("read by a person", severity=17, attributes=[
             fixture.stubs().telemetry.Attribute(key="k", value="v")], trace_id=b"t" * 16)]))
