@@ -399,6 +399,22 @@ START_TEST(a_bad_filter_is_refused_by_its_field)
 }
 END_TEST
 
+START_TEST(a_revoked_viewer_is_cut_off_while_its_tail_is_idle)
+{
+    const Sentinel__Query__V1__TailLogsRequest request =
+        SENTINEL__QUERY__V1__TAIL_LOGS_REQUEST__INIT;
+    struct peer tail;
+
+    open_tail(&tail, &request);
+    hub_revoke("operators/admin");
+    ck_assert(!tail.is_closed);
+    front_registry_changed(hub.front);
+    peer_wait_closed(&tail);
+    ck_reply(&tail.reply, RPC_UNAUTHENTICATED, "CERTIFICATE_REVOKED");
+    peer_deinit(&tail);
+}
+END_TEST
+
 START_TEST(a_tail_ends_when_the_hub_drains)
 {
     const Sentinel__Query__V1__TailLogsRequest request =
@@ -563,6 +579,7 @@ Suite *suite(void)
                         sizeof(filters) / sizeof(filters[0]));
     tcase_add_loop_test(tail, a_bad_filter_is_refused_by_its_field, 0,
                         sizeof(bad_filters) / sizeof(bad_filters[0]));
+    tcase_add_test(tail, a_revoked_viewer_is_cut_off_while_its_tail_is_idle);
     tcase_add_test(tail, a_tail_ends_when_the_hub_drains);
     suite_add_tcase(s, tail);
 
