@@ -493,7 +493,7 @@ START_TEST(a_search_answers_in_messages_that_clients_take)
     ck_assert_uint_gt(peer.n_received, 1);
     last = check_found(&peer, 0, BATCHES * MAX_LINES);
     ck_assert_str_eq(last->next_page_token, "");
-    ck_assert_uint_gt(last->cost->bytes_read, BATCHES * MAX_LINES * LINE_BYTES);
+    ck_assert_uint_gt(last->cost->bytes_read, (uint64_t) BATCHES * MAX_LINES * LINE_BYTES);
     ck_assert(!last->cost->budget_reached);
     peer_deinit(&peer);
     peer_deinit(&agent);
@@ -544,7 +544,7 @@ START_TEST(a_search_at_its_budget_says_so_and_goes_on)
         peer_deinit(&peer);
         ck_assert_uint_lt(++n_rounds, 100);
     } while (token[0]);
-    ck_assert_uint_eq(first, BATCHES * MAX_LINES);
+    ck_assert_uint_eq(first, (uint64_t) BATCHES * MAX_LINES);
     ck_assert_uint_gt(n_rounds, 3);
     peer_deinit(&agent);
 }
