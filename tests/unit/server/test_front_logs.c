@@ -399,6 +399,22 @@ START_TEST(a_bad_filter_is_refused_by_its_field)
 }
 END_TEST
 
+START_TEST(a_revoked_viewer_is_cut_off_while_its_tail_is_idle)
+{
+    const Sentinel__Query__V1__TailLogsRequest request =
+        SENTINEL__QUERY__V1__TAIL_LOGS_REQUEST__INIT;
+    struct peer tail;
+
+    open_tail(&tail, &request);
+    hub_revoke("operators/admin");
+    ck_assert(!tail.is_closed);
+    front_registry_changed(hub.front);
+    peer_wait_closed(&tail);
+    ck_reply(&tail.reply, RPC_UNAUTHENTICATED, "CERTIFICATE_REVOKED");
+    peer_deinit(&tail);
+}
+END_TEST
+
 START_TEST(a_tail_ends_when_the_hub_drains)
 {
     const Sentinel__Query__V1__TailLogsRequest request =
@@ -477,7 +493,7 @@ START_TEST(a_search_answers_in_messages_that_clients_take)
     ck_assert_uint_gt(peer.n_received, 1);
     last = check_found(&peer, 0, BATCHES * MAX_LINES);
     ck_assert_str_eq(last->next_page_token, "");
-    ck_assert_uint_gt(last->cost->bytes_read, BATCHES * MAX_LINES * LINE_BYTES);
+    ck_assert_uint_gt(last->cost->bytes_read, (uint64_t) BATCHES * MAX_LINES * LINE_BYTES);
     ck_assert(!last->cost->budget_reached);
     peer_deinit(&peer);
     peer_deinit(&agent);
@@ -528,7 +544,7 @@ START_TEST(a_search_at_its_budget_says_so_and_goes_on)
         peer_deinit(&peer);
         ck_assert_uint_lt(++n_rounds, 100);
     } while (token[0]);
-    ck_assert_uint_eq(first, BATCHES * MAX_LINES);
+    ck_assert_uint_eq(first, (uint64_t) BATCHES * MAX_LINES);
     ck_assert_uint_gt(n_rounds, 3);
     peer_deinit(&agent);
 }
@@ -563,6 +579,7 @@ Suite *suite(void)
                         sizeof(filters) / sizeof(filters[0]));
     tcase_add_loop_test(tail, a_bad_filter_is_refused_by_its_field, 0,
                         sizeof(bad_filters) / sizeof(bad_filters[0]));
+    tcase_add_test(tail, a_revoked_viewer_is_cut_off_while_its_tail_is_idle);
     tcase_add_test(tail, a_tail_ends_when_the_hub_drains);
     suite_add_tcase(s, tail);
 
