@@ -22,7 +22,6 @@
 #define BACKOFF_US INT64_C(500000)
 #define MAX_BACKOFF_US INT64_C(10000000)
 #define QUEUED_BYTES (4u << 20) /* given to the connection at a time */
-#define HASH_BYTES ((size_t) 1 << 20)
 
 typedef Sentinel__Telemetry__V1__UploadBulkDataRequest request_message;
 typedef Sentinel__Telemetry__V1__UploadBulkDataResponse response_message;
@@ -99,7 +98,7 @@ static int hash_file(struct sending *s)
     int r = 0;
 
     do {
-        r = read_full(s, s->room, HASH_BYTES, done, &n);
+        r = read_full(s, s->room, SEND_CHUNK_BYTES, done, &n);
         if (r)
             break;
         crypto_hash_update(hash, span_of(s->room, n));

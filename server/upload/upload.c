@@ -472,6 +472,7 @@ int upload_open(struct upload **ret,
         return fault(-ENOMEM, "no memory for an upload");
     }
     copied = (void *) work->data;
+    ensure(copied);
     copy_header(copied, header);
     work->job.header = &copied->object;
     *ret = upload; /* before the first wake() */
@@ -594,6 +595,7 @@ static int append(struct upload *upload, struct span data)
 
     if (!work)
         return fault(-ENOMEM, "no memory for a chunk");
+    ensure(work->data && data.len > 0);
     memcpy(work->data, data.data, data.len);
     crypto_hash_update(upload->loop.hash, data);
     crypto_hash_save(upload->loop.hash, work->job.hash);
