@@ -384,8 +384,7 @@ START_TEST(hundreds_of_segments_are_served_with_few_descriptors)
     fd = dup(STDERR_FILENO);
     close(fd);
     ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    /* What is always open: state, uploads, inventories, a segment; little more than that. */
-    limit.rlim_cur = (rlim_t) fd + 36;
+    limit.rlim_cur = (rlim_t) fd + 24;
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
     store = open_store(1);
     store_get_stats(store, &stats);
