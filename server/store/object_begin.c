@@ -53,6 +53,9 @@ answer_begin(struct objects_group *group, struct store_object_job *job, struct o
     job->number = object->number;
     job->received = row->object.received;
     job->is_complete = false;
+    job->size = row->object.has_size ? row->object.size : 0;
+    job->has_sha256 = row->object.has_sha256;
+    memcpy(job->sha256, row->object.sha256, sizeof(job->sha256));
     memcpy(job->hash, row->hash, sizeof(job->hash));
 }
 
@@ -61,7 +64,7 @@ void group_answer_complete(struct store_object_job *job, const struct store_obje
     job->number = object->number;
     job->lease = 0;
     job->received = job->size = object->size;
-    job->is_complete = true;
+    job->is_complete = job->has_sha256 = true;
     memcpy(job->sha256, object->sha256, sizeof(job->sha256));
 }
 

@@ -121,8 +121,10 @@ struct store_object_job {
     const uint8_t *data;
     size_t len;
     uint8_t hash[STORE_OBJECT_HASH_BYTES];
-    /* Into END; out of BEGIN and END when is_complete. */
+    /* Into END; out of END; out of BEGIN what the first header that knew them said, which bounds
+     * all that is added: size 0 and has_sha256 false: nobody knows yet. */
     uint64_t size;
+    bool has_sha256;
     uint8_t sha256[STORE_OBJECT_SHA256_BYTES];
     /* Out with STORE_DIFFERS: the header's field that does; with STORE_TOO_MUCH: the limit, a
      * setting's name, and its value. Literals. */

@@ -53,7 +53,7 @@ struct upload {
     struct {                      /* the call's thread */
         struct crypto_hash *hash; /* of all below `next`; NULL before UPLOAD_RESUME */
         uint64_t next;            /* offset of the next byte */
-        uint64_t size;            /* of the header; 0: not known */
+        uint64_t size;            /* of this header, or an earlier one; 0: not known */
         uint8_t sha256[CRYPTO_SHA256_BYTES];
         bool has_sha256;
         uint64_t told;  /* of shared.acked */
@@ -67,8 +67,9 @@ struct upload {
         uint32_t lease;
         uint64_t begun_at, acked;
         uint8_t hash[STORE_OBJECT_HASH_BYTES];
-        uint8_t sha256[CRYPTO_SHA256_BYTES];
-        uint64_t size;
+        uint8_t sha256[CRYPTO_SHA256_BYTES]; /* of the whole, or as announced */
+        uint64_t size;                       /* too */
+        bool has_sha256;
         uint64_t n_under_way; /* bytes */
         uint32_t n_works;
         bool has_begun, is_begin_told;
@@ -261,10 +262,9 @@ static void on_begun(struct upload *upload, const struct store_object_job *job)
     upload->shared.has_begun = true;
     upload->shared.begun_at = upload->shared.acked = job->received;
     memcpy(upload->shared.hash, job->hash, sizeof(job->hash));
-    if (!job->is_complete)
-        return;
-    upload->shared.is_complete = upload->shared.had_it = true;
+    upload->shared.is_complete = upload->shared.had_it = job->is_complete;
     upload->shared.size = job->size;
+    upload->shared.has_sha256 = job->has_sha256;
     memcpy(upload->shared.sha256, job->sha256, sizeof(job->sha256));
 }
 
@@ -418,10 +418,7 @@ static bool take_place(struct uploads *uploads)
     return false;
 }
 
-static struct upload *upload_new(struct uploads *uploads,
-                                 const struct upload_header *header,
-                                 void (*wake)(void *ctx),
-                                 void *ctx)
+static struct upload *upload_new(struct uploads *uploads, void (*wake)(void *ctx), void *ctx)
 {
     struct upload *upload = calloc(1, sizeof(*upload));
 
@@ -430,10 +427,6 @@ static struct upload *upload_new(struct uploads *uploads,
     upload->uploads = uploads;
     upload->wake = wake;
     upload->ctx = ctx;
-    upload->loop.size = header->size;
-    upload->loop.has_sha256 = header->sha256.len > 0;
-    if (upload->loop.has_sha256)
-        memcpy(upload->loop.sha256, header->sha256.data, sizeof(upload->loop.sha256));
     atomic_init(&upload->n_refs, 1);
     pthread_mutex_init(&upload->shared.lock, NULL);
     atomic_fetch_add(&uploads->n_refs, 1);
@@ -460,7 +453,7 @@ int upload_open(struct upload **ret,
         ret_problem->quota = "uploads.max_open";
         return UPLOAD_BUSY;
     }
-    upload = upload_new(uploads, header, wake, ctx);
+    upload = upload_new(uploads, wake, ctx);
     work = upload ? work_new(upload, STORE_OBJECT_BEGIN, sizeof(*copied) + bytes_of_texts(header))
                   : NULL;
     if (!work) {
@@ -518,13 +511,17 @@ static void fill_result(struct upload *upload, struct upload_event *ret)
     upload->loop.is_result_told = true;
 }
 
-/* What has been told before `next` is hashed: the hash as the store keeps it goes on here. */
+/* What has been told before `next` is hashed: the hash as the store keeps it goes on here. And what
+ * an earlier header announced binds this stream, whose own may have left it out. */
 static void fill_resume(struct upload *upload, struct upload_event *ret)
 {
     ret->type = UPLOAD_RESUME;
     ret->offset = upload->shared.begun_at;
     upload->shared.is_begin_told = true;
     upload->loop.next = upload->loop.told = upload->shared.begun_at;
+    upload->loop.size = upload->shared.size;
+    upload->loop.has_sha256 = upload->shared.has_sha256;
+    memcpy(upload->loop.sha256, upload->shared.sha256, sizeof(upload->loop.sha256));
     upload->loop.hash =
         upload->shared.begun_at ? crypto_hash_restore(upload->shared.hash) : crypto_hash_new();
 }

@@ -318,6 +318,50 @@ static void hold(struct store_object_job *job, int r)
     sem_post(&holding->over);
 }
 
+/* What one header said of an upload holds for each stream of it, also for one that says less. */
+START_TEST(a_later_header_that_says_less_is_held_to_the_first)
+{
+    struct upload_header header = header_of("a");
+    struct stream stream;
+    struct upload_event event;
+    uint64_t acked = 0;
+    uint8_t digest[32];
+
+    crypto_sha256(span_of_text("0123456789"), digest);
+    header.size = 10;
+    header.sha256 = span_of(digest, sizeof(digest));
+    ck_assert_int_eq(open_stream(&stream, &header), 0);
+    ck_assert_uint_eq(resume(&stream), 0);
+    stream.upload = upload_close(stream.upload);
+
+    header.size = 0;
+    header.sha256 = span_of(NULL, 0);
+    ck_assert_int_eq(open_stream(&stream, &header), 0);
+    ck_assert_uint_eq(resume(&stream), 0);
+    ck_assert_int_eq(chunk(&stream, 0, "0123456789A"), UPLOAD_BAD);
+    event = last(&stream, &acked);
+    ck_assert_int_eq(event.outcome, UPLOAD_BAD);
+    ck_assert_str_eq(event.problem->field, "chunk.data");
+    stream.upload = upload_close(stream.upload);
+
+    ck_assert_int_eq(open_stream(&stream, &header), 0);
+    ck_assert_uint_eq(resume(&stream), 0);
+    ck_assert_int_eq(chunk(&stream, 0, "01234"), 0);
+    ck_assert_int_eq(finish(&stream, "01234"), UPLOAD_MISMATCH);
+    event = last(&stream, &acked);
+    ck_assert_int_eq(event.outcome, UPLOAD_MISMATCH);
+    ck_assert_uint_eq(acked, 5);
+    stream.upload = upload_close(stream.upload);
+
+    ck_assert_int_eq(open_stream(&stream, &header), 0);
+    ck_assert_uint_eq(resume(&stream), 5);
+    ck_assert_int_eq(chunk(&stream, 5, "56789"), 0);
+    ck_assert_int_eq(finish(&stream, "0123456789"), 0);
+    ck_assert_int_eq(last(&stream, &acked).type, UPLOAD_RESULT);
+    stream.upload = upload_close(stream.upload);
+}
+END_TEST
+
 START_TEST(no_more_is_under_way_than_the_window)
 {
     static struct holding holding = {
@@ -406,6 +450,7 @@ Suite *suite(void)
     tcase_add_test(tcase, chunks_are_acknowledged_and_the_result_is_their_digest);
     tcase_add_test(tcase, what_is_refused_ends_behind_the_acks);
     tcase_add_test(tcase, another_digest_drops_another_size_keeps);
+    tcase_add_test(tcase, a_later_header_that_says_less_is_held_to_the_first);
     tcase_add_test(tcase, no_more_is_under_way_than_the_window);
     tcase_add_test(tcase, more_streams_than_there_may_be_are_told_so);
     tcase_add_test(tcase, a_stopped_store_ends_what_is_open);
