@@ -124,31 +124,45 @@ static int open_content(struct objects_group *group, struct object *object)
 /* What the header knows that the first one did not. */
 static int learn(struct objects_group *group, struct object *object, struct store_object_job *job)
 {
-    struct store_object *to = &object->row.object;
+    const uint64_t max_bytes = group->objects->writer.limits.max_bytes;
     const struct store_object *header = job->header;
-    uint64_t more;
-    int r;
+    struct store_object *to = &object->row.object;
+    const bool learns_size = header->has_size && !to->has_size;
+    uint64_t more = learns_size ? header->size - to->received : 0;
+    int r = 0;
 
+    if (learns_size && group_is_over(max_bytes, 0, header->size))
+        return group_too_much(job, "uploads.max_size", max_bytes);
+    if (learns_size)
+        r = group_check_limits(group, job, to->agent, more, more);
+    if (r)
+        return pass(r);
+    if (learns_size) {
+        to->size = header->size;
+        to->has_size = true;
+        group_touch(group, object);
+    }
     if (header->has_sha256 && !to->has_sha256) {
         memcpy(to->sha256, header->sha256, sizeof(to->sha256));
         to->has_sha256 = true;
         group_touch(group, object);
     }
-    if (!header->has_size || to->has_size)
-        return 0;
-    more = header->size - to->received;
-    r = group_check_limits(group, job, to->agent, more, more);
-    if (r)
-        return pass(r);
-    to->size = header->size;
-    to->has_size = true;
-    group_touch(group, object);
-    return pass(group_charge(group, to->agent, more, more));
+    return more ? pass(group_charge(group, to->agent, more, more)) : 0;
+}
+
+/* A BEGIN that failed leaves no upload open that nobody has the lease of. */
+static void close_again(struct objects_group *group, struct object *object)
+{
+    if (object->is_dirty)
+        object->is_gone = true; /* with the group */
+    else
+        objects_let_go(group->objects, object);
 }
 
 static int go_on(struct objects_group *group, struct store_object_job *job, uint64_t number)
 {
     struct object *object = objects_find_open(group->objects, number);
+    const bool was_open = object != NULL;
     struct object_row row;
     int r = 0;
 
@@ -175,6 +189,8 @@ static int go_on(struct objects_group *group, struct store_object_job *job, uint
         r = learn(group, object, job);
     if (!r)
         answer_begin(group, job, object);
+    else if (!was_open && object)
+        close_again(group, object);
     return pass(r);
 }
 

@@ -281,6 +281,55 @@ START_TEST(a_limit_is_named_and_what_was_acknowledged_stays)
 }
 END_TEST
 
+START_TEST(a_size_that_is_said_later_is_held_to_the_limits_and_keeps_nothing_open)
+{
+    struct store_object header = header_of(agent, 1, "a");
+    struct sent sent;
+    uint64_t n_bytes;
+
+    limits.max_bytes = 100;
+    limits.expire_us = DAY;
+    set_limits();
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert_int_eq(append(&sent, "x", 1), 0);
+    ck_assert_int_eq(leave(&sent), 0);
+    header.has_size = true;
+    header.size = 101;
+    ck_assert_int_eq(begin_with(&sent, &header), STORE_TOO_MUCH);
+    ck_assert_str_eq(sent.begun.what, "uploads.max_size");
+    limits.max_bytes = 0;
+    limits.agent_bytes = 100;
+    set_limits();
+    ck_assert_int_eq(begin_with(&sent, &header), STORE_TOO_MUCH);
+    ck_assert_str_eq(sent.begun.what, "uploads.agent_size");
+    /* Nobody adds to it, so it expires. */
+    now_us += 2 * DAY;
+    sweep_now();
+    ck_assert_uint_eq(n_files(&n_bytes), 0);
+    ck_assert_uint_eq(stats_now().n_uploads, 0);
+}
+END_TEST
+
+START_TEST(an_announced_size_makes_nobodys_finished_upload_go)
+{
+    struct store_object header = header_of(other, 2, "lie");
+    uint8_t *data = noise(1000, 5);
+    struct sent sent;
+    uint64_t number;
+
+    limits.retention_bytes = 5000;
+    set_limits();
+    number = put(agent, 1, "a", data, 1000);
+    header.has_size = true;
+    header.size = UINT64_C(1) << 40;
+    ck_assert_int_eq(begin_with(&sent, &header), 0);
+    sweep_now();
+    check_content(number, data, 1000);
+    ck_assert_int_eq(leave(&sent), 0);
+    free(data);
+}
+END_TEST
+
 /* As the disk's own look would have it. */
 static void set_full(uint32_t percent)
 {
@@ -620,6 +669,8 @@ Suite *suite(void)
     tcase_add_test(tcase, an_empty_upload_has_no_file);
     tcase_add_test(tcase, the_same_content_is_stored_once_and_lives_as_long_as_one_has_it);
     tcase_add_test(tcase, a_limit_is_named_and_what_was_acknowledged_stays);
+    tcase_add_test(tcase, a_size_that_is_said_later_is_held_to_the_limits_and_keeps_nothing_open);
+    tcase_add_test(tcase, an_announced_size_makes_nobodys_finished_upload_go);
     tcase_add_test(tcase, a_full_disk_is_said_and_it_goes_on_when_there_is_room);
     tcase_add_test(tcase, a_write_without_room_concerns_its_own_upload_alone);
     tcase_add_test(tcase, an_index_without_room_acknowledges_nothing);
