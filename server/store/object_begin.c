@@ -271,8 +271,10 @@ static int begin_new(struct objects_group *group, struct store_object_job *job)
     }
     if (!r)
         r = group_keep_open(group->objects, &row, &object);
-    if (!r)
+    if (!r) {
+        group_touch(group, object); /* without the group it is not there */
         answer_begin(group, job, object);
+    }
     return pass(r);
 }
 

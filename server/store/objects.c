@@ -434,6 +434,8 @@ int store_object_submit(struct store *store, struct store_object_job *job)
 
     ensure(job->done && job->work >= STORE_OBJECT_BEGIN && job->work <= STORE_OBJECT_LEAVE);
     ensure(objects->is_open);
+    if (job->work == STORE_OBJECT_BEGIN)
+        job->lease = 0; /* until it has one */
     pthread_mutex_lock(&objects->queue.lock);
     if (!objects->queue.has_stopped) {
         job->next = NULL;

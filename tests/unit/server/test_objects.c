@@ -227,195 +227,7 @@ START_TEST(the_same_content_is_stored_once_and_lives_as_long_as_one_has_it)
 }
 END_TEST
 
-/* ---- limits ---- */
-
-static void set_limits(void)
-{
-    store_objects_set_limits(store, &limits);
-    sweep_now();
-}
-
-START_TEST(a_limit_is_named_and_what_was_acknowledged_stays)
-{
-    struct store_object header = header_of(agent, 2, "b");
-    struct sent sent;
-
-    limits.agent_bytes = 10;
-    set_limits();
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_int_eq(append(&sent, "0123456", 7), 0);
-    ck_assert_int_eq(append(&sent, "789A", 4), STORE_TOO_MUCH);
-    ck_assert_str_eq(sent.begun.what, "uploads.agent_size");
-    ck_assert_int_eq(leave(&sent), 0);
-    header.has_size = true;
-    header.size = 4;
-    ck_assert_int_eq(begin_with(&sent, &header), STORE_TOO_MUCH);
-    header.size = 3;
-    ck_assert_int_eq(begin_with(&sent, &header), 0);
-    ck_assert_int_eq(leave(&sent), 0);
-    reopen(); /* what counts is summed up anew */
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_uint_eq(sent.begun.received, 7);
-    ck_assert_int_eq(append(&sent, "7", 1), STORE_TOO_MUCH);
-    ck_assert_int_eq(leave(&sent), 0);
-    ck_assert_int_eq(begin(&sent, other, 1, "a"), 0);
-    ck_assert_int_eq(append(&sent, "0123456789", 10), 0);
-    ck_assert_int_eq(leave(&sent), 0);
-
-    limits = (struct store_object_limits){ .max_bytes = 12 };
-    set_limits();
-    ck_assert_int_eq(begin(&sent, other, 1, "a"), 0);
-    ck_assert_int_eq(append(&sent, "ABC", 3), STORE_TOO_MUCH);
-    ck_assert_str_eq(sent.begun.what, "uploads.max_size");
-    ck_assert_int_eq(leave(&sent), 0);
-    limits = (struct store_object_limits){ .agent_count = 2 };
-    set_limits();
-    ck_assert_int_eq(begin(&sent, agent, 9, "z"), STORE_TOO_MUCH);
-    ck_assert_str_eq(sent.begun.what, "uploads.agent_count");
-    limits = (struct store_object_limits){ .total_bytes = 21 };
-    set_limits();
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_int_eq(append(&sent, "78", 2), STORE_TOO_MUCH);
-    ck_assert_str_eq(sent.begun.what, "uploads.total_size");
-    ck_assert_int_eq(leave(&sent), 0);
-}
-END_TEST
-
-START_TEST(a_size_that_is_said_later_is_held_to_the_limits_and_keeps_nothing_open)
-{
-    struct store_object header = header_of(agent, 1, "a");
-    struct sent sent;
-    uint64_t n_bytes;
-
-    limits.max_bytes = 100;
-    limits.expire_us = DAY;
-    set_limits();
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_int_eq(append(&sent, "x", 1), 0);
-    ck_assert_int_eq(leave(&sent), 0);
-    header.has_size = true;
-    header.size = 101;
-    ck_assert_int_eq(begin_with(&sent, &header), STORE_TOO_MUCH);
-    ck_assert_str_eq(sent.begun.what, "uploads.max_size");
-    limits.max_bytes = 0;
-    limits.agent_bytes = 100;
-    set_limits();
-    ck_assert_int_eq(begin_with(&sent, &header), STORE_TOO_MUCH);
-    ck_assert_str_eq(sent.begun.what, "uploads.agent_size");
-    /* Nobody adds to it, so it expires. */
-    now_us += 2 * DAY;
-    sweep_now();
-    ck_assert_uint_eq(n_files(&n_bytes), 0);
-    ck_assert_uint_eq(stats_now().n_uploads, 0);
-}
-END_TEST
-
-START_TEST(an_announced_size_makes_nobodys_finished_upload_go)
-{
-    struct store_object header = header_of(other, 2, "lie");
-    uint8_t *data = noise(1000, 5);
-    struct sent sent;
-    uint64_t number;
-
-    limits.retention_bytes = 5000;
-    set_limits();
-    number = put(agent, 1, "a", data, 1000);
-    header.has_size = true;
-    header.size = UINT64_C(1) << 40;
-    ck_assert_int_eq(begin_with(&sent, &header), 0);
-    sweep_now();
-    check_content(number, data, 1000);
-    ck_assert_int_eq(leave(&sent), 0);
-    free(data);
-}
-END_TEST
-
-/* As the disk's own look would have it. */
-static void set_full(uint32_t percent)
-{
-    pthread_mutex_lock(&store->disk.lock);
-    store->options.full_percent = percent;
-    store->disk.next_check.us = 0;
-    pthread_mutex_unlock(&store->disk.lock);
-}
-
-START_TEST(a_full_disk_is_said_and_it_goes_on_when_there_is_room)
-{
-    struct sent sent, refused;
-
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_int_eq(append(&sent, "01234", 5), 0);
-    set_full(0);
-    ck_assert_int_eq(append(&sent, "56789", 5), STORE_FULL);
-    ck_assert_int_eq(begin(&refused, agent, 2, "b"), STORE_FULL);
-    ck_assert_int_eq(leave(&sent), 0);
-    /* Reading goes on, and so does what needs no room. */
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_uint_eq(sent.begun.received, 5);
-    set_full(100);
-    ck_assert_int_eq(append(&sent, "56789", 5), 0);
-    ck_assert_int_eq(finish(&sent), 0);
-    check_content(sent.begun.number, (const uint8_t *) "0123456789", 10);
-}
-END_TEST
-
-/* EFBIG stands for ENOSPC: what finds no room is not acknowledged, and nothing else suffers. */
-START_TEST(a_write_without_room_concerns_its_own_upload_alone)
-{
-    const size_t len = 3u << 20;
-    uint8_t *data = noise(2 * len, 7);
-    struct rlimit before, low;
-    struct sent large, small;
-
-    ck_assert_int_eq(begin(&large, agent, 1, "large"), 0);
-    ck_assert_int_eq(append(&large, data, len), 0);
-    ck_assert_int_eq(begin(&small, agent, 2, "small"), 0);
-    signal(SIGXFSZ, SIG_IGN);
-    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
-    low = before;
-    low.rlim_cur = len + 1000;
-    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &low), 0);
-    ck_assert_int_eq(append(&large, data + len, 5000), STORE_FULL);
-    ck_assert_int_eq(append(&small, "small", 5), 0);
-    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
-    ck_assert_int_eq(finish(&small), 0);
-    ck_assert_int_eq(leave(&large), 0);
-    ck_assert_int_eq(begin(&large, agent, 1, "large"), 0);
-    ck_assert_uint_eq(large.begun.received, len);
-    ck_assert_int_eq(append(&large, data + len, len), 0);
-    ck_assert_int_eq(finish(&large), 0);
-    check_content(large.begun.number, data, 2 * len);
-    free(data);
-}
-END_TEST
-
-/* A group that the index has no room for is nobody's: all of it is told so. */
-START_TEST(an_index_without_room_acknowledges_nothing)
-{
-    struct rlimit before, low;
-    struct sent sent;
-    int r = 0;
-
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_int_eq(append(&sent, "01234", 5), 0);
-    signal(SIGXFSZ, SIG_IGN);
-    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
-    low = before;
-    low.rlim_cur = 16384;
-    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &low), 0);
-    for (int i = 0; i < 50 && r == 0; i++)
-        r = append(&sent, "x", 1);
-    ck_assert_int_eq(r, STORE_FULL);
-    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
-    ck_assert_int_eq(leave(&sent), STORE_TAKEN); /* it was let go of */
-    reopen();
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_uint_ge(sent.begun.received, 5);
-    ck_assert_uint_eq(stats_now().content_bytes, sent.begun.received);
-    ck_assert_int_eq(append(&sent, "yz", 2), 0);
-    ck_assert_int_eq(finish(&sent), 0);
-}
-END_TEST
+/* ---- what goes ---- */
 
 START_TEST(unfinished_ones_expire_but_not_while_somebody_sends)
 {
@@ -668,12 +480,6 @@ Suite *suite(void)
     tcase_add_test(tcase, what_cannot_become_what_was_announced_is_dropped);
     tcase_add_test(tcase, an_empty_upload_has_no_file);
     tcase_add_test(tcase, the_same_content_is_stored_once_and_lives_as_long_as_one_has_it);
-    tcase_add_test(tcase, a_limit_is_named_and_what_was_acknowledged_stays);
-    tcase_add_test(tcase, a_size_that_is_said_later_is_held_to_the_limits_and_keeps_nothing_open);
-    tcase_add_test(tcase, an_announced_size_makes_nobodys_finished_upload_go);
-    tcase_add_test(tcase, a_full_disk_is_said_and_it_goes_on_when_there_is_room);
-    tcase_add_test(tcase, a_write_without_room_concerns_its_own_upload_alone);
-    tcase_add_test(tcase, an_index_without_room_acknowledges_nothing);
     tcase_add_test(tcase, unfinished_ones_expire_but_not_while_somebody_sends);
     tcase_add_test(tcase, the_oldest_go_when_there_is_too_much);
     tcase_add_test(tcase, while_a_backup_copies_no_file_goes);
@@ -686,5 +492,6 @@ Suite *suite(void)
                         (int) (sizeof(points) / sizeof(points[0])));
 #endif
     suite_add_tcase(suite, tcase);
+    suite_add_tcase(suite, objects_limits());
     return suite;
 }
