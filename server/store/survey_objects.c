@@ -240,15 +240,17 @@ static int on_upload(struct walk *walk, MDB_val key, MDB_val value, int *ret_rc)
     const uint64_t number = db_u64_of(key);
     const char *wrong = "no row of an upload";
     struct object_row row;
+    int r = 0;
 
     walk->found->n_uploads++;
     if (number > 0 && object_row_read(number, db_span(value), &row)) {
         walk->found->n_unfinished += !row.object.is_complete;
         wrong = walk->survey->asked->is_deep ? what_is_wrong(walk, &row, ret_rc) : NULL;
+        r = survey_use(walk->survey, row.object.agent, SURVEY_UPLOADS, 0);
     }
     if (*ret_rc == MDB_NOTFOUND)
         *ret_rc = 0;
-    return wrong ? survey_damage(walk->survey, wrong, "upload u%" PRIu64, number) : 0;
+    return !r && wrong ? survey_damage(walk->survey, wrong, "upload u%" PRIu64, number) : pass(r);
 }
 
 /* Some rows from *from on; MDB_NOTFOUND behind the last one. */

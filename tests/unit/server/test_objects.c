@@ -363,6 +363,36 @@ START_TEST(content_without_its_index_is_set_aside_and_kept)
 }
 END_TEST
 
+static void on_damage(void *ctx, const struct store_damage *damage)
+{
+    struct buf *text = ctx;
+
+    buf_printf(text, "%s: %s\n", damage->key, damage->what);
+}
+
+START_TEST(an_upload_of_an_agent_that_is_not_there_is_found)
+{
+    struct buf damage = { 0 };
+    struct store_survey asked = {
+        .directory = path, .is_deep = true, .on_damage = on_damage, .ctx = &damage
+    };
+    struct store_why why;
+
+    (void) put(agent, 1, "a", (const uint8_t *) "x", 1);
+    close_it();
+    ck_assert_int_eq(store_survey(&asked, &why), 0);
+    ck_assert_uint_eq(damage.len, 0);
+    open_it();
+    (void) put(agent + other + 1, 2, "b", (const uint8_t *) "y", 1);
+    close_it();
+    ck_assert_int_eq(store_survey(&asked, &why), 0);
+    ck_assert_ptr_nonnull(
+        strstr(buf_text(&damage), "agent 4: there are uploads of an agent that is not here"));
+    buf_deinit(&damage);
+    open_it();
+}
+END_TEST
+
 START_TEST(files_that_nothing_names_go_at_the_start)
 {
     char name[600];
@@ -486,6 +516,7 @@ Suite *suite(void)
     tcase_add_test(tcase, a_bad_block_is_found_and_the_others_are_served);
     tcase_add_test(tcase, an_unfinished_file_that_lost_bytes_is_sent_again);
     tcase_add_test(tcase, content_without_its_index_is_set_aside_and_kept);
+    tcase_add_test(tcase, an_upload_of_an_agent_that_is_not_there_is_found);
     tcase_add_test(tcase, files_that_nothing_names_go_at_the_start);
 #ifdef SENTINEL_FAULT_POINTS
     tcase_add_loop_test(tcase, killed_at_a_point_nothing_acknowledged_is_lost, 0,
