@@ -596,6 +596,13 @@ class Commands(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual((self.home / (expected or told["object_id"])).read_bytes(), name.encode())
 
+    def test_an_empty_file_is_new_once(self):
+        path = self.home / "empty.bin"
+        path.write_bytes(b"")
+        told = json.loads(self.upload(path, "--json").stdout)["uploads"][0]
+        again = json.loads(self.upload(path, "--json").stdout)["uploads"][0]
+        self.assertEqual((told["had_it"], again["had_it"]), (False, True))
+
     def test_a_pipe_of_unknown_size(self):
         data = noise(5 * MIB + 3, 42)
         told = subprocess.run(self.command("-", "--name", "piped", "--json"), input=data, capture_output=True, check=True)

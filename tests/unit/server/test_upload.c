@@ -34,7 +34,7 @@ static void open_it(void)
 
     ck_assert_int_eq(store_open(&store, &options, &why), 0);
     ck_assert_int_eq(store_agent_intern(store, "web-1", &agent), 0);
-    ck_assert_int_eq(uploads_new(&uploads, store, 2), 0);
+    ck_assert_int_eq(uploads_new(&uploads, store, &(struct uploads_limits){ 2, 2 }), 0);
 }
 
 static void set_up(void)
@@ -419,6 +419,31 @@ START_TEST(more_streams_than_there_may_be_are_told_so)
 }
 END_TEST
 
+START_TEST(one_agent_leaves_places_for_others)
+{
+    const struct uploads_limits limits = { .max_open = 3, .agent_open = 2 };
+    struct upload_header header = header_of("a");
+    struct upload_problem problem;
+    struct stream streams[4];
+    struct upload *upload;
+
+    uploads_set_limits(uploads, &limits);
+    for (size_t i = 0; i < 2; i++)
+        ck_assert_int_eq(open_stream(&streams[i], &header), 0);
+    ck_assert_int_eq(upload_open(&upload, uploads, &header, wake, NULL, &problem), UPLOAD_BUSY);
+    ck_assert_str_eq(problem.quota, "uploads.agent_open");
+    header.agent++;
+    ck_assert_int_eq(open_stream(&streams[2], &header), 0);
+    ck_assert_int_eq(upload_open(&upload, uploads, &header, wake, NULL, &problem), UPLOAD_BUSY);
+    ck_assert_str_eq(problem.quota, "uploads.max_open");
+    streams[0].upload = upload_close(streams[0].upload);
+    header.agent--;
+    ck_assert_int_eq(open_stream(&streams[3], &header), 0);
+    for (size_t i = 1; i < 4; i++)
+        streams[i].upload = upload_close(streams[i].upload);
+}
+END_TEST
+
 START_TEST(a_stopped_store_ends_what_is_open)
 {
     const struct upload_header header = header_of("a");
@@ -453,6 +478,7 @@ Suite *suite(void)
     tcase_add_test(tcase, a_later_header_that_says_less_is_held_to_the_first);
     tcase_add_test(tcase, no_more_is_under_way_than_the_window);
     tcase_add_test(tcase, more_streams_than_there_may_be_are_told_so);
+    tcase_add_test(tcase, one_agent_leaves_places_for_others);
     tcase_add_test(tcase, a_stopped_store_ends_what_is_open);
     suite_add_tcase(suite, tcase);
     return suite;
