@@ -84,7 +84,7 @@ static int open_file(struct objects_group *group, struct object *object, bool *r
     objects_path_of(group->objects, row->content, path);
     object->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (object->fd < 0)
-        return errno == ENOENT ? 0 : fault(-errno, "cannot open %s", path);
+        return errno == ENOENT || errno == ELOOP ? 0 : fault(-errno, "cannot open %s", path);
     if (fstat(object->fd, &st) < 0)
         return fault(-errno, "cannot look at %s", path);
     if ((uint64_t) st.st_size < row->object.received)
@@ -159,41 +159,6 @@ static void close_again(struct objects_group *group, struct object *object)
         objects_let_go(group->objects, object);
 }
 
-static int go_on(struct objects_group *group, struct store_object_job *job, uint64_t number)
-{
-    struct object *object = objects_find_open(group->objects, number);
-    const bool was_open = object != NULL;
-    struct object_row row;
-    int r = 0;
-
-    if (object) {
-        row = object->row;
-    } else {
-        int rc = index_get_row(group->objects, group->txn, number, &row);
-
-        if (rc)
-            return pass(db_check(rc, "cannot read an upload"));
-    }
-    job->what = difference(&row.object, job->header);
-    if (job->what)
-        return STORE_DIFFERS;
-    if (row.object.is_complete) {
-        group_answer_complete(job, &row.object);
-        return 0;
-    }
-    if (!object)
-        r = group_keep_open(group->objects, &row, &object);
-    if (!r)
-        r = open_content(group, object);
-    if (!r)
-        r = learn(group, object, job);
-    if (!r)
-        answer_begin(group, job, object);
-    else if (!was_open && object)
-        close_again(group, object);
-    return pass(r);
-}
-
 /* 0 and *ret_content: the agent has just this already. */
 static int
 find_shared(struct objects_group *group, const struct store_object *header, uint64_t *ret_content)
@@ -206,7 +171,8 @@ find_shared(struct objects_group *group, const struct store_object *header, uint
     rc = index_find_digest(group->objects, group->txn, header->sha256, header->size, ret_content);
     if (!rc)
         rc = index_find_holder(group->objects, group->txn, *ret_content, header->agent);
-    if (rc == MDB_NOTFOUND) {
+    if (rc == MDB_NOTFOUND ||
+        (!rc && objects_is_damaged(group->objects, *ret_content, header->size))) {
         *ret_content = 0;
         return 0;
     }
@@ -275,6 +241,58 @@ static int begin_new(struct objects_group *group, struct store_object_job *job)
         group_touch(group, object); /* without the group it is not there */
         answer_begin(group, job, object);
     }
+    return pass(r);
+}
+
+/* Nothing can be added to it, so the key leads to a new one from now on; what is left of the old
+ * one stays under its number. */
+static int begin_again(struct objects_group *group,
+                       struct store_object_job *job,
+                       uint64_t number,
+                       const char *why)
+{
+    log_event(LOG_ERROR, "upload_damaged", LOG_U("number", number), LOG_S("why", why),
+              LOG_S("remedy", "it is taken again, under a new number"));
+    return pass(begin_new(group, job));
+}
+
+static int go_on(struct objects_group *group, struct store_object_job *job, uint64_t number)
+{
+    struct object *object = objects_find_open(group->objects, number);
+    const bool was_open = object != NULL;
+    struct object_row row;
+    int r = 0;
+
+    if (object) {
+        row = object->row;
+    } else {
+        int rc = index_get_row(group->objects, group->txn, number, &row);
+
+        if (rc == MDB_CORRUPTED || rc == MDB_NOTFOUND)
+            return begin_again(group, job, number, "its row in the index is none");
+        if (rc)
+            return pass(db_check(rc, "cannot read an upload"));
+    }
+    job->what = difference(&row.object, job->header);
+    if (job->what)
+        return STORE_DIFFERS;
+    if (row.object.is_complete &&
+        objects_is_damaged(group->objects, row.content, row.object.size))
+        return begin_again(group, job, number, "its content is damaged");
+    if (row.object.is_complete) {
+        group_answer_complete(job, &row.object);
+        return 0;
+    }
+    if (!object)
+        r = group_keep_open(group->objects, &row, &object);
+    if (!r)
+        r = open_content(group, object);
+    if (!r)
+        r = learn(group, object, job);
+    if (!r)
+        answer_begin(group, job, object);
+    else if (!was_open && object)
+        close_again(group, object);
     return pass(r);
 }
 

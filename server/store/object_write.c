@@ -383,6 +383,8 @@ static int settle_content(struct objects_group *group, struct object *object)
     int r, rc = index_find_digest(group->objects, group->txn, row->object.sha256, row->object.size,
                                   &other);
 
+    if (!rc && objects_is_damaged(group->objects, other, row->object.size))
+        rc = MDB_NOTFOUND; /* what came now is good: the next ones share this */
     if (rc && rc != MDB_NOTFOUND)
         return pass(db_check(rc, "cannot read the index of uploads"));
     if (rc == MDB_NOTFOUND) {

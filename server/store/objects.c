@@ -316,6 +316,7 @@ void objects_close(struct objects *objects)
     }
     buf_deinit(&objects->writer.doomed);
     buf_deinit(&objects->writer.scratch);
+    buf_deinit(&objects->stats.damaged);
     if (objects->env)
         mdb_env_close(objects->env);
     pthread_mutex_destroy(&objects->queue.lock);

@@ -323,6 +323,99 @@ START_TEST(a_bad_block_is_found_and_the_others_are_served)
 }
 END_TEST
 
+/* What was seen to be damaged is not taken for what is sent anew, whoever sends it. */
+START_TEST(what_is_damaged_can_be_sent_again_under_the_same_key_and_others)
+{
+    const size_t len = 2 * BLOCK;
+    uint8_t *data = noise(len, 5), got[5];
+    struct store_object known = header_of(agent, 3, "c");
+    uint64_t old, again, foreign, n_bytes;
+    struct sent sent;
+    size_t n;
+
+    limits.retention_us = DAY;
+    set_limits();
+    old = put(agent, 1, "a", data, len);
+    spoil(1, BLOCK + 7);
+    ck_assert_int_eq(store_object_read(store, old, BLOCK, got, 5, &n), STORE_DAMAGED);
+    known.has_size = known.has_sha256 = true;
+    known.size = len;
+    crypto_sha256(span_of(data, len), known.sha256);
+    ck_assert_int_eq(begin_with(&sent, &known), 0);
+    ck_assert(!sent.begun.is_complete);
+    ck_assert_int_eq(leave(&sent), 0);
+    foreign = put(other, 2, "b", data, len);
+    check_content(foreign, data, len);
+    now_us += DAY / 2;
+    again = put(agent, 1, "a", data, len);
+    ck_assert_uint_gt(again, old);
+    check_content(again, data, len);
+    ck_assert_uint_eq(n_files(&n_bytes), 2); /* the good one is shared */
+
+    now_us += DAY / 2 + 1;
+    sweep_now();
+    ck_assert_int_eq(store_object_read(store, old, 0, got, 5, &n), STORE_NOT_FOUND);
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert(sent.begun.is_complete);
+    ck_assert_uint_eq(sent.begun.number, again);
+    free(data);
+}
+END_TEST
+
+START_TEST(a_lost_file_is_sent_again)
+{
+    const struct store_object header = header_of(agent, 1, "a");
+    struct sent sent;
+    char name[600];
+
+    (void) put(agent, 1, "a", (const uint8_t *) "01234", 5);
+    snprintf(name, sizeof(name), "%s/default/objects/content/%016x", path, 1);
+    ck_assert_int_eq(truncate(name, 4), 0);
+    ck_assert_int_eq(begin_with(&sent, &header), 0);
+    ck_assert(!sent.begun.is_complete);
+    ck_assert_int_eq(append(&sent, "01234", 5), 0);
+    ck_assert_int_eq(finish(&sent), 0);
+    check_content(sent.begun.number, (const uint8_t *) "01234", 5);
+}
+END_TEST
+
+/* Bytes of the index change; the store must be closed. */
+static void spoil_row(uint64_t number)
+{
+    uint8_t key[8];
+    MDB_dbi dbi;
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_val name = { sizeof(key), key }, value = { 5, (void *) (uintptr_t) "wrong" };
+    char index[600];
+
+    snprintf(index, sizeof(index), "%s/default/objects/index", path);
+    db_key_u64(key, number);
+    ck_assert_int_eq(mdb_env_create(&env), 0);
+    ck_assert_int_eq(mdb_env_set_maxdbs(env, 8), 0);
+    ck_assert_int_eq(mdb_env_open(env, index, 0, 0600), 0);
+    ck_assert_int_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    ck_assert_int_eq(mdb_dbi_open(txn, "uploads", 0, &dbi), 0);
+    ck_assert_int_eq(mdb_put(txn, dbi, &name, &value, 0), 0);
+    ck_assert_int_eq(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+}
+
+START_TEST(a_row_that_is_none_stops_nobody)
+{
+    const uint64_t old = put(agent, 1, "a", (const uint8_t *) "01234", 5);
+    uint64_t again;
+
+    close_it();
+    spoil_row(old);
+    open_it();
+    again = put(agent, 1, "a", (const uint8_t *) "01234", 5);
+    ck_assert_uint_gt(again, old);
+    check_content(again, (const uint8_t *) "01234", 5);
+    (void) put(other, 1, "a", (const uint8_t *) "others", 6);
+}
+END_TEST
+
 START_TEST(an_unfinished_file_that_lost_bytes_is_sent_again)
 {
     char name[600];
@@ -514,6 +607,9 @@ Suite *suite(void)
     tcase_add_test(tcase, the_oldest_go_when_there_is_too_much);
     tcase_add_test(tcase, while_a_backup_copies_no_file_goes);
     tcase_add_test(tcase, a_bad_block_is_found_and_the_others_are_served);
+    tcase_add_test(tcase, what_is_damaged_can_be_sent_again_under_the_same_key_and_others);
+    tcase_add_test(tcase, a_lost_file_is_sent_again);
+    tcase_add_test(tcase, a_row_that_is_none_stops_nobody);
     tcase_add_test(tcase, an_unfinished_file_that_lost_bytes_is_sent_again);
     tcase_add_test(tcase, content_without_its_index_is_set_aside_and_kept);
     tcase_add_test(tcase, an_upload_of_an_agent_that_is_not_there_is_found);
