@@ -350,6 +350,7 @@ START_TEST(what_is_damaged_can_be_sent_again_under_the_same_key_and_others)
     again = put(agent, 1, "a", data, len);
     ck_assert_uint_gt(again, old);
     check_content(again, data, len);
+    sweep_now();
     ck_assert_uint_eq(n_files(&n_bytes), 2); /* the good one is shared */
 
     now_us += DAY / 2 + 1;
