@@ -669,6 +669,8 @@ class Commands(unittest.TestCase):
         self.assertIn("contradicts", self.upload(path, "--id", key, "--name", "second", check=1).stderr)
         shown = self.upload(path, "--name", "x\x1b[31m", check=0)
         self.assertEqual(shown.stderr, "", "no bar where there is no terminal")
+        failed = self.upload(self.home / "gone\x1b[31m", check=3)
+        self.assertNotIn("\x1b", failed.stderr, "the name of a file disturbs no terminal")
 
 
 class Keeping(unittest.TestCase):

@@ -417,6 +417,32 @@ START_TEST(a_row_that_is_none_stops_nobody)
 }
 END_TEST
 
+/* Nobody is to make room for what a row says. */
+START_TEST(a_row_of_a_size_that_cannot_be_is_none)
+{
+    struct object_content content = { .size = STORE_OBJECT_MAX_BYTES }, got;
+    struct object_row row = { .object = header_of(agent, 1, "a") }, read;
+    uint8_t value[OBJECT_CONTENT_BYTES];
+    struct buf text = { 0 };
+
+    object_content_write(&content, value);
+    ck_assert(object_content_read(span_of(value, sizeof(value)), &got));
+    content.size++;
+    object_content_write(&content, value);
+    ck_assert(!object_content_read(span_of(value, sizeof(value)), &got));
+    row.object.has_size = true;
+    row.object.size = row.object.received = 7;
+    row.content = 1;
+    object_row_write(&row, &text);
+    ck_assert(object_row_read(1, buf_span(&text), &read));
+    buf_clear(&text);
+    row.object.received = 8;
+    object_row_write(&row, &text);
+    ck_assert(!object_row_read(1, buf_span(&text), &read));
+    buf_deinit(&text);
+}
+END_TEST
+
 START_TEST(an_unfinished_file_that_lost_bytes_is_sent_again)
 {
     char name[600];
@@ -611,6 +637,7 @@ Suite *suite(void)
     tcase_add_test(tcase, what_is_damaged_can_be_sent_again_under_the_same_key_and_others);
     tcase_add_test(tcase, a_lost_file_is_sent_again);
     tcase_add_test(tcase, a_row_that_is_none_stops_nobody);
+    tcase_add_test(tcase, a_row_of_a_size_that_cannot_be_is_none);
     tcase_add_test(tcase, an_unfinished_file_that_lost_bytes_is_sent_again);
     tcase_add_test(tcase, content_without_its_index_is_set_aside_and_kept);
     tcase_add_test(tcase, an_upload_of_an_agent_that_is_not_there_is_found);
