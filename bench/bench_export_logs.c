@@ -180,18 +180,13 @@ static const struct conf_option rows[] = {
 int cmd_export_logs(int argc, char **argv)
 {
     struct export_logs *export = &given;
-    struct conf_args args = { 0 };
-    struct conf_error error = { "" };
-    int exit_code;
+    int exit_code = options_read_flags(argc, argv, rows, &given.wants_help,
+                                       "Writes the lines of `logs` as OTLP requests, for "
+                                       "bench/peers.\n\nExample:\n  sentinel-bench export-logs "
+                                       "--agents 40 >payloads\n");
 
-    if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
-        return bench_say(BENCH_USAGE, "%s", error.text);
-    if (export->wants_help)
-        return options_print_help(rows, "Writes the lines of `logs` as OTLP requests, for "
-                                        "bench/peers.\n\nExample:\n  sentinel-bench export-logs "
-                                        "--agents 40 >payloads\n");
-    if (args.n_rest > 0)
-        return bench_say(BENCH_USAGE, "`%s` is too much; --help has the options", args.rest[0]);
+    if (exit_code >= 0)
+        return exit_code;
     exit_code = options_read_count("--agents", export->agents, 1, 10000, &export->n_agents);
     if (exit_code == BENCH_OK)
         exit_code = options_read_count("--batch-lines", export->batch_lines, 1, LINES_MAX_BATCH,

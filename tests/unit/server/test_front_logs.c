@@ -137,6 +137,26 @@ START_TEST(logs_are_welcomed_and_acknowledged)
 }
 END_TEST
 
+START_TEST(a_hello_of_logs_leaves_what_another_stream_said_of_the_host)
+{
+    struct store_agent facts;
+    struct peer metrics, logs;
+    struct arena arena;
+    uint32_t number;
+
+    arena_init(&arena, 1 << 20);
+    (void) open_stream(&metrics, hub.agent, 1, 0); /* says host.name and an interval */
+    (void) open_logs(&logs);
+    ck_assert_int_eq(store_agent_find(hub.store, "web-1", &number), 0);
+    ck_assert_int_eq(store_agent_get(hub.store, number, &arena, &facts), 0);
+    ck_assert_uint_eq(facts.n_host, 1);
+    ck_assert_uint_eq(facts.interval_ms, 10000);
+    arena_deinit(&arena);
+    peer_deinit(&logs);
+    peer_deinit(&metrics);
+}
+END_TEST
+
 static const struct {
     uint8_t bytes[40];
     size_t len;
@@ -561,6 +581,7 @@ Suite *suite(void)
     tcase_add_checked_fixture(stream, hub_start, hub_stop);
     tcase_set_timeout(stream, 60);
     tcase_add_test(stream, logs_are_welcomed_and_acknowledged);
+    tcase_add_test(stream, a_hello_of_logs_leaves_what_another_stream_said_of_the_host);
     tcase_add_loop_test(stream, what_is_refused_is_named_after_what_was_taken_is_acknowledged, 0,
                         sizeof(refusals) / sizeof(refusals[0]));
     tcase_add_test(stream, a_batch_before_the_hello_is_refused);
