@@ -62,10 +62,11 @@ static int exit_of(int outcome, const struct send *send)
 
 static int say_failed(const struct upload_command *command, int outcome, const struct send *send)
 {
-    return cmd_fail(
-        exit_of(outcome, send), "upload: %s: %s%s%s%s", command->word, send->message,
-        send->quota[0] ? "; limit " : "", send->quota,
-        outcome == SEND_UNREACHABLE ? "; what has arrived stays there: run this again to go on" : "");
+    return cmd_fail(exit_of(outcome, send), "upload: %s: %s%s%s%s", command->word, send->message,
+                    send->quota[0] ? "; limit " : "", send->quota,
+                    outcome == SEND_UNREACHABLE
+                        ? "; what has arrived stays there: run this again to go on"
+                        : "");
 }
 
 static void put_json(struct upload_command *command, const struct send *send)

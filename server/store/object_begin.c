@@ -276,8 +276,7 @@ static int go_on(struct objects_group *group, struct store_object_job *job, uint
     job->what = difference(&row.object, job->header);
     if (job->what)
         return STORE_DIFFERS;
-    if (row.object.is_complete &&
-        objects_is_damaged(group->objects, row.content, row.object.size))
+    if (row.object.is_complete && objects_is_damaged(group->objects, row.content, row.object.size))
         return begin_again(group, job, number, "its content is damaged");
     if (row.object.is_complete) {
         group_answer_complete(job, &row.object);

@@ -45,7 +45,7 @@ struct store;
 #define STORE_OBJECT_HASH_BYTES 104 /* a SHA-256 under way, as common/crypto saves it */
 #define STORE_OBJECT_BLOCK_BYTES (256u << 10)
 #define STORE_OBJECT_PAGE_BYTES 4096u
-#define STORE_OBJECT_MAX_BYTES (UINT64_C(1) << 50) /* blocks have 32 bits, settings end there too */
+#define STORE_OBJECT_MAX_BYTES (UINT64_C(1) << 50) /* where the settings end; blocks: 32 bits */
 #define STORE_OBJECT_NAME_BYTES 4096
 #define STORE_OBJECT_TYPE_BYTES 255
 #define STORE_OBJECT_LABELS 32

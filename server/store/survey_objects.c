@@ -223,7 +223,8 @@ static const char *what_is_wrong(struct walk *walk, const struct object_row *row
         return "its key does not lead to it";
     memcpy(&leads_to, value.mv_data, sizeof(leads_to));
     /* To a later one: it was sent again, as this one is damaged (object_begin.c). */
-    if (leads_to < row->object.number || (leads_to > row->object.number && !row->object.is_complete))
+    if (leads_to < row->object.number ||
+        (leads_to > row->object.number && !row->object.is_complete))
         return "its key does not lead to it";
     if (row->content == 0)
         return NULL;

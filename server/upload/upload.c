@@ -429,7 +429,8 @@ static void copy_header(struct copied *to, const struct upload_header *header)
 
 /* ---- places ---- */
 
-static int busy(struct upload_problem *problem, const char *quota, const char *whose, uint32_t limit)
+static int
+busy(struct upload_problem *problem, const char *quota, const char *whose, uint32_t limit)
 {
     upload_problem_of_field(problem, "", "as many uploads %s are open as there may be (%s: %u)",
                             whose, quota, limit);
@@ -493,7 +494,8 @@ static bool leave_place(struct uploads *uploads, uint32_t agent)
     return is_last;
 }
 
-static struct upload *upload_new(struct uploads *uploads, uint32_t agent, void (*wake)(void *ctx), void *ctx)
+static struct upload *
+upload_new(struct uploads *uploads, uint32_t agent, void (*wake)(void *ctx), void *ctx)
 {
     struct upload *upload = calloc(1, sizeof(*upload));
 

@@ -48,8 +48,8 @@ enum upload_outcome {
     UPLOAD_DIFFERS,  /* from what was said of this upload before; the problem names the field */
     UPLOAD_MISMATCH, /* size or SHA-256 are not those of what came; the problem says which */
     UPLOAD_LIMIT,    /* the problem has the limit's name */
-    UPLOAD_BUSY,     /* as many streams as there may be are open; the problem has the limit's name */
-    UPLOAD_TAKEN,    /* a newer stream adds to this upload */
+    UPLOAD_BUSY,  /* as many streams as there may be are open; the problem has the limit's name */
+    UPLOAD_TAKEN, /* a newer stream adds to this upload */
     UPLOAD_FULL,
     UPLOAD_STOPPED,
     UPLOAD_FAULT, /* the hub's log has it */
