@@ -203,29 +203,35 @@ struct query_tail *query_tail_close(struct query_tail *tail)
 
 /* ---- reading ---- */
 
-static bool on_pack(void *ctx,
-                    uint32_t number,
-                    const struct logblock_source *source,
-                    const struct logblock_record *records,
-                    size_t n_records)
+static size_t on_pack(void *ctx,
+                      uint32_t number,
+                      const struct logblock_source *source,
+                      const struct logblock_record *records,
+                      size_t n_records)
 {
     struct query_tail *tail = ctx;
+    struct query_tail_read *read = tail->read;
     struct tail_agent *agent;
 
-    if (!tail->read->has_room(tail->read->ctx)) {
+    if (!read->has_room(read->ctx)) {
         tail->is_full = true;
-        return false;
+        return 0;
     }
     tail->r = find_agent(tail, number, &agent);
     if (tail->r != 0)
-        return false;
+        return 0;
     if (!agent->is_wanted || !log_filter_takes_source(&tail->filter, source))
-        return true;
+        return n_records;
     for (size_t i = 0; i < n_records; i++) {
-        if (log_filter_takes_record(&tail->filter, &records[i]))
-            tail->read->on_entry(tail->read->ctx, agent->id, source, &records[i]);
+        if (!log_filter_takes_record(&tail->filter, &records[i]))
+            continue;
+        if (!read->has_room(read->ctx)) {
+            tail->is_full = true;
+            return i;
+        }
+        read->on_entry(read->ctx, agent->id, source, &records[i]);
     }
-    return true;
+    return n_records;
 }
 
 int query_tail_read(struct query_tail *tail, struct query_tail_read *read)

@@ -103,7 +103,7 @@ struct query_tail *query_tail_close(struct query_tail *tail);
 DEFINE_CLEANUP(struct query_tail *, query_tail_close);
 
 struct query_tail_read {
-    bool (*has_room)(void *ctx); /* asked before each pack: false ends the read */
+    bool (*has_room)(void *ctx); /* asked before each entry: false ends the read */
     void (*on_entry)(void *ctx,
                      const char *agent_id,
                      const struct logblock_source *source,

@@ -114,12 +114,13 @@ struct store_tail *store_tail_close(struct store_tail *tail);
 DEFINE_CLEANUP(struct store_tail *, store_tail_close);
 
 struct store_tail_read {
-    /* One pack of an agent, borrowed during the call. False: enough; it comes again. */
-    bool (*on_pack)(void *ctx,
-                    uint32_t agent,
-                    const struct logblock_source *source,
-                    const struct logblock_record *records,
-                    size_t n_records);
+    /* Of one pack of an agent, borrowed during the call. How many of them it took, from the first
+     * on: fewer than all are enough, and the rest comes again. */
+    size_t (*on_pack)(void *ctx,
+                      uint32_t agent,
+                      const struct logblock_source *source,
+                      const struct logblock_record *records,
+                      size_t n_records);
     void *ctx;
     uint64_t ret_missed; /* records passed over since the last read */
 };
