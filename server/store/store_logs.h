@@ -73,7 +73,7 @@ struct store_log_search {
     bool has_after;               /* goes on behind this place, in the search's direction */
     struct store_log_place after; /* it need not be there any more */
     size_t max_entries;           /* of one answer, 1 .. STORE_LOG_ENTRIES_MAX */
-    size_t max_entry_bytes;       /* of bodies and attributes together; one entry always may */
+    size_t max_entry_bytes;       /* of bodies, attributes, sources; one entry always may */
     /* Decoded; then it ends, when all records of one time at least were looked at: the next page
      * begins behind that. 0: no limit. */
     uint64_t budget_bytes;

@@ -24,6 +24,7 @@ typedef Sentinel__Query__V1__SearchLogsResponse search_response;
 
 static uint8_t spool[16] = "spool-of-logs-16";
 static uint8_t instance[16] = "instance-of-16b";
+static char source_name[4097] = "/var/log/app.log";
 
 static const logs_response *answer(const struct peer *peer, unsigned at)
 {
@@ -77,7 +78,7 @@ static void send_lines(struct peer *peer, uint64_t sequence, char *const *lines,
 
     ck_assert_uint_le(n, MAX_LINES);
     source.type = (char[]){ "file" };
-    source.name = (char[]){ "/var/log/app.log" };
+    source.name = source_name;
     for (size_t i = 0; i < n; i++) {
         sentinel__telemetry__v1__log_record__init(&records[i]);
         records[i].time_unix_us = clock_wall().us - 1000000 + (int64_t) (sequence * 100 + i);
@@ -484,6 +485,28 @@ START_TEST(a_search_answers_in_messages_that_clients_take)
 }
 END_TEST
 
+/* Each entry names its source: an agent could make a page that no client takes. */
+START_TEST(a_message_of_a_search_is_short_however_long_sources_are)
+{
+    const search_response *message;
+    struct peer agent, peer;
+    size_t n = 0;
+
+    memset(source_name, 's', sizeof(source_name) - 1);
+    (void) open_logs(&agent);
+    send_many(&agent);
+    search(&peer, 10000, "");
+    for (unsigned i = 0; i < peer.n_received; i++) {
+        message = (const void *) peer.received[i];
+        ck_assert_uint_le(message->n_entries * sizeof(source_name), 2 << 20);
+        n += message->n_entries;
+    }
+    ck_assert_uint_eq(n, BATCHES * MAX_LINES);
+    peer_deinit(&peer);
+    peer_deinit(&agent);
+}
+END_TEST
+
 START_TEST(a_page_ends_where_the_next_one_begins)
 {
     char token[1024] = "";
@@ -569,6 +592,7 @@ Suite *suite(void)
     tcase_add_checked_fixture(searching, hub_start, hub_stop);
     tcase_set_timeout(searching, 60);
     tcase_add_test(searching, a_search_answers_in_messages_that_clients_take);
+    tcase_add_test(searching, a_message_of_a_search_is_short_however_long_sources_are);
     tcase_add_test(searching, a_page_ends_where_the_next_one_begins);
     tcase_add_test(searching, a_search_at_its_budget_says_so_and_goes_on);
     suite_add_tcase(s, searching);
