@@ -21,7 +21,7 @@
 
 struct regex;
 
-#define REGEX_MEMORY_BYTES (8 << 20)
+#define REGEX_MEMORY_BYTES (2 << 20) /* of each search and tail: there may be hundreds */
 /* Of a program. Where the tables do not suffice each byte of a text may cost as many: some three
  * microseconds, where it is a thousandth of that else. A dot of any character is ten of them. */
 #define REGEX_STEPS_MAX 2000

@@ -137,11 +137,12 @@ static int check_packed(struct ingest_stream *stream,
 
     if (n_bytes > PACKED_BYTES_MAX) {
         problem_field(problem, "batch.records");
-        problem_say(problem,
-                    "%zu bytes in the journal, at most %zu: the source is stored again wherever the "
-                    "day changes from a record to the next; send the records of a day together, or "
-                    "smaller batches",
-                    n_bytes, PACKED_BYTES_MAX);
+        problem_say(
+            problem,
+            "%zu bytes in the journal, at most %zu: the source is stored again wherever the "
+            "day changes from a record to the next; send the records of a day together, or "
+            "smaller batches",
+            n_bytes, PACKED_BYTES_MAX);
         return INGEST_BAD_BATCH;
     }
     stream->loop.payload_bytes = n_bytes;

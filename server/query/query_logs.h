@@ -112,4 +112,5 @@ struct query_tail_read {
     uint64_t ret_missed;
     bool ret_is_drained; /* wake() comes when there is more; else read again */
 };
+/* Bounded in time; says that it is not drained where that ended it. */
 int query_tail_read(struct query_tail *tail, struct query_tail_read *read) MUST_USE;

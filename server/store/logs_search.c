@@ -40,8 +40,8 @@
 /* What may have a record: a block, or a pack of the head. */
 struct item {
     int64_t first_us;
-    int64_t near_us;    /* nothing of it is nearer than this, in the search's direction */
-    uint32_t view;      /* which agent */
+    int64_t near_us; /* nothing of it is nearer than this, in the search's direction */
+    uint32_t view;   /* which agent */
     uint32_t n_records;
     bool is_pack;
     uint16_t part;

@@ -205,8 +205,8 @@ static int hand_out_pack(struct store_tail *tail,
     if (r == LOGBLOCK_OK) {
         size_t n_left = n - tail->n_taken, n_more;
 
-        n_more = read->on_pack(read->ctx, pack->head.agent, &source, records + tail->n_taken,
-                               n_left);
+        n_more =
+            read->on_pack(read->ctx, pack->head.agent, &source, records + tail->n_taken, n_left);
         ensure(n_more <= n_left);
         tail->n_records += n_more;
         tail->n_taken += n_more;

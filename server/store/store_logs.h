@@ -89,9 +89,9 @@ struct store_log_search {
     /* The answer, in order; in the arena of the call. */
     struct store_log_entry *ret_entries;
     size_t ret_n;
-    bool ret_is_budget_reached;                   /* what lies behind ret_place was not looked at */
-    bool ret_has_more;                            /* there may be more behind ret_place */
-    struct store_log_place ret_place;             /* the next page's `after` */
+    bool ret_is_budget_reached;       /* what lies behind ret_place was not looked at */
+    bool ret_has_more;                /* there may be more behind ret_place */
+    struct store_log_place ret_place; /* the next page's `after` */
     /* There are no entries and no place: the same call goes on, with the same `seen`. It has looked
      * at something new each time. */
     bool ret_is_paused;

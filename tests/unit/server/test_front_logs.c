@@ -301,6 +301,64 @@ START_TEST(a_tail_sees_what_comes_and_fits)
 }
 END_TEST
 
+static int64_t hours;
+
+/* An hour later whenever it is asked. */
+static mono_us slow_mono(void)
+{
+    return (mono_us){ ++hours * INT64_C(3600000000) };
+}
+
+static bool always(void *ctx)
+{
+    (void) ctx;
+    return true;
+}
+
+static void count_entry(void *ctx,
+                        const char *agent_id,
+                        const struct logblock_source *source,
+                        const struct logblock_record *record)
+{
+    (void) agent_id;
+    (void) source;
+    (void) record;
+    ++*(unsigned *) ctx;
+}
+
+static void nothing(void *ctx)
+{
+    (void) ctx;
+}
+
+/* What comes faster than a filter looks at it would keep the reader for good. */
+START_TEST(a_tail_gives_its_reader_back_after_some_time)
+{
+    CLEANUP(query_tail_closep) struct query_tail *tail = NULL;
+    const struct query_selector everybody = { 0 };
+    const struct query_log_filter filter = { .selector = &everybody };
+    struct query_problem problem = { 0 };
+    unsigned n = 0, n_reads = 0;
+    struct query_tail_read read = { always, count_entry, &n, 0, false };
+    struct peer agent;
+
+    (void) open_logs(&agent);
+    ck_assert_int_eq(query_tail_open(&tail, &hub.query, &filter, nothing, NULL, &problem), 0);
+    for (unsigned i = 1; i <= 3; i++) {
+        send_line(&agent, i, "one pack");
+        hub_until(logs_ack(&agent) == i);
+    }
+    clock_set_source(NULL, slow_mono);
+    for (; !read.ret_is_drained; n_reads++) {
+        ck_assert_int_eq(query_tail_read(tail, &read), 0);
+        ck_assert_uint_le(n, n_reads + 1);
+    }
+    clock_set_source(NULL, NULL);
+    ck_assert_uint_eq(n, 3);
+    peer_deinit(&agent);
+}
+END_TEST
+
 static const struct {
     const char *word, *contains, *regex, *source_pattern, *agent_pattern;
     uint32_t severity;
@@ -582,6 +640,7 @@ Suite *suite(void)
     tcase_add_checked_fixture(tail, hub_start, hub_stop);
     tcase_set_timeout(tail, 60);
     tcase_add_test(tail, a_tail_sees_what_comes_and_fits);
+    tcase_add_test(tail, a_tail_gives_its_reader_back_after_some_time);
     tcase_add_loop_test(tail, everything_of_a_filter_must_hold, 0,
                         sizeof(filters) / sizeof(filters[0]));
     tcase_add_loop_test(tail, a_bad_filter_is_refused_by_its_field, 0,

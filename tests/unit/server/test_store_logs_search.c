@@ -409,8 +409,14 @@ START_TEST(no_block_is_decoded_twice_however_many_overlap)
 
     make_agents(store);
     for (size_t i = 0; i < 30; i++) {
-        struct log_put put = { agents[i % AGENTS], 1, i / AGENTS + 1, 0, (uint32_t) i * 1000, 1000,
-                               NOON_US + (int64_t) i * SECOND_US, 4 * SECOND_US };
+        struct log_put put = { agents[i % AGENTS],
+                               1,
+                               i / AGENTS + 1,
+                               0,
+                               (uint32_t) i * 1000,
+                               1000,
+                               NOON_US + (int64_t) i * SECOND_US,
+                               4 * SECOND_US };
 
         ck_assert_int_eq(put_logs(store, put, NULL), STORE_OK);
         ck_assert_int_eq(store_seal(store), 0);
