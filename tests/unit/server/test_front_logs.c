@@ -177,6 +177,39 @@ START_TEST(what_is_refused_is_named_after_what_was_taken_is_acknowledged)
 }
 END_TEST
 
+/* Whoever reads logs may ask what is not among them. */
+START_TEST(what_an_agent_skipped_is_on_record)
+{
+    Sentinel__Telemetry__V1__Skip skip = SENTINEL__TELEMETRY__V1__SKIP__INIT;
+    logs_request request = SENTINEL__TELEMETRY__V1__STREAM_LOGS_REQUEST__INIT;
+    Sentinel__Query__V1__GetAgentRequest which = SENTINEL__QUERY__V1__GET_AGENT_REQUEST__INIT;
+    const Sentinel__Query__V1__GetAgentResponse *told;
+    struct peer peer, asking;
+
+    (void) open_logs(&peer);
+    send_line(&peer, 1, "five!");
+    skip.through_sequence = 4;
+    skip.records = 77;
+    request.message_case = SENTINEL__TELEMETRY__V1__STREAM_LOGS_REQUEST__MESSAGE_SKIP;
+    request.skip = &skip;
+    peer_send(&peer, &request.base);
+    hub_until(logs_ack(&peer) == 4);
+    which.agent_id = (char[]){ "web-1" };
+    peer_open(&asking, hub.admin, "/sentinel.query.v1.QueryService/GetAgent");
+    peer_send(&asking, &which.base);
+    peer_half_close(&asking);
+    peer_wait_closed(&asking);
+    ck_assert_uint_eq(asking.n_received, 1);
+    told = (const void *) asking.received[0];
+    ck_assert_uint_eq(told->agent->log_records_stored, 1);
+    ck_assert_uint_eq(told->agent->log_bytes_stored, 5);
+    ck_assert_uint_eq(told->agent->log_records_skipped, 77);
+    ck_assert_uint_eq(told->agent->samples_skipped, 0);
+    peer_deinit(&asking);
+    peer_deinit(&peer);
+}
+END_TEST
+
 START_TEST(a_batch_before_the_hello_is_refused)
 {
     struct peer peer;
@@ -628,6 +661,7 @@ Suite *suite(void)
     tcase_add_test(stream, logs_are_welcomed_and_acknowledged);
     tcase_add_loop_test(stream, what_is_refused_is_named_after_what_was_taken_is_acknowledged, 0,
                         sizeof(refusals) / sizeof(refusals[0]));
+    tcase_add_test(stream, what_an_agent_skipped_is_on_record);
     tcase_add_test(stream, a_batch_before_the_hello_is_refused);
     tcase_add_test(stream, only_agents_send_logs_and_only_viewers_read_them);
     suite_add_tcase(s, stream);
