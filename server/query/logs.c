@@ -164,9 +164,6 @@ int query_search_new(struct query_search **ret,
     search->n_left = options->page_size > 0 ? options->page_size : QUERY_LOG_PAGE_DEFAULT;
     search->budget_left = query->logs_budget_bytes;
     search->us_left = SEARCH_BUDGET_US;
-    search->seen = store_log_seen_new();
-    if (!search->seen)
-        return fault(-ENOMEM, "no memory for a search");
     search->is_unwanted = options->is_unwanted;
     search->ctx = options->ctx;
     r = log_filter_init(&search->filter, &options->filter, ret_problem);
@@ -176,6 +173,14 @@ int query_search_new(struct query_search **ret,
         r = select_agents(search, options->filter.selector, ret_problem);
     if (r != 0)
         return pass(r);
+    r = store_log_seen_new(query->store, &search->seen);
+    if (r == STORE_TOO_MUCH)
+        return query_refuse(ret_problem, QUERY_TOO_MUCH, "",
+                            "%u searches of logs are under way, as many as the hub does at a time; "
+                            "try again when one has ended",
+                            STORE_LOG_SEARCHES);
+    if (r != 0)
+        return fold(r);
     *ret = take(search);
     return 0;
 }

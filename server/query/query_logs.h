@@ -70,7 +70,8 @@ struct query_search_piece {
     struct query_search_cost cost;
 };
 
-/* Everything is copied. Outcomes: QUERY_BAD, QUERY_NOT_FOUND (an agent's id). */
+/* Everything is copied. Outcomes: QUERY_BAD, QUERY_NOT_FOUND (an agent's id), QUERY_TOO_MUCH
+ * (searches under way). */
 int query_search_new(struct query_search **ret,
                      const struct query *query,
                      const struct query_search_options *options,

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/store/logs_seen.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
+#include "common/base/fault.h"
 #include "common/base/map.h"
+#include "server/store/whole.h"
 
-/* Some 8 MiB: with blocks of usual size as many as a search may decode in an hour. */
-#define SEEN_MAX 65536u
+/* Some 4 MiB: with blocks of usual size thirty times what a search may decode. */
+#define SEEN_MAX 32768u
 
 struct seen_item {
     struct seen_key key;
@@ -15,12 +18,26 @@ struct seen_item {
 };
 
 struct store_log_seen {
+    struct store *store;
     struct map items;
 };
 
-struct store_log_seen *store_log_seen_new(void)
+int store_log_seen_new(struct store *store, struct store_log_seen **ret)
 {
-    return calloc(1, sizeof(struct store_log_seen));
+    struct store_log_seen *seen;
+
+    if (atomic_fetch_add(&store->n_log_searches, 1) >= STORE_LOG_SEARCHES) {
+        atomic_fetch_sub(&store->n_log_searches, 1);
+        return STORE_TOO_MUCH;
+    }
+    seen = calloc(1, sizeof(*seen));
+    if (!seen) {
+        atomic_fetch_sub(&store->n_log_searches, 1);
+        return fault(-ENOMEM, "no memory for a search of logs");
+    }
+    seen->store = store;
+    *ret = seen;
+    return 0;
 }
 
 struct store_log_seen *store_log_seen_free(struct store_log_seen *seen)
@@ -33,6 +50,7 @@ struct store_log_seen *store_log_seen_free(struct store_log_seen *seen)
     while ((item = map_next(&seen->items, &at)))
         free(item);
     map_deinit(&seen->items);
+    atomic_fetch_sub(&seen->store->n_log_searches, 1);
     free(seen);
     return NULL;
 }

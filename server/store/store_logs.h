@@ -100,8 +100,12 @@ struct store_log_search {
     uint64_t ret_blocks_read, ret_blocks_skipped; /* skipped: by header or filter */
     uint64_t ret_damaged;                         /* blocks and packs passed over */
 };
-/* NULL: no memory. */
-struct store_log_seen *store_log_seen_new(void);
+/* Searches under way at a time, of those that remember: each takes some mebibytes, and who asked
+ * may be slow to take the answer. */
+#define STORE_LOG_SEARCHES 256u
+
+/* Outcomes: STORE_TOO_MUCH (STORE_LOG_SEARCHES are under way). Faults: no memory. */
+int store_log_seen_new(struct store *store, struct store_log_seen **ret) MUST_USE;
 struct store_log_seen *store_log_seen_free(struct store_log_seen *seen);
 DEFINE_CLEANUP(struct store_log_seen *, store_log_seen_free);
 
