@@ -8,7 +8,7 @@
  * (streams) or a function that answers (unary.c). To add one: write it in its svc_ file, add the
  * row.
  *
- * Locks: front->watchers.lock, front->streams.lock and front->uploads.lock stand alone; posting to
+ * Locks: the locks of front->watchers, streams, uploads and serials stand alone; posting to
  * a call is all that is done under them.
  */
 
@@ -154,7 +154,7 @@ struct front {
     struct {
         pthread_mutex_t lock;
         struct list calls;
-    } watchers, streams, uploads;
+    } watchers, streams, uploads, serials;
 };
 
 /* Who calls, and whether it may; false: the call is finished. */
@@ -271,3 +271,5 @@ void svc_health_state_changed(struct front *front);
 /* stream.c */
 void stream_recheck_all(struct front *front);
 void svc_uploads_recheck_all(struct front *front);
+/* serial.c */
+void serial_recheck_all(struct front *front);

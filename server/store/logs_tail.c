@@ -202,6 +202,8 @@ static int hand_out_pack(struct store_tail *tail,
 
     if (r < 0)
         return pass(r);
+    if (r == LOGBLOCK_OK && n != pack->n_records)
+        r = LOGBLOCK_BAD; /* passed over, and missed as its head says */
     if (r == LOGBLOCK_OK) {
         size_t n_left = n - tail->n_taken, n_more;
 

@@ -113,7 +113,7 @@ START_TEST(a_tail_that_has_enough_gets_the_rest_the_next_time)
 
     follow(store, &follower);
     for (uint64_t i = 1; i <= 20; i++)
-        put(store, agent, i, 400, 300); /* some packs each */
+        put(store, agent, i, 400, 300);                      /* some packs each */
     for (uint64_t max = 100; follower.n < 8000; max += 70) { /* in the midst of packs */
         follower.max = max;
         read_on(&follower);
