@@ -26,6 +26,13 @@ int regex_new(struct regex **ret, struct span pattern, char ret_error[REGEX_ERRO
         (void) snprintf(ret_error, REGEX_ERROR_BYTES, "%s", error);
         return REGEX_BAD;
     }
+    if (regex_shim_steps(regex->shim) > REGEX_STEPS_MAX) {
+        (void) snprintf(ret_error, REGEX_ERROR_BYTES,
+                        "it takes %d steps, at most %d are run; repeat less, such as {1,50} for "
+                        "{1,1000}",
+                        regex_shim_steps(regex->shim), REGEX_STEPS_MAX);
+        return REGEX_BAD;
+    }
     *ret = take(regex);
     return 0;
 }

@@ -4,9 +4,9 @@
 /*
  * Regex: regular expressions in RE2's syntax, matched in time linear in the text.
  *
- * Who writes a pattern need not be trusted: its program and its tables are bounded by
- * REGEX_MEMORY_BYTES, and nothing backtracks. Text is UTF-8; bytes that are not match no character
- * class and no dot, but literal text around them is found.
+ * Who writes a pattern need not be trusted: its program and its tables are bounded
+ * (REGEX_STEPS_MAX, REGEX_MEMORY_BYTES), and nothing backtracks. Text is UTF-8; bytes that are not
+ * match no character class and no dot, but literal text around them is found.
  *
  * It is the RE2 that gRPC carries, so that there is one in the process.
  *
@@ -21,7 +21,10 @@
 
 struct regex;
 
-#define REGEX_MEMORY_BYTES (8 << 20)
+#define REGEX_MEMORY_BYTES (2 << 20) /* of each search and tail: there may be hundreds */
+/* Of a program. Where the tables do not suffice each byte of a text may cost as many: some three
+ * microseconds, where it is a thousandth of that else. A dot of any character is ten of them. */
+#define REGEX_STEPS_MAX 2000
 #define REGEX_ERROR_BYTES 160
 
 enum regex_outcome {

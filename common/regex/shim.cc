@@ -37,6 +37,11 @@ const char *regex_shim_error(const struct regex_shim *shim)
     return shim->re2.ok() ? nullptr : shim->re2.error().c_str();
 }
 
+int regex_shim_steps(const struct regex_shim *shim)
+{
+    return shim->re2.ProgramSize();
+}
+
 bool regex_shim_matches(const struct regex_shim *shim, const void *text, size_t len)
 {
     return shim->re2.Match(piece(text, len), 0, len, RE2::UNANCHORED, nullptr, 0);

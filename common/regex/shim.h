@@ -21,6 +21,8 @@ struct regex_shim *regex_shim_new(const void *pattern, size_t len, long long mem
 void regex_shim_free(struct regex_shim *shim);
 /* NULL: the pattern is good. */
 const char *regex_shim_error(const struct regex_shim *shim);
+/* Of a good pattern: instructions of its program. */
+int regex_shim_steps(const struct regex_shim *shim);
 bool regex_shim_matches(const struct regex_shim *shim, const void *text, size_t len);
 
 #ifdef __cplusplus

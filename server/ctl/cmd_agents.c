@@ -32,6 +32,7 @@ static void agent_json(struct json_writer *json, const agent_message *agent)
     json_put_u64(json, "samples_stored", agent->samples_stored);
     json_put_u64(json, "log_records_stored", agent->log_records_stored);
     json_put_u64(json, "log_bytes_stored", agent->log_bytes_stored);
+    json_put_u64(json, "log_records_skipped", agent->log_records_skipped);
     json_put_i64(json, "last_log_record_us", convert_time_us(agent->last_log_record));
     json_put_u64(json, "samples_skipped", agent->samples_skipped);
     json_put_u64(json, "batches_lost", agent->batches_lost);
@@ -144,6 +145,7 @@ static void show_people(struct ctl *ctl, const Sentinel__Query__V1__GetAgentResp
     FACT("samples stored", "%llu", (unsigned long long) agent->samples_stored);
     FACT("log records stored", "%llu, %s", (unsigned long long) agent->log_records_stored,
          format_value(ctl, (double) agent->log_bytes_stored, "By"));
+    FACT("log records skipped", "%llu", (unsigned long long) agent->log_records_skipped);
     FACT("last log record", "%s", format_ago(ctl, convert_time_us(agent->last_log_record), now_us));
     FACT("samples skipped", "%llu", (unsigned long long) agent->samples_skipped);
     FACT("batches lost", "%llu", (unsigned long long) agent->batches_lost);

@@ -333,8 +333,8 @@ static int say_end(const struct printer *printer)
                 (unsigned long long) printer->n_damaged);
     if (printer->is_budget_reached)
         return ctl_say(CTL_PARTIAL,
-                       "the search ended after %s, as much as the hub reads for one "
-                       "(query.logs_budget); narrow it, or go on with --page-token %s",
+                       "the search ended after %s, as much as the hub does for one (by "
+                       "query.logs_budget, or by time); narrow it, or go on with --page-token %s",
                        text_of_size(printer->bytes_read, size), printer->page_token);
     return printer->n_damaged > 0 ? CTL_PARTIAL : CTL_OK;
 }

@@ -60,6 +60,7 @@ agent_message(struct unary *unary, const struct store_agent *agent, bool is_conn
     to->last_sample = unary_time(unary, agent->last_sample);
     to->log_records_stored = logs.n_records;
     to->log_bytes_stored = logs.n_bytes;
+    to->log_records_skipped = logs.n_skipped;
     if (logs.last_us != INT64_MIN)
         to->last_log_record = unary_time(unary, (wall_us){ logs.last_us });
     to->interval = unary_duration(unary, (int64_t) agent->interval_ms * 1000);

@@ -9,6 +9,12 @@
 #define SEVERITY_MAX 24u /* OpenTelemetry's FATAL4 */
 #define TRACE_ID_BYTES 16
 #define SPAN_ID_BYTES 8
+/*
+ * Of a batch in the journal, where each pack has the source anew and is of one day. What comes in a
+ * message with a source of usual length takes less than half of it, whatever the order of its
+ * records; a long source and days in turns would take gigabytes.
+ */
+#define PACKED_BYTES_MAX ((size_t) 32 << 20)
 
 /* `where` is what has the attributes. */
 static int check_attributes(const struct ingest_limits *limits,
@@ -123,6 +129,26 @@ static int check_record(const struct ingest_stream *stream,
     return check_attributes(limits, record->attributes, record->n_attributes, where, problem);
 }
 
+static int check_packed(struct ingest_stream *stream,
+                        const struct ingest_logs *logs,
+                        struct ingest_problem *problem)
+{
+    const size_t n_bytes = store_logs_bytes(logs->source, logs->records, logs->n_records);
+
+    if (n_bytes > PACKED_BYTES_MAX) {
+        problem_field(problem, "batch.records");
+        problem_say(
+            problem,
+            "%zu bytes in the journal, at most %zu: the source is stored again wherever the "
+            "day changes from a record to the next; send the records of a day together, or "
+            "smaller batches",
+            n_bytes, PACKED_BYTES_MAX);
+        return INGEST_BAD_BATCH;
+    }
+    stream->loop.payload_bytes = n_bytes;
+    return INGEST_OK;
+}
+
 int logs_check(struct ingest_stream *stream,
                const struct ingest_batch *batch,
                wall_us now,
@@ -148,7 +174,5 @@ int logs_check(struct ingest_stream *stream,
         if (r == INGEST_OK)
             r = check_ids(&logs->ids[i], i, problem);
     }
-    if (r == INGEST_OK)
-        stream->loop.payload_bytes = store_logs_bytes(logs->source, logs->records, logs->n_records);
-    return r;
+    return r == INGEST_OK ? check_packed(stream, logs, problem) : r;
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "server/query/inside.h"
@@ -18,8 +19,12 @@
 #define SEARCH_ARENA_BYTES ((size_t) 64 << 20) /* agents, and the token */
 #define PIECE_ENTRIES 1000
 #define PIECE_ENTRY_BYTES ((size_t) 1 << 20)
-/* Some 50 ms of work: then the reader may do something else. */
+/* Some 50 ms of work: then the reader may do something else. The time counts where a regular
+ * expression, or a text with much that is like it, takes longer than decoding. */
 #define PIECE_BUDGET_BYTES (UINT64_C(64) << 20)
+#define PIECE_BUDGET_US 100000
+/* Of a reader's time, for all pieces: as budget_reached. */
+#define SEARCH_BUDGET_US 20000000
 
 struct query_search {
     const struct query *query;
@@ -30,6 +35,9 @@ struct query_search {
     bool is_oldest_first;
     uint32_t n_left; /* entries */
     uint64_t budget_left;
+    int64_t us_left;
+    bool has_moved; /* the place is behind the one that it began with */
+    struct store_log_seen *seen;
     struct query_selected *agents; /* ascending numbers */
     uint32_t *numbers;
     size_t n_agents;
@@ -155,6 +163,7 @@ int query_search_new(struct query_search **ret,
     search->is_oldest_first = options->is_oldest_first;
     search->n_left = options->page_size > 0 ? options->page_size : QUERY_LOG_PAGE_DEFAULT;
     search->budget_left = query->logs_budget_bytes;
+    search->us_left = SEARCH_BUDGET_US;
     search->is_unwanted = options->is_unwanted;
     search->ctx = options->ctx;
     r = log_filter_init(&search->filter, &options->filter, ret_problem);
@@ -164,6 +173,14 @@ int query_search_new(struct query_search **ret,
         r = select_agents(search, options->filter.selector, ret_problem);
     if (r != 0)
         return pass(r);
+    r = store_log_seen_new(query->store, &search->seen);
+    if (r == STORE_TOO_MUCH)
+        return query_refuse(ret_problem, QUERY_TOO_MUCH, "",
+                            "%u searches of logs are under way, as many as the hub does at a time; "
+                            "try again when one has ended",
+                            STORE_LOG_SEARCHES);
+    if (r != 0)
+        return fold(r);
     *ret = take(search);
     return 0;
 }
@@ -173,6 +190,7 @@ struct query_search *query_search_free(struct query_search *search)
     if (!search)
         return NULL;
     log_filter_deinit(&search->filter);
+    search->seen = store_log_seen_free(search->seen);
     arena_deinit(&search->arena);
     free(search);
     return NULL;
@@ -187,18 +205,19 @@ static bool is_source_wanted(void *ctx, const struct logblock_source *source)
     return log_filter_takes_source(&search->filter, source);
 }
 
-static bool is_body_wanted(void *ctx, struct span body)
-{
-    const struct query_search *search = ctx;
-
-    return regex_matches(search->filter.regex, body);
-}
-
 static bool is_unwanted(void *ctx)
 {
     const struct query_search *search = ctx;
 
     return search->is_unwanted && search->is_unwanted(search->ctx);
+}
+
+static bool is_body_wanted(void *ctx, struct span body)
+{
+    const struct query_search *search = ctx;
+
+    /* One block may take an expression seconds. */
+    return !is_unwanted(ctx) && regex_matches(search->filter.regex, body);
 }
 
 static int name_agents(struct query_search *search,
@@ -226,7 +245,8 @@ static int name_agents(struct query_search *search,
     return 0;
 }
 
-static void count(struct query_search *search, const struct store_log_search *found)
+static void
+count(struct query_search *search, const struct store_log_search *found, int64_t elapsed_us)
 {
     search->cost.bytes_read += found->ret_bytes_read;
     search->cost.blocks_read += found->ret_blocks_read;
@@ -234,11 +254,19 @@ static void count(struct query_search *search, const struct store_log_search *fo
     search->cost.blocks_damaged += found->ret_damaged;
     search->n_left -= (uint32_t) found->ret_n;
     search->budget_left -=
-        found->ret_bytes_read < search->budget_left ? found->ret_bytes_read : search->budget_left;
-    if (found->ret_has_more) {
-        search->has_place = true;
+        found->ret_cost_bytes < search->budget_left ? found->ret_cost_bytes : search->budget_left;
+    search->us_left -= elapsed_us < search->us_left ? elapsed_us : search->us_left;
+    if (found->ret_has_more && !found->ret_is_paused) {
+        search->has_place = search->has_moved = true;
         search->place = found->ret_place;
     }
+}
+
+/* Whether it costs as much as a search may. One that has not moved yet goes on: who takes its token
+ * would never come further. */
+static bool is_spent(const struct query_search *search)
+{
+    return search->has_moved && (search->budget_left == 0 || search->us_left == 0);
 }
 
 int query_search_next(struct query_search *search,
@@ -261,28 +289,32 @@ int query_search_next(struct query_search *search,
         .after = search->place,
         .max_entries = search->n_left < PIECE_ENTRIES ? search->n_left : PIECE_ENTRIES,
         .max_entry_bytes = PIECE_ENTRY_BYTES,
-        .budget_bytes =
-            search->budget_left < PIECE_BUDGET_BYTES ? search->budget_left : PIECE_BUDGET_BYTES,
+        .budget_bytes = PIECE_BUDGET_BYTES,
+        .budget_us = PIECE_BUDGET_US,
+        .seen = search->seen,
     };
+    const int64_t began_us = clock_mono().us;
     int r;
 
-    ensure(search->n_left > 0 && search->budget_left > 0);
+    ensure(search->n_left > 0 && !is_spent(search));
+    if (search->budget_left > 0 && search->budget_left < PIECE_BUDGET_BYTES)
+        found.budget_bytes = search->budget_left;
     r = store_logs_search(search->query->store, &found, arena);
     if (r != 0)
         return fold(r);
     if (is_unwanted(search))
         return QUERY_UNWANTED;
-    count(search, &found);
+    count(search, &found, clock_mono().us - began_us);
     *ret = (struct query_search_piece){
         .entries = found.ret_entries,
         .n_entries = found.ret_n,
-        .is_budget_reached = found.ret_has_more && search->n_left > 0 && search->budget_left == 0,
+        .is_budget_reached = found.ret_has_more && search->n_left > 0 && is_spent(search),
         .next_page_token = "",
         .cost = search->cost,
     };
-    ret->is_last = !found.ret_has_more || search->n_left == 0 || search->budget_left == 0;
+    ret->is_last = !found.ret_has_more || search->n_left == 0 || is_spent(search);
     r = name_agents(search, &found, arena, &ret->agent_ids);
-    if (r == 0 && found.ret_has_more)
+    if (r == 0 && found.ret_has_more && search->has_place)
         r = make_token(search, arena, &ret->next_page_token);
     return pass(r);
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/fault.h"
 #include "common/base/map.h"
 #include "common/base/text.h"
@@ -18,6 +19,8 @@
 /* The selector, copied, and what store_agent_get() copies of an agent. */
 #define TAIL_ARENA_BYTES ((size_t) 4 << 20)
 #define SELECT_ARENA_BYTES ((size_t) 64 << 20)
+/* Of a reader's time at once: what comes faster than a filter looks at it would keep the reader. */
+#define READ_US 100000
 
 struct tail_agent {
     uint32_t number;
@@ -33,6 +36,8 @@ struct query_tail {
     struct map agents; /* number -> struct tail_agent */
     struct store_tail *tail;
     struct query_tail_read *read; /* while it is read */
+    int64_t until_us;             /* likewise, by clock_mono(); */
+    bool has_looked;              /* but one pack at least is looked at */
     int r;                        /* what went wrong in that */
     bool is_full;
 };
@@ -203,29 +208,36 @@ struct query_tail *query_tail_close(struct query_tail *tail)
 
 /* ---- reading ---- */
 
-static bool on_pack(void *ctx,
-                    uint32_t number,
-                    const struct logblock_source *source,
-                    const struct logblock_record *records,
-                    size_t n_records)
+static size_t on_pack(void *ctx,
+                      uint32_t number,
+                      const struct logblock_source *source,
+                      const struct logblock_record *records,
+                      size_t n_records)
 {
     struct query_tail *tail = ctx;
+    struct query_tail_read *read = tail->read;
     struct tail_agent *agent;
 
-    if (!tail->read->has_room(tail->read->ctx)) {
+    if (!read->has_room(read->ctx) || (tail->has_looked && clock_mono().us >= tail->until_us)) {
         tail->is_full = true;
-        return false;
+        return 0;
     }
+    tail->has_looked = true;
     tail->r = find_agent(tail, number, &agent);
     if (tail->r != 0)
-        return false;
+        return 0;
     if (!agent->is_wanted || !log_filter_takes_source(&tail->filter, source))
-        return true;
+        return n_records;
     for (size_t i = 0; i < n_records; i++) {
-        if (log_filter_takes_record(&tail->filter, &records[i]))
-            tail->read->on_entry(tail->read->ctx, agent->id, source, &records[i]);
+        if (!log_filter_takes_record(&tail->filter, &records[i]))
+            continue;
+        if (!read->has_room(read->ctx)) {
+            tail->is_full = true;
+            return i;
+        }
+        read->on_entry(read->ctx, agent->id, source, &records[i]);
     }
-    return true;
+    return n_records;
 }
 
 int query_tail_read(struct query_tail *tail, struct query_tail_read *read)
@@ -234,6 +246,8 @@ int query_tail_read(struct query_tail *tail, struct query_tail_read *read)
     int r;
 
     tail->read = read;
+    tail->has_looked = false;
+    tail->until_us = clock_mono().us + READ_US;
     tail->r = 0;
     tail->is_full = false;
     r = store_tail_read(tail->tail, &from);

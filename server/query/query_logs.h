@@ -70,7 +70,8 @@ struct query_search_piece {
     struct query_search_cost cost;
 };
 
-/* Everything is copied. Outcomes: QUERY_BAD, QUERY_NOT_FOUND (an agent's id). */
+/* Everything is copied. Outcomes: QUERY_BAD, QUERY_NOT_FOUND (an agent's id), QUERY_TOO_MUCH
+ * (searches under way). */
 int query_search_new(struct query_search **ret,
                      const struct query *query,
                      const struct query_search_options *options,
@@ -103,7 +104,7 @@ struct query_tail *query_tail_close(struct query_tail *tail);
 DEFINE_CLEANUP(struct query_tail *, query_tail_close);
 
 struct query_tail_read {
-    bool (*has_room)(void *ctx); /* asked before each pack: false ends the read */
+    bool (*has_room)(void *ctx); /* asked before each entry: false ends the read */
     void (*on_entry)(void *ctx,
                      const char *agent_id,
                      const struct logblock_source *source,
@@ -112,4 +113,5 @@ struct query_tail_read {
     uint64_t ret_missed;
     bool ret_is_drained; /* wake() comes when there is more; else read again */
 };
+/* Bounded in time; says that it is not drained where that ended it. */
 int query_tail_read(struct query_tail *tail, struct query_tail_read *read) MUST_USE;

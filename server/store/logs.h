@@ -10,7 +10,8 @@
  *   logs_seal.c     packs become blocks of their day: a part of the sealer's rounds
  *   logs_compact.c  small blocks become larger ones
  *   logs_read.c     what an agent has, as of one moment
- *   logs_search.c   searching, with logs_page.[ch]: the entries of an answer
+ *   logs_search.c   searching, with logs_page.[ch]: the entries of an answer, and logs_seen.[ch]:
+ *                   what the calls before have seen
  *   logs_tail.c     following the journal
  *
  * A day of logs is a day like those of metrics (days.h), in default/logs/<day>. What is its own:

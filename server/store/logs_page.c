@@ -12,7 +12,7 @@
 /* With what it borrows behind it, in one piece of memory. */
 struct page_entry {
     struct store_log_place place;
-    size_t n_bytes; /* of body and attributes */
+    size_t n_bytes; /* of body, attributes and source: each entry of an answer has its own */
     struct store_log_entry entry;
 };
 
@@ -96,7 +96,7 @@ static struct page_entry *make_entry(const struct store_log_place *place,
     attributes = (void *) (made + 1);
     to = (void *) (attributes + n_of_source + record->n_attributes);
     made->place = *place;
-    made->n_bytes = logblock_raw_bytes(record);
+    made->n_bytes = copied_bytes(source, record);
     entry = &made->entry;
     entry->agent = place->agent;
     entry->source = *source;

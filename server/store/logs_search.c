@@ -7,6 +7,11 @@
  * frequent word reads a few blocks, and of a word that is rare only the filters of the others are
  * touched.
  *
+ * It ends where a page or a budget does, and what has a record near the end was looked at for
+ * nothing: where many agents' blocks overlap that is most of it. So the calls of one search tell
+ * each other what they saw (logs_seen.h), and one that is spent before anything may be handed out
+ * says so and is called again.
+ *
  * A search sees each agent as of one moment (logs_view_begin()), so it meets each record once,
  * whatever is sealed meanwhile; and none of the blocks is replaced, but by a compaction that was
  * under way at that moment. Then a block is gone that was listed: the day is begun anew, as that
@@ -18,10 +23,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/log/log.h"
 #include "server/store/logs_page.h"
+#include "server/store/logs_seen.h"
 #include "server/store/reader.h"
 #include "server/store/scan.h"
 #include "server/store/whole.h"
@@ -32,8 +39,10 @@
 
 /* What may have a record: a block, or a pack of the head. */
 struct item {
-    int64_t first_us, last_us;
-    uint32_t view; /* which agent */
+    int64_t first_us;
+    int64_t near_us; /* nothing of it is nearer than this, in the search's direction */
+    uint32_t view;   /* which agent */
+    uint32_t n_records;
     bool is_pack;
     uint16_t part;
     union {
@@ -61,6 +70,9 @@ struct searcher {
     bool has_near; /* the time that the first item could have at best */
     int64_t near_us;
     bool is_over, is_restarted;
+    int64_t until_us; /* by clock_mono(), from the first item on; 0: before that */
+    bool has_news;    /* something was seen that was not in the calls before */
+    bool is_unseen;   /* something was looked at that could not be noted */
 };
 
 /* ---- the range ---- */
@@ -89,8 +101,8 @@ static void set_range(struct searcher *s)
 static int64_t near_end(const struct searcher *s, const struct item *item)
 {
     if (is_oldest_first(s))
-        return item->first_us > s->from_us ? item->first_us : s->from_us;
-    return item->last_us < s->to_us - 1 ? item->last_us : s->to_us - 1;
+        return item->near_us > s->from_us ? item->near_us : s->from_us;
+    return item->near_us < s->to_us - 1 ? item->near_us : s->to_us - 1;
 }
 
 static bool
@@ -143,6 +155,68 @@ static int begin_turn(struct searcher *s)
                          "cannot begin to read a day"));
 }
 
+/* ---- what was seen before ---- */
+
+static struct seen_key seen_key_of(const struct searcher *s, const struct item *item)
+{
+    const struct logs_view *view = &s->views[item->view];
+
+    if (item->is_pack)
+        return (struct seen_key){ .seal = view->packs[item->pack].chunk,
+                                  .first_us = view->packs[item->pack].offset,
+                                  .agent = view->agent->facts.number,
+                                  .n_records = item->n_records,
+                                  .is_pack = true };
+    return (struct seen_key){ .seal = item->seal,
+                              .first_us = item->first_us,
+                              .agent = view->agent->facts.number,
+                              .n_records = item->n_records,
+                              .part = item->part };
+}
+
+/* Unless it is known that nothing is in it. */
+static void add_item(struct searcher *s, struct item *item, int64_t last_us)
+{
+    struct seen_key key = seen_key_of(s, item);
+    enum seen_state state = SEEN_NOT;
+    int64_t seen_us = 0;
+
+    if (s->search->seen)
+        state = seen_find(s->search->seen, &key, &seen_us);
+    item->near_us = is_oldest_first(s) ? item->first_us : last_us;
+    if (state == SEEN_UP_TO)
+        item->near_us = seen_us;
+    if (state != SEEN_NOTHING)
+        buf_append(&s->items, item, sizeof(*item));
+}
+
+/* Of an item that was looked at in the whole range: the records that are wanted. */
+static void note_seen(struct searcher *s,
+                      const struct item *item,
+                      const struct logblock_record *records,
+                      size_t n)
+{
+    struct seen_key key = seen_key_of(s, item);
+    enum seen_state state = SEEN_NOTHING;
+    bool is_news = false;
+    int64_t up_to_us = 0;
+
+    if (!s->search->seen)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        int64_t time_us = records[i].time_us;
+
+        if (!is_behind_after(s, key.agent, &records[i]))
+            continue;
+        if (state == SEEN_NOTHING || (is_oldest_first(s) ? time_us < up_to_us : time_us > up_to_us))
+            up_to_us = time_us;
+        state = SEEN_UP_TO;
+    }
+    if (!seen_note(s->search->seen, &key, state, up_to_us, &is_news))
+        s->is_unseen = true;
+    s->has_news |= is_news;
+}
+
 /* ---- what a day has ---- */
 
 static void list_packs(struct searcher *s, size_t v, int32_t day)
@@ -152,14 +226,14 @@ static void list_packs(struct searcher *s, size_t v, int32_t day)
     for (size_t i = 0; i < view->n_packs; i++) {
         const struct log_pack *pack = &view->packs[i];
         struct item item = { .first_us = pack->first_us,
-                             .last_us = pack->last_us,
                              .view = (uint32_t) v,
+                             .n_records = pack->n_records,
                              .is_pack = true,
                              .pack = i };
 
         if (day_of(pack->first_us) == day && pack->last_us >= s->from_us &&
             pack->first_us < s->to_us)
-            buf_append(&s->items, &item, sizeof(item));
+            add_item(s, &item, pack->last_us);
     }
 }
 
@@ -181,28 +255,26 @@ static int list_blocks(struct searcher *s, size_t v)
     found = (const void *) s->found.data;
     for (size_t i = 0; i < s->found.len / sizeof(*found) && !r; i++) {
         struct item item = { .first_us = found[i].key.first_us,
-                             .last_us = found[i].prefix.last_us,
                              .view = (uint32_t) v,
+                             .n_records = found[i].prefix.n_rows,
                              .part = found[i].key.part,
                              .seal = found[i].key.seal };
 
-        buf_append(&s->items, &item, sizeof(item));
+        add_item(s, &item, found[i].prefix.last_us);
     }
     return pass(r);
 }
 
-static int newest_last_first(const void *a, const void *b)
+static int falling(const void *a, const void *b)
 {
     const struct item *x = a, *y = b;
 
-    return (x->last_us < y->last_us) - (x->last_us > y->last_us);
+    return (x->near_us < y->near_us) - (x->near_us > y->near_us);
 }
 
-static int oldest_first_first(const void *a, const void *b)
+static int rising(const void *a, const void *b)
 {
-    const struct item *x = a, *y = b;
-
-    return (x->first_us > y->first_us) - (x->first_us < y->first_us);
+    return falling(b, a);
 }
 
 static int list_day(struct searcher *s, int32_t day)
@@ -222,7 +294,7 @@ static int list_day(struct searcher *s, int32_t day)
         return fault(-ENOMEM, "no memory for a list of blocks");
     if (s->items.len > 0)
         qsort(s->items.data, s->items.len / sizeof(struct item), sizeof(struct item),
-              is_oldest_first(s) ? oldest_first_first : newest_last_first);
+              is_oldest_first(s) ? rising : falling);
     return 0;
 }
 
@@ -255,15 +327,17 @@ static int offer_all(struct searcher *s,
 static void found_damage(struct searcher *s, const struct item *item)
 {
     s->search->ret_damaged++;
+    note_seen(s, item, NULL, 0); /* said once */
     log_peer(LOG_ERROR, item->is_pack ? "log_pack_damaged" : "log_block_damaged",
              LOG_U("agent", s->views[item->view].agent->facts.number),
              LOG_I("first_us", item->first_us));
 }
 
-static void count_bytes(struct searcher *s, uint64_t n)
+static void count_bytes(struct searcher *s, uint64_t n_head, uint64_t n)
 {
     s->search->ret_bytes_read += n;
-    s->n_turn_bytes += n;
+    s->search->ret_cost_bytes += n_head + n;
+    s->n_turn_bytes += n_head + n;
 }
 
 static bool is_source_wanted(const struct searcher *s, const struct logblock_source *source)
@@ -276,6 +350,7 @@ static int read_block(struct searcher *s, const struct item *item, struct span b
 {
     struct logblock_wanted wanted = wanted_now(s);
     struct logblock_record *records = NULL;
+    bool is_whole = !s->page.has_cut;
     struct logblock block;
     uint64_t n_bytes = 0;
     size_t n = 0;
@@ -288,7 +363,9 @@ static int read_block(struct searcher *s, const struct item *item, struct span b
         if (r)
             return pass(r);
     }
-    count_bytes(s, n_bytes);
+    if (is_whole)
+        note_seen(s, item, records, n);
+    count_bytes(s, block.n_head_bytes, n_bytes);
     if (n_bytes > 0)
         s->search->ret_blocks_read++;
     else
@@ -345,6 +422,7 @@ static int look_at_pack(struct searcher *s, const struct item *item)
     struct logblock_place place = { pack->chunk, pack->offset, 0 };
     struct logblock_wanted wanted = wanted_now(s);
     struct logblock_record *records;
+    bool is_whole = !s->page.has_cut;
     struct logblock_source source;
     struct span bytes;
     size_t n = 0, n_wanted = 0;
@@ -358,19 +436,45 @@ static int look_at_pack(struct searcher *s, const struct item *item)
     }
     if (r < 0)
         return pass(r);
-    if (!is_source_wanted(s, &source))
-        return 0;
-    count_bytes(s, bytes.len);
-    for (size_t i = 0; i < n; i++)
-        if (is_record_wanted(&wanted, &records[i]))
-            records[n_wanted++] = records[i];
+    if (is_source_wanted(s, &source)) {
+        count_bytes(s, 0, bytes.len);
+        for (size_t i = 0; i < n; i++)
+            if (is_record_wanted(&wanted, &records[i]))
+                records[n_wanted++] = records[i];
+    }
+    if (is_whole)
+        note_seen(s, item, records, n_wanted);
     return pass(offer_all(s, agent, &source, records, n_wanted));
 }
 
 /* ---- the end ---- */
 
+static bool is_spent(struct searcher *s)
+{
+    const struct store_log_search *search = s->search;
+
+    if (search->budget_bytes && search->ret_cost_bytes >= search->budget_bytes)
+        return true;
+    if (!search->budget_us)
+        return false;
+    if (!s->until_us)
+        s->until_us = clock_mono().us + search->budget_us;
+    return clock_mono().us >= s->until_us;
+}
+
+/* In the midst of what can have a record of the first time: nothing may be handed out yet, but all
+ * that was looked at is noted. */
+static bool is_paused(struct searcher *s)
+{
+    if (!s->search->seen || !s->has_news || s->is_unseen || s->page.has_cut)
+        return false;
+    logs_page_forget(&s->page, INT64_MIN, INT64_MAX);
+    s->search->ret_is_paused = true;
+    return true;
+}
+
 /* Whether the search ends here: the page is full of better, or nobody waits, or it cost too much.
- * The last only when the next page would begin behind where this one did. */
+ * The last only when the next page would begin behind where this one did, or this one can go on. */
 static bool is_over_before(struct searcher *s, const struct item *item)
 {
     struct store_log_search *search = s->search;
@@ -386,9 +490,10 @@ static bool is_over_before(struct searcher *s, const struct item *item)
         s->has_near = true;
         s->near_us = near_us;
     }
-    if (!search->budget_bytes || search->ret_bytes_read < search->budget_bytes ||
-        near_us == s->near_us)
+    if (!is_spent(s))
         return false;
+    if (near_us == s->near_us)
+        return is_paused(s);
     logs_page_end_before(&s->page, near_us);
     search->ret_is_budget_reached = true;
     /* Before all, or behind all, of this time. */
@@ -534,7 +639,7 @@ static int answer(struct searcher *s, struct arena *arena)
     if (r)
         return pass(r);
     search->ret_has_more = s->is_over || s->page.has_cut;
-    if (search->ret_is_budget_reached)
+    if (search->ret_is_budget_reached || search->ret_is_paused)
         return 0;
     if (search->ret_n > 0) {
         const struct store_log_entry *last = &search->ret_entries[search->ret_n - 1];
@@ -561,10 +666,10 @@ int store_logs_search(struct store *store, struct store_log_search *search, stru
     ensure(search->max_entries >= 1 && search->max_entries <= STORE_LOG_ENTRIES_MAX);
     search->ret_entries = NULL;
     search->ret_n = 0;
-    search->ret_is_budget_reached = search->ret_has_more = false;
+    search->ret_is_budget_reached = search->ret_has_more = search->ret_is_paused = false;
     search->ret_place = (struct store_log_place){ 0 };
     search->ret_bytes_read = search->ret_blocks_read = search->ret_blocks_skipped = 0;
-    search->ret_damaged = 0;
+    search->ret_damaged = search->ret_cost_bytes = 0;
     set_range(&searcher);
     if (searcher.from_us < searcher.to_us) {
         r = begin_views(&searcher);

@@ -25,7 +25,8 @@ struct store_tail {
     void (*wake)(void *ctx);
     void *ctx;
     /* The reader's alone. */
-    struct position at;          /* of the first record that it did not see */
+    struct position at;          /* of the first pack that it did not see whole */
+    size_t n_taken;              /* of that pack, which were handed out */
     uint64_t n_records, n_bytes; /* handed out, told as missed */
     /* Under tails.lock. */
     bool is_waiting; /* for what comes */
@@ -179,6 +180,13 @@ static struct segment *hold_next(struct store_tail *tail, uint64_t end, uint64_t
     return found;
 }
 
+/* A pack that it is in the midst of stays where it is: what is left of that is missed. */
+static void go_to(struct store_tail *tail, struct position at)
+{
+    tail->at = at;
+    tail->n_taken = 0;
+}
+
 /* *ret_goes_on false: the caller has enough. */
 static int hand_out_pack(struct store_tail *tail,
                          struct store_tail_read *read,
@@ -196,12 +204,20 @@ static int hand_out_pack(struct store_tail *tail,
         return pass(r);
     if (r == LOGBLOCK_OK && n != pack->n_records)
         r = LOGBLOCK_BAD; /* passed over, and missed as its head says */
-    if (r == LOGBLOCK_OK)
-        *ret_goes_on = read->on_pack(read->ctx, pack->head.agent, &source, records, n);
-    if (r == LOGBLOCK_OK && *ret_goes_on)
-        tail->n_records += n;
-    if (*ret_goes_on)
+    if (r == LOGBLOCK_OK) {
+        size_t n_left = n - tail->n_taken, n_more;
+
+        n_more =
+            read->on_pack(read->ctx, pack->head.agent, &source, records + tail->n_taken, n_left);
+        ensure(n_more <= n_left);
+        tail->n_records += n_more;
+        tail->n_taken += n_more;
+        *ret_goes_on = n_more == n_left;
+    }
+    if (*ret_goes_on) {
+        tail->n_taken = 0;
         tail->n_bytes += pack->head.n_bytes;
+    }
     return 0;
 }
 
@@ -233,7 +249,7 @@ static int hand_out_chunk(struct store_tail *tail,
         }
         at += head.n_bytes;
     }
-    tail->at = (struct position){ tail->at.chunk + 1, 0 };
+    go_to(tail, (struct position){ tail->at.chunk + 1, 0 });
     return 0;
 }
 
@@ -261,11 +277,11 @@ static int read_segment(struct store_tail *tail,
         if (number >= end)
             break;
         if (number != tail->at.chunk)
-            tail->at = (struct position){ number, 0 };
+            go_to(tail, (struct position){ number, 0 });
         if (format_chunk_is_whole(number, value.mv_data, value.mv_size))
             r = hand_out_chunk(tail, read, value, ret_goes_on);
         else
-            tail->at = (struct position){ number + 1, 0 };
+            go_to(tail, (struct position){ number + 1, 0 });
         if (r || !*ret_goes_on)
             return pass(r);
     }
@@ -292,7 +308,7 @@ read_on(struct store_tail *tail, struct store_tail_read *read, uint64_t end, boo
         }
         atomic_fetch_sub(&segment->n_holds, 1);
         if (*ret_goes_on && !r)
-            tail->at = (struct position){ behind < end ? behind : end, 0 };
+            go_to(tail, (struct position){ behind < end ? behind : end, 0 });
     }
     return pass(r);
 }
@@ -304,7 +320,7 @@ static void be_at(struct store_tail *tail, struct store_tail_read *read, const s
     read->ret_missed += end->n_records - tail->n_records;
     tail->n_records = end->n_records;
     tail->n_bytes = end->n_bytes;
-    tail->at = (struct position){ end->chunk, 0 };
+    go_to(tail, (struct position){ end->chunk, 0 });
 }
 
 /* What there is, and whether there is something that it did not see: else it waits from now on. */

@@ -55,6 +55,8 @@ struct store_log_entry {
     struct logblock_record record;
 };
 
+struct store_log_seen;
+
 struct store_log_search {
     const uint32_t *agents; /* ascending numbers */
     size_t n_agents;
@@ -73,21 +75,40 @@ struct store_log_search {
     bool has_after;               /* goes on behind this place, in the search's direction */
     struct store_log_place after; /* it need not be there any more */
     size_t max_entries;           /* of one answer, 1 .. STORE_LOG_ENTRIES_MAX */
-    size_t max_entry_bytes;       /* of bodies and attributes together; one entry always may */
-    /* Decoded; then it ends, when all records of one time at least were looked at: the next page
-     * begins behind that. 0: no limit. */
-    uint64_t budget_bytes;
+    size_t max_entry_bytes;       /* of bodies, attributes, sources; one entry always may */
+    /*
+     * What it may cost; then it ends, when all that can have a record of the first time was looked
+     * at: the next page begins behind that. With `seen` it may end before.
+     */
+    uint64_t budget_bytes; /* 0: no limit */
+    int64_t budget_us;     /* from the first look at a block or pack on; 0: no limit */
+    /* NULL, or of this search alone: its calls with the same question look at nothing twice that
+     * they need not. */
+    struct store_log_seen *seen;
 
     /* The answer, in order; in the arena of the call. */
     struct store_log_entry *ret_entries;
     size_t ret_n;
-    bool ret_is_budget_reached;                   /* what lies behind ret_place was not looked at */
-    bool ret_has_more;                            /* there may be more behind ret_place */
-    struct store_log_place ret_place;             /* the next page's `after` */
-    uint64_t ret_bytes_read;                      /* decoded */
+    bool ret_is_budget_reached;       /* what lies behind ret_place was not looked at */
+    bool ret_has_more;                /* there may be more behind ret_place */
+    struct store_log_place ret_place; /* the next page's `after` */
+    /* There are no entries and no place: the same call goes on, with the same `seen`. It has looked
+     * at something new each time. */
+    bool ret_is_paused;
+    uint64_t ret_bytes_read; /* decoded */
+    uint64_t ret_cost_bytes; /* with headers and filters: what budget_bytes is held against */
     uint64_t ret_blocks_read, ret_blocks_skipped; /* skipped: by header or filter */
     uint64_t ret_damaged;                         /* blocks and packs passed over */
 };
+/* Searches under way at a time, of those that remember: each takes some mebibytes, and who asked
+ * may be slow to take the answer. */
+#define STORE_LOG_SEARCHES 256u
+
+/* Outcomes: STORE_TOO_MUCH (STORE_LOG_SEARCHES are under way). Faults: no memory. */
+int store_log_seen_new(struct store *store, struct store_log_seen **ret) MUST_USE;
+struct store_log_seen *store_log_seen_free(struct store_log_seen *seen);
+DEFINE_CLEANUP(struct store_log_seen *, store_log_seen_free);
+
 /* Blocks on page faults: on a reader thread only. Faults: no memory, arena exhausted. */
 int store_logs_search(struct store *store,
                       struct store_log_search *search,
@@ -114,12 +135,13 @@ struct store_tail *store_tail_close(struct store_tail *tail);
 DEFINE_CLEANUP(struct store_tail *, store_tail_close);
 
 struct store_tail_read {
-    /* One pack of an agent, borrowed during the call. False: enough; it comes again. */
-    bool (*on_pack)(void *ctx,
-                    uint32_t agent,
-                    const struct logblock_source *source,
-                    const struct logblock_record *records,
-                    size_t n_records);
+    /* Of one pack of an agent, borrowed during the call. How many of them it took, from the first
+     * on: fewer than all are enough, and the rest comes again. */
+    size_t (*on_pack)(void *ctx,
+                      uint32_t agent,
+                      const struct logblock_source *source,
+                      const struct logblock_record *records,
+                      size_t n_records);
     void *ctx;
     uint64_t ret_missed; /* records passed over since the last read */
 };

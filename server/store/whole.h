@@ -78,6 +78,7 @@ struct store {
     struct days rolled[ROLL_TIERS];
     struct sealer sealer;
     struct tails tails;
+    _Atomic uint32_t n_log_searches;
     struct objects objects;     /* not opened when shared */
     struct inventory inventory; /* not opened when shared */
     struct {

@@ -155,6 +155,7 @@ int logblock_open(struct span bytes, struct logblock_room *room, struct logblock
             crc32c(0, head.data + PARTS_CHECKED, head.len - PARTS_CHECKED))
         return LOGBLOCK_BAD;
     head = span_of(head.data + PARTS_FIXED, head.len - PARTS_FIXED);
+    block.n_head_bytes = end;
     block.flags = bytes.data[9];
     block.separator = parts_load32(bytes.data + 8) >> 16;
     if (bytes.data[8] != LOGBLOCK_VERSION || block.separator > PARTS_LENGTHS ||

@@ -149,6 +149,7 @@ struct logblock {
     uint64_t n_raw_bytes;          /* bodies and attributes, as they came */
     struct logblock_source source; /* attributes borrow from the room */
     struct logblock_place first, last;
+    uint32_t n_head_bytes; /* header and filter */
     /* ---- private ---- */
     struct span filter, columns, bodies;
     uint64_t columns_len, bodies_len; /* decoded */

@@ -39,8 +39,18 @@ START_TEST(text_may_hold_nul_and_broken_utf8)
 }
 END_TEST
 
-static const char *const bad[] = { "(",    "a{2000}", "\\8",   "[b-a]", "((a{100}){100}){100}",
-                                   "\xff", "(?=a)",   "(a)\\1" };
+static const char *const bad[] = { "(",    "a{2000}", "\\8",    "[b-a]",   "((a{100}){100}){100}",
+                                   "\xff", "(?=a)",   "(a)\\1", "a.{900}b" };
+
+/* Longer than people write them, and not too long. */
+START_TEST(long_patterns_are_taken)
+{
+    ck_assert(matches("^\\d{4}-\\d\\d-\\d\\dT[0-9:.]+Z \\S+ \\[[^\\]]{1,100}\\] (GET|PUT) (/\\w+)+",
+                      TEXT("2026-01-02T03:04:05Z web [main-7] GET /a/b/c")));
+    ck_assert(matches("(?i)(error|failed|fatal|panic|timeout).{0,100}(10\\.\\d+\\.\\d+\\.\\d+)",
+                      TEXT("a Timeout at 10.0.0.1")));
+}
+END_TEST
 
 START_TEST(a_bad_pattern_is_said_in_words)
 {
@@ -72,6 +82,7 @@ Suite *suite(void)
     suite_add_tcase(s, tc);
     tcase_add_test(tc, a_pattern_is_found_anywhere);
     tcase_add_test(tc, text_may_hold_nul_and_broken_utf8);
+    tcase_add_test(tc, long_patterns_are_taken);
     tcase_add_loop_test(tc, a_bad_pattern_is_said_in_words, 0, sizeof(bad) / sizeof(bad[0]));
     tcase_add_test(tc, time_is_linear_where_others_backtrack);
     return s;

@@ -24,6 +24,7 @@ typedef Sentinel__Query__V1__SearchLogsResponse search_response;
 
 static uint8_t spool[16] = "spool-of-logs-16";
 static uint8_t instance[16] = "instance-of-16b";
+static char source_name[4097] = "/var/log/app.log";
 
 static const logs_response *answer(const struct peer *peer, unsigned at)
 {
@@ -77,7 +78,7 @@ static void send_lines(struct peer *peer, uint64_t sequence, char *const *lines,
 
     ck_assert_uint_le(n, MAX_LINES);
     source.type = (char[]){ "file" };
-    source.name = (char[]){ "/var/log/app.log" };
+    source.name = source_name;
     for (size_t i = 0; i < n; i++) {
         sentinel__telemetry__v1__log_record__init(&records[i]);
         records[i].time_unix_us = clock_wall().us - 1000000 + (int64_t) (sequence * 100 + i);
@@ -192,6 +193,39 @@ START_TEST(what_is_refused_is_named_after_what_was_taken_is_acknowledged)
     ck_reply(&peer.reply, refusals[_i].code, refusals[_i].reason);
     ck_assert_str_eq(peer.reply.error.field ? peer.reply.error.field : "", refusals[_i].field);
     ck_assert_msg(strstr(peer.reply.message, refusals[_i].says) != NULL, "%s", peer.reply.message);
+    peer_deinit(&peer);
+}
+END_TEST
+
+/* Whoever reads logs may ask what is not among them. */
+START_TEST(what_an_agent_skipped_is_on_record)
+{
+    Sentinel__Telemetry__V1__Skip skip = SENTINEL__TELEMETRY__V1__SKIP__INIT;
+    logs_request request = SENTINEL__TELEMETRY__V1__STREAM_LOGS_REQUEST__INIT;
+    Sentinel__Query__V1__GetAgentRequest which = SENTINEL__QUERY__V1__GET_AGENT_REQUEST__INIT;
+    const Sentinel__Query__V1__GetAgentResponse *told;
+    struct peer peer, asking;
+
+    (void) open_logs(&peer);
+    send_line(&peer, 1, "five!");
+    skip.through_sequence = 4;
+    skip.records = 77;
+    request.message_case = SENTINEL__TELEMETRY__V1__STREAM_LOGS_REQUEST__MESSAGE_SKIP;
+    request.skip = &skip;
+    peer_send(&peer, &request.base);
+    hub_until(logs_ack(&peer) == 4);
+    which.agent_id = (char[]){ "web-1" };
+    peer_open(&asking, hub.admin, "/sentinel.query.v1.QueryService/GetAgent");
+    peer_send(&asking, &which.base);
+    peer_half_close(&asking);
+    peer_wait_closed(&asking);
+    ck_assert_uint_eq(asking.n_received, 1);
+    told = (const void *) asking.received[0];
+    ck_assert_uint_eq(told->agent->log_records_stored, 1);
+    ck_assert_uint_eq(told->agent->log_bytes_stored, 5);
+    ck_assert_uint_eq(told->agent->log_records_skipped, 77);
+    ck_assert_uint_eq(told->agent->samples_skipped, 0);
+    peer_deinit(&asking);
     peer_deinit(&peer);
 }
 END_TEST
@@ -316,6 +350,64 @@ START_TEST(a_tail_sees_what_comes_and_fits)
     send_line(&agent, 4, "one more");
     hub_until(n_tailed(&all) == 3);
     peer_deinit(&all);
+    peer_deinit(&agent);
+}
+END_TEST
+
+static int64_t hours;
+
+/* An hour later whenever it is asked. */
+static mono_us slow_mono(void)
+{
+    return (mono_us){ ++hours * INT64_C(3600000000) };
+}
+
+static bool always(void *ctx)
+{
+    (void) ctx;
+    return true;
+}
+
+static void count_entry(void *ctx,
+                        const char *agent_id,
+                        const struct logblock_source *source,
+                        const struct logblock_record *record)
+{
+    (void) agent_id;
+    (void) source;
+    (void) record;
+    ++*(unsigned *) ctx;
+}
+
+static void nothing(void *ctx)
+{
+    (void) ctx;
+}
+
+/* What comes faster than a filter looks at it would keep the reader for good. */
+START_TEST(a_tail_gives_its_reader_back_after_some_time)
+{
+    CLEANUP(query_tail_closep) struct query_tail *tail = NULL;
+    const struct query_selector everybody = { 0 };
+    const struct query_log_filter filter = { .selector = &everybody };
+    struct query_problem problem = { 0 };
+    unsigned n = 0, n_reads = 0;
+    struct query_tail_read read = { always, count_entry, &n, 0, false };
+    struct peer agent;
+
+    (void) open_logs(&agent);
+    ck_assert_int_eq(query_tail_open(&tail, &hub.query, &filter, nothing, NULL, &problem), 0);
+    for (unsigned i = 1; i <= 3; i++) {
+        send_line(&agent, i, "one pack");
+        hub_until(logs_ack(&agent) == i);
+    }
+    clock_set_source(NULL, slow_mono);
+    for (; !read.ret_is_drained; n_reads++) {
+        ck_assert_int_eq(query_tail_read(tail, &read), 0);
+        ck_assert_uint_le(n, n_reads + 1);
+    }
+    clock_set_source(NULL, NULL);
+    ck_assert_uint_eq(n, 3);
     peer_deinit(&agent);
 }
 END_TEST
@@ -520,6 +612,28 @@ START_TEST(a_search_answers_in_messages_that_clients_take)
 }
 END_TEST
 
+/* Each entry names its source: an agent could make a page that no client takes. */
+START_TEST(a_message_of_a_search_is_short_however_long_sources_are)
+{
+    const search_response *message;
+    struct peer agent, peer;
+    size_t n = 0;
+
+    memset(source_name, 's', sizeof(source_name) - 1);
+    (void) open_logs(&agent);
+    send_many(&agent);
+    search(&peer, 10000, "");
+    for (unsigned i = 0; i < peer.n_received; i++) {
+        message = (const void *) peer.received[i];
+        ck_assert_uint_le(message->n_entries * sizeof(source_name), 2 << 20);
+        n += message->n_entries;
+    }
+    ck_assert_uint_eq(n, BATCHES * MAX_LINES);
+    peer_deinit(&peer);
+    peer_deinit(&agent);
+}
+END_TEST
+
 START_TEST(a_page_ends_where_the_next_one_begins)
 {
     char token[1024] = "";
@@ -584,6 +698,7 @@ Suite *suite(void)
     tcase_add_test(stream, a_hello_of_logs_leaves_what_another_stream_said_of_the_host);
     tcase_add_loop_test(stream, what_is_refused_is_named_after_what_was_taken_is_acknowledged, 0,
                         sizeof(refusals) / sizeof(refusals[0]));
+    tcase_add_test(stream, what_an_agent_skipped_is_on_record);
     tcase_add_test(stream, a_batch_before_the_hello_is_refused);
     tcase_add_test(stream, only_agents_send_logs_and_only_viewers_read_them);
     suite_add_tcase(s, stream);
@@ -596,6 +711,7 @@ Suite *suite(void)
     tcase_add_checked_fixture(tail, hub_start, hub_stop);
     tcase_set_timeout(tail, 60);
     tcase_add_test(tail, a_tail_sees_what_comes_and_fits);
+    tcase_add_test(tail, a_tail_gives_its_reader_back_after_some_time);
     tcase_add_loop_test(tail, everything_of_a_filter_must_hold, 0,
                         sizeof(filters) / sizeof(filters[0]));
     tcase_add_loop_test(tail, a_bad_filter_is_refused_by_its_field, 0,
@@ -607,6 +723,7 @@ Suite *suite(void)
     tcase_add_checked_fixture(searching, hub_start, hub_stop);
     tcase_set_timeout(searching, 60);
     tcase_add_test(searching, a_search_answers_in_messages_that_clients_take);
+    tcase_add_test(searching, a_message_of_a_search_is_short_however_long_sources_are);
     tcase_add_test(searching, a_page_ends_where_the_next_one_begins);
     tcase_add_test(searching, a_search_at_its_budget_says_so_and_goes_on);
     suite_add_tcase(s, searching);

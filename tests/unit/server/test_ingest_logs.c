@@ -10,6 +10,7 @@
 
 #define RECORDS 3
 #define BODY_LIMIT (256u << 10)
+#define TURNS 2000
 
 static struct line line;
 static struct logblock_attribute attributes[33];
@@ -17,6 +18,8 @@ static char keys[33][4];
 static struct logblock_source source;
 static struct logblock_record records[RECORDS];
 static struct ingest_log_ids ids[RECORDS];
+static struct logblock_record turns[TURNS];
+static struct ingest_log_ids turn_ids[TURNS];
 static struct ingest_logs logs;
 static struct ingest_batch batch;
 static uint8_t *long_body;
@@ -230,6 +233,22 @@ static void too_many_records(void)
     logs.n_records = 65537; /* the first thing looked at */
 }
 
+/* Records of two days in turns, each with a source of 40 kB: 70 MB out of some 60 kB. */
+static void days_in_turns(void)
+{
+    for (size_t i = 0; i < TURNS; i++) {
+        turns[i] = records[0];
+        turns[i].time_us -= (int64_t) (i % 2) * 24 * 60 * MINUTE;
+    }
+    for (size_t i = 0; i < 32; i++)
+        attributes[i].value = span_of(long_body, 1024);
+    source.n_attributes = 32;
+    source.name = span_of(long_body, 4096);
+    logs.records = turns;
+    logs.ids = turn_ids;
+    logs.n_records = TURNS;
+}
+
 static const struct {
     void (*edit)(void);
     int outcome;
@@ -254,6 +273,7 @@ static const struct {
     { type_too_long, INGEST_BAD_BATCH, "batch.source.type", NULL },
     { name_too_long, INGEST_BAD_BATCH, "batch.source.name", NULL },
     { too_many_records, INGEST_LIMIT, "batch.records", "batch_log_records" },
+    { days_in_turns, INGEST_BAD_BATCH, "batch.records", NULL },
 };
 
 START_TEST(a_broken_rule_is_named_and_nothing_is_stored)

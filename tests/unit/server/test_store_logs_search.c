@@ -164,10 +164,18 @@ static bool is_even(void *ctx, struct span body)
     return body.len % 2 == 0;
 }
 
+static bool is_none(void *ctx, struct span body)
+{
+    (void) ctx;
+    (void) body;
+    return false;
+}
+
 struct asked {
     struct store_log_search search;
     const char *text; /* NULL: any */
     uint32_t some[AGENTS];
+    size_t n_paused;
 };
 
 static void ask_anything(struct asked *asked)
@@ -251,8 +259,11 @@ follow_pages(struct store *store, struct asked *asked, const struct store_log_se
             ck_assert(span_equal(entry->record.body, search->ret_entries[k].record.body));
             (void) check_line(&search->ret_entries[k].source, &search->ret_entries[k].record);
         }
-        search->has_after = true;
-        search->after = search->ret_place;
+        asked->n_paused += search->ret_is_paused;
+        ck_assert(!search->ret_is_paused || (search->ret_n == 0 && search->ret_has_more));
+        search->has_after |= !search->ret_is_paused;
+        if (!search->ret_is_paused)
+            search->after = search->ret_place;
         if (all->to_us == search->to_us)
             disturb(store);
         ck_assert_uint_lt(n_pages++, 20000);
@@ -280,10 +291,13 @@ START_TEST(any_search_gives_what_there_is_in_order_page_by_page)
     }
     for (size_t round = 0; round < 30; round++) {
         CLEANUP(logblock_terms_freep) struct logblock_terms *terms = NULL;
+        CLEANUP(store_log_seen_freep) struct store_log_seen *seen = NULL;
         struct store_log_search all = read_all(store);
         struct asked asked;
 
+        ck_assert_int_eq(store_log_seen_new(store, &seen), 0);
         ask_anything(&asked);
+        asked.search.seen = below(3) ? seen : NULL;
         /* What comes meanwhile is no part of it. */
         all.to_us = asked.search.to_us =
             asked.search.to_us < NOON_US + 4 * DAY_US ? asked.search.to_us : NOON_US + 4 * DAY_US;
@@ -380,6 +394,71 @@ START_TEST(a_budget_ends_a_search_and_the_next_one_goes_on_behind)
     search.is_body_wanted = is_even;
     ck_assert_int_eq(store_logs_search(store, &search, &page_arena), 0);
     ck_assert_uint_eq(n, search.ret_n);
+    store_close(store);
+}
+END_TEST
+
+/* Many blocks of the same hour, none of them with what is asked for: each is decoded once, a bit of
+ * them by each call. Without that each page of a small budget decodes all that overlap. */
+START_TEST(no_block_is_decoded_twice_however_many_overlap)
+{
+    struct store *store = open_store(0);
+    struct store_log_seen *seen;
+    struct store_log_search search = all_of();
+    uint64_t n_bytes = 0, n_all;
+    size_t n_calls = 0, n_paused = 0;
+
+    ck_assert_int_eq(store_log_seen_new(store, &seen), 0);
+    make_agents(store);
+    for (size_t i = 0; i < 30; i++) {
+        struct log_put put = { agents[i % AGENTS],
+                               1,
+                               i / AGENTS + 1,
+                               0,
+                               (uint32_t) i * 1000,
+                               1000,
+                               NOON_US + (int64_t) i * SECOND_US,
+                               4 * SECOND_US };
+
+        ck_assert_int_eq(put_logs(store, put, NULL), STORE_OK);
+        ck_assert_int_eq(store_seal(store), 0);
+    }
+    search.is_body_wanted = is_none;
+    search.is_oldest_first = _i;
+    ck_assert_int_eq(store_logs_search(store, &search, &page_arena), 0);
+    n_all = search.ret_bytes_read;
+    search.budget_bytes = n_all / 10;
+    search.seen = seen;
+    do {
+        ck_assert_int_eq(store_logs_search(store, &search, &page_arena), 0);
+        ck_assert_uint_lt(search.ret_bytes_read, n_all / 5);
+        n_bytes += search.ret_bytes_read;
+        n_paused += search.ret_is_paused;
+        search.has_after |= !search.ret_is_paused;
+        if (!search.ret_is_paused)
+            search.after = search.ret_place;
+        ck_assert_uint_lt(n_calls++, 1000);
+    } while (search.ret_has_more);
+    ck_assert_uint_eq(n_bytes, n_all);
+    ck_assert_uint_le(n_calls, 12);
+    ck_assert_uint_lt(n_paused, n_calls);
+    store_log_seen_free(seen);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(more_searches_than_there_may_be_are_refused)
+{
+    struct store *store = open_store(0);
+    struct store_log_seen *seen[STORE_LOG_SEARCHES], *more;
+
+    for (size_t i = 0; i < STORE_LOG_SEARCHES; i++)
+        ck_assert_int_eq(store_log_seen_new(store, &seen[i]), 0);
+    ck_assert_int_eq(store_log_seen_new(store, &more), STORE_TOO_MUCH);
+    store_log_seen_free(seen[0]);
+    ck_assert_int_eq(store_log_seen_new(store, &seen[0]), 0);
+    for (size_t i = 0; i < STORE_LOG_SEARCHES; i++)
+        store_log_seen_free(seen[i]);
     store_close(store);
 }
 END_TEST
@@ -610,6 +689,8 @@ TCase *case_logs_search(void)
     tcase_add_test(tcase,
                    a_page_of_a_frequent_word_reads_few_blocks_and_of_a_rare_one_only_filters);
     tcase_add_loop_test(tcase, a_budget_ends_a_search_and_the_next_one_goes_on_behind, 0, 2);
+    tcase_add_loop_test(tcase, no_block_is_decoded_twice_however_many_overlap, 0, 2);
+    tcase_add_test(tcase, more_searches_than_there_may_be_are_refused);
     tcase_add_test(tcase, a_search_that_nobody_waits_for_ends);
     tcase_add_test(tcase, a_range_without_records_and_agents_that_there_are_not_give_nothing);
     tcase_add_test(tcase, a_damaged_block_is_counted_and_the_others_are_found);

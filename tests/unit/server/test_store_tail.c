@@ -32,27 +32,26 @@ static void on_wake(void *ctx)
     pthread_mutex_unlock(&follower->lock);
 }
 
-static bool on_pack(void *ctx,
-                    uint32_t agent,
-                    const struct logblock_source *source,
-                    const struct logblock_record *records,
-                    size_t n_records)
+static size_t on_pack(void *ctx,
+                      uint32_t agent,
+                      const struct logblock_source *source,
+                      const struct logblock_record *records,
+                      size_t n_records)
 {
     struct follower *follower = ctx;
+    size_t i;
 
-    if (follower->max && follower->n >= follower->max)
-        return false;
     ck_assert_uint_lt(agent, 4);
-    for (size_t i = 0; i < n_records; i++) {
+    for (i = 0; i < n_records && (!follower->max || follower->n < follower->max); i++) {
         uint32_t n = check_line(source, &records[i]);
 
         if (follower->is_whole)
             ck_assert_uint_eq(n, follower->next[agent]);
         ck_assert_uint_ge(n, follower->next[agent]);
         follower->next[agent] = n + 1;
+        follower->n++;
     }
-    follower->n += n_records;
-    return true;
+    return i;
 }
 
 static void follow(struct store *store, struct follower *follower)
@@ -114,11 +113,11 @@ START_TEST(a_tail_that_has_enough_gets_the_rest_the_next_time)
 
     follow(store, &follower);
     for (uint64_t i = 1; i <= 20; i++)
-        put(store, agent, i, 400, 300); /* some packs each */
-    for (uint64_t max = 100; follower.n < 8000; max += 700) {
+        put(store, agent, i, 400, 300);                      /* some packs each */
+    for (uint64_t max = 100; follower.n < 8000; max += 70) { /* in the midst of packs */
         follower.max = max;
         read_on(&follower);
-        ck_assert_uint_ge(follower.n, max < 8000 ? max : 8000);
+        ck_assert_uint_eq(follower.n, max < 8000 ? max : 8000);
     }
     ck_assert_uint_eq(follower.n, 8000);
     ck_assert_uint_eq(follower.n_missed, 0);
@@ -182,6 +181,33 @@ START_TEST(what_a_slow_tail_missed_is_counted_to_the_record)
     ck_assert_uint_eq(fast.n_missed, 0);
     store_tail_close(slow.tail);
     store_tail_close(fast.tail);
+    store_close(store);
+}
+END_TEST
+
+/* What it took of the pack that it was in the midst of is no part of what it missed. */
+START_TEST(a_tail_that_is_moved_on_out_of_the_midst_of_a_pack_counts_to_the_record)
+{
+    struct store *store = open_store(8 << 20);
+    uint32_t agent = agent_of(store, "web-1");
+    struct follower follower;
+
+    follow(store, &follower);
+    put(store, agent, 1, 100, 0);
+    follower.max = 30;
+    read_on(&follower);
+    ck_assert_uint_eq(follower.n, 30);
+    for (uint64_t i = 2; i <= 80; i++)
+        put(store, agent, i, 100, 10000);
+    follower.max = 0;
+    follower.is_whole = false;
+    read_on(&follower);
+    ck_assert_uint_eq(follower.n + follower.n_missed, 80 * 100);
+    ck_assert_uint_eq(follower.n, 30);
+    put(store, agent, 81, 100, 0);
+    read_on(&follower);
+    ck_assert_uint_eq(follower.n, 130);
+    store_tail_close(follower.tail);
     store_close(store);
 }
 END_TEST
@@ -290,6 +316,7 @@ TCase *case_tail(void)
     tcase_add_test(tcase, a_tail_that_has_enough_gets_the_rest_the_next_time);
     tcase_add_test(tcase, a_tail_is_woken_once_when_something_comes_after_it_read_all);
     tcase_add_test(tcase, what_a_slow_tail_missed_is_counted_to_the_record);
+    tcase_add_test(tcase, a_tail_that_is_moved_on_out_of_the_midst_of_a_pack_counts_to_the_record);
     tcase_add_test(tcase, a_tail_keeps_no_segment_and_counts_what_went_with_it);
     tcase_add_test(tcase, more_tails_than_there_may_be_are_refused);
     tcase_add_test(tcase, tails_beside_writers_and_seals_see_each_record_or_its_number);
