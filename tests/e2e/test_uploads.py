@@ -3,8 +3,8 @@
 
 SENTINEL_UPLOAD_MB is the size of the upload that is cut fifty times (96; 1024 takes some minutes)."""
 
-import contextlib
 import base64
+import contextlib
 import hashlib
 import json
 import os
