@@ -24,7 +24,9 @@
 struct survey_use {
     uint32_t agent, layout, n_columns, zero;
 };
-#define SURVEY_LOGS UINT32_MAX /* as layout: log records of the agent are there */
+/* As layouts: something of the agent is there that has none. */
+#define SURVEY_LOGS UINT32_MAX
+#define SURVEY_INVENTORY (UINT32_MAX - 1)
 
 /* Open addressing; agent 0: free. */
 struct survey_uses {

@@ -11,6 +11,7 @@
 #include "common/base/fault.h"
 #include "common/base/rand.h"
 #include "common/crypto/crypto.h"
+#include "server/store/whole.h"
 
 #define NOW_US (INT64_C(1780000000) * 1000000)
 #define DAY_US (INT64_C(86400) * 1000000)
@@ -500,6 +501,29 @@ END_TEST
 
 /* ---- damage ---- */
 
+/* Writes a row; one without data goes. */
+static void write_row(const char *table, struct span name, struct span data)
+{
+    MDB_val key = { name.len, (void *) (uintptr_t) name.data };
+    MDB_val value = { data.len, (void *) (uintptr_t) data.data };
+    char path[300];
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+
+    snprintf(path, sizeof(path), "%s/default/inventory", store_path);
+    ck_assert_int_eq(mdb_env_create(&env), 0);
+    ck_assert_int_eq(mdb_env_set_maxdbs(env, 8), 0);
+    ck_assert_int_eq(mdb_env_set_mapsize(env, UINT64_C(1) << 30), 0);
+    ck_assert_int_eq(mdb_env_open(env, path, MDB_NOTLS, 0600), 0);
+    ck_assert_int_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    ck_assert_int_eq(mdb_dbi_open(txn, table, 0, &dbi), 0);
+    ck_assert_int_eq(data.len ? mdb_put(txn, dbi, &key, &value, 0) : mdb_del(txn, dbi, &key, NULL),
+                     0);
+    ck_assert_int_eq(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+}
+
 /* Changes a byte of a value, from its end. */
 static void flip(const char *table, struct span name, size_t from_end)
 {
@@ -604,6 +628,65 @@ START_TEST(a_damaged_revision_is_named_and_the_next_upload_goes_on_behind_it)
     check_is(store, &told, &two, 1);
     arena_deinit(&arena);
     store_close(store);
+}
+END_TEST
+
+START_TEST(a_content_whose_count_is_lost_stays_and_uploads_go_on)
+{
+    const struct table one = { "packages", 100, 0 }, two = { "packages", 100, 1 };
+    struct store *store = open_store(0);
+    uint32_t agent = agent_of(store, "web-1");
+    CLEANUP(buf_deinit) struct buf damage = { 0 };
+    uint8_t sha256[CRYPTO_SHA256_BYTES];
+
+    sha_of(&one, sha256);
+    ck_assert_int_eq(send(store, agent, &one, 1, true).r, 0);
+    store_close(store);
+    write_row("refs", span_of(sha256, sizeof(sha256)), (struct span){ 0 });
+    store = open_store(0);
+    (void) survey(&damage);
+    ck_assert_ptr_nonnull(strstr(buf_text(&damage), "nothing counts who needs it"));
+    ck_assert_int_eq(send(store, agent, &two, 1, true).r, 0);
+    ck_assert_int_eq(send(store, agent, &one, 1, false).r, 0);
+    store_set_inventory_limits(store, 1, 0, 1 << 20);
+    ck_assert_int_eq(store_inventory_trim(store), 0);
+    ck_assert_int_eq(read_content(store, sha256), 0);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(what_was_found_to_lead_nowhere_is_not_written_to_any_more)
+{
+    const struct table one = { "packages", 100, 0 };
+    struct store *store = open_store(0);
+    uint32_t agent = agent_of(store, "web-1");
+
+    ck_assert_int_eq(send(store, agent, &one, 1, true).r, 0);
+    ck_assert_int_eq(inventory_check(&store->inventory, MDB_CORRUPTED, "test"), STORE_DAMAGED);
+    ck_assert_int_eq(store_inventory_trim(store), STORE_DAMAGED);
+    ck_assert_int_eq(send(store, agent, &one, 1, true).r, STORE_DAMAGED);
+    store_close(store);
+    store = open_store(0); /* it is set aside, and a new one begins */
+    ck_assert_uint_eq(put_one(store, agent, "packages", 100, 0), 1);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(an_inventory_of_an_agent_that_nobody_knows_is_named)
+{
+    struct store *store = open_store(0);
+    CLEANUP(buf_deinit) struct buf damage = { 0 };
+    CLEANUP(buf_deinit) struct buf record = { 0 };
+    uint8_t key[INVENTORY_REVISION_KEY_BYTES];
+
+    ck_assert_uint_ne(agent_of(store, "web-1"), 9);
+    store_close(store);
+    inventory_revision_key(key, 9, 1);
+    inventory_record_begin(&record);
+    inventory_record_seal(&record, span_of(key, sizeof(key)), &(struct inventory_revision){ 0 });
+    write_row("revisions", span_of(key, sizeof(key)), buf_span(&record));
+    (void) survey(&damage);
+    ck_assert_str_eq(buf_text(&damage), "agent 9: there are rows of an agent that is not here\n");
 }
 END_TEST
 
@@ -762,6 +845,9 @@ TCase *case_inventory(void)
     tcase_add_test(tcase, a_full_disk_refuses_and_reading_goes_on);
     tcase_add_test(tcase, a_damaged_content_is_found_named_contained_and_healed);
     tcase_add_test(tcase, a_damaged_revision_is_named_and_the_next_upload_goes_on_behind_it);
+    tcase_add_test(tcase, a_content_whose_count_is_lost_stays_and_uploads_go_on);
+    tcase_add_test(tcase, what_was_found_to_lead_nowhere_is_not_written_to_any_more);
+    tcase_add_test(tcase, an_inventory_of_an_agent_that_nobody_knows_is_named);
     tcase_add_test(tcase, an_environment_that_is_none_is_set_aside_and_the_rest_serves);
     tcase_add_test(tcase, what_was_answered_survives_a_kill);
     tcase_add_loop_test(tcase, whatever_comes_in_whatever_order_all_is_counted_right, 0, 6);
