@@ -25,6 +25,9 @@
 /* Names in one status: as trailers of 8 KiB must take them, in base64. */
 #define MISSING_MAX 32u
 
+#define ROOM_PER_BYTE 64u        /* whatever the rows are */
+#define SPARSE_BYTES (16u << 20) /* of an arena; a message up to 256 KiB has all that it needs */
+
 struct upload {
     struct front *front;
     struct rpc_call *call; /* referenced */
@@ -197,11 +200,22 @@ static void take_message(struct upload *upload, struct span bytes, uint64_t budg
     arena_reset(arena, 0);
 }
 
+/* An empty value is two bytes of a message, and some fifty times that when it is unpacked; tables
+ * have many of them. So a message that is not large may take more than others. */
+static uint64_t budget_of(size_t n_bytes)
+{
+    const uint64_t any = wire_arena_limit(n_bytes), sparse = ROOM_PER_BYTE * (uint64_t) n_bytes;
+
+    if (sparse <= any)
+        return any;
+    return sparse < SPARSE_BYTES ? sparse : any > SPARSE_BYTES ? any : SPARSE_BYTES;
+}
+
 static void on_message(struct rpc_call *call, struct span message)
 {
     struct upload *upload = rpc_call_state(call);
     const struct front_options *options = &upload->front->options;
-    const uint64_t budget = wire_arena_limit(message.len);
+    const uint64_t budget = budget_of(message.len);
     struct front_detail detail = { 0 };
 
     if (upload->is_over || upload->is_away || !is_allowed(upload))

@@ -281,6 +281,16 @@ class Inventory(unittest.TestCase):
         client = self.client("tiny")
         self.assertEqual(self.stored(client.send([header({"t": tiny}), *messages("t", tiny, 50000)])), (1, 1))
 
+    def test_rows_of_empty_values_fit_messages_that_are_not_large(self):
+        sparse = Table([f"c{i}" for i in range(64)], [[f"{i:05}"] + [""] * 63 for i in range(3000)])
+        odd = Table([f"c{i}" for i in range(49)], [[""] * 49 for i in range(2000)])
+        empty = Table(["v"], [[""]] * 200000)
+        tables, each = {"sparse": sparse, "odd": odd, "empty": empty}, {"sparse": 1500, "odd": 2000, "empty": 50000}
+        client = self.client("sparse")
+        self.assertEqual(self.stored(client.send([header(tables), *(m for n in tables for m in messages(n, tables[n], each[n]))])), (1, 3))
+        for name, table in tables.items():
+            self.assertEqual(self.rows("sparse", name), table.rows)
+
     def test_an_operator_does_not_upload_and_an_agent_does_not_ask(self):
         client = inventory.Client(self.hub, "admin", self.hub.admin)
         self.addCleanup(client.close)
