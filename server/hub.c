@@ -251,6 +251,7 @@ static void on_registry_timer(struct loop_timer *timer)
             front_registry_changed(hub->front);
         }
     }
+    front_end_late(hub->front);
     if (loop_timer_arm_in(hub->loop, timer, REGISTRY_EVERY_US) != 0)
         loop_stop(hub->loop);
 }

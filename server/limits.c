@@ -25,6 +25,7 @@ void limits_of_ingest(const struct settings *settings, struct ingest_limits *ret
         .upload_bytes = settings->inventory_upload_size,
         .pending_bytes = settings->inventory_pending_size,
         .retention_us = settings->inventory_retention,
+        .upload_us = settings->inventory_upload_time,
     };
     ret->logs_retention_us = settings->logs_retention;
 }

@@ -124,6 +124,10 @@ static const struct {
                                "the hub lacks tables that the header names" },
     [FAIL_INVENTORY_BUSY] = { RPC_RESOURCE_EXHAUSTED, "INVENTORY_BUSY",
                               "too many inventories come at the same time; try again", 1000 },
+    [FAIL_INVENTORY_TAKEN] = { RPC_ABORTED, "INVENTORY_TAKEN_OVER",
+                               "a newer upload of this agent took its place" },
+    [FAIL_INVENTORY_LATE] = { RPC_ABORTED, "INVENTORY_TOO_SLOW",
+                              "the upload took too long; nothing of it is stored", 1000 },
 };
 
 const char *front_reason(enum front_failure failure)

@@ -131,6 +131,8 @@ int front_new(struct front **ret, const struct front_options *options)
     list_init(&front->streams.calls);
     list_init(&front->uploads.calls);
     list_init(&front->serials.calls);
+    pthread_mutex_init(&front->inventories.lock, NULL);
+    list_init(&front->inventories.calls);
     *ret = front;
     return 0;
 }
@@ -143,6 +145,7 @@ struct front *front_free(struct front *front)
     ensure(list_is_empty(&front->streams.calls));
     ensure(list_is_empty(&front->uploads.calls));
     ensure(list_is_empty(&front->serials.calls));
+    ensure(list_is_empty(&front->inventories.calls));
     ensure(atomic_load(&front->arena_used) == 0);
     for (size_t i = 0; i < FRONT_MAX_WORKERS; i++)
         arena_deinit(&front->workers[i].arena);
@@ -150,6 +153,7 @@ struct front *front_free(struct front *front)
     pthread_mutex_destroy(&front->streams.lock);
     pthread_mutex_destroy(&front->uploads.lock);
     pthread_mutex_destroy(&front->serials.lock);
+    pthread_mutex_destroy(&front->inventories.lock);
     free(front->methods);
     free(front);
     return NULL;
@@ -193,6 +197,12 @@ void front_registry_changed(struct front *front)
     stream_recheck_all(front);
     svc_uploads_recheck_all(front);
     serial_recheck_all(front);
+    svc_inventory_recheck_all(front, false);
+}
+
+void front_end_late(struct front *front)
+{
+    svc_inventory_recheck_all(front, true);
 }
 
 bool front_charge(struct front *front, uint64_t n_bytes)

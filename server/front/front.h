@@ -85,3 +85,7 @@ void front_set_state(struct front *front, enum front_state state);
  * and uploads look again whether their certificate still counts, also the idle ones. Thread: any.
  */
 void front_registry_changed(struct front *front);
+
+/* Now and then: calls that hold memory for longer than they may (inventory.upload_time) end.
+ * Thread: any. */
+void front_end_late(struct front *front);

@@ -25,6 +25,9 @@
 /* Names in one status: as trailers of 8 KiB must take them, in base64. */
 #define MISSING_MAX 32u
 
+#define ROOM_PER_BYTE 64u        /* whatever the rows are */
+#define SPARSE_BYTES (16u << 20) /* of an arena; a message up to 256 KiB has all that it needs */
+
 struct upload {
     struct front *front;
     struct rpc_call *call; /* referenced */
@@ -33,7 +36,11 @@ struct upload {
     struct query_task task;
     struct rpc_post post;
     struct ingest_problem problem;
-    _Atomic uint32_t n_refs; /* the open call; the task, until its post has run */
+    mono_us begun;
+    struct list in_inventories; /* under inventories.lock */
+    struct rpc_post check_post;
+    bool is_check_posted;    /* under inventories.lock */
+    _Atomic uint32_t n_refs; /* the open call; the task and the check, until their posts have run */
     int outcome;             /* ingest's, of what the task did */
     bool is_over;            /* a status was given */
     bool is_away;            /* with a reader, or the writer */
@@ -68,6 +75,8 @@ static enum front_failure failure_of(int outcome)
         return FAIL_INVENTORY_LIMIT;
     case INGEST_TIME_OUT_OF_RANGE:
         return FAIL_INVENTORY_TIME;
+    case INGEST_TAKEN_OVER:
+        return FAIL_INVENTORY_TAKEN;
     default:
         return front_failure_of_ingest(outcome);
     }
@@ -191,11 +200,22 @@ static void take_message(struct upload *upload, struct span bytes, uint64_t budg
     arena_reset(arena, 0);
 }
 
+/* An empty value is two bytes of a message, and some fifty times that when it is unpacked; tables
+ * have many of them. So a message that is not large may take more than others. */
+static uint64_t budget_of(size_t n_bytes)
+{
+    const uint64_t any = wire_arena_limit(n_bytes), sparse = ROOM_PER_BYTE * (uint64_t) n_bytes;
+
+    if (sparse <= any)
+        return any;
+    return sparse < SPARSE_BYTES ? sparse : any > SPARSE_BYTES ? any : SPARSE_BYTES;
+}
+
 static void on_message(struct rpc_call *call, struct span message)
 {
     struct upload *upload = rpc_call_state(call);
     const struct front_options *options = &upload->front->options;
-    const uint64_t budget = wire_arena_limit(message.len);
+    const uint64_t budget = budget_of(message.len);
     struct front_detail detail = { 0 };
 
     if (upload->is_over || upload->is_away || !is_allowed(upload))
@@ -313,27 +333,99 @@ static void on_half_close(struct rpc_call *call)
 
 /* ---- the call ---- */
 
+/* Uploads that began before then take too long. */
+static mono_us late_before(const struct front *front)
+{
+    struct ingest_limits limits;
+
+    ingest_get_limits(front->options.ingest, &limits);
+    return (mono_us){ clock_mono().us - limits.inventory.upload_us };
+}
+
+static bool is_before(const struct upload *upload, mono_us then)
+{
+    return upload->begun.us < then.us;
+}
+
+static void on_check(struct rpc_post *post)
+{
+    struct upload *upload = container_of(post, struct upload, check_post);
+    struct front_detail detail = { 0 };
+    bool is_late = is_before(upload, late_before(upload->front));
+
+    pthread_mutex_lock(&upload->front->inventories.lock);
+    upload->is_check_posted = false;
+    pthread_mutex_unlock(&upload->front->inventories.lock);
+    /* What is on its way to the disk needs the agent no more. */
+    if (!upload->is_over && !upload->is_away && rpc_call_is_open(upload->call) &&
+        is_allowed(upload) && is_late) {
+        front_describe(&detail, NULL, "send it at once, or raise inventory.upload_time");
+        fail(upload, FAIL_INVENTORY_LATE, &detail, 0);
+    }
+    upload_unref(upload);
+}
+
+void svc_inventory_recheck_all(struct front *front, bool late_only)
+{
+    mono_us late = late_before(front);
+
+    pthread_mutex_lock(&front->inventories.lock);
+    list_each(pos, &front->inventories.calls)
+    {
+        struct upload *upload = container_of(pos, struct upload, in_inventories);
+
+        if (upload->is_check_posted || (late_only && !is_before(upload, late)))
+            continue;
+        upload->is_check_posted = true;
+        atomic_fetch_add(&upload->n_refs, 1);
+        rpc_call_post(upload->call, &upload->check_post);
+    }
+    pthread_mutex_unlock(&front->inventories.lock);
+}
+
+/* Names the limit that it met. */
+static void refuse_new(struct rpc_call *call, int r)
+{
+    struct front_detail detail = { .quota = "inventory_uploads_of_agent" };
+
+    if (r < 0) {
+        front_fail(call, FAIL_FAULT, NULL, r);
+        return;
+    }
+    front_describe(&detail, NULL, "%u uploads of this agent are open: end one of them first",
+                   INGEST_UPLOADS_PER_AGENT);
+    front_fail(call, front_failure_of_ingest(r), &detail, r);
+}
+
 static void on_open(struct rpc_call *call)
 {
     struct front *front = rpc_call_ctx(call);
     struct front_caller caller;
     struct upload *upload;
+    int r;
 
     ensure(rpc_call_worker(call) < FRONT_MAX_WORKERS);
     if (!front_authorise(call, &caller))
         return;
     upload = calloc(1, sizeof(*upload));
-    if (!upload || ingest_inventory_new(&upload->inventory, front->options.ingest)) {
+    r = upload ? ingest_inventory_new(&upload->inventory, front->options.ingest, caller.name)
+               : fault(-ENOMEM, "no memory for a call");
+    if (r) {
         free(upload);
-        front_fail(call, FAIL_FAULT, NULL, fault(-ENOMEM, "no memory for a call"));
+        refuse_new(call, r);
         return;
     }
     upload->front = front;
     upload->call = rpc_call_ref(call);
     upload->caller = caller;
+    upload->begun = clock_mono();
     upload->post.fn = on_stored;
+    upload->check_post.fn = on_check;
     atomic_init(&upload->n_refs, 1);
     rpc_call_set_state(call, upload);
+    pthread_mutex_lock(&front->inventories.lock);
+    list_append(&front->inventories.calls, &upload->in_inventories);
+    pthread_mutex_unlock(&front->inventories.lock);
     rpc_call_read(call);
 }
 
@@ -353,6 +445,9 @@ static void on_closed(struct rpc_call *call, bool was_cancelled)
     (void) was_cancelled;
     if (!upload)
         return;
+    pthread_mutex_lock(&upload->front->inventories.lock);
+    list_remove(&upload->in_inventories);
+    pthread_mutex_unlock(&upload->front->inventories.lock);
     upload->is_over = true;
     upload_unref(upload);
 }

@@ -35,6 +35,7 @@ void ingest_default_limits(struct ingest_limits *ret)
             .upload_bytes = UINT64_C(64) << 20,
             .pending_bytes = UINT64_C(256) << 20,
             .retention_us = 365 * DAY_US,
+            .upload_us = INT64_C(600000000),
         },
     };
 }
@@ -50,6 +51,7 @@ int ingest_new(struct ingest **ret, struct store *store, const struct ingest_lim
     ingest->shared.limits = *limits;
     list_init(&ingest->shared.waiting);
     pthread_mutex_init(&ingest->shared.lock, NULL);
+    pthread_mutex_init(&ingest->inventories.lock, NULL);
     *ret = ingest;
     return 0;
 }
@@ -65,7 +67,9 @@ void ingest_unref(struct ingest *ingest)
     if (atomic_fetch_sub(&ingest->n_refs, 1) != 1)
         return;
     map_deinit(&ingest->shared.agents);
+    map_deinit(&ingest->inventories.uploaders);
     pthread_mutex_destroy(&ingest->shared.lock);
+    pthread_mutex_destroy(&ingest->inventories.lock);
     free(ingest);
 }
 

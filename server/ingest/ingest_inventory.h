@@ -11,7 +11,18 @@
  *     ingest_inventory_store() on a reader -> done() on the store's writer
  *
  * An upload is taken whole or refused whole. What is kept of it meanwhile is charged against
- * pending_bytes of all together, until ingest_inventory_free().
+ * pending_bytes of all together, until ingest_inventory_free(). While others upload too, an agent
+ * may hold no more than it leaves free: a few that never end cannot keep the others out. All open
+ * uploads of one agent together hold at most upload_bytes, and there are at most
+ * INGEST_UPLOADS_PER_AGENT. The caller ends those that take longer than upload_us.
+ *
+ * Of two uploads of one agent the one that began later is the newer: once it is stored, the other,
+ * which its agent gave up, is refused.
+ *
+ * A content that any agent sent need not be sent again, by whoever names its hash. So an agent
+ * learns whether the hub has a table that equals one which it knows, or guesses, to the last byte.
+ * It does not get at what it does not know: no answer to an agent has anything of a content in it,
+ * and who names a hash without having the table says no more of itself than by sending it.
  *
  * Thread: one at a time for each.
  */
@@ -36,9 +47,16 @@ struct ingest_inventory_limits { /* all are settings `inventory.*` */
     uint64_t upload_bytes; /* of the tables that one upload brings */
     uint64_t pending_bytes;
     int64_t retention_us; /* one that was read longer ago is refused */
+    int64_t upload_us;    /* one that takes longer is ended */
 };
 
-int ingest_inventory_new(struct ingest_inventory **ret, struct ingest *ingest) MUST_USE;
+/* Uploads of one agent that are open at the same time: one, and what cuts have left behind. */
+#define INGEST_UPLOADS_PER_AGENT 4u
+
+/* Of the agent with this name. Outcomes: INGEST_BUSY (it has INGEST_UPLOADS_PER_AGENT open). */
+int ingest_inventory_new(struct ingest_inventory **ret,
+                         struct ingest *ingest,
+                         const char *agent) MUST_USE;
 /* Not between ingest_inventory_store() and done(). */
 struct ingest_inventory *ingest_inventory_free(struct ingest_inventory *inventory);
 DEFINE_CLEANUP(struct ingest_inventory *, ingest_inventory_free);
@@ -86,6 +104,7 @@ int ingest_inventory_end(struct ingest_inventory *inventory,
 /*
  * INGEST_OK: done() comes, on another thread, with INGEST_OK or one of these outcomes:
  * INGEST_LACKS (ingest_inventory_missing() names the tables), INGEST_LIMIT, INGEST_BUSY,
+ * INGEST_TAKEN_OVER (a newer upload of this agent is on its way to the disk, or was),
  * INGEST_FULL, INGEST_STOPPED, INGEST_FAULT. Other answers are these outcomes at once. ret_problem
  * must live until then.
  */

@@ -8,13 +8,23 @@
 #include "common/crypto/crypto.h"
 #include "server/ingest/stream.h"
 
+/* An agent that has uploads open. Under inventories.lock. */
+struct uploader {
+    uint32_t n_uploads;
+    uint64_t n_bytes;     /* charged */
+    uint64_t n_submitted; /* the newest upload that went to the store */
+    char name[];
+};
+
 struct ingest_inventory {
     struct ingest *ingest;
+    struct uploader *uploader;
+    uint64_t number; /* they ascend as uploads begin */
     struct ingest_inventory_limits limits;
     int64_t future_us;
     struct store_inventory_put *put; /* NULL: no header yet */
     bool *is_sent;                   /* of its tables, wholly */
-    uint64_t n_bytes, n_charged;
+    uint64_t n_bytes;                /* charged */
     /* The table that is under way; NULL: none. */
     struct store_inventory_put_table *table;
     struct crypto_hash *hash;
@@ -56,13 +66,103 @@ static int refuse_limit(struct ingest_problem *problem,
                   (unsigned long long) is, what, (unsigned long long) limit, quota);
 }
 
-int ingest_inventory_new(struct ingest_inventory **ret, struct ingest *ingest)
+/* ---- who uploads ---- */
+
+/* With the lock held. Outcomes: INGEST_BUSY. */
+static int join(struct ingest *ingest, const char *name, struct uploader **ret)
+{
+    struct map *uploaders = &ingest->inventories.uploaders;
+    struct uploader *uploader = map_get(uploaders, span_of_text(name));
+
+    if (uploader && uploader->n_uploads == INGEST_UPLOADS_PER_AGENT)
+        return INGEST_BUSY;
+    if (!uploader) {
+        uploader = calloc(1, sizeof(*uploader) + strlen(name) + 1);
+        if (!uploader)
+            return fault(-ENOMEM, "no memory for an inventory");
+        memcpy(uploader->name, name, strlen(name) + 1);
+        if (map_put(uploaders, span_of_text(uploader->name), uploader) != 0) {
+            free(uploader);
+            return fault(-ENOMEM, "no memory for an inventory");
+        }
+    }
+    uploader->n_uploads++;
+    *ret = uploader;
+    return 0;
+}
+
+static void leave(struct ingest_inventory *inventory)
+{
+    struct ingest *ingest = inventory->ingest;
+    struct uploader *uploader = inventory->uploader;
+
+    pthread_mutex_lock(&ingest->inventories.lock);
+    ensure(uploader->n_bytes >= inventory->n_bytes);
+    ensure(ingest->inventories.n_bytes >= inventory->n_bytes);
+    uploader->n_bytes -= inventory->n_bytes;
+    ingest->inventories.n_bytes -= inventory->n_bytes;
+    if (--uploader->n_uploads == 0) {
+        ensure(uploader->n_bytes == 0);
+        (void) map_remove(&ingest->inventories.uploaders, span_of_text(uploader->name));
+        free(uploader);
+    }
+    pthread_mutex_unlock(&ingest->inventories.lock);
+}
+
+/* Whether so many more bytes may be held; the lock is held. Nobody else there: one agent may have
+ * all, and a first message always has room. */
+static bool has_room(const struct ingest_inventory *inventory, uint64_t n_bytes)
+{
+    uint64_t limit = inventory->limits.pending_bytes;
+    uint64_t all = inventory->ingest->inventories.n_bytes, own = inventory->uploader->n_bytes;
+
+    if (all == 0)
+        return true;
+    if (all + n_bytes > limit || own + n_bytes > inventory->limits.upload_bytes)
+        return false;
+    return all == own || own + n_bytes <= limit - (all + n_bytes);
+}
+
+static int
+charge(struct ingest_inventory *inventory, uint64_t n_bytes, struct ingest_problem *problem)
+{
+    struct ingest *ingest = inventory->ingest;
+    bool may;
+
+    pthread_mutex_lock(&ingest->inventories.lock);
+    may = has_room(inventory, n_bytes);
+    if (may) {
+        ingest->inventories.n_bytes += n_bytes;
+        inventory->uploader->n_bytes += n_bytes;
+        inventory->n_bytes += n_bytes;
+    }
+    pthread_mutex_unlock(&ingest->inventories.lock);
+    if (may)
+        return 0;
+    problem->quota = "inventory.pending_size";
+    return refuse(problem, INGEST_BUSY, "table",
+                  "the hub receives as many inventories as it may hold at once (%llu bytes, "
+                  "inventory.pending_size), and those who hold much wait first",
+                  (unsigned long long) inventory->limits.pending_bytes);
+}
+
+int ingest_inventory_new(struct ingest_inventory **ret, struct ingest *ingest, const char *agent)
 {
     struct ingest_inventory *inventory = calloc(1, sizeof(*inventory));
     struct ingest_limits limits;
+    int r;
 
     if (!inventory)
         return fault(-ENOMEM, "no memory for an inventory");
+    pthread_mutex_lock(&ingest->inventories.lock);
+    r = join(ingest, agent, &inventory->uploader);
+    if (!r)
+        inventory->number = ++ingest->inventories.n_begun;
+    pthread_mutex_unlock(&ingest->inventories.lock);
+    if (r) {
+        free(inventory);
+        return r < 0 ? pass(r) : r;
+    }
     ingest_get_limits(ingest, &limits);
     inventory->ingest = ingest_ref(ingest);
     inventory->limits = limits.inventory;
@@ -76,7 +176,7 @@ struct ingest_inventory *ingest_inventory_free(struct ingest_inventory *inventor
     if (!inventory)
         return NULL;
     ensure(inventory->done == NULL);
-    atomic_fetch_sub(&inventory->ingest->n_pending_bytes, inventory->n_charged);
+    leave(inventory);
     store_inventory_put_free(inventory->put);
     crypto_hash_free(inventory->hash);
     free(inventory->is_sent);
@@ -352,7 +452,6 @@ static int check_size(struct ingest_inventory *inventory,
                       struct ingest_problem *problem)
 {
     const struct ingest_inventory_limits *limits = &inventory->limits;
-    uint64_t n_pending;
 
     ensure(inventory->table);
     if (inventory->n_rows + part->n_rows > limits->rows)
@@ -365,18 +464,7 @@ static int check_size(struct ingest_inventory *inventory,
     if (inventory->n_bytes + n_bytes > limits->upload_bytes)
         return refuse_limit(problem, "table", "inventory.upload_size", inventory->n_bytes + n_bytes,
                             limits->upload_bytes, "bytes of an upload");
-    n_pending = atomic_fetch_add(&inventory->ingest->n_pending_bytes, n_bytes);
-    if (n_pending > 0 && n_pending + n_bytes > limits->pending_bytes) {
-        atomic_fetch_sub(&inventory->ingest->n_pending_bytes, n_bytes);
-        problem->quota = "inventory.pending_size";
-        return refuse(problem, INGEST_BUSY, "table",
-                      "the hub receives as many inventories as it may hold at once (%llu bytes, "
-                      "inventory.pending_size)",
-                      (unsigned long long) limits->pending_bytes);
-    }
-    inventory->n_charged += n_bytes;
-    inventory->n_bytes += n_bytes;
-    return 0;
+    return charge(inventory, n_bytes, problem);
 }
 
 static int put_rows(struct ingest_inventory *inventory,
@@ -526,6 +614,27 @@ static void on_done(struct store_inventory_put *put, int r)
     done(inventory->ctx, judge(inventory, r));
 }
 
+/* In the order in which the uploads of an agent began: packing one may take longer than the next.
+ */
+static int submit(struct ingest_inventory *inventory)
+{
+    struct ingest *ingest = inventory->ingest;
+    struct uploader *uploader = inventory->uploader;
+    int r = 0;
+
+    pthread_mutex_lock(&ingest->inventories.lock);
+    if (uploader->n_submitted > inventory->number) {
+        pthread_mutex_unlock(&ingest->inventories.lock);
+        return refuse(inventory->problem, INGEST_TAKEN_OVER, "",
+                      "a newer upload of this agent is stored; nothing of this one is");
+    }
+    r = store_inventory_submit(ingest->store, inventory->put);
+    if (!r)
+        uploader->n_submitted = inventory->number;
+    pthread_mutex_unlock(&ingest->inventories.lock);
+    return r ? judge(inventory, r) : INGEST_OK;
+}
+
 int ingest_inventory_store(struct ingest_inventory *inventory,
                            uint32_t agent,
                            void (*done)(void *ctx, int outcome),
@@ -533,7 +642,6 @@ int ingest_inventory_store(struct ingest_inventory *inventory,
                            struct ingest_problem *ret_problem)
 {
     struct store_inventory_put *put = inventory->put;
-    struct store *store = inventory->ingest->store;
     int r;
 
     ensure(put && !inventory->table && !inventory->done);
@@ -542,15 +650,15 @@ int ingest_inventory_store(struct ingest_inventory *inventory,
     put->agent = agent;
     put->done = on_done;
     put->ctx = inventory;
-    r = store_inventory_prepare(store, put);
-    if (!r) {
-        inventory->done = done;
-        inventory->ctx = ctx;
-        r = store_inventory_submit(store, put);
-        if (r)
-            inventory->done = NULL;
-    }
-    return r ? judge(inventory, r) : INGEST_OK;
+    r = store_inventory_prepare(inventory->ingest->store, put);
+    if (r)
+        return judge(inventory, r);
+    inventory->done = done;
+    inventory->ctx = ctx;
+    r = submit(inventory);
+    if (r)
+        inventory->done = NULL;
+    return r;
 }
 
 uint64_t ingest_inventory_revision(const struct ingest_inventory *inventory, uint32_t *ret_changed)

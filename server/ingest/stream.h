@@ -47,7 +47,11 @@ struct ingest {
     _Atomic uint32_t limits_version;
     _Atomic uint32_t n_waiting;
     _Atomic uint64_t n_refused;
-    _Atomic uint64_t n_pending_bytes; /* of inventories that are being received */
+    struct { /* inventories that are being received */
+        pthread_mutex_t lock;
+        struct map uploaders; /* name -> struct uploader: agents that have an upload open */
+        uint64_t n_bytes, n_begun;
+    } inventories;
     struct {
         pthread_mutex_t lock;
         struct ingest_limits limits;

@@ -30,15 +30,18 @@ int query_agent_number(const struct query *query,
     return fold(r);
 }
 
-int query_judge_inventory(int r, const char *agent, struct query_problem *problem)
+int query_judge_inventory(int r,
+                          const char *agent,
+                          const char *field,
+                          struct query_problem *problem)
 {
     if (r == STORE_NOT_FOUND)
-        return query_refuse(problem, QUERY_NOT_FOUND, "agent_id",
+        return query_refuse(problem, QUERY_NOT_FOUND, field,
                             "the hub has no inventory of %.64s as of then; ListInventoryHistory "
                             "says what there is",
                             agent);
     if (r == STORE_DAMAGED)
-        return query_refuse(problem, QUERY_DAMAGED, "agent_id",
+        return query_refuse(problem, QUERY_DAMAGED, field,
                             "the inventory of %.64s is damaged at the hub; sentinel-hub verify "
                             "names what, and the agent's next upload makes it whole",
                             agent);
@@ -257,7 +260,7 @@ static int find_revision(const struct query *query,
         return query_refuse(problem, QUERY_NOT_FOUND, "page_token",
                             "revision %" PRIu64 " is not kept any more; ask for the first page",
                             revision);
-    return query_judge_inventory(r, request->agent, problem);
+    return query_judge_inventory(r, request->agent, "agent_id", problem);
 }
 
 int query_get_inventory(const struct query *query,
@@ -294,31 +297,49 @@ int query_get_inventory(const struct query *query,
     if (!request->found)
         return fault(-ENOMEM, "tables");
     r = add_tables(query, request, &inventory, place[1], place[2], arena);
-    return r > 0 ? query_judge_inventory(r, request->agent, ret_problem) : pass(r);
+    return r > 0 ? query_judge_inventory(r, request->agent, "agent_id", ret_problem) : pass(r);
 }
 
 /* ---- history ---- */
 
-static int
-revision_of(const struct store_inventory *from, struct arena *arena, struct query_revision *ret)
+/* A copy in the arena; NULL: exhausted. */
+static const char *copy_name(struct arena *arena, const char *name, size_t *n_bytes)
+{
+    *n_bytes += strlen(name) + 3; /* tag and length */
+    return arena_copy_text(arena, name);
+}
+
+/* Copies; *n_bytes grows by what it takes in an answer, about. */
+static int revision_of(const struct store_inventory *from,
+                       struct arena *arena,
+                       struct query_revision *ret,
+                       size_t *n_bytes)
 {
     struct query_revision to = {
         .revision = from->revision,
         .time = from->time,
         .received = from->received,
         .confirmed = from->confirmed,
-        .removed = from->removed,
-        .n_removed = from->n_removed,
         .n_tables = (uint32_t) from->n_tables,
         .changed = arena_alloc_array(arena, from->n_tables + 1, sizeof(char *)),
+        .removed = arena_alloc_array(arena, from->n_removed + 1, sizeof(char *)),
     };
 
-    if (!to.changed)
+    if (!to.changed || !to.removed)
         return fault(-ENOMEM, "names of tables");
+    *n_bytes += 96; /* numbers and times */
     for (size_t i = 0; i < from->n_tables; i++) {
         to.n_rows += from->tables[i].n_rows;
-        if (from->tables[i].is_changed)
-            to.changed[to.n_changed++] = from->tables[i].name;
+        if (!from->tables[i].is_changed)
+            continue;
+        to.changed[to.n_changed] = copy_name(arena, from->tables[i].name, n_bytes);
+        if (!to.changed[to.n_changed++])
+            return fault(-ENOMEM, "names of tables");
+    }
+    for (; to.n_removed < from->n_removed; to.n_removed++) {
+        to.removed[to.n_removed] = copy_name(arena, from->removed[to.n_removed], n_bytes);
+        if (!to.removed[to.n_removed])
+            return fault(-ENOMEM, "names of tables");
     }
     *ret = to;
     return 0;
@@ -330,13 +351,14 @@ int query_newest_revision(const struct query *query,
                           struct query_revision *ret)
 {
     struct store_inventory inventory;
+    size_t n_bytes = 0;
     int r = store_inventory_get(query->store, number, INT64_MAX, arena, &inventory);
 
     if (r == STORE_NOT_FOUND)
         return QUERY_NOT_FOUND;
     if (r == STORE_DAMAGED)
         return QUERY_DAMAGED;
-    return r ? fold(r) : pass(revision_of(&inventory, arena, ret));
+    return r ? fold(r) : pass(revision_of(&inventory, arena, ret, &n_bytes));
 }
 
 static void history_digest(struct query_digest *digest, const struct query_history *request)
@@ -345,7 +367,8 @@ static void history_digest(struct query_digest *digest, const struct query_histo
     query_digest_add(digest, request->agent);
 }
 
-/* Fills a page from a revision down; *ret_more: there is another behind it. */
+/* Fills a page from a revision down; *ret_more: there is another behind it. Those that the range
+ * leaves out may be many: they leave nothing behind. */
 static int list_revisions(const struct query *query,
                           struct query_history *request,
                           uint32_t number,
@@ -353,11 +376,16 @@ static int list_revisions(const struct query *query,
                           struct arena *arena,
                           bool *ret_more)
 {
+    CLEANUP(arena_deinit) struct arena scratch = { 0 };
+    size_t n_bytes = 0;
+
     *ret_more = false;
     for (;;) {
         struct store_inventory inventory;
-        int r = store_inventory_before(query->store, number, below, arena, &inventory);
+        int r;
 
+        arena_reset(&scratch, QUERY_REVISION_BYTES);
+        r = store_inventory_before(query->store, number, below, &scratch, &inventory);
         if (r == STORE_NOT_FOUND)
             return 0;
         if (r)
@@ -365,10 +393,10 @@ static int list_revisions(const struct query *query,
         below = inventory.revision;
         if (inventory.time.us < request->from_us || inventory.time.us >= request->to_us)
             continue;
-        *ret_more = request->n_revisions == request->page_size;
+        *ret_more = request->n_revisions == request->page_size || n_bytes >= QUERY_PAGE_BYTES;
         if (*ret_more)
             return 0;
-        r = revision_of(&inventory, arena, &request->revisions[request->n_revisions++]);
+        r = revision_of(&inventory, arena, &request->revisions[request->n_revisions++], &n_bytes);
         if (r)
             return pass(r);
     }
@@ -403,7 +431,7 @@ int query_inventory_history(const struct query *query,
         return fault(-ENOMEM, "page of revisions");
     r = list_revisions(query, request, number, below, arena, &has_more);
     if (r)
-        return query_judge_inventory(r, request->agent, ret_problem);
+        return query_judge_inventory(r, request->agent, "agent_id", ret_problem);
     if (!has_more)
         return 0;
     digest = (struct query_digest){ 0 };

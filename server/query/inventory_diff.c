@@ -23,6 +23,7 @@ typedef const struct span *row_ptr;
 
 /* A table, with the columns that are compared, its rows in order. */
 struct side {
+    const struct store_inventory *inventory;
     const struct store_inventory_table *table; /* NULL: this side has none */
     struct arena arena;                        /* texts and rows */
     struct span *columns;
@@ -52,6 +53,8 @@ struct diff {
     size_t first;  /* the name that this page begins with */
     uint64_t skip; /* differences of that table that are on pages before */
     size_t n_bytes;
+    const char *to_agent;
+    const struct store_inventory *damaged; /* whose table is: from or to */
     struct query_problem *problem;
 };
 
@@ -83,6 +86,12 @@ static bool on_row(void *ctx, uint64_t row, const struct span *values)
     return !side->is_short;
 }
 
+static int damaged(struct diff *diff, const struct side *side)
+{
+    diff->damaged = side->inventory;
+    return STORE_DAMAGED;
+}
+
 /* Its columns, before it is known which are compared. */
 static int open_side(struct diff *diff, struct side *side)
 {
@@ -94,7 +103,7 @@ static int open_side(struct diff *diff, struct side *side)
         return 0;
     r = store_contents_open(diff->contents, side->table->sha256, &content);
     if (r)
-        return r < 0 ? pass(r) : STORE_DAMAGED;
+        return r < 0 ? pass(r) : damaged(diff, side);
     side->n_columns = content.n_columns;
     side->columns = arena_alloc_array(&side->arena, content.n_columns, sizeof(*side->columns));
     side->places = calloc((size_t) content.n_columns + 1, sizeof(*side->places));
@@ -156,7 +165,7 @@ static int load_rows(struct diff *diff, struct side *side)
     if (!r)
         r = store_contents_rows(diff->contents, (struct span){ 0 }, 0, on_row, side);
     if (r)
-        return r < 0 ? pass(r) : STORE_DAMAGED;
+        return r < 0 ? pass(r) : damaged(diff, side);
     if (side->is_short) {
         (void) query_refuse(diff->problem, QUERY_TOO_MUCH, "tables",
                             "the table %.64s takes more than %zu MiB to compare; leave it out",
@@ -299,8 +308,17 @@ static bool put_head(struct diff *diff,
     ret->columns_removed = columns_of_one(diff, from, to, &ret->n_columns_removed);
     ret->is_added = !from->table;
     ret->is_removed = !to->table;
-    diff->n_bytes += 256;
+    diff->n_bytes += 256 + query_row_bytes(from->columns, from->n_columns) +
+                     query_row_bytes(to->columns, to->n_columns);
     return ret->columns && ret->columns_added && ret->columns_removed;
+}
+
+/* Room for as many of n as a page may have. */
+static void *alloc_rows(struct diff *diff, size_t n, size_t bytes)
+{
+    const size_t most = QUERY_PAGE_BYTES / query_row_bytes(NULL, 0) + 1;
+
+    return arena_alloc_array(diff->arena, (n < most ? n : most) + 1, bytes);
 }
 
 /* The differences from number `skip` on, while the page has room. *ret_end: the next that is not on
@@ -315,9 +333,9 @@ static bool put_rows(struct diff *diff,
     size_t n_columns = to->n_columns;
     bool is_good = true;
 
-    to->removed = arena_alloc_array(diff->arena, found->n_removed + 1, sizeof(*to->removed));
-    to->added = arena_alloc_array(diff->arena, found->n_added + 1, sizeof(*to->added));
-    to->changed = arena_alloc_array(diff->arena, found->n_changed + 1, sizeof(*to->changed));
+    to->removed = alloc_rows(diff, found->n_removed, sizeof(*to->removed));
+    to->added = alloc_rows(diff, found->n_added, sizeof(*to->added));
+    to->changed = alloc_rows(diff, found->n_changed, sizeof(*to->changed));
     if (!to->removed || !to->added || !to->changed)
         return false;
     for (; i < n && is_good && diff->n_bytes < QUERY_PAGE_BYTES; i++) {
@@ -375,8 +393,9 @@ static int put_table(struct diff *diff,
 static int compare_table(struct diff *diff, size_t i, bool *ret_more, uint64_t *ret_end)
 {
     CLEANUP(side_deinit)
-    struct side from = { .table = query_find_table(&diff->from, diff->names[i]) };
-    CLEANUP(side_deinit) struct side to = { .table = query_find_table(&diff->to, diff->names[i]) };
+    struct side from = { &diff->from, query_find_table(&diff->from, diff->names[i]) };
+    CLEANUP(side_deinit)
+    struct side to = { &diff->to, query_find_table(&diff->to, diff->names[i]) };
     int r;
 
     *ret_more = false;
@@ -460,11 +479,11 @@ static int find_one(struct diff *diff,
         return query_refuse(diff->problem, QUERY_NOT_FOUND, "page_token",
                             "revision %" PRIu64 " is not kept any more; ask for the first page",
                             revision);
-    return query_judge_inventory(r, agent, diff->problem);
+    return query_judge_inventory(r, agent, field, diff->problem);
 }
 
 /* Both revisions, and from where the page goes. */
-static int begin(struct diff *diff, const char *to_agent)
+static int begin(struct diff *diff)
 {
     const struct query_diff *request = diff->request;
     struct query_digest digest = { 0 };
@@ -483,7 +502,7 @@ static int begin(struct diff *diff, const char *to_agent)
         r = find_one(diff, request->from_agent, "from_agent_id", place[0], request->from_us,
                      &diff->from);
     if (!r)
-        r = find_one(diff, to_agent, "to_agent_id", place[1], request->to_us, &diff->to);
+        r = find_one(diff, diff->to_agent, "to_agent_id", place[1], request->to_us, &diff->to);
     return r ? pass(r) : pass(choose_tables(diff));
 }
 
@@ -519,15 +538,18 @@ int query_diff_inventory(const struct query *query,
                          struct arena *arena,
                          struct query_problem *ret_problem)
 {
-    const char *to_agent =
-        request->to_agent && *request->to_agent ? request->to_agent : request->from_agent;
     struct diff diff = {
-        .query = query, .request = request, .arena = arena, .problem = ret_problem
+        .query = query,
+        .request = request,
+        .arena = arena,
+        .to_agent =
+            request->to_agent && *request->to_agent ? request->to_agent : request->from_agent,
+        .problem = ret_problem,
     };
     int r = query_check_tables(request->n_tables, ret_problem);
 
     if (!r)
-        r = begin(&diff, to_agent);
+        r = begin(&diff);
     if (r)
         return pass(r);
     request->from_revision = diff.from.revision;
@@ -544,5 +566,9 @@ int query_diff_inventory(const struct query *query,
     store_contents_free(diff.contents);
     if (r == STORE_TOO_MUCH)
         return QUERY_TOO_MUCH;
-    return r > 0 ? query_judge_inventory(STORE_DAMAGED, to_agent, ret_problem) : pass(r);
+    if (r <= 0)
+        return pass(r);
+    return diff.damaged == &diff.from
+               ? query_judge_inventory(r, request->from_agent, "from_agent_id", ret_problem)
+               : query_judge_inventory(r, diff.to_agent, "to_agent_id", ret_problem);
 }

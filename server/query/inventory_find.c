@@ -15,14 +15,14 @@
 #include "common/base/text.h"
 #include "server/query/inventory_inside.h"
 
-#define UNWANTED_EVERY 64                 /* agents */
-#define SCRATCH_BYTES (UINT64_C(1) << 20) /* a revision's names */
+#define UNWANTED_EVERY 64 /* agents */
 
 /* What a content has of what is looked for. */
 struct looked {
     uint8_t sha256[STORE_SHA256_BYTES];
     const char **columns;
-    size_t n_columns, n_rows, capacity, n_bytes;
+    size_t n_columns, n_rows, capacity;
+    size_t n_bytes; /* of its rows, and of its columns where there are any */
     uint64_t n_total;
     struct query_row *rows;
     bool is_damaged;
@@ -144,6 +144,7 @@ static int look_into(struct find *find, struct looked *now)
     }
     if (!r && now->n_total > 0) {
         now->columns = query_copy_texts(find->arena, content.columns, content.n_columns);
+        now->n_bytes += query_row_bytes(content.columns, content.n_columns);
         find->has_failed |= !now->columns;
     }
     if (find->has_failed || buf_failed(&find->text) || buf_failed(&find->columns))
@@ -213,7 +214,7 @@ static int look_at(struct find *find, struct query_selected *agent, struct arena
 
 static size_t match_bytes(const struct query_match *match, const struct looked *looked)
 {
-    return strlen(match->agent) + 64 + looked->n_bytes + 16 * match->n_columns;
+    return strlen(match->agent) + 64 + looked->n_bytes;
 }
 
 /* Agents from `first` on, until the page is full; *ret_end: behind the last that was looked at. */
@@ -225,7 +226,7 @@ walk(struct find *find, struct query_selected *selected, size_t n, size_t first,
     size_t n_bytes = 0, i = first;
     int r = 0;
 
-    arena_init(&scratch, SCRATCH_BYTES);
+    arena_init(&scratch, QUERY_REVISION_BYTES);
     for (; i < n && !r; i++) {
         size_t n_before = request->n_found;
 
@@ -234,7 +235,7 @@ walk(struct find *find, struct query_selected *selected, size_t n, size_t first,
             break;
         if (i % UNWANTED_EVERY == 0 && request->is_unwanted && request->is_unwanted(request->ctx))
             return QUERY_UNWANTED;
-        arena_reset(&scratch, SCRATCH_BYTES);
+        arena_reset(&scratch, QUERY_REVISION_BYTES);
         r = look_at(find, &selected[i], &scratch);
         if (!r && request->n_found > n_before)
             n_bytes += match_bytes(&request->found[n_before], find->last);

@@ -14,8 +14,13 @@ int query_agent_number(const struct query *query,
                        uint32_t *ret,
                        struct query_problem *problem) MUST_USE;
 
-/* An answer of the store's about an agent's inventory. */
-int query_judge_inventory(int r, const char *agent, struct query_problem *problem) MUST_USE;
+#define QUERY_REVISION_BYTES (UINT64_C(1) << 20) /* names of one revision, in an arena */
+
+/* An answer of the store's about an agent's inventory; `field` of the request names the agent. */
+int query_judge_inventory(int r,
+                          const char *agent,
+                          const char *field,
+                          struct query_problem *problem) MUST_USE;
 
 /* Outcomes: QUERY_BAD (too many). */
 int query_check_tables(size_t n, struct query_problem *problem) MUST_USE;

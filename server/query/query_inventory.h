@@ -75,7 +75,7 @@ struct query_history {
     int64_t from_us, to_us; /* from inclusive, to exclusive */
     uint32_t page_size;
     const char *page_token;
-    /* out, the newest first */
+    /* out, the newest first; a page ends early where its names take QUERY_PAGE_BYTES */
     struct query_revision *revisions;
     size_t n_revisions;
     const char *next_page_token;

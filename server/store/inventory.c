@@ -109,9 +109,19 @@ static int make_directory(const char *above, const char *path)
 {
     if (mkdir(above, 0700) < 0 && errno != EEXIST)
         return fault(-errno, "cannot make %s", above);
-    if (mkdir(path, 0700) < 0)
-        return errno == EEXIST ? 0 : fault(-errno, "cannot make %s", path);
-    return pass(db_sync_directory(above));
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return fault(-errno, "cannot make %s", path);
+    return 0;
+}
+
+/* The names of all that leads to the files: a start that was cut may have made them. */
+static int sync_names(const struct inventory *inventory, const char *above)
+{
+    int r = db_sync_directory(inventory->path);
+
+    if (!r)
+        r = db_sync_directory(above);
+    return r ? pass(r) : pass(db_sync_directory(inventory->store->directory));
 }
 
 /* The answer is LMDB's. */
@@ -206,7 +216,8 @@ int inventory_open(struct inventory *inventory, struct store *store)
             return pass(r);
         rc = open_once(inventory);
     }
-    return pass(db_check(rc, "cannot open the inventories"));
+    r = db_check(rc, "cannot open the inventories");
+    return r ? pass(r) : pass(sync_names(inventory, above));
 }
 
 void inventory_close(struct inventory *inventory)

@@ -211,7 +211,7 @@ struct writing {
     struct inventory *inventory;
     MDB_txn *txn;
     struct content_work work;
-    struct buf record, key_of_last, old;
+    struct buf record, old;
     wall_us now;
     bool has_written;
 };
@@ -244,6 +244,10 @@ static struct span key_of(const uint8_t *sha256)
     return span_of(sha256, STORE_SHA256_BYTES);
 }
 
+/* Of a content whose record is lost: it never goes. */
+static const struct inventory_refs uncounted = { .n_revisions = UINT32_MAX,
+                                                 .n_dependents = UINT32_MAX };
+
 static int put_refs(struct writing *writing, const uint8_t *sha256, struct inventory_refs *refs)
 {
     inventory_refs_seal(key_of(sha256), refs);
@@ -257,7 +261,7 @@ static int get_refs(struct writing *writing, const uint8_t *sha256, struct inven
     int r = inventory_refs_get(writing->inventory, writing->txn, sha256, ret);
 
     if (r == STORE_DAMAGED && !atomic_load(&writing->inventory->is_damaged)) {
-        *ret = (struct inventory_refs){ .n_revisions = UINT32_MAX, .n_dependents = UINT32_MAX };
+        *ret = uncounted;
         r = 0;
     }
     return r;
@@ -285,7 +289,10 @@ static int count_revision(struct writing *writing, const uint8_t *sha256)
     struct inventory_refs refs;
     int r = get_refs(writing, sha256, &refs);
 
-    ensure(r != STORE_NOT_FOUND); /* it comes with the content */
+    if (r == STORE_NOT_FOUND) { /* it came with the content: the disk lost it */
+        refs = uncounted;
+        r = 0;
+    }
     refs.n_revisions += r == 0;
     return r ? r : put_refs(writing, sha256, &refs);
 }
@@ -580,6 +587,8 @@ static int apply(struct writing *writing, struct store_inventory_put *put)
 static int begin(struct writing *writing, struct inventory *inventory)
 {
     *writing = (struct writing){ .inventory = inventory, .now = clock_wall() };
+    if (atomic_load(&inventory->is_damaged)) /* more would be lost with it, at the next start */
+        return STORE_DAMAGED;
     return inventory_check(inventory, mdb_txn_begin(inventory->env, NULL, 0, &writing->txn),
                            "cannot begin to write inventories");
 }

@@ -24,8 +24,10 @@
 struct survey_use {
     uint32_t agent, layout, n_columns, zero;
 };
-#define SURVEY_LOGS UINT32_MAX          /* as layout: log records of the agent are there */
-#define SURVEY_UPLOADS (UINT32_MAX - 1) /* too: its uploads */
+/* As layouts: something of the agent is there that has none. */
+#define SURVEY_LOGS UINT32_MAX
+#define SURVEY_UPLOADS (UINT32_MAX - 1)
+#define SURVEY_INVENTORY (UINT32_MAX - 2)
 
 /* Open addressing; agent 0: free. */
 struct survey_uses {

@@ -108,9 +108,14 @@ static int on_revision(struct walk *walk, MDB_val key, MDB_val value)
     int r = 0;
 
     shared->found.n_inventory_revisions++;
-    shared->found.n_inventories += agent != walk->agent;
     shared->environment.n_records++;
     shared->n_read_bytes += value.mv_size;
+    if (agent != walk->agent) {
+        shared->found.n_inventories++;
+        r = agent ? survey_use(walk->survey, agent, SURVEY_INVENTORY, 0) : 0;
+        if (r)
+            return pass(r);
+    }
     walk->agent = agent;
     if (!inventory_record_open(db_span(key), db_span(value), &header))
         return survey_damage(

@@ -243,7 +243,7 @@ static int on_use(struct walk *walk, const struct survey_use *use)
                                  ? "there are uploads of an agent that is not here"
                                  : "there are rows of an agent that is not here",
                              "agent %u", use->agent);
-    if (use->layout == SURVEY_LOGS || use->layout == SURVEY_UPLOADS)
+    if (use->layout >= SURVEY_INVENTORY)
         return 0;
     if (!layout.data)
         return survey_damage(walk->survey, "there are rows of a layout that is not here",

@@ -3,8 +3,10 @@
 
 import json
 import pathlib
+import queue
 import random
 import signal
+import threading
 import time
 import unittest
 
@@ -279,6 +281,16 @@ class Inventory(unittest.TestCase):
         client = self.client("tiny")
         self.assertEqual(self.stored(client.send([header({"t": tiny}), *messages("t", tiny, 50000)])), (1, 1))
 
+    def test_rows_of_empty_values_fit_messages_that_are_not_large(self):
+        sparse = Table([f"c{i}" for i in range(64)], [[f"{i:05}"] + [""] * 63 for i in range(3000)])
+        odd = Table([f"c{i}" for i in range(49)], [[""] * 49 for i in range(2000)])
+        empty = Table(["v"], [[""]] * 200000)
+        tables, each = {"sparse": sparse, "odd": odd, "empty": empty}, {"sparse": 1500, "odd": 2000, "empty": 50000}
+        client = self.client("sparse")
+        self.assertEqual(self.stored(client.send([header(tables), *(m for n in tables for m in messages(n, tables[n], each[n]))])), (1, 3))
+        for name, table in tables.items():
+            self.assertEqual(self.rows("sparse", name), table.rows)
+
     def test_an_operator_does_not_upload_and_an_agent_does_not_ask(self):
         client = inventory.Client(self.hub, "admin", self.hub.admin)
         self.addCleanup(client.close)
@@ -321,6 +333,46 @@ class Inventory(unittest.TestCase):
 
 
 class Limits(unittest.TestCase):
+    def hold(self, client, *requests):
+        """An upload that says this and then nothing, until the hub ends it or the test is over."""
+        over = threading.Event()
+        self.addCleanup(over.set)
+
+        def said():
+            yield from requests
+            over.wait()
+        return client.stub.UploadInventory.future(said(), timeout=fixture.PATIENCE)
+
+    def test_an_upload_that_does_not_end_is_ended(self):
+        hub = fixture.Hub()
+        (hub.home / "config.yaml").write_text("inventory:\n  upload_time: 1s\n")
+        hub.flags = ["--config", str(hub.home / "config.yaml")]
+        self.addCleanup(hub.stop)
+        hub.start()
+        client, table = inventory.Client(hub, "web-1"), packages(("a", "1"))
+        self.addCleanup(client.close)
+        call = self.hold(client, header({"t": table}), part("t", table.columns, table.rows, False))
+        error = fixture.rich(call.exception())
+        self.assertEqual((error["code"], error["reason"]), ("ABORTED", "INVENTORY_TOO_SLOW"), error)
+        self.assertNotIsInstance(client.upload({"t": table}), dict)
+
+    def test_one_agent_has_a_few_uploads_open_and_others_go_on(self):
+        hub = fixture.Hub()
+        self.addCleanup(hub.stop)
+        hub.start()
+        client, table = inventory.Client(hub, "web-1"), packages(("a", "1"))
+        self.addCleanup(client.close)
+        calls = [self.hold(client, header({"t": table})) for _ in range(5)]
+        ends: queue.Queue = queue.Queue()
+        for call in calls:
+            call.add_done_callback(lambda call: ends.put(fixture.rich(call.exception())))
+        error = ends.get(timeout=fixture.PATIENCE)
+        self.assertEqual((error["code"], error["reason"]), ("RESOURCE_EXHAUSTED", "INVENTORY_BUSY"), error)
+        other = inventory.Client(hub, "web-2")
+        self.addCleanup(other.close)
+        self.assertNotIsInstance(other.upload({"t": table}), dict)
+        self.assertTrue(ends.empty())
+
     def test_limits_are_settings_and_history_is_trimmed(self):
         hub = fixture.Hub()
         (hub.home / "config.yaml").write_text("inventory:\n  rows: 3\n  revisions: 3\n  upload_size: 100KiB\n  max_size: 1MiB\n")

@@ -155,6 +155,7 @@ static int pump(const char *directory, unsigned n_rounds)
     for (unsigned round = 1; round <= n_rounds; round++) {
         submit_round(&work, next);
         work_upload_round(&work);
+        work_inventory_round(&work, round);
         if (round % ROUNDS_PER_SEAL == 0)
             work_need("seal", store_seal(work.store));
         if (round % ROUNDS_PER_COMPACTION == 0)
@@ -227,12 +228,14 @@ static int check(const char *directory)
     work_intern(&work);
     work_check(&work, &told);
     work_check_uploads(&work, &told);
+    work_check_inventories(&work, &told);
     go_on(&work, &told);
     store_close(work.store);
     if (work_open(&work, db))
         work_fail("the database does not open again");
     work_check(&work, &told);
     work_check_uploads(&work, &told);
+    work_check_inventories(&work, &told);
     store_close(work.store);
     printf("acked %llu gone %d\n", (unsigned long long) told.acked[0],
            told.gone == INT32_MIN ? 0 : told.gone - told.base_day);

@@ -70,6 +70,8 @@ static void read_line(struct work_told *told, const char *line)
         told->uploaded[number] = sequence;
     } else if (sscanf(line, "F %u", &number) == 1 && number < WORK_UPLOADS) {
         told->is_finished[number] = true;
+    } else if (sscanf(line, "V %u %llu", &agent, &sequence) == 2 && agent < WORK_AGENTS) {
+        told->revisions[agent] = sequence;
     } else if (sscanf(line, "R %d", &day) == 1) {
         told->may_go = day;
     } else if (sscanf(line, "G %d", &day) == 1) {

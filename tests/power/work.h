@@ -13,6 +13,7 @@
  *   A agent s   batch s of the agent was acknowledged
  *   R day       days before this one may go from now on
  *   G day       they are gone
+ *   V agent n   revision n of the agent's inventory was acknowledged
  *
  * Thread: one, but work_tell(), from any.
  */
@@ -49,6 +50,7 @@ struct work_told {
     uint64_t acked[WORK_AGENTS];
     uint64_t uploaded[WORK_UPLOADS];
     bool is_finished[WORK_UPLOADS];
+    uint64_t revisions[WORK_AGENTS];
 };
 
 #define WORK_EXIT_FAILED 3 /* the store failed */
@@ -95,6 +97,13 @@ void work_upload_round(struct work *work);
 void work_upload_close(void);
 /* What was acknowledged of each is there; all are finished, and are what was uploaded. */
 void work_check_uploads(struct work *work, const struct work_told *told);
+
+/* ---- inventories.c ---- */
+
+/* A new revision of one agent's inventory. */
+void work_inventory_round(struct work *work, unsigned round);
+/* What was acknowledged is there and is what it was, and it goes on. */
+void work_check_inventories(struct work *work, const struct work_told *told);
 
 /* ---- check.c ---- */
 

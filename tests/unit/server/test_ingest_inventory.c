@@ -27,6 +27,15 @@ static const struct told packages = {
     .n_values = 2,
 };
 
+static const struct told one_row = {
+    .name = "packages",
+    .columns = { "name" },
+    .n_columns = 1,
+    .n_rows = 1,
+    .values = { { "bash" } },
+    .n_values = 1,
+};
+
 static struct ingest_problem problem;
 
 static struct ingest_table_row row_of(const void *rows, size_t i)
@@ -65,13 +74,18 @@ static int give_header(struct ingest_inventory *inventory, const struct told *to
     return ingest_inventory_header(inventory, time_us, &hash, 1, (wall_us){ NOW_US }, &problem);
 }
 
-static struct ingest_inventory *begin(const struct told *told)
+static struct ingest_inventory *begin_of(const char *name, const struct told *told)
 {
     struct ingest_inventory *inventory = NULL;
 
-    ck_assert_int_eq(ingest_inventory_new(&inventory, ingest), 0);
+    ck_assert_int_eq(ingest_inventory_new(&inventory, ingest, name), 0);
     ck_assert_int_eq(give_header(inventory, told, NOW_US), INGEST_OK);
     return inventory;
+}
+
+static struct ingest_inventory *begin(const struct told *told)
+{
+    return begin_of("web-1", told);
 }
 
 /* ---- waiting for the writer ---- */
@@ -174,6 +188,67 @@ START_TEST(what_is_received_at_once_is_bounded_and_is_free_again_afterwards)
 }
 END_TEST
 
+START_TEST(an_agent_that_holds_much_leaves_room_for_another)
+{
+    struct ingest_inventory_limits limits = usual();
+    struct ingest_inventory *held[3], *small;
+
+    limits.pending_bytes = 220; /* of which two parts take 134, and the small one 20 */
+    set_limits(limits);
+    for (int i = 0; i < 3; i++)
+        held[i] = begin_of("hoarder", i < 2 ? &packages : &one_row);
+    ck_assert_int_eq(give_part(held[0], &packages), INGEST_OK);
+    ck_assert_int_eq(give_part(held[1], &packages), INGEST_OK); /* nobody else is there */
+    small = begin_of("honest", &one_row);
+    ck_assert_int_eq(give_part(small, &one_row), INGEST_OK);
+    ck_assert_int_eq(give_part(held[2], &one_row), INGEST_BUSY); /* there is room, but not for it */
+    ck_assert_int_eq(store_it(small), INGEST_OK);
+    ingest_inventory_free(small);
+    for (int i = 0; i < 3; i++)
+        ingest_inventory_free(held[i]);
+}
+END_TEST
+
+START_TEST(the_uploads_of_one_agent_together_are_bounded)
+{
+    struct ingest_inventory_limits limits = usual();
+    struct ingest_inventory *open[INGEST_UPLOADS_PER_AGENT], *more;
+
+    limits.upload_bytes = 100;
+    set_limits(limits);
+    for (size_t i = 0; i < N(open); i++)
+        open[i] = begin(&packages);
+    ck_assert_int_eq(ingest_inventory_new(&more, ingest, "web-1"), INGEST_BUSY);
+    ck_assert_int_eq(give_part(open[0], &packages), INGEST_OK);
+    ck_assert_int_eq(give_part(open[1], &packages), INGEST_BUSY);
+    more = begin_of("web-2", &packages);
+    ck_assert_int_eq(give_part(more, &packages), INGEST_OK);
+    ingest_inventory_free(more);
+    for (size_t i = 0; i < N(open); i++)
+        ingest_inventory_free(open[i]);
+    ingest_inventory_free(begin(&packages));
+}
+END_TEST
+
+START_TEST(an_upload_that_was_given_up_does_not_take_the_place_of_a_newer_one)
+{
+    struct ingest_inventory *older = begin(&packages), *newer = begin(&one_row);
+    uint32_t n_changed;
+
+    ck_assert_int_eq(give_part(older, &packages), INGEST_OK);
+    ck_assert_int_eq(give_part(newer, &one_row), INGEST_OK);
+    ck_assert_int_eq(store_it(newer), INGEST_OK);
+    ck_assert_int_eq(store_it(older), INGEST_TAKEN_OVER);
+    ingest_inventory_free(older);
+    ingest_inventory_free(newer);
+    newer = begin(&one_row);
+    ck_assert_int_eq(store_it(newer), INGEST_OK);
+    ck_assert_uint_eq(ingest_inventory_revision(newer, &n_changed), 1);
+    ck_assert_uint_eq(n_changed, 0);
+    ingest_inventory_free(newer);
+}
+END_TEST
+
 static const struct {
     const char *quota;
     size_t at; /* of the limit that is set to 1 */
@@ -212,7 +287,7 @@ START_TEST(as_many_tables_as_may_be_and_no_more)
 
     limits.tables = 0;
     set_limits(limits);
-    ck_assert_int_eq(ingest_inventory_new(&inventory, ingest), 0);
+    ck_assert_int_eq(ingest_inventory_new(&inventory, ingest, "web-1"), 0);
     ck_assert_int_eq(give_header(inventory, &packages, NOW_US), INGEST_LIMIT);
     ck_assert_str_eq(problem.quota, "inventory.tables");
     ck_assert_int_eq(
@@ -296,7 +371,7 @@ START_TEST(times_that_cannot_be_are_refused)
                                  NOW_US + 61 * MINUTE, INT64_MAX };
     struct ingest_inventory *inventory;
 
-    ck_assert_int_eq(ingest_inventory_new(&inventory, ingest), 0);
+    ck_assert_int_eq(ingest_inventory_new(&inventory, ingest, "web-1"), 0);
     for (size_t i = 0; i < N(times_us); i++)
         ck_assert_int_eq(give_header(inventory, &packages, times_us[i]), INGEST_TIME_OUT_OF_RANGE);
     ck_assert_int_eq(give_header(inventory, &packages, NOW_US + 59 * MINUTE), INGEST_OK);
@@ -312,6 +387,9 @@ Suite *suite(void)
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_test(tcase, a_header_alone_lacks_and_with_the_table_it_is_stored);
     tcase_add_test(tcase, what_is_received_at_once_is_bounded_and_is_free_again_afterwards);
+    tcase_add_test(tcase, an_agent_that_holds_much_leaves_room_for_another);
+    tcase_add_test(tcase, the_uploads_of_one_agent_together_are_bounded);
+    tcase_add_test(tcase, an_upload_that_was_given_up_does_not_take_the_place_of_a_newer_one);
     tcase_add_loop_test(tcase, each_limit_is_named, 0, N(limit_rows));
     tcase_add_test(tcase, as_many_tables_as_may_be_and_no_more);
     tcase_add_loop_test(tcase, a_table_that_breaks_a_rule_is_refused_by_its_field, 0, N(broken));

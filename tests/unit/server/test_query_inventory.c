@@ -43,6 +43,16 @@ static void make_table(const char *text, struct buf *to, uint8_t *ret)
     crypto_sha256(buf_span(to), ret);
 }
 
+static void submit(struct store_inventory_put *upload)
+{
+    upload->done = on_done;
+    is_done = false;
+    ck_assert_int_eq(store_inventory_prepare(store, upload), 0);
+    ck_assert_int_eq(store_inventory_submit(store, upload), 0);
+    while (!is_done)
+        sched_yield();
+}
+
 static void put(const char *agent, int64_t time_us, const char *table, const char *text)
 {
     struct store_inventory_put *upload;
@@ -53,12 +63,37 @@ static void put(const char *agent, int64_t time_us, const char *table, const cha
     upload->agent = agent_of(agent);
     upload->time_us = time_us;
     upload->received.us = time_us;
-    upload->done = on_done;
-    is_done = false;
-    ck_assert_int_eq(store_inventory_prepare(store, upload), 0);
-    ck_assert_int_eq(store_inventory_submit(store, upload), 0);
-    while (!is_done)
-        sched_yield();
+    submit(upload);
+}
+
+#define LONG_NAME "%064d"
+
+/* Tables whose names are as long as may be, from number `first` on; all of one row. */
+static void put_long(const char *agent, int first, size_t n_tables, size_t n_columns)
+{
+    char names[1000][STORE_INVENTORY_NAME_BYTES + 1];
+    const char *columns[1000];
+    struct store_inventory_put *upload;
+
+    for (size_t i = 0; i < n_columns; i++) {
+        snprintf(names[i], sizeof(names[i]), LONG_NAME, (int) i);
+        columns[i] = names[i];
+    }
+    ck_assert_int_eq(store_inventory_put_new(&upload, n_tables), 0);
+    for (size_t i = 0; i < n_tables; i++) {
+        struct store_inventory_put_table *table = &upload->tables[i];
+
+        snprintf(table->name, sizeof(table->name), LONG_NAME, first + (int) i);
+        store_content_put_columns(&table->canonical, columns, n_columns);
+        for (size_t k = 0; k < n_columns; k++)
+            store_content_put_value(&table->canonical, "x");
+        crypto_sha256(buf_span(&table->canonical), table->sha256);
+        table->n_rows = 1;
+    }
+    upload->agent = agent_of(agent);
+    upload->time_us = 1000 * S;
+    upload->received = clock_wall();
+    submit(upload);
 }
 
 /* Ids of all pages, one after the other; n_pages counts them. */
@@ -220,6 +255,137 @@ START_TEST(a_damaged_table_is_said_and_the_others_answer)
 }
 END_TEST
 
+START_TEST(a_comparison_says_whose_table_is_damaged)
+{
+    struct query_diff question = { .from_us = INT64_MAX, .to_us = INT64_MAX };
+
+    open_empty_store();
+    put("a", 1000 * S, "t", "name,n;x,1");
+    put("b", 1000 * S, "t", "name,n;x,2");
+    reopen_store(damage);
+    question.from_agent = "a";
+    question.to_agent = "b";
+    ck_assert_int_eq(query_diff_inventory(&query, &question, &arena, &problem), QUERY_DAMAGED);
+    ck_assert_str_eq(problem.field, "from_agent_id");
+    ck_assert_ptr_nonnull(strstr(problem.description, "inventory of a "));
+    question.from_agent = "b";
+    question.to_agent = "a";
+    ck_assert_int_eq(query_diff_inventory(&query, &question, &arena, &problem), QUERY_DAMAGED);
+    ck_assert_str_eq(problem.field, "to_agent_id");
+    ck_assert_ptr_nonnull(strstr(problem.description, "inventory of a "));
+    close_store();
+}
+END_TEST
+
+/* ---- answers fit into a message ---- */
+
+#define LONG_BYTES (STORE_INVENTORY_NAME_BYTES + 2)
+#define MESSAGE_BYTES (4u << 20)
+
+START_TEST(a_history_of_many_names_comes_in_pages)
+{
+    struct query_history question = { .agent = "a", .from_us = INT64_MIN, .to_us = INT64_MAX };
+    size_t n_pages = 0, n_revisions = 0;
+
+    open_empty_store();
+    for (int i = 0; i < 40; i++)
+        put_long("a", i % 2 ? 1000 : 0, 1000, 1);
+    question.page_token = "";
+    do {
+        size_t n_names = 0;
+
+        question.page_size = 1000;
+        question.n_revisions = 0;
+        ck_assert_int_eq(query_inventory_history(&query, &question, &arena, &problem), 0);
+        for (size_t i = 0; i < question.n_revisions; i++)
+            n_names += question.revisions[i].n_changed + question.revisions[i].n_removed;
+        ck_assert_uint_lt(n_names * LONG_BYTES, MESSAGE_BYTES);
+        n_revisions += question.n_revisions;
+        n_pages++;
+        question.page_token = question.next_page_token;
+    } while (*question.page_token);
+    ck_assert_uint_eq(n_revisions, 40);
+    ck_assert_uint_gt(n_pages, 1);
+    close_store();
+}
+END_TEST
+
+START_TEST(what_a_range_leaves_out_of_a_history_takes_no_room)
+{
+    struct query_history question = {
+        .agent = "a", .from_us = INT64_MIN, .to_us = 0, .page_size = 1000, .page_token = ""
+    };
+    size_t n_before;
+
+    open_empty_store();
+    for (int i = 0; i < 20; i++)
+        put_long("a", i % 2 ? 1000 : 0, 1000, 1);
+    n_before = arena.used_bytes;
+    ck_assert_int_eq(query_inventory_history(&query, &question, &arena, &problem), 0);
+    ck_assert_uint_eq(question.n_revisions, 0);
+    ck_assert_uint_lt(arena.used_bytes - n_before, 256u << 10);
+    close_store();
+}
+END_TEST
+
+START_TEST(wide_tables_of_many_agents_come_in_pages)
+{
+    const struct query_column_match match = { .column = "", .pattern = "x" };
+    struct query_column_match matches[1] = { match };
+    char name[STORE_INVENTORY_NAME_BYTES + 1];
+    struct query_find question = { .table = name, .matches = matches, .n_matches = 1 };
+    size_t n_found = 0;
+
+    open_empty_store();
+    query.max_inventory_bytes = UINT64_C(1) << 30;
+    snprintf(name, sizeof(name), LONG_NAME, 0);
+    matches[0].column = name;
+    for (int i = 0; i < 70; i++) {
+        char id[16];
+
+        snprintf(id, sizeof(id), "web-%d", i);
+        put_long(id, 0, 1, 1000);
+    }
+    question.selector = &everyone;
+    question.at_us = INT64_MAX;
+    question.page_token = "";
+    do {
+        question.page_size = 1000;
+        question.n_found = 0;
+        ck_assert_int_eq(query_find_inventory(&query, &question, &arena, &problem), 0);
+        ck_assert_uint_lt(question.n_found * 1000 * LONG_BYTES, MESSAGE_BYTES);
+        n_found += question.n_found;
+        question.page_token = question.next_page_token;
+    } while (*question.page_token);
+    ck_assert_uint_eq(n_found, 70);
+    close_store();
+}
+END_TEST
+
+START_TEST(differences_of_many_wide_tables_come_in_pages)
+{
+    struct query_diff question = {
+        .from_agent = "a", .to_agent = "b", .from_us = INT64_MAX, .to_us = INT64_MAX
+    };
+    size_t n_rows = 0;
+
+    open_empty_store();
+    put_long("a", 0, 70, 1000);
+    put_long("b", 70, 1, 1);
+    question.page_token = "";
+    do {
+        question.n_found = 0;
+        ck_assert_int_eq(query_diff_inventory(&query, &question, &arena, &problem), 0);
+        ck_assert_uint_lt(question.n_found * 1000 * LONG_BYTES, MESSAGE_BYTES);
+        for (size_t i = 0; i < question.n_found; i++)
+            n_rows += question.found[i].n_added + question.found[i].n_removed;
+        question.page_token = question.next_page_token;
+    } while (*question.page_token);
+    ck_assert_uint_eq(n_rows, 71);
+    close_store();
+}
+END_TEST
+
 Suite *suite(void)
 {
     Suite *suite = suite_create("server/query_inventory");
@@ -229,6 +395,11 @@ Suite *suite(void)
     tcase_add_test(tcase, columns_that_one_side_has_are_named_and_not_compared);
     tcase_add_test(tcase, equal_rows_are_counted_each);
     tcase_add_test(tcase, a_damaged_table_is_said_and_the_others_answer);
+    tcase_add_test(tcase, a_comparison_says_whose_table_is_damaged);
+    tcase_add_test(tcase, a_history_of_many_names_comes_in_pages);
+    tcase_add_test(tcase, what_a_range_leaves_out_of_a_history_takes_no_room);
+    tcase_add_test(tcase, wide_tables_of_many_agents_come_in_pages);
+    tcase_add_test(tcase, differences_of_many_wide_tables_come_in_pages);
     suite_add_tcase(suite, tcase);
     return suite;
 }

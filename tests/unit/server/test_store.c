@@ -398,5 +398,6 @@ Suite *suite(void)
     suite_add_tcase(suite, case_logs_search());
     suite_add_tcase(suite, case_content());
     suite_add_tcase(suite, case_inventory());
+    suite_add_tcase(suite, case_inventory_damage());
     return suite;
 }

@@ -82,3 +82,4 @@ TCase *case_mend(void);
 TCase *case_lost(void);
 TCase *case_content(void);
 TCase *case_inventory(void);
+TCase *case_inventory_damage(void);
