@@ -15,7 +15,7 @@ struct stream {
     char message[256];
 };
 
-static void on_message(struct rpc_client_call *call, struct span message)
+static void on_stream_message(struct rpc_client_call *call, struct span message)
 {
     struct stream *stream = rpc_client_call_ctx(call);
 
@@ -35,18 +35,18 @@ static void on_closed(struct rpc_client_call *call, const struct rpc_status *sta
     (void) snprintf(stream->message, sizeof(stream->message), "%s", status->message);
 }
 
-static const struct rpc_client_handler handler = { .on_message = on_message,
+static const struct rpc_client_handler handler = { .on_message = on_stream_message,
                                                    .on_closed = on_closed };
 
 int ask_stream(struct ask *ask,
                const char *path,
                const ProtobufCMessage *request,
-               int (*fn)(void *ctx, struct span message),
+               int (*on_message)(void *ctx, struct span message),
                void *ctx)
 {
     CLEANUP(rpc_client_call_unrefp) struct rpc_client_call *call = NULL;
     CLEANUP(buf_deinit) struct buf packed = { 0 };
-    struct stream stream = { .on_message = fn, .ctx = ctx };
+    struct stream stream = { .on_message = on_message, .ctx = ctx };
     const struct rpc_client_call_options options = {
         .path = path, .timeout_us = TIMEOUT_US, .handler = &handler, .ctx = &stream
     };

@@ -52,6 +52,7 @@ int cmd_handshakes(int argc, char **argv);
 int cmd_bulk(int argc, char **argv);
 int cmd_record(int argc, char **argv);
 int cmd_export(int argc, char **argv);
+int cmd_export_logs(int argc, char **argv);
 int cmd_identities(int argc, char **argv);
 
 /* ---- data.c: a recording, from its file ---- */

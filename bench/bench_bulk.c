@@ -510,17 +510,12 @@ static int read_size(struct bulk *bulk)
 /* Returns -1 to go on, else an exit code. */
 static int parse(int argc, char **argv)
 {
-    struct conf_args args = { 0 };
-    struct conf_error error = { "" };
-    int exit_code;
+    int exit_code = options_read_flags(argc, argv, rows, &given.wants_help,
+                                       "Uploads, beside what the disk takes.\n\nExample:\n"
+                                       "  sentinel-bench bulk --uploads 4 --size 1GiB\n");
 
-    if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
-        return bench_say(BENCH_USAGE, "%s", error.text);
-    if (given.wants_help)
-        return options_print_help(rows, "Uploads, beside what the disk takes.\n\nExample:\n"
-                                        "  sentinel-bench bulk --uploads 4 --size 1GiB\n");
-    if (args.n_rest > 0)
-        return bench_say(BENCH_USAGE, "`%s` is too much; --help has the options", args.rest[0]);
+    if (exit_code >= 0)
+        return exit_code;
     exit_code =
         options_read_count("--uploads", given.uploads_text, 1, MAX_UPLOADS, &given.n_uploads);
     if (exit_code == BENCH_OK)

@@ -157,19 +157,14 @@ static const struct conf_option rows[] = {
 /* Returns -1 to go on, else an exit code. */
 static int parse(int argc, char **argv)
 {
-    struct conf_args args = { 0 };
-    struct conf_error error = { "" };
-    int exit_code;
+    int exit_code = options_read_flags(
+        argc, argv, rows, &given.wants_help,
+        "Writes the values that `metrics` would send to stdout, for other systems' "
+        "senders.\n\nExample:\n"
+        "  sentinel-bench export --data host.replay --agents 200 >fleet.bin\n");
 
-    if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
-        return bench_say(BENCH_USAGE, "%s", error.text);
-    if (given.wants_help)
-        return options_print_help(
-            rows, "Writes the values that `metrics` would send to stdout, for other systems' "
-                  "senders.\n\nExample:\n"
-                  "  sentinel-bench export --data host.replay --agents 200 >fleet.bin\n");
-    if (args.n_rest > 0)
-        return bench_say(BENCH_USAGE, "`%s` is too much; --help has the options", args.rest[0]);
+    if (exit_code >= 0)
+        return exit_code;
     exit_code = options_read_count("--agents", given.agents, 1, 100000, &given.n_agents);
     if (exit_code == BENCH_OK)
         exit_code =

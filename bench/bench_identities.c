@@ -16,20 +16,17 @@ int cmd_identities(int argc, char **argv)
         { .flag = "-h", .is_set = &wants_help },
         { .flag = NULL },
     };
-    struct conf_args args = { 0 };
-    struct conf_error error = { "" };
     char program[512];
     uint64_t n_agents = 200;
-    int exit_code;
+    int exit_code = options_read_flags(
+        argc, argv, rows, &wants_help,
+        "Example:\n  sentinel-bench identities --state-dir /var/lib/sentinel-hub --out "
+        "./agents --agents 200\n");
 
-    if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
-        return bench_say(BENCH_USAGE, "%s", error.text);
-    if (wants_help)
-        return options_print_help(
-            rows, "Example:\n  sentinel-bench identities --state-dir /var/lib/sentinel-hub --out "
-                  "./agents --agents 200\n");
-    if (!state || !out || args.n_rest > 0)
-        return bench_say(BENCH_USAGE, "--state-dir DIR and --out DIR are needed, and nothing else");
+    if (exit_code >= 0)
+        return exit_code;
+    if (!state || !out)
+        return bench_say(BENCH_USAGE, "--state-dir DIR and --out DIR are needed");
     exit_code = options_read_count("--agents", agents, 1, 100000, &n_agents);
     if (exit_code == BENCH_OK)
         exit_code = hub_find_program(program, sizeof(program));

@@ -187,19 +187,14 @@ static const struct conf_option rows[] = {
 /* Returns -1 to go on, else an exit code. */
 static int parse(int argc, char **argv)
 {
-    struct conf_args args = { 0 };
-    struct conf_error error = { "" };
-    int exit_code;
+    int exit_code =
+        options_read_flags(argc, argv, rows, &given.wants_help,
+                           "Streams log lines of many agents to a hub of its own over mutual "
+                           "TLS.\n\nExample:\n  sentinel-bench logs --agents 200 --lines "
+                           "50000\n");
 
-    if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
-        return bench_say(BENCH_USAGE, "%s", error.text);
-    if (given.wants_help)
-        return options_print_help(
-            rows, "Streams log lines of many agents to a hub of its own over mutual "
-                  "TLS.\n\nExample:\n  sentinel-bench logs --agents 200 --lines "
-                  "50000\n");
-    if (args.n_rest > 0)
-        return bench_say(BENCH_USAGE, "`%s` is too much; --help has the options", args.rest[0]);
+    if (exit_code >= 0)
+        return exit_code;
     exit_code = options_read_count("--agents", given.agents, 1, 10000, &given.n_agents);
     if (exit_code == BENCH_OK)
         exit_code = options_read_count("--batch-lines", given.batch_lines, 1, LINES_MAX_BATCH,

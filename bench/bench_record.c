@@ -255,19 +255,16 @@ static const struct conf_option rows[] = {
 /* Returns -1 to go on, else an exit code. */
 static int parse(int argc, char **argv)
 {
-    struct conf_args args = { 0 };
-    struct conf_error error = { "" };
-    int exit_code;
+    int exit_code = options_read_flags(
+        argc, argv, rows, &given.wants_help,
+        "Records what an agent sees of this machine while a script makes it work: idle, "
+        "busy, io, mixed\nby turns. On a machine that does nothing else.\n\nExample:\n"
+        "  sentinel-bench record --out host.replay --duration 1h\n");
 
-    if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
-        return bench_say(BENCH_USAGE, "%s", error.text);
-    if (given.wants_help)
-        return options_print_help(
-            rows, "Records what an agent sees of this machine while a script makes it work: idle, "
-                  "busy, io, mixed\nby turns. On a machine that does nothing else.\n\nExample:\n"
-                  "  sentinel-bench record --out host.replay --duration 1h\n");
-    if (!given.out || args.n_rest > 0)
-        return bench_say(BENCH_USAGE, "--out FILE is needed, and nothing but flags");
+    if (exit_code >= 0)
+        return exit_code;
+    if (!given.out)
+        return bench_say(BENCH_USAGE, "--out FILE is needed");
     exit_code = options_read_duration("--interval", given.interval, 100000, &given.interval_us);
     if (exit_code == BENCH_OK)
         exit_code = options_read_duration("--duration", given.duration, 8 * given.interval_us,

@@ -37,6 +37,7 @@ static const struct command commands[] = {
     { "bulk", "how fast uploads reach the disk, beside the disk alone", cmd_bulk },
     { "record", "what an agent sees of this machine under a scripted load, in a file", cmd_record },
     { "export", "the same values for other systems' senders", cmd_export },
+    { "export-logs", "the same log lines for other systems, as OTLP", cmd_export_logs },
     { "identities", "makes the agents' identities for a hub that you run", cmd_identities },
     { "version", "the version of this program", cmd_version },
 };

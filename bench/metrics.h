@@ -62,8 +62,15 @@ int options_read_count(const char *flag,
                        uint64_t *ret);
 /* The duration in `text`, when it is given. Returns an exit code. */
 int options_read_duration(const char *flag, const char *text, int64_t min_us, int64_t *ret_us);
-/* `about` ends with a line of examples. Returns BENCH_OK. */
-int options_print_help(const struct conf_option *rows, const char *about);
+/*
+ * Flags of a command that takes nothing else; with *wants_help the help is printed: `about`, which
+ * ends with a line of examples, and the rows. Returns -1 to go on, else an exit code.
+ */
+int options_read_flags(int argc,
+                       char **argv,
+                       const struct conf_option *rows,
+                       const bool *wants_help,
+                       const char *about);
 /* Returns -1 to go on, else an exit code. */
 int options_parse(int argc, char **argv, struct options *options);
 

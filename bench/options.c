@@ -28,13 +28,31 @@ int options_read_duration(const char *flag, const char *text, int64_t min_us, in
     return BENCH_OK;
 }
 
-int options_print_help(const struct conf_option *rows, const char *about)
+static int print_help(const struct conf_option *rows, const char *about)
 {
     CLEANUP(buf_deinit) struct buf text = { 0 };
 
     conf_print_options(rows, &text);
     printf("%s\nOptions:\n%s", about, buf_text(&text));
     return BENCH_OK;
+}
+
+int options_read_flags(int argc,
+                       char **argv,
+                       const struct conf_option *rows,
+                       const bool *wants_help,
+                       const char *about)
+{
+    struct conf_args args = { 0 };
+    struct conf_error error = { "" };
+
+    if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
+        return bench_say(BENCH_USAGE, "%s", error.text);
+    if (*wants_help)
+        return print_help(rows, about);
+    if (args.n_rest > 0)
+        return bench_say(BENCH_USAGE, "`%s` is too much; --help has the options", args.rest[0]);
+    return -1;
 }
 
 static int read_numbers(struct options *options)
@@ -204,22 +222,18 @@ static const struct conf_option rows[] = {
 
 int options_parse(int argc, char **argv, struct options *options)
 {
-    struct conf_args args = { 0 };
-    struct conf_error error = { "" };
     int exit_code;
 
     given = *options;
-    if (conf_parse_args(argc, argv, rows, NULL, &args, &error))
-        return bench_say(BENCH_USAGE, "%s", error.text);
+    exit_code = options_read_flags(
+        argc, argv, rows, &given.wants_help,
+        "Streams metrics of many agents over mutual TLS.\n\nExamples:\n"
+        "  sentinel-bench metrics --agents 200 --series 500 --duration 20s --verify\n"
+        "  sentinel-bench metrics --data host.replay\n"
+        "  sentinel-bench metrics --rate 1000000 --compare-tls\n");
+    if (exit_code >= 0)
+        return exit_code;
     *options = given;
-    if (options->wants_help)
-        return options_print_help(
-            rows, "Streams metrics of many agents over mutual TLS.\n\nExamples:\n"
-                  "  sentinel-bench metrics --agents 200 --series 500 --duration 20s --verify\n"
-                  "  sentinel-bench metrics --data host.replay\n"
-                  "  sentinel-bench metrics --rate 1000000 --compare-tls\n");
-    if (args.n_rest > 0)
-        return bench_say(BENCH_USAGE, "`%s` is too much; --help has the options", args.rest[0]);
     exit_code = check_options(options);
     return exit_code == BENCH_OK ? -1 : exit_code;
 }

@@ -45,7 +45,7 @@ static int next_line(struct oracle *oracle, struct wire_log_record *ret)
 static int on_entry(void *ctx, const struct wire_log_entry *entry)
 {
     struct oracle *oracle = ctx;
-    struct wire_log_record line;
+    struct wire_log_record line = { .time_us = 0 };
     int exit_code;
 
     if (oracle->at == oracle->n_lines)

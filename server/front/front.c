@@ -126,11 +126,13 @@ int front_new(struct front **ret, const struct front_options *options)
     pthread_mutex_init(&front->watchers.lock, NULL);
     pthread_mutex_init(&front->streams.lock, NULL);
     pthread_mutex_init(&front->uploads.lock, NULL);
+    pthread_mutex_init(&front->serials.lock, NULL);
     pthread_mutex_init(&front->inventories.lock, NULL);
     list_init(&front->watchers.calls);
     list_init(&front->streams.calls);
     list_init(&front->uploads.calls);
     list_init(&front->inventories.calls);
+    list_init(&front->serials.calls);
     *ret = front;
     return 0;
 }
@@ -142,6 +144,7 @@ struct front *front_free(struct front *front)
     ensure(list_is_empty(&front->watchers.calls));
     ensure(list_is_empty(&front->streams.calls));
     ensure(list_is_empty(&front->uploads.calls));
+    ensure(list_is_empty(&front->serials.calls));
     ensure(list_is_empty(&front->inventories.calls));
     ensure(atomic_load(&front->arena_used) == 0);
     for (size_t i = 0; i < FRONT_MAX_WORKERS; i++)
@@ -149,6 +152,7 @@ struct front *front_free(struct front *front)
     pthread_mutex_destroy(&front->watchers.lock);
     pthread_mutex_destroy(&front->streams.lock);
     pthread_mutex_destroy(&front->uploads.lock);
+    pthread_mutex_destroy(&front->serials.lock);
     pthread_mutex_destroy(&front->inventories.lock);
     free(front->methods);
     free(front);
@@ -192,6 +196,7 @@ void front_registry_changed(struct front *front)
 {
     stream_recheck_all(front);
     svc_uploads_recheck_all(front);
+    serial_recheck_all(front);
     svc_inventory_recheck_all(front, false);
 }
 

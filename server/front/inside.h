@@ -8,8 +8,8 @@
  * (streams) or a function that answers (unary.c). To add one: write it in its svc_ file, add the
  * row.
  *
- * Locks: front->watchers.lock, streams.lock, uploads.lock and inventories.lock stand alone; posting
- * to a call is all that is done under them.
+ * Locks: the locks of front->watchers, streams, uploads, serials and inventories stand alone;
+ * posting to a call is all that is done under them.
  */
 
 #include <pthread.h>
@@ -156,7 +156,7 @@ struct front {
     struct {
         pthread_mutex_t lock;
         struct list calls;
-    } watchers, streams, uploads, inventories;
+    } watchers, streams, uploads, serials, inventories;
 };
 
 /* Who calls, and whether it may; false: the call is finished. */
@@ -273,5 +273,7 @@ void svc_health_state_changed(struct front *front);
 /* stream.c */
 void stream_recheck_all(struct front *front);
 void svc_uploads_recheck_all(struct front *front);
+/* serial.c */
+void serial_recheck_all(struct front *front);
 /* Of uploads of inventories, with `late_only` those alone that take too long. */
 void svc_inventory_recheck_all(struct front *front, bool late_only);

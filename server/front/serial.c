@@ -19,7 +19,9 @@ struct serial {
     _Atomic uint32_t n_refs; /* the open call, the piece under way, a wake under way */
     _Atomic bool is_cancelled;
     struct query_task task;
-    struct rpc_post back_post, wake_post;
+    struct rpc_post back_post, wake_post, check_post;
+    struct list in_serials; /* under serials.lock */
+    bool is_check_posted;   /* too */
     struct arena request_arena;
     uint64_t charged_bytes;
 
@@ -31,9 +33,10 @@ struct serial {
     int r;
 
     bool has_request;
-    bool is_away;  /* with a reader, or on the way back */
-    bool is_woken; /* there is something to do, whatever the last piece said */
-    bool is_over;  /* a status was given */
+    bool is_away;    /* with a reader, or on the way back */
+    bool is_woken;   /* there is something to do, whatever the last piece said */
+    bool must_check; /* whether the caller still may */
+    bool is_over;    /* a status was given */
     bool is_closed;
 };
 
@@ -155,6 +158,7 @@ static bool is_allowed(struct serial *s)
 {
     enum front_failure failure = front_recheck(s->unary.front, s->unary.method, &s->unary.caller);
 
+    s->must_check = false;
     if (failure == FAIL_NOT)
         return true;
     front_log_refused(s->call, failure);
@@ -170,7 +174,7 @@ static void flush(struct serial *s)
 
     if (s->is_over || s->is_closed || s->is_away || !s->has_request)
         return;
-    if (s->first && !is_allowed(s))
+    if ((s->first || s->must_check) && !is_allowed(s))
         return;
     while (s->first) {
         r = rpc_call_send(s->call, buf_span(&s->first->packed));
@@ -212,6 +216,36 @@ static void on_woken(struct rpc_post *post)
     serial_unref(s);
 }
 
+static void on_check(struct rpc_post *post)
+{
+    struct serial *s = container_of(post, struct serial, check_post);
+    struct front *front = s->unary.front;
+
+    pthread_mutex_lock(&front->serials.lock);
+    s->is_check_posted = false;
+    pthread_mutex_unlock(&front->serials.lock);
+    s->must_check = true;
+    if (!s->is_closed && !s->is_over && !s->is_away) /* else when the piece is back */
+        (void) is_allowed(s);
+    serial_unref(s);
+}
+
+void serial_recheck_all(struct front *front)
+{
+    pthread_mutex_lock(&front->serials.lock);
+    list_each(pos, &front->serials.calls)
+    {
+        struct serial *s = container_of(pos, struct serial, in_serials);
+
+        if (s->is_check_posted)
+            continue;
+        s->is_check_posted = true;
+        (void) serial_ref(s);
+        rpc_call_post(s->call, &s->check_post);
+    }
+    pthread_mutex_unlock(&front->serials.lock);
+}
+
 /* ---- the call ---- */
 
 void serial_on_open(struct rpc_call *call, const struct serial_kind *kind)
@@ -235,8 +269,12 @@ void serial_on_open(struct rpc_call *call, const struct serial_kind *kind)
     s->task.run = run;
     s->back_post.fn = on_back;
     s->wake_post.fn = on_woken;
+    s->check_post.fn = on_check;
     atomic_init(&s->n_refs, 1);
     rpc_call_set_state(call, s);
+    pthread_mutex_lock(&s->unary.front->serials.lock);
+    list_append(&s->unary.front->serials.calls, &s->in_serials);
+    pthread_mutex_unlock(&s->unary.front->serials.lock);
     rpc_call_read(call);
 }
 
@@ -289,6 +327,9 @@ void serial_on_closed(struct rpc_call *call, bool was_cancelled)
     (void) was_cancelled;
     if (!s)
         return;
+    pthread_mutex_lock(&s->unary.front->serials.lock);
+    list_remove(&s->in_serials);
+    pthread_mutex_unlock(&s->unary.front->serials.lock);
     atomic_store(&s->is_cancelled, true);
     s->is_closed = true;
     if (!s->is_away)

@@ -9,7 +9,7 @@
  * before the client has taken what was made (all of it is in the call's send queue), so a slow
  * client costs no more than a piece and that queue.
  *
- * Whether the caller may is looked at again before anything is sent.
+ * Whether the caller may is looked at again before anything is sent, and when the registry changes.
  */
 
 #include "server/front/inside.h"

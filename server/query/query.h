@@ -76,7 +76,7 @@ struct query {
      * window costs as much as to read so many; 24. */
     uint32_t window_samples;
     uint64_t
-        max_inventory_bytes; /* of tables that one page of FindInventory looks through; 1 GiB */
+        max_inventory_bytes;    /* of tables that one page of FindInventory looks through; 1 GiB */
     uint64_t logs_budget_bytes; /* one search of logs decodes; 1 GiB; not 0 */
 };
 

@@ -92,14 +92,16 @@ static int agent_set_host(struct agent *agent, const struct store_attribute *hos
 
 int agent_hello(struct agent *agent, const struct store_agent_hello *hello)
 {
-    int r;
+    int r = 0;
 
     pthread_mutex_lock(&agent->lock);
-    r = agent_set_host(agent, hello->host, hello->n_host);
+    if (hello->n_host > 0)
+        r = agent_set_host(agent, hello->host, hello->n_host);
     copy_bounded(agent->facts.version, sizeof(agent->facts.version), hello->version);
     copy_bounded(agent->facts.address, sizeof(agent->facts.address), hello->address);
     agent->facts.clock_offset_us = hello->clock_offset_us;
-    agent->facts.interval_ms = hello->interval_ms;
+    if (hello->interval_ms > 0)
+        agent->facts.interval_ms = hello->interval_ms;
     if (hello->now.us > agent->facts.last_seen.us)
         agent->facts.last_seen = hello->now;
     agent->is_dirty = true;

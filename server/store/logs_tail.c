@@ -179,7 +179,7 @@ static struct segment *hold_next(struct store_tail *tail, uint64_t end, uint64_t
     return found;
 }
 
-/* False: the caller has enough. */
+/* *ret_goes_on false: the caller has enough. */
 static int hand_out_pack(struct store_tail *tail,
                          struct store_tail_read *read,
                          const struct format_pack *pack,
@@ -194,6 +194,8 @@ static int hand_out_pack(struct store_tail *tail,
 
     if (r < 0)
         return pass(r);
+    if (r == LOGBLOCK_OK && n != pack->n_records)
+        r = LOGBLOCK_BAD; /* passed over, and missed as its head says */
     if (r == LOGBLOCK_OK)
         *ret_goes_on = read->on_pack(read->ctx, pack->head.agent, &source, records, n);
     if (r == LOGBLOCK_OK && *ret_goes_on)

@@ -233,6 +233,9 @@ static int open_journal(struct store *store)
         r = store_forget(store);
     if (!r)
         r = journal_start(&store->journal, &store->runs);
+    /* What the replay had open goes, before others want descriptors. */
+    if (!r)
+        journal_rest(&store->journal);
     if (!r)
         r = inventory_open(&store->inventory, store);
     if (r == STORE_FULL)

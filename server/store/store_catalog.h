@@ -50,7 +50,8 @@ int store_agent_list(struct store *store,
                      uint32_t **ret_numbers,
                      size_t *ret_n) MUST_USE;
 
-/* What a hello says. In memory at once, written to `state` within 10 s and at the stop. */
+/* What a hello says. In memory at once, written to `state` within 10 s and at the stop. An interval
+ * of 0 and no host stay as they were: another stream of the agent has said them. */
 struct store_agent_hello {
     const char *version, *address;
     int64_t clock_offset_us;

@@ -6,6 +6,8 @@
 //	sender encode --format remote_write|otlp --batch SAMPLES <fleet >payloads
 //	sender send --format ... --target URL|HOST:PORT --connections N payloads
 //
+// Log lines come encoded: sentinel-bench export-logs >payloads, then sender send --format otlp_logs.
+//
 // A payload is one request. Agents are divided into groups, each on one connection, with one request under way: a series'
 // samples arrive in order. A file of payloads: (u32 group, u32 samples, u32 length, bytes)*, little-endian.
 package main
@@ -53,15 +55,15 @@ func main() {
 		fail(fmt.Errorf("usage: sender encode|send ..."))
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
-	format := flags.String("format", "", "remote_write or otlp")
+	format := flags.String("format", "", "remote_write, otlp, otlp_logs")
 	batch := flags.Int("batch", 10000, "encode: samples in a request, about")
 	target := flags.String("target", "", "send: URL, or HOST:PORT")
 	connections := flags.Int("connections", 4, "send: at once")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		fail(err)
 	}
-	if *format != "remote_write" && *format != "otlp" {
-		fail(fmt.Errorf("--format: remote_write or otlp, not %q", *format))
+	if *format != "remote_write" && *format != "otlp" && (*format != "otlp_logs" || os.Args[1] != "send") {
+		fail(fmt.Errorf("--format: remote_write or otlp, or otlp_logs to send what `sentinel-bench export-logs` wrote; not %q", *format))
 	}
 	var err error
 	switch os.Args[1] {

@@ -18,7 +18,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-const exportMethod = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+var exportMethods = map[string]string{
+	"otlp":      "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+	"otlp_logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+}
 
 type payload struct {
 	samples int
@@ -93,9 +96,9 @@ func (rawCodec) Unmarshal(data []byte, to any) error {
 	return nil
 }
 
-func postOtlp(conn *grpc.ClientConn, body []byte) error {
+func postOtlp(conn *grpc.ClientConn, method string, body []byte) error {
 	var answer []byte
-	if err := conn.Invoke(context.Background(), exportMethod, &body, &answer, grpc.ForceCodec(rawCodec{})); err != nil {
+	if err := conn.Invoke(context.Background(), method, &body, &answer, grpc.ForceCodec(rawCodec{})); err != nil {
 		return err
 	}
 	if len(answer) > 2 { // an empty partial_success takes two bytes
@@ -115,7 +118,7 @@ func connect(lanes []lane, format, target string) error {
 		if err != nil {
 			return err
 		}
-		lanes[i].post = func(body []byte) error { return postOtlp(conn, body) }
+		lanes[i].post = func(body []byte) error { return postOtlp(conn, exportMethods[format], body) }
 	}
 	return nil
 }

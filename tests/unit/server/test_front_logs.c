@@ -137,6 +137,26 @@ START_TEST(logs_are_welcomed_and_acknowledged)
 }
 END_TEST
 
+START_TEST(a_hello_of_logs_leaves_what_another_stream_said_of_the_host)
+{
+    struct store_agent facts;
+    struct peer metrics, logs;
+    struct arena arena;
+    uint32_t number;
+
+    arena_init(&arena, 1 << 20);
+    (void) open_stream(&metrics, hub.agent, 1, 0); /* says host.name and an interval */
+    (void) open_logs(&logs);
+    ck_assert_int_eq(store_agent_find(hub.store, "web-1", &number), 0);
+    ck_assert_int_eq(store_agent_get(hub.store, number, &arena, &facts), 0);
+    ck_assert_uint_eq(facts.n_host, 1);
+    ck_assert_uint_eq(facts.interval_ms, 10000);
+    arena_deinit(&arena);
+    peer_deinit(&logs);
+    peer_deinit(&metrics);
+}
+END_TEST
+
 static const struct {
     uint8_t bytes[40];
     size_t len;
@@ -399,6 +419,22 @@ START_TEST(a_bad_filter_is_refused_by_its_field)
 }
 END_TEST
 
+START_TEST(a_revoked_viewer_is_cut_off_while_its_tail_is_idle)
+{
+    const Sentinel__Query__V1__TailLogsRequest request =
+        SENTINEL__QUERY__V1__TAIL_LOGS_REQUEST__INIT;
+    struct peer tail;
+
+    open_tail(&tail, &request);
+    hub_revoke("operators/admin");
+    ck_assert(!tail.is_closed);
+    front_registry_changed(hub.front);
+    peer_wait_closed(&tail);
+    ck_reply(&tail.reply, RPC_UNAUTHENTICATED, "CERTIFICATE_REVOKED");
+    peer_deinit(&tail);
+}
+END_TEST
+
 START_TEST(a_tail_ends_when_the_hub_drains)
 {
     const Sentinel__Query__V1__TailLogsRequest request =
@@ -477,7 +513,7 @@ START_TEST(a_search_answers_in_messages_that_clients_take)
     ck_assert_uint_gt(peer.n_received, 1);
     last = check_found(&peer, 0, BATCHES * MAX_LINES);
     ck_assert_str_eq(last->next_page_token, "");
-    ck_assert_uint_gt(last->cost->bytes_read, BATCHES * MAX_LINES * LINE_BYTES);
+    ck_assert_uint_gt(last->cost->bytes_read, (uint64_t) BATCHES * MAX_LINES * LINE_BYTES);
     ck_assert(!last->cost->budget_reached);
     peer_deinit(&peer);
     peer_deinit(&agent);
@@ -528,7 +564,7 @@ START_TEST(a_search_at_its_budget_says_so_and_goes_on)
         peer_deinit(&peer);
         ck_assert_uint_lt(++n_rounds, 100);
     } while (token[0]);
-    ck_assert_uint_eq(first, BATCHES * MAX_LINES);
+    ck_assert_uint_eq(first, (uint64_t) BATCHES * MAX_LINES);
     ck_assert_uint_gt(n_rounds, 3);
     peer_deinit(&agent);
 }
@@ -545,6 +581,7 @@ Suite *suite(void)
     tcase_add_checked_fixture(stream, hub_start, hub_stop);
     tcase_set_timeout(stream, 60);
     tcase_add_test(stream, logs_are_welcomed_and_acknowledged);
+    tcase_add_test(stream, a_hello_of_logs_leaves_what_another_stream_said_of_the_host);
     tcase_add_loop_test(stream, what_is_refused_is_named_after_what_was_taken_is_acknowledged, 0,
                         sizeof(refusals) / sizeof(refusals[0]));
     tcase_add_test(stream, a_batch_before_the_hello_is_refused);
@@ -563,6 +600,7 @@ Suite *suite(void)
                         sizeof(filters) / sizeof(filters[0]));
     tcase_add_loop_test(tail, a_bad_filter_is_refused_by_its_field, 0,
                         sizeof(bad_filters) / sizeof(bad_filters[0]));
+    tcase_add_test(tail, a_revoked_viewer_is_cut_off_while_its_tail_is_idle);
     tcase_add_test(tail, a_tail_ends_when_the_hub_drains);
     suite_add_tcase(s, tail);
 
