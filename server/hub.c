@@ -132,7 +132,8 @@ static void reload(struct hub *hub)
                                hub->settings.inventory_retention, hub->at_start.inventory_max_size);
     const struct store_object_limits objects = limits_of_objects(&hub->settings);
     store_objects_set_limits(hub->store, &objects);
-    uploads_set_max_open(hub->uploads, (uint32_t) hub->settings.uploads_max_open);
+    const struct uploads_limits uploads = limits_of_uploads(&hub->settings);
+    uploads_set_limits(hub->uploads, &uploads);
     if (note_settings(hub) != 0)
         log_plain(LOG_WARN, "status_is_stale");
     conf_diff_fixed(&settings_table, &hub->at_start, &hub->settings, &fixed);

@@ -164,12 +164,13 @@ static int open_pki(struct hub *hub)
 static int make_middle(struct hub *hub)
 {
     const struct settings *settings = &hub->settings;
+    const struct uploads_limits uploads = limits_of_uploads(settings);
     struct ingest_limits limits;
 
     limits_of_ingest(settings, &limits);
     int r = ingest_new(&hub->ingest, hub->store, &limits);
     if (r == 0)
-        r = uploads_new(&hub->uploads, hub->store, (uint32_t) settings->uploads_max_open);
+        r = uploads_new(&hub->uploads, hub->store, &uploads);
     if (r == 0)
         r = query_pool_new(&hub->pool, 0, MAX_WAITING_QUERIES);
     if (r != 0)

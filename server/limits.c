@@ -53,3 +53,11 @@ struct store_object_limits limits_of_objects(const struct settings *settings)
         .expire_us = settings->uploads_expire,
     };
 }
+
+struct uploads_limits limits_of_uploads(const struct settings *settings)
+{
+    return (struct uploads_limits){
+        .max_open = (uint32_t) settings->uploads_max_open,
+        .agent_open = (uint32_t) settings->uploads_agent_open,
+    };
+}

@@ -6,8 +6,10 @@
 #include "server/ingest/ingest.h"
 #include "server/settings.h"
 #include "server/store/store.h"
+#include "server/upload/upload.h"
 #include "server/web/web.h"
 
 void limits_of_ingest(const struct settings *settings, struct ingest_limits *ret);
 void limits_of_web(const struct settings *settings, struct web_limits *ret);
 struct store_object_limits limits_of_objects(const struct settings *settings);
+struct uploads_limits limits_of_uploads(const struct settings *settings);

@@ -9,6 +9,7 @@
 
 #include "agent/agent.h"
 #include "agent/cli/cmd.h"
+#include "common/base/buf.h"
 #include "common/base/text.h"
 
 static const struct {
@@ -31,13 +32,14 @@ static const struct {
 
 int cmd_fail(int exit, const char *fmt, ...)
 {
+    CLEANUP(buf_deinit) struct buf text = { 0 }, shown = { 0 };
     va_list args;
 
     va_start(args, fmt);
-    fputs("sentinel-agent: ", stderr);
-    vfprintf(stderr, fmt, args);
-    fputc('\n', stderr);
+    buf_vprintf(&text, fmt, args);
     va_end(args);
+    text_append_printable(&shown, buf_span(&text)); /* names of files are others' words too */
+    fprintf(stderr, "sentinel-agent: %s\n", buf_text(&shown));
     return exit;
 }
 

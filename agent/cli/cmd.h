@@ -44,7 +44,7 @@ int cmd_parse(int argc,
               struct cmd_line *ret,
               int *ret_exit) MUST_USE;
 
-/* "sentinel-agent: ..." on stderr; returns `exit`. */
+/* "sentinel-agent: ..." on stderr, one line, as a terminal may have it; returns `exit`. */
 int cmd_fail(int exit, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* To stdout, whole; returns a cli_exit. */
 int cmd_print(const struct buf *text);

@@ -41,12 +41,10 @@ static void on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
 static void on_retry(void *ctx, const char *why, int64_t wait_us)
 {
     struct upload_command *command = ctx;
-    CLEANUP(buf_deinit) struct buf shown = { 0 };
     char wait[TEXT_DURATION_BYTES];
 
     progress_end(&command->progress);
-    text_append_printable(&shown, span_of_text(why));
-    (void) cmd_fail(0, "%s: %s; again in %s", command->word, buf_text(&shown),
+    (void) cmd_fail(0, "%s: %s; again in %s", command->word, why,
                     text_of_duration_us(wait_us / 1000 * 1000, wait));
 }
 
@@ -64,18 +62,11 @@ static int exit_of(int outcome, const struct send *send)
 
 static int say_failed(const struct upload_command *command, int outcome, const struct send *send)
 {
-    CLEANUP(buf_deinit) struct buf shown = { 0 };
-
-    text_append_printable(&shown, span_of_text(command->word));
-    buf_append_text(&shown, ": ");
-    text_append_printable(&shown, span_of_text(send->message));
-    if (send->quota[0]) {
-        buf_append_text(&shown, "; limit ");
-        text_append_printable(&shown, span_of_text(send->quota));
-    }
-    if (outcome == SEND_UNREACHABLE)
-        buf_append_text(&shown, "; what has arrived stays there: run this again to go on");
-    return cmd_fail(exit_of(outcome, send), "upload: %s", buf_text(&shown));
+    return cmd_fail(exit_of(outcome, send), "upload: %s: %s%s%s%s", command->word, send->message,
+                    send->quota[0] ? "; limit " : "", send->quota,
+                    outcome == SEND_UNREACHABLE
+                        ? "; what has arrived stays there: run this again to go on"
+                        : "");
 }
 
 static void put_json(struct upload_command *command, const struct send *send)

@@ -59,6 +59,17 @@ void progress_show(struct progress *progress, uint64_t done_bytes, uint64_t all_
     fputs(" \x1b[K", stderr);
 }
 
+void progress_say(struct progress *progress, const char *text)
+{
+    const int64_t now_us = clock_mono().us;
+
+    if (!progress->is_terminal || now_us - progress->shown_us < EVERY_US)
+        return;
+    progress->shown_us = now_us;
+    progress->is_shown = true;
+    fprintf(stderr, "\r%s %s \x1b[K", progress->what, text);
+}
+
 void progress_end(struct progress *progress)
 {
     if (progress->is_shown)

@@ -16,5 +16,7 @@ struct progress {
 void progress_begin(struct progress *progress, const char *what);
 /* A bar, what is done, how fast, how much longer. all_bytes 0: not known. */
 void progress_show(struct progress *progress, uint64_t done_bytes, uint64_t all_bytes);
-/* Clears the line. */
+/* Words of its own in place of the bar. */
+void progress_say(struct progress *progress, const char *text);
+/* Clears the line: before anything else is printed. */
 void progress_end(struct progress *progress);

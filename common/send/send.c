@@ -362,7 +362,7 @@ static void on_result(struct sending *s, const Sentinel__Telemetry__V1__UploadRe
     if (result->sha256.len == SEND_SHA256_BYTES)
         memcpy(s->send->sha256, result->sha256.data, SEND_SHA256_BYTES);
     s->send->n_bytes = result->size_bytes;
-    s->send->had_it = s->send->n_sent_bytes == 0;
+    s->send->had_it = !s->has_resume && s->send->n_sent_bytes == 0;
     if (s->send->on_progress)
         s->send->on_progress(s->send->ctx, result->size_bytes, result->size_bytes);
 }

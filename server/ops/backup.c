@@ -4,6 +4,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/base/progress.h"
 #include "common/base/text.h"
 #include "common/json/json.h"
 #include "server/ops/ops.h"
@@ -27,21 +28,21 @@ static const char help[] =
 #define WAIT_US (INT64_C(120) * 1000000)
 
 struct backup {
-    struct ops_progress progress;
+    struct progress progress;
 };
 
 static void on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
 {
     struct backup *backup = ctx;
 
-    ops_progress_show(&backup->progress, done_bytes, all_bytes);
+    progress_show(&backup->progress, done_bytes, all_bytes);
 }
 
 static void on_damage(void *ctx, const struct store_damage *damage)
 {
     struct backup *backup = ctx;
 
-    ops_progress_end(&backup->progress);
+    progress_end(&backup->progress);
     ops_refuse("backup", 0, "%s: %s", damage->path, damage->what);
 }
 
@@ -99,9 +100,9 @@ static int run(const char *state, const char *to, bool is_json)
     };
     struct store_why why = { "" };
 
-    ops_progress_begin(&backup.progress, "copying");
+    progress_begin(&backup.progress, "copying");
     int r = store_backup(&asked, &why);
-    ops_progress_end(&backup.progress);
+    progress_end(&backup.progress);
     if (r > 0)
         return ops_refuse("backup", exit_of(r), "%s", why.text);
     if (r < 0)

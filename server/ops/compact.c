@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "common/base/buf.h"
+#include "common/base/progress.h"
 #include "common/base/text.h"
 #include "common/json/json.h"
 #include "server/ops/ops.h"
@@ -40,7 +41,7 @@ static void *compact_main(void *arg)
     return NULL;
 }
 
-static void show(struct ops_progress *progress, struct store *store)
+static void show(struct progress *progress, struct store *store)
 {
     char text[160], days[TEXT_SIZE_BYTES], journal[TEXT_SIZE_BYTES];
     struct store_stats stats;
@@ -53,19 +54,19 @@ static void show(struct ops_progress *progress, struct store *store)
                  stats.n_logs_compacted,
              text_of_size(stats.day_bytes + stats.log_day_bytes, days),
              text_of_size(stats.journal_bytes, journal));
-    ops_progress_say(progress, text);
+    progress_say(progress, text);
 }
 
 /* The work is the sealer's; this waits for it. Outcomes: as store_compact(). */
 static int wait_for(struct store *store)
 {
     struct compact compact = { .store = store };
-    struct ops_progress progress;
+    struct progress progress;
     pthread_t thread;
 
     if (pthread_create(&thread, NULL, compact_main, &compact))
         return store_compact(store);
-    ops_progress_begin(&progress, "compacting:");
+    progress_begin(&progress, "compacting:");
     while (progress.is_terminal && !atomic_load(&compact.is_done)) {
         const struct timespec pause = { .tv_nsec = 100000000 };
 
@@ -73,7 +74,7 @@ static int wait_for(struct store *store)
         nanosleep(&pause, NULL);
     }
     pthread_join(thread, NULL);
-    ops_progress_end(&progress);
+    progress_end(&progress);
     return compact.r;
 }
 

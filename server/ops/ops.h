@@ -11,7 +11,6 @@
  */
 
 #include <stdbool.h>
-#include <stdint.h>
 
 #include "common/base/cleanup.h"
 #include "common/conf/conf.h"
@@ -77,18 +76,6 @@ void ops_quiet_log(void);
 int ops_database(const char *command,
                  const char *state_directory,
                  char to[static OPS_PATH_BYTES]) MUST_USE;
-
-/* One line on stderr that is written over, where that is a terminal. */
-struct ops_progress {
-    const char *what;
-    bool is_terminal, is_shown;
-    int64_t began_us, shown_us;
-};
-void ops_progress_begin(struct ops_progress *progress, const char *what);
-void ops_progress_show(struct ops_progress *progress, uint64_t done_bytes, uint64_t all_bytes);
-void ops_progress_say(struct ops_progress *progress, const char *text);
-/* The line goes: before anything else is printed. */
-void ops_progress_end(struct ops_progress *progress);
 
 /* ---- found.c: what store_survey() found, for people and as JSON ---- */
 

@@ -4,6 +4,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/base/progress.h"
 #include "common/base/text.h"
 #include "common/json/json.h"
 #include "server/ops/ops.h"
@@ -19,7 +20,7 @@ static const char help[] =
     "there yet. Run it as the user of the hub. Exit code 6: restored, with damage that is named.\n";
 
 struct restore {
-    struct ops_progress progress;
+    struct progress progress;
     uint64_t generation;
 };
 
@@ -27,14 +28,14 @@ static void on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
 {
     struct restore *restore = ctx;
 
-    ops_progress_show(&restore->progress, done_bytes, all_bytes);
+    progress_show(&restore->progress, done_bytes, all_bytes);
 }
 
 static void on_damage(void *ctx, const struct store_damage *damage)
 {
     struct restore *restore = ctx;
 
-    ops_progress_end(&restore->progress);
+    progress_end(&restore->progress);
     ops_refuse("restore", 0, "damaged: %s: %s: %s", damage->path, damage->key, damage->what);
 }
 
@@ -104,9 +105,9 @@ static int run(const char *from, const char *to, bool is_json)
     };
     struct store_why why = { "" };
 
-    ops_progress_begin(&restore.progress, "restoring");
+    progress_begin(&restore.progress, "restoring");
     int r = store_restore(&asked, &why);
-    ops_progress_end(&restore.progress);
+    progress_end(&restore.progress);
     if (r > 0)
         return ops_refuse("restore", exit_of(r), "%s",
                           why.text[0] ? why.text : "nothing was restored");

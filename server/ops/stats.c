@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "common/base/buf.h"
+#include "common/base/progress.h"
 #include "common/base/text.h"
 #include "common/json/json.h"
 #include "server/ops/ops.h"
@@ -24,7 +25,7 @@ static const char help[] =
 #define METRICS 32 /* more than store_survey() tells */
 
 struct stats {
-    struct ops_progress progress;
+    struct progress progress;
     struct json_writer writer; /* `environments` is open in it during the survey */
     struct buf json, environments;
     struct {
@@ -97,7 +98,7 @@ static void on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
 {
     struct stats *stats = ctx;
 
-    ops_progress_show(&stats->progress, done_bytes, all_bytes);
+    progress_show(&stats->progress, done_bytes, all_bytes);
 }
 
 static int print_json(struct stats *stats, const struct store_found *found)
@@ -171,9 +172,9 @@ static int run(struct stats *stats, const char *directory)
         json_key(&stats->writer, "environments");
         json_open_array(&stats->writer);
     }
-    ops_progress_begin(&stats->progress, "reading");
+    progress_begin(&stats->progress, "reading");
     int r = store_survey(&survey, &why);
-    ops_progress_end(&stats->progress);
+    progress_end(&stats->progress);
     if (r == 0)
         return print(stats, &survey.found);
     if (r > 0)

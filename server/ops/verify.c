@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "common/base/buf.h"
+#include "common/base/progress.h"
 #include "common/json/json.h"
 #include "server/ops/ops.h"
 #include "server/pki/pki.h"
@@ -23,7 +24,7 @@ static const char help[] =
     "Look after the disk too: damage comes from there or from memory.\n"
 
 struct verify {
-    struct ops_progress progress;
+    struct progress progress;
     struct json_writer writer;
     struct buf text;
     bool is_json;
@@ -34,7 +35,7 @@ static void on_damage(void *ctx, const struct store_damage *damage)
     struct verify *verify = ctx;
 
     if (!verify->is_json) {
-        ops_progress_end(&verify->progress);
+        progress_end(&verify->progress);
         printf("damaged: %s: %s: %s\n", damage->path, damage->key, damage->what);
         return;
     }
@@ -49,16 +50,16 @@ static void on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
 {
     struct verify *verify = ctx;
 
-    ops_progress_show(&verify->progress, done_bytes, all_bytes);
+    progress_show(&verify->progress, done_bytes, all_bytes);
 }
 
 static int survey(struct verify *verify, struct store_survey *survey)
 {
     struct store_why why = { "" };
 
-    ops_progress_begin(&verify->progress, "verifying");
+    progress_begin(&verify->progress, "verifying");
     int r = store_survey(survey, &why);
-    ops_progress_end(&verify->progress);
+    progress_end(&verify->progress);
     if (r == 0)
         return OPS_OK;
     if (r > 0)

@@ -53,6 +53,9 @@ answer_begin(struct objects_group *group, struct store_object_job *job, struct o
     job->number = object->number;
     job->received = row->object.received;
     job->is_complete = false;
+    job->size = row->object.has_size ? row->object.size : 0;
+    job->has_sha256 = row->object.has_sha256;
+    memcpy(job->sha256, row->object.sha256, sizeof(job->sha256));
     memcpy(job->hash, row->hash, sizeof(job->hash));
 }
 
@@ -61,7 +64,7 @@ void group_answer_complete(struct store_object_job *job, const struct store_obje
     job->number = object->number;
     job->lease = 0;
     job->received = job->size = object->size;
-    job->is_complete = true;
+    job->is_complete = job->has_sha256 = true;
     memcpy(job->sha256, object->sha256, sizeof(job->sha256));
 }
 
@@ -81,7 +84,7 @@ static int open_file(struct objects_group *group, struct object *object, bool *r
     objects_path_of(group->objects, row->content, path);
     object->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (object->fd < 0)
-        return errno == ENOENT ? 0 : fault(-errno, "cannot open %s", path);
+        return errno == ENOENT || errno == ELOOP ? 0 : fault(-errno, "cannot open %s", path);
     if (fstat(object->fd, &st) < 0)
         return fault(-errno, "cannot look at %s", path);
     if ((uint64_t) st.st_size < row->object.received)
@@ -121,58 +124,39 @@ static int open_content(struct objects_group *group, struct object *object)
 /* What the header knows that the first one did not. */
 static int learn(struct objects_group *group, struct object *object, struct store_object_job *job)
 {
-    struct store_object *to = &object->row.object;
+    const uint64_t max_bytes = group->objects->writer.limits.max_bytes;
     const struct store_object *header = job->header;
-    uint64_t more;
-    int r;
+    struct store_object *to = &object->row.object;
+    const bool learns_size = header->has_size && !to->has_size;
+    uint64_t more = learns_size ? header->size - to->received : 0;
+    int r = 0;
 
+    if (learns_size && group_is_over(max_bytes, 0, header->size))
+        return group_too_much(job, "uploads.max_size", max_bytes);
+    if (learns_size)
+        r = group_check_limits(group, job, to->agent, more, more);
+    if (r)
+        return pass(r);
+    if (learns_size) {
+        to->size = header->size;
+        to->has_size = true;
+        group_touch(group, object);
+    }
     if (header->has_sha256 && !to->has_sha256) {
         memcpy(to->sha256, header->sha256, sizeof(to->sha256));
         to->has_sha256 = true;
         group_touch(group, object);
     }
-    if (!header->has_size || to->has_size)
-        return 0;
-    more = header->size - to->received;
-    r = group_check_limits(group, job, to->agent, more, more);
-    if (r)
-        return pass(r);
-    to->size = header->size;
-    to->has_size = true;
-    group_touch(group, object);
-    return pass(group_charge(group, to->agent, more, more));
+    return more ? pass(group_charge(group, to->agent, more, more)) : 0;
 }
 
-static int go_on(struct objects_group *group, struct store_object_job *job, uint64_t number)
+/* A BEGIN that failed leaves no upload open that nobody has the lease of. */
+static void close_again(struct objects_group *group, struct object *object)
 {
-    struct object *object = objects_find_open(group->objects, number);
-    struct object_row row;
-    int r = 0;
-
-    if (object) {
-        row = object->row;
-    } else {
-        int rc = index_get_row(group->objects, group->txn, number, &row);
-
-        if (rc)
-            return pass(db_check(rc, "cannot read an upload"));
-    }
-    job->what = difference(&row.object, job->header);
-    if (job->what)
-        return STORE_DIFFERS;
-    if (row.object.is_complete) {
-        group_answer_complete(job, &row.object);
-        return 0;
-    }
-    if (!object)
-        r = group_keep_open(group->objects, &row, &object);
-    if (!r)
-        r = open_content(group, object);
-    if (!r)
-        r = learn(group, object, job);
-    if (!r)
-        answer_begin(group, job, object);
-    return pass(r);
+    if (object->is_dirty)
+        object->is_gone = true; /* with the group */
+    else
+        objects_let_go(group->objects, object);
 }
 
 /* 0 and *ret_content: the agent has just this already. */
@@ -187,7 +171,8 @@ find_shared(struct objects_group *group, const struct store_object *header, uint
     rc = index_find_digest(group->objects, group->txn, header->sha256, header->size, ret_content);
     if (!rc)
         rc = index_find_holder(group->objects, group->txn, *ret_content, header->agent);
-    if (rc == MDB_NOTFOUND) {
+    if (rc == MDB_NOTFOUND ||
+        (!rc && objects_is_damaged(group->objects, *ret_content, header->size))) {
         *ret_content = 0;
         return 0;
     }
@@ -252,8 +237,61 @@ static int begin_new(struct objects_group *group, struct store_object_job *job)
     }
     if (!r)
         r = group_keep_open(group->objects, &row, &object);
+    if (!r) {
+        group_touch(group, object); /* without the group it is not there */
+        answer_begin(group, job, object);
+    }
+    return pass(r);
+}
+
+/* Nothing can be added to it, so the key leads to a new one from now on; what is left of the old
+ * one stays under its number. */
+static int begin_again(struct objects_group *group,
+                       struct store_object_job *job,
+                       uint64_t number,
+                       const char *why)
+{
+    log_event(LOG_ERROR, "upload_damaged", LOG_U("number", number), LOG_S("why", why),
+              LOG_S("remedy", "it is taken again, under a new number"));
+    return pass(begin_new(group, job));
+}
+
+static int go_on(struct objects_group *group, struct store_object_job *job, uint64_t number)
+{
+    struct object *object = objects_find_open(group->objects, number);
+    const bool was_open = object != NULL;
+    struct object_row row;
+    int r = 0;
+
+    if (object) {
+        row = object->row;
+    } else {
+        int rc = index_get_row(group->objects, group->txn, number, &row);
+
+        if (rc == MDB_CORRUPTED || rc == MDB_NOTFOUND)
+            return begin_again(group, job, number, "its row in the index is none");
+        if (rc)
+            return pass(db_check(rc, "cannot read an upload"));
+    }
+    job->what = difference(&row.object, job->header);
+    if (job->what)
+        return STORE_DIFFERS;
+    if (row.object.is_complete && objects_is_damaged(group->objects, row.content, row.object.size))
+        return begin_again(group, job, number, "its content is damaged");
+    if (row.object.is_complete) {
+        group_answer_complete(job, &row.object);
+        return 0;
+    }
+    if (!object)
+        r = group_keep_open(group->objects, &row, &object);
+    if (!r)
+        r = open_content(group, object);
+    if (!r)
+        r = learn(group, object, job);
     if (!r)
         answer_begin(group, job, object);
+    else if (!was_open && object)
+        close_again(group, object);
     return pass(r);
 }
 

@@ -14,6 +14,7 @@ struct objects_group {
     uint64_t n_bytes, n_begun, n_finished, n_shared;
     int64_t n_contents, n_content_bytes; /* more than before */
     size_t n_doomed;                     /* bytes of the list before the group */
+    uint64_t first_content;              /* that the group may make */
     bool has_changed;                    /* something is to be committed */
     bool has_new_file;
     bool is_own; /* that there is no room concerns the job at hand alone: the index has nothing of

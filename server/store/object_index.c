@@ -61,6 +61,21 @@ index_delete(struct objects *objects, MDB_txn *txn, enum objects_table table, st
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
+/* What leads to another number by now stays. */
+static int delete_if_leads_to(struct objects *objects,
+                              MDB_txn *txn,
+                              enum objects_table table,
+                              struct span key,
+                              uint64_t number)
+{
+    MDB_val value;
+    int rc = index_get(objects, txn, table, key, &value);
+
+    if (rc || value_u64(value) != number)
+        return rc == MDB_NOTFOUND ? 0 : rc;
+    return index_delete(objects, txn, table, key);
+}
+
 int index_put_next(struct objects *objects, MDB_txn *txn)
 {
     const uint64_t next[2] = { objects->writer.next_number, objects->writer.next_content };
@@ -160,7 +175,7 @@ int index_remove_row(struct objects *objects,
 
     *ret_content = 0;
     if (!rc)
-        rc = index_delete(objects, txn, OBJECTS_KEYS, span_of_key(&key));
+        rc = delete_if_leads_to(objects, txn, OBJECTS_KEYS, span_of_key(&key), row->object.number);
     if (!rc && row->object.is_complete) {
         rc = index_delete(objects, txn, OBJECTS_HOLDERS, span_of_key(&holder));
         if (!rc)
@@ -272,7 +287,7 @@ int index_remove_content(struct objects *objects, MDB_txn *txn, uint64_t content
     if (!rc && row.is_complete) {
         const struct object_key digest = object_digest_key(row.sha256, row.size);
 
-        rc = index_delete(objects, txn, OBJECTS_DIGESTS, span_of_key(&digest));
+        rc = delete_if_leads_to(objects, txn, OBJECTS_DIGESTS, span_of_key(&digest), content);
         if (rc)
             return rc;
     }

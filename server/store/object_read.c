@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/crc32c.h"
@@ -108,13 +109,46 @@ static void reading_deinit(struct reading *reading)
     free(reading->crcs);
 }
 
+/* With the lock held. */
+static bool is_marked(const struct objects *objects, uint64_t content)
+{
+    const struct buf *damaged = &objects->stats.damaged;
+
+    for (size_t at = 0; at < damaged->len; at += sizeof(content))
+        if (memcmp(damaged->data + at, &content, sizeof(content)) == 0)
+            return true;
+    return false;
+}
+
+bool objects_is_damaged(struct objects *objects, uint64_t content, uint64_t size)
+{
+    char path[OBJECTS_PATH_BYTES];
+    struct stat st;
+    bool is_damaged;
+
+    pthread_mutex_lock(&objects->stats.lock);
+    is_damaged = is_marked(objects, content);
+    pthread_mutex_unlock(&objects->stats.lock);
+    if (is_damaged || size == 0) /* an empty one has no file */
+        return is_damaged;
+    objects_path_of(objects, content, path);
+    if (lstat(path, &st) < 0)
+        return errno == ENOENT;
+    return !S_ISREG(st.st_mode) || (uint64_t) st.st_size < size;
+}
+
 static int damaged(const struct reading *reading, uint64_t block, const char *why)
 {
+    struct buf *marks = &reading->objects->stats.damaged;
+
     log_event(LOG_ERROR, "upload_damaged", LOG_U("number", reading->number),
               LOG_U("content", reading->content), LOG_U("offset", block * STORE_OBJECT_BLOCK_BYTES),
               LOG_S("why", why));
     pthread_mutex_lock(&reading->objects->stats.lock);
     reading->objects->stats.figures.n_damaged++;
+    if (!is_marked(reading->objects, reading->content) &&
+        marks->len < OBJECTS_DAMAGED * sizeof(reading->content))
+        buf_append(marks, &reading->content, sizeof(reading->content));
     pthread_mutex_unlock(&reading->objects->stats.lock);
     return STORE_DAMAGED;
 }
@@ -246,7 +280,7 @@ int store_object_read(struct store *store,
     if (n) {
         objects_path_of(&store->objects, reading.content, path);
         reading.fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        if (reading.fd < 0 && errno != ENOENT)
+        if (reading.fd < 0 && errno != ENOENT && errno != ELOOP)
             return fault(-errno, "cannot open %s", path);
         if (reading.fd < 0) {
             /* It may have gone since: then nobody knows the upload any more. */
@@ -256,7 +290,7 @@ int store_object_read(struct store *store,
             size_t n_again;
 
             r = look_up(&again, offset, len, &at, &n_again);
-            return r ? pass(r) : damaged(&reading, first, "its file is gone");
+            return r ? pass(r) : damaged(&reading, first, "its file is gone, or a link");
         }
         r = read_blocks(&reading, first, offset, to, n);
     }

@@ -118,7 +118,9 @@ bool object_row_read(uint64_t number, struct span value, struct object_row *ret)
     memcpy(object->key, from + 64, sizeof(object->key));
     memcpy(object->sha256, from + 80, sizeof(object->sha256));
     memcpy(ret->hash, from + 112, sizeof(ret->hash));
-    if (object->n_labels > STORE_OBJECT_LABELS || object->agent == 0)
+    if (object->n_labels > STORE_OBJECT_LABELS || object->agent == 0 ||
+        object->size > STORE_OBJECT_MAX_BYTES || object->received > STORE_OBJECT_MAX_BYTES ||
+        (object->has_size && object->received > object->size))
         return false;
     if (object->is_complete ? !object->has_size || !object->has_sha256 || ret->content == 0 ||
                                   object->received != object->size
@@ -181,6 +183,8 @@ bool object_content_read(struct span value, struct object_content *ret)
         value.data[9] || value.data[10] || value.data[11])
         return false;
     ret->size = get_u64(value.data);
+    if (ret->size > STORE_OBJECT_MAX_BYTES)
+        return false;
     ret->is_complete = value.data[8] != 0;
     memcpy(ret->sha256, value.data + 12, sizeof(ret->sha256));
     return true;

@@ -215,7 +215,18 @@ static void count(struct objects *objects, const struct removal *removal)
     pthread_mutex_unlock(&objects->stats.lock);
 }
 
-/* Of these the first ones, while all contents are above `above_bytes`; *ret_n of them. */
+/* What is there, not what open ones say they will be: a lie must not make others' go. */
+static uint64_t bytes_now(struct objects *objects)
+{
+    uint64_t n_bytes;
+
+    pthread_mutex_lock(&objects->stats.lock);
+    n_bytes = objects->stats.figures.content_bytes;
+    pthread_mutex_unlock(&objects->stats.lock);
+    return n_bytes;
+}
+
+/* Of these the first ones, while all contents are at least `above_bytes`; *ret_n of them. */
 static int remove_some(struct objects *objects,
                        const struct victim *victims,
                        size_t n,
@@ -225,11 +236,12 @@ static int remove_some(struct objects *objects,
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     const size_t n_doomed = objects->writer.doomed.len;
+    const uint64_t n_bytes = bytes_now(objects);
     struct removal removal = { 0 };
     size_t i = 0;
     int r, rc = mdb_txn_begin(objects->env, NULL, 0, &txn);
 
-    for (; !rc && i < n && i < SWEEP_AT_ONCE && objects->writer.n_charged_bytes >= above_bytes; i++)
+    for (; !rc && i < n && i < SWEEP_AT_ONCE && n_bytes - removal.n_bytes >= above_bytes; i++)
         rc = remove_one(objects, txn, victims[i].number, &removal);
     *ret_n = i;
     r = db_check(rc, "cannot remove uploads");
@@ -256,7 +268,7 @@ remove_all(struct objects *objects, const struct buf *list, uint64_t above_bytes
     size_t n_done = 0, n_some;
     int r = 0;
 
-    while (!r && n_done < n && objects->writer.n_charged_bytes >= above_bytes) {
+    while (!r && n_done < n && bytes_now(objects) >= above_bytes) {
         r = remove_some(objects, victims + n_done, n - n_done, above_bytes, &n_some, &sum);
         n_done += n_some;
     }

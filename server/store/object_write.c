@@ -383,6 +383,8 @@ static int settle_content(struct objects_group *group, struct object *object)
     int r, rc = index_find_digest(group->objects, group->txn, row->object.sha256, row->object.size,
                                   &other);
 
+    if (!rc && objects_is_damaged(group->objects, other, row->object.size))
+        rc = MDB_NOTFOUND; /* what came now is good: the next ones share this */
     if (rc && rc != MDB_NOTFOUND)
         return pass(db_check(rc, "cannot read the index of uploads"));
     if (rc == MDB_NOTFOUND) {
@@ -547,20 +549,47 @@ static void count(struct objects_group *group, int r, uint64_t n_refused)
     pthread_mutex_unlock(&group->objects->stats.lock);
 }
 
-/* What was counted ahead of a commit that did not come is not there. */
-static int forget(struct objects_group *group)
+/* The lease of a BEGIN that is answered with a failure is nobody's. */
+static void let_go_begun(struct objects *objects, const struct store_object_job *jobs)
+{
+    for (; jobs; jobs = jobs->next) {
+        struct object *object = jobs->work == STORE_OBJECT_BEGIN && jobs->lease
+                                    ? objects_find_open(objects, jobs->number)
+                                    : NULL;
+
+        if (object && object->lease == jobs->lease)
+            objects_let_go(objects, object);
+    }
+}
+
+/* The files that the group made: there is no room, so they do not wait for the next start. */
+static int doom_new_files(struct objects_group *group)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    struct objects *objects = group->objects;
+    struct object_content content;
+    int r = db_check(mdb_txn_begin(objects->env, NULL, MDB_RDONLY, &txn),
+                     "cannot read the index of uploads");
+
+    for (uint64_t i = group->first_content; i < objects->writer.next_content && !r; i++)
+        if (index_get_content(objects, txn, i, &content) == MDB_NOTFOUND)
+            r = objects_doom(objects, i);
+    return pass(r);
+}
+
+/*
+ * What was counted ahead of a commit that did not come is not there. What the group has touched was
+ * closed by settle(); whoever adds to another one goes on.
+ */
+static int forget(struct objects_group *group, const struct store_object_job *jobs)
 {
     struct objects *objects = group->objects;
-    struct object *object;
-    size_t at = 0;
+    int r;
 
-    /* Also those that the group began or gave up without touching a file. */
-    while ((object = map_next(&objects->writer.open, &at))) {
-        objects_let_go(objects, object);
-        at = 0;
-    }
+    let_go_begun(objects, jobs);
     objects->writer.doomed.len = group->n_doomed;
-    return pass(objects_count(objects));
+    r = doom_new_files(group);
+    return r ? pass(r) : pass(objects_count(objects));
 }
 
 /* Looks at all; a job that breaks the group gives its result to all. */
@@ -606,6 +635,7 @@ void objects_write(struct objects *objects, struct store_object_job *jobs)
         .objects = objects,
         .now = clock_wall(),
         .n_doomed = objects->writer.doomed.len,
+        .first_content = objects->writer.next_content,
     };
     int *results = calloc(count_jobs(jobs) + 1, sizeof(*results));
     uint64_t n_refused = 0;
@@ -622,7 +652,7 @@ void objects_write(struct objects *objects, struct store_object_job *jobs)
         r = commit(&group);
     db_txn_abortp(&group.txn);
     settle(&group, r);
-    if (r > 0 && forget(&group) < 0)
+    if (r > 0 && forget(&group, jobs) != 0)
         r = -EIO;
     if (r < 0)
         store_fail(objects->store);

@@ -316,6 +316,7 @@ void objects_close(struct objects *objects)
     }
     buf_deinit(&objects->writer.doomed);
     buf_deinit(&objects->writer.scratch);
+    buf_deinit(&objects->stats.damaged);
     if (objects->env)
         mdb_env_close(objects->env);
     pthread_mutex_destroy(&objects->queue.lock);
@@ -434,6 +435,8 @@ int store_object_submit(struct store *store, struct store_object_job *job)
 
     ensure(job->done && job->work >= STORE_OBJECT_BEGIN && job->work <= STORE_OBJECT_LEAVE);
     ensure(objects->is_open);
+    if (job->work == STORE_OBJECT_BEGIN)
+        job->lease = 0; /* until it has one */
     pthread_mutex_lock(&objects->queue.lock);
     if (!objects->queue.has_stopped) {
         job->next = NULL;

@@ -44,6 +44,7 @@
 #define OBJECTS_SWEEP_US INT64_C(60000000)
 #define OBJECTS_EXPIRE_US (INT64_C(7) * 86400 * 1000000)
 #define OBJECTS_PATH_BYTES 560
+#define OBJECTS_DAMAGED 4096u /* remembered; more is a broken disk */
 
 enum objects_table {
     OBJECTS_META,
@@ -144,6 +145,7 @@ struct objects {
     struct {
         pthread_mutex_t lock;
         struct store_object_stats figures;
+        struct buf damaged; /* u64 contents that a reader found bad, OBJECTS_DAMAGED at most */
     } stats;
 };
 
@@ -205,7 +207,7 @@ int index_find_holder(struct objects *objects,
                       uint64_t content,
                       uint32_t agent) MUST_USE;
 int index_remove_content(struct objects *objects, MDB_txn *txn, uint64_t content) MUST_USE;
-/* *ret_content: that goes with it; 0: none. */
+/* *ret_content: that goes with it; 0: none. Its key goes if it leads to it. */
 int index_remove_row(struct objects *objects,
                      MDB_txn *txn,
                      const struct object_row *row,
@@ -219,6 +221,12 @@ void objects_write(struct objects *objects, struct store_object_job *jobs);
 struct object *objects_find_open(struct objects *objects, uint64_t number);
 /* Closes what is open of it. */
 void objects_let_go(struct objects *objects, struct object *object);
+
+/* ---- object_read.c ---- */
+
+/* Whether it is known not to be there as a whole: a reader said so since the start, or its file is
+ * too short. What is sent again is not taken for it. Any thread. */
+bool objects_is_damaged(struct objects *objects, uint64_t content, uint64_t size);
 
 /* ---- object_sweep.c ---- */
 

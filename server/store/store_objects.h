@@ -45,6 +45,7 @@ struct store;
 #define STORE_OBJECT_HASH_BYTES 104 /* a SHA-256 under way, as common/crypto saves it */
 #define STORE_OBJECT_BLOCK_BYTES (256u << 10)
 #define STORE_OBJECT_PAGE_BYTES 4096u
+#define STORE_OBJECT_MAX_BYTES (UINT64_C(1) << 50) /* where the settings end; blocks: 32 bits */
 #define STORE_OBJECT_NAME_BYTES 4096
 #define STORE_OBJECT_TYPE_BYTES 255
 #define STORE_OBJECT_LABELS 32
@@ -121,8 +122,10 @@ struct store_object_job {
     const uint8_t *data;
     size_t len;
     uint8_t hash[STORE_OBJECT_HASH_BYTES];
-    /* Into END; out of BEGIN and END when is_complete. */
+    /* Into END; out of END; out of BEGIN what the first header that knew them said, which bounds
+     * all that is added: size 0 and has_sha256 false: nobody knows yet. */
     uint64_t size;
+    bool has_sha256;
     uint8_t sha256[STORE_OBJECT_SHA256_BYTES];
     /* Out with STORE_DIFFERS: the header's field that does; with STORE_TOO_MUCH: the limit, a
      * setting's name, and its value. Literals. */

@@ -664,7 +664,8 @@ static int look_at_all(struct parent *parent, const char *state)
         r = each_of(parent, kinds[i].name, kinds[i].look);
     if (!r)
         r = each_of(parent, "", look_at_default);
-    r = look_at_uploads(parent);
+    if (!r)
+        r = look_at_uploads(parent);
     if (!r)
         r = run(parent, state, survey_state);
     return pass(r);

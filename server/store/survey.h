@@ -24,7 +24,8 @@
 struct survey_use {
     uint32_t agent, layout, n_columns, zero;
 };
-#define SURVEY_LOGS UINT32_MAX /* as layout: log records of the agent are there */
+#define SURVEY_LOGS UINT32_MAX          /* as layout: log records of the agent are there */
+#define SURVEY_UPLOADS (UINT32_MAX - 1) /* too: its uploads */
 
 /* Open addressing; agent 0: free. */
 struct survey_uses {

@@ -167,10 +167,11 @@ static int look_at_content(struct walk *walk, const struct content *content)
         return 0;
     objects_path_of(&walk->objects, content->number, path);
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0 && errno != ENOENT && errno != EIO)
+    if (fd < 0 && errno != ENOENT && errno != EIO && errno != ELOOP)
         return fault(-errno, "cannot read %s", path);
     if (fd < 0)
-        return content_damage(walk, content, 0, "its file is not there");
+        return content_damage(walk, content, 0,
+                              errno == ELOOP ? "its file is a link" : "its file is not there");
     return read_content(walk, content, fd);
 }
 
@@ -209,14 +210,22 @@ static const char *what_is_wrong(struct walk *walk, const struct object_row *row
     const struct object_key key = object_key_of(&row->object),
                             holder = object_holder_key(row->content, row->object.number);
     struct object_content content = { 0 };
+    uint64_t leads_to;
     MDB_val value;
 
     *ret_rc =
         index_get(&walk->objects, walk->txn, OBJECTS_KEYS, span_of(key.bytes, key.len), &value);
     if (*ret_rc == MDB_NOTFOUND)
         return "its key does not lead to it";
-    if (*ret_rc || value.mv_size != 8 || memcmp(value.mv_data, &row->object.number, 8) != 0)
-        return *ret_rc ? NULL : "its key does not lead to it";
+    if (*ret_rc)
+        return NULL;
+    if (value.mv_size != sizeof(leads_to))
+        return "its key does not lead to it";
+    memcpy(&leads_to, value.mv_data, sizeof(leads_to));
+    /* To a later one: it was sent again, as this one is damaged (object_begin.c). */
+    if (leads_to < row->object.number ||
+        (leads_to > row->object.number && !row->object.is_complete))
+        return "its key does not lead to it";
     if (row->content == 0)
         return NULL;
     *ret_rc = index_get_content(&walk->objects, walk->txn, row->content, &content);
@@ -240,15 +249,17 @@ static int on_upload(struct walk *walk, MDB_val key, MDB_val value, int *ret_rc)
     const uint64_t number = db_u64_of(key);
     const char *wrong = "no row of an upload";
     struct object_row row;
+    int r = 0;
 
     walk->found->n_uploads++;
     if (number > 0 && object_row_read(number, db_span(value), &row)) {
         walk->found->n_unfinished += !row.object.is_complete;
         wrong = walk->survey->asked->is_deep ? what_is_wrong(walk, &row, ret_rc) : NULL;
+        r = survey_use(walk->survey, row.object.agent, SURVEY_UPLOADS, 0);
     }
     if (*ret_rc == MDB_NOTFOUND)
         *ret_rc = 0;
-    return wrong ? survey_damage(walk->survey, wrong, "upload u%" PRIu64, number) : 0;
+    return !r && wrong ? survey_damage(walk->survey, wrong, "upload u%" PRIu64, number) : pass(r);
 }
 
 /* Some rows from *from on; MDB_NOTFOUND behind the last one. */

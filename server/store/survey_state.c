@@ -238,9 +238,12 @@ static int on_use(struct walk *walk, const struct survey_use *use)
     if (use->layout < walk->n_layouts)
         layout = walk->layouts[use->layout];
     if (use->agent >= walk->n_agents || !walk->agents[use->agent])
-        return survey_damage(walk->survey, "there are rows of an agent that is not here",
+        return survey_damage(walk->survey,
+                             use->layout == SURVEY_UPLOADS
+                                 ? "there are uploads of an agent that is not here"
+                                 : "there are rows of an agent that is not here",
                              "agent %u", use->agent);
-    if (use->layout == SURVEY_LOGS)
+    if (use->layout == SURVEY_LOGS || use->layout == SURVEY_UPLOADS)
         return 0;
     if (!layout.data)
         return survey_damage(walk->survey, "there are rows of a layout that is not here",

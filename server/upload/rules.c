@@ -116,8 +116,10 @@ int upload_check_header(const struct upload_header *header, struct upload_proble
                                 header->sha256.len);
         return UPLOAD_BAD;
     }
-    if (header->size > INT64_MAX) {
-        upload_problem_of_field(problem, upload_field(kind, "size"), "no file is so large");
+    if (header->size > STORE_OBJECT_MAX_BYTES) {
+        upload_problem_of_field(problem, upload_field(kind, "size"),
+                                "%" PRIu64 "; an upload has at most %" PRIu64 " bytes",
+                                header->size, STORE_OBJECT_MAX_BYTES);
         return UPLOAD_BAD;
     }
     if (header->mode > UPLOAD_MODE_MAX) {
@@ -142,10 +144,11 @@ int upload_check_chunk(uint64_t offset,
                                 next);
         return UPLOAD_BAD;
     }
-    if (offset + len > (size ? size : (uint64_t) INT64_MAX)) {
-        upload_problem_of_field(problem, "chunk.data",
-                                "ends at %" PRIu64 ", behind header.size_bytes %" PRIu64,
-                                offset + len, size);
+    if (offset + len > (size ? size : STORE_OBJECT_MAX_BYTES)) {
+        upload_problem_of_field(problem, "chunk.data", "ends at %" PRIu64 ", behind %s %" PRIu64,
+                                offset + len,
+                                size ? "header.size_bytes" : "the most that an upload has,",
+                                size ? size : STORE_OBJECT_MAX_BYTES);
         return UPLOAD_BAD;
     }
     return 0;

@@ -13,6 +13,7 @@
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/base/list.h"
+#include "common/base/map.h"
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
 #include "server/upload/inside.h"
@@ -25,7 +26,7 @@ _Static_assert(CRYPTO_HASH_STATE_BYTES == STORE_OBJECT_HASH_BYTES, "one goes int
 struct uploads {
     struct store *store;
     _Atomic uint32_t n_refs; /* the owner and each stream's memory */
-    _Atomic uint32_t n_open, max_open;
+    _Atomic uint32_t n_open;
     _Atomic uint64_t n_under_way; /* bytes, of all streams */
     /* Chunks' memory that is used again while an upload is open: to give it back to the kernel and
      * get it anew costs as much as a copy. */
@@ -34,6 +35,15 @@ struct uploads {
         uint8_t *blocks[SPARE_BLOCKS];
         size_t n;
     } spare;
+    struct {
+        pthread_mutex_t lock;
+        struct uploads_limits limits;
+        struct map agents; /* number -> struct places; those that have some */
+    } places;
+};
+
+struct places {
+    uint32_t agent, n;
 };
 
 /* A job for the store, with what it borrows: on pages of its own, as the store likes it best. */
@@ -48,12 +58,13 @@ struct upload {
     struct uploads *uploads;
     void (*wake)(void *ctx);
     void *ctx;
+    uint32_t agent;
     _Atomic uint32_t n_refs; /* the owner and each work at the store */
 
     struct {                      /* the call's thread */
         struct crypto_hash *hash; /* of all below `next`; NULL before UPLOAD_RESUME */
         uint64_t next;            /* offset of the next byte */
-        uint64_t size;            /* of the header; 0: not known */
+        uint64_t size;            /* of this header, or an earlier one; 0: not known */
         uint8_t sha256[CRYPTO_SHA256_BYTES];
         bool has_sha256;
         uint64_t told;  /* of shared.acked */
@@ -67,8 +78,9 @@ struct upload {
         uint32_t lease;
         uint64_t begun_at, acked;
         uint8_t hash[STORE_OBJECT_HASH_BYTES];
-        uint8_t sha256[CRYPTO_SHA256_BYTES];
-        uint64_t size;
+        uint8_t sha256[CRYPTO_SHA256_BYTES]; /* of the whole, or as announced */
+        uint64_t size;                       /* too */
+        bool has_sha256;
         uint64_t n_under_way; /* bytes */
         uint32_t n_works;
         bool has_begun, is_begin_told;
@@ -119,7 +131,7 @@ static void free_blocks(struct uploads *uploads)
 
 /* ---- life ---- */
 
-int uploads_new(struct uploads **ret, struct store *store, uint32_t max_open)
+int uploads_new(struct uploads **ret, struct store *store, const struct uploads_limits *limits)
 {
     struct uploads *uploads = calloc(1, sizeof(*uploads));
 
@@ -127,15 +139,18 @@ int uploads_new(struct uploads **ret, struct store *store, uint32_t max_open)
         return fault(-ENOMEM, "no memory for uploads");
     uploads->store = store;
     atomic_init(&uploads->n_refs, 1);
-    atomic_init(&uploads->max_open, max_open);
+    uploads->places.limits = *limits;
     pthread_mutex_init(&uploads->spare.lock, NULL);
+    pthread_mutex_init(&uploads->places.lock, NULL);
     *ret = uploads;
     return 0;
 }
 
-void uploads_set_max_open(struct uploads *uploads, uint32_t max_open)
+void uploads_set_limits(struct uploads *uploads, const struct uploads_limits *limits)
 {
-    atomic_store(&uploads->max_open, max_open);
+    pthread_mutex_lock(&uploads->places.lock);
+    uploads->places.limits = *limits;
+    pthread_mutex_unlock(&uploads->places.lock);
 }
 
 static void uploads_unref(struct uploads *uploads)
@@ -144,6 +159,9 @@ static void uploads_unref(struct uploads *uploads)
         return;
     ensure(atomic_load(&uploads->n_under_way) == 0);
     free_blocks(uploads);
+    ensure(uploads->places.agents.n_entries == 0);
+    map_deinit(&uploads->places.agents);
+    pthread_mutex_destroy(&uploads->places.lock);
     pthread_mutex_destroy(&uploads->spare.lock);
     free(uploads);
 }
@@ -261,10 +279,9 @@ static void on_begun(struct upload *upload, const struct store_object_job *job)
     upload->shared.has_begun = true;
     upload->shared.begun_at = upload->shared.acked = job->received;
     memcpy(upload->shared.hash, job->hash, sizeof(job->hash));
-    if (!job->is_complete)
-        return;
-    upload->shared.is_complete = upload->shared.had_it = true;
+    upload->shared.is_complete = upload->shared.had_it = job->is_complete;
     upload->shared.size = job->size;
+    upload->shared.has_sha256 = job->has_sha256;
     memcpy(upload->shared.sha256, job->sha256, sizeof(job->sha256));
 }
 
@@ -410,30 +427,84 @@ static void copy_header(struct copied *to, const struct upload_header *header)
     }
 }
 
-static bool take_place(struct uploads *uploads)
+/* ---- places ---- */
+
+static int
+busy(struct upload_problem *problem, const char *quota, const char *whose, uint32_t limit)
 {
-    if (atomic_fetch_add(&uploads->n_open, 1) < atomic_load(&uploads->max_open))
-        return true;
-    atomic_fetch_sub(&uploads->n_open, 1);
-    return false;
+    upload_problem_of_field(problem, "", "as many uploads %s are open as there may be (%s: %u)",
+                            whose, quota, limit);
+    problem->quota = quota;
+    return UPLOAD_BUSY;
 }
 
-static struct upload *upload_new(struct uploads *uploads,
-                                 const struct upload_header *header,
-                                 void (*wake)(void *ctx),
-                                 void *ctx)
+/* With the lock held. */
+static int add_place(struct uploads *uploads, uint32_t agent, struct upload_problem *problem)
+{
+    const struct uploads_limits *limits = &uploads->places.limits;
+    struct places *places = map_get(&uploads->places.agents, span_of(&agent, sizeof(agent)));
+    int r;
+
+    if (places && places->n >= limits->agent_open)
+        return busy(problem, "uploads.agent_open", "of this agent", limits->agent_open);
+    if (atomic_load(&uploads->n_open) >= limits->max_open)
+        return busy(problem, "uploads.max_open", "of all agents", limits->max_open);
+    if (!places) {
+        places = calloc(1, sizeof(*places));
+        if (!places)
+            return fault(-ENOMEM, "no memory for an upload");
+        places->agent = agent;
+        r = map_put(&uploads->places.agents, span_of(&places->agent, sizeof(agent)), places);
+        if (r) {
+            free(places);
+            return pass(r);
+        }
+    }
+    places->n++;
+    atomic_fetch_add(&uploads->n_open, 1);
+    return 0;
+}
+
+static int take_place(struct uploads *uploads, uint32_t agent, struct upload_problem *problem)
+{
+    int r;
+
+    pthread_mutex_lock(&uploads->places.lock);
+    r = add_place(uploads, agent, problem);
+    pthread_mutex_unlock(&uploads->places.lock);
+    return pass(r);
+}
+
+/* Returns whether it was the last one of all. */
+static bool leave_place(struct uploads *uploads, uint32_t agent)
+{
+    const struct span key = span_of(&agent, sizeof(agent));
+    struct places *places;
+    bool is_last;
+
+    pthread_mutex_lock(&uploads->places.lock);
+    places = map_get(&uploads->places.agents, key);
+    ensure(places && places->n > 0);
+    if (--places->n == 0) {
+        ensure(map_remove(&uploads->places.agents, key) == places);
+        free(places);
+    }
+    is_last = atomic_fetch_sub(&uploads->n_open, 1) == 1;
+    pthread_mutex_unlock(&uploads->places.lock);
+    return is_last;
+}
+
+static struct upload *
+upload_new(struct uploads *uploads, uint32_t agent, void (*wake)(void *ctx), void *ctx)
 {
     struct upload *upload = calloc(1, sizeof(*upload));
 
     if (!upload)
         return NULL;
     upload->uploads = uploads;
+    upload->agent = agent;
     upload->wake = wake;
     upload->ctx = ctx;
-    upload->loop.size = header->size;
-    upload->loop.has_sha256 = header->sha256.len > 0;
-    if (upload->loop.has_sha256)
-        memcpy(upload->loop.sha256, header->sha256.data, sizeof(upload->loop.sha256));
     atomic_init(&upload->n_refs, 1);
     pthread_mutex_init(&upload->shared.lock, NULL);
     atomic_fetch_add(&uploads->n_refs, 1);
@@ -452,19 +523,15 @@ int upload_open(struct upload **ret,
     struct copied *copied;
     int r = upload_check_header(header, ret_problem);
 
+    if (!r)
+        r = take_place(uploads, header->agent, ret_problem);
     if (r)
-        return r;
-    if (!take_place(uploads)) {
-        upload_problem_of_field(ret_problem, "", "as many uploads are open as there may be (%u)",
-                                atomic_load(&uploads->max_open));
-        ret_problem->quota = "uploads.max_open";
-        return UPLOAD_BUSY;
-    }
-    upload = upload_new(uploads, header, wake, ctx);
+        return pass(r);
+    upload = upload_new(uploads, header->agent, wake, ctx);
     work = upload ? work_new(upload, STORE_OBJECT_BEGIN, sizeof(*copied) + bytes_of_texts(header))
                   : NULL;
     if (!work) {
-        atomic_fetch_sub(&uploads->n_open, 1);
+        (void) leave_place(uploads, header->agent);
         if (upload) {
             upload->shared.is_closed = true;
             upload_unref(upload);
@@ -500,7 +567,7 @@ struct upload *upload_close(struct upload *upload)
     if (work)
         (void) hand_in(upload, work);
     upload->loop.hash = crypto_hash_free(upload->loop.hash);
-    if (atomic_fetch_sub(&upload->uploads->n_open, 1) == 1)
+    if (leave_place(upload->uploads, upload->agent))
         free_blocks(upload->uploads);
     upload_unref(upload);
     return NULL;
@@ -518,13 +585,17 @@ static void fill_result(struct upload *upload, struct upload_event *ret)
     upload->loop.is_result_told = true;
 }
 
-/* What has been told before `next` is hashed: the hash as the store keeps it goes on here. */
+/* What has been told before `next` is hashed: the hash as the store keeps it goes on here. And what
+ * an earlier header announced binds this stream, whose own may have left it out. */
 static void fill_resume(struct upload *upload, struct upload_event *ret)
 {
     ret->type = UPLOAD_RESUME;
     ret->offset = upload->shared.begun_at;
     upload->shared.is_begin_told = true;
     upload->loop.next = upload->loop.told = upload->shared.begun_at;
+    upload->loop.size = upload->shared.size;
+    upload->loop.has_sha256 = upload->shared.has_sha256;
+    memcpy(upload->loop.sha256, upload->shared.sha256, sizeof(upload->loop.sha256));
     upload->loop.hash =
         upload->shared.begun_at ? crypto_hash_restore(upload->shared.hash) : crypto_hash_new();
 }

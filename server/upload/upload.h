@@ -48,8 +48,8 @@ enum upload_outcome {
     UPLOAD_DIFFERS,  /* from what was said of this upload before; the problem names the field */
     UPLOAD_MISMATCH, /* size or SHA-256 are not those of what came; the problem says which */
     UPLOAD_LIMIT,    /* the problem has the limit's name */
-    UPLOAD_BUSY,     /* as many streams as there may be are open */
-    UPLOAD_TAKEN,    /* a newer stream adds to this upload */
+    UPLOAD_BUSY,  /* as many streams as there may be are open; the problem has the limit's name */
+    UPLOAD_TAKEN, /* a newer stream adds to this upload */
     UPLOAD_FULL,
     UPLOAD_STOPPED,
     UPLOAD_FAULT, /* the hub's log has it */
@@ -64,9 +64,15 @@ struct upload_problem {
 struct uploads;
 struct upload;
 
-/* `max_open`: streams at a time. */
-int uploads_new(struct uploads **ret, struct store *store, uint32_t max_open) MUST_USE;
-void uploads_set_max_open(struct uploads *uploads, uint32_t max_open);
+/* Streams at a time: of all, and of one agent, so that one alone cannot take every place. */
+struct uploads_limits {
+    uint32_t max_open, agent_open;
+};
+int uploads_new(struct uploads **ret,
+                struct store *store,
+                const struct uploads_limits *limits) MUST_USE;
+/* For what is opened from now on. */
+void uploads_set_limits(struct uploads *uploads, const struct uploads_limits *limits);
 /* After the last upload_close(); what is under way at the store may come back later. */
 struct uploads *uploads_free(struct uploads *uploads);
 DEFINE_CLEANUP(struct uploads *, uploads_free);

@@ -4,6 +4,7 @@
 SENTINEL_UPLOAD_MB is the size of the upload that is cut fifty times (96; 1024 takes some minutes)."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -152,7 +153,11 @@ def content(hub) -> pathlib.Path:
 
 
 def content_bytes(hub) -> int:
-    return sum(f.stat().st_size for f in content(hub).iterdir())
+    total = 0
+    for file in content(hub).iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+            total += file.stat().st_size
+    return total
 
 
 class Protocol(unittest.TestCase):
@@ -596,6 +601,13 @@ class Commands(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual((self.home / (expected or told["object_id"])).read_bytes(), name.encode())
 
+    def test_an_empty_file_is_new_once(self):
+        path = self.home / "empty.bin"
+        path.write_bytes(b"")
+        told = json.loads(self.upload(path, "--json").stdout)["uploads"][0]
+        again = json.loads(self.upload(path, "--json").stdout)["uploads"][0]
+        self.assertEqual((told["had_it"], again["had_it"]), (False, True))
+
     def test_a_pipe_of_unknown_size(self):
         data = noise(5 * MIB + 3, 42)
         told = subprocess.run(self.command("-", "--name", "piped", "--json"), input=data, capture_output=True, check=True)
@@ -662,6 +674,8 @@ class Commands(unittest.TestCase):
         self.assertIn("contradicts", self.upload(path, "--id", key, "--name", "second", check=1).stderr)
         shown = self.upload(path, "--name", "x\x1b[31m", check=0)
         self.assertEqual(shown.stderr, "", "no bar where there is no terminal")
+        failed = self.upload(self.home / "gone\x1b[31m", check=3)
+        self.assertNotIn("\x1b", failed.stderr, "the name of a file disturbs no terminal")
 
 
 class Keeping(unittest.TestCase):

@@ -227,146 +227,7 @@ START_TEST(the_same_content_is_stored_once_and_lives_as_long_as_one_has_it)
 }
 END_TEST
 
-/* ---- limits ---- */
-
-static void set_limits(void)
-{
-    store_objects_set_limits(store, &limits);
-    sweep_now();
-}
-
-START_TEST(a_limit_is_named_and_what_was_acknowledged_stays)
-{
-    struct store_object header = header_of(agent, 2, "b");
-    struct sent sent;
-
-    limits.agent_bytes = 10;
-    set_limits();
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_int_eq(append(&sent, "0123456", 7), 0);
-    ck_assert_int_eq(append(&sent, "789A", 4), STORE_TOO_MUCH);
-    ck_assert_str_eq(sent.begun.what, "uploads.agent_size");
-    ck_assert_int_eq(leave(&sent), 0);
-    header.has_size = true;
-    header.size = 4;
-    ck_assert_int_eq(begin_with(&sent, &header), STORE_TOO_MUCH);
-    header.size = 3;
-    ck_assert_int_eq(begin_with(&sent, &header), 0);
-    ck_assert_int_eq(leave(&sent), 0);
-    reopen(); /* what counts is summed up anew */
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_uint_eq(sent.begun.received, 7);
-    ck_assert_int_eq(append(&sent, "7", 1), STORE_TOO_MUCH);
-    ck_assert_int_eq(leave(&sent), 0);
-    ck_assert_int_eq(begin(&sent, other, 1, "a"), 0);
-    ck_assert_int_eq(append(&sent, "0123456789", 10), 0);
-    ck_assert_int_eq(leave(&sent), 0);
-
-    limits = (struct store_object_limits){ .max_bytes = 12 };
-    set_limits();
-    ck_assert_int_eq(begin(&sent, other, 1, "a"), 0);
-    ck_assert_int_eq(append(&sent, "ABC", 3), STORE_TOO_MUCH);
-    ck_assert_str_eq(sent.begun.what, "uploads.max_size");
-    ck_assert_int_eq(leave(&sent), 0);
-    limits = (struct store_object_limits){ .agent_count = 2 };
-    set_limits();
-    ck_assert_int_eq(begin(&sent, agent, 9, "z"), STORE_TOO_MUCH);
-    ck_assert_str_eq(sent.begun.what, "uploads.agent_count");
-    limits = (struct store_object_limits){ .total_bytes = 21 };
-    set_limits();
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_int_eq(append(&sent, "78", 2), STORE_TOO_MUCH);
-    ck_assert_str_eq(sent.begun.what, "uploads.total_size");
-    ck_assert_int_eq(leave(&sent), 0);
-}
-END_TEST
-
-/* As the disk's own look would have it. */
-static void set_full(uint32_t percent)
-{
-    pthread_mutex_lock(&store->disk.lock);
-    store->options.full_percent = percent;
-    store->disk.next_check.us = 0;
-    pthread_mutex_unlock(&store->disk.lock);
-}
-
-START_TEST(a_full_disk_is_said_and_it_goes_on_when_there_is_room)
-{
-    struct sent sent, refused;
-
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_int_eq(append(&sent, "01234", 5), 0);
-    set_full(0);
-    ck_assert_int_eq(append(&sent, "56789", 5), STORE_FULL);
-    ck_assert_int_eq(begin(&refused, agent, 2, "b"), STORE_FULL);
-    ck_assert_int_eq(leave(&sent), 0);
-    /* Reading goes on, and so does what needs no room. */
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_uint_eq(sent.begun.received, 5);
-    set_full(100);
-    ck_assert_int_eq(append(&sent, "56789", 5), 0);
-    ck_assert_int_eq(finish(&sent), 0);
-    check_content(sent.begun.number, (const uint8_t *) "0123456789", 10);
-}
-END_TEST
-
-/* EFBIG stands for ENOSPC: what finds no room is not acknowledged, and nothing else suffers. */
-START_TEST(a_write_without_room_concerns_its_own_upload_alone)
-{
-    const size_t len = 3u << 20;
-    uint8_t *data = noise(2 * len, 7);
-    struct rlimit before, low;
-    struct sent large, small;
-
-    ck_assert_int_eq(begin(&large, agent, 1, "large"), 0);
-    ck_assert_int_eq(append(&large, data, len), 0);
-    ck_assert_int_eq(begin(&small, agent, 2, "small"), 0);
-    signal(SIGXFSZ, SIG_IGN);
-    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
-    low = before;
-    low.rlim_cur = len + 1000;
-    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &low), 0);
-    ck_assert_int_eq(append(&large, data + len, 5000), STORE_FULL);
-    ck_assert_int_eq(append(&small, "small", 5), 0);
-    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
-    ck_assert_int_eq(finish(&small), 0);
-    ck_assert_int_eq(leave(&large), 0);
-    ck_assert_int_eq(begin(&large, agent, 1, "large"), 0);
-    ck_assert_uint_eq(large.begun.received, len);
-    ck_assert_int_eq(append(&large, data + len, len), 0);
-    ck_assert_int_eq(finish(&large), 0);
-    check_content(large.begun.number, data, 2 * len);
-    free(data);
-}
-END_TEST
-
-/* A group that the index has no room for is nobody's: all of it is told so. */
-START_TEST(an_index_without_room_acknowledges_nothing)
-{
-    struct rlimit before, low;
-    struct sent sent;
-    int r = 0;
-
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_int_eq(append(&sent, "01234", 5), 0);
-    signal(SIGXFSZ, SIG_IGN);
-    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
-    low = before;
-    low.rlim_cur = 16384;
-    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &low), 0);
-    for (int i = 0; i < 50 && r == 0; i++)
-        r = append(&sent, "x", 1);
-    ck_assert_int_eq(r, STORE_FULL);
-    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
-    ck_assert_int_eq(leave(&sent), STORE_TAKEN); /* it was let go of */
-    reopen();
-    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
-    ck_assert_uint_ge(sent.begun.received, 5);
-    ck_assert_uint_eq(stats_now().content_bytes, sent.begun.received);
-    ck_assert_int_eq(append(&sent, "yz", 2), 0);
-    ck_assert_int_eq(finish(&sent), 0);
-}
-END_TEST
+/* ---- what goes ---- */
 
 START_TEST(unfinished_ones_expire_but_not_while_somebody_sends)
 {
@@ -462,6 +323,126 @@ START_TEST(a_bad_block_is_found_and_the_others_are_served)
 }
 END_TEST
 
+/* What was seen to be damaged is not taken for what is sent anew, whoever sends it. */
+START_TEST(what_is_damaged_can_be_sent_again_under_the_same_key_and_others)
+{
+    const size_t len = 2 * BLOCK;
+    uint8_t *data = noise(len, 5), got[5];
+    struct store_object known = header_of(agent, 3, "c");
+    uint64_t old, again, foreign, n_bytes;
+    struct sent sent;
+    size_t n;
+
+    limits.retention_us = DAY;
+    set_limits();
+    old = put(agent, 1, "a", data, len);
+    spoil(1, BLOCK + 7);
+    ck_assert_int_eq(store_object_read(store, old, BLOCK, got, 5, &n), STORE_DAMAGED);
+    known.has_size = known.has_sha256 = true;
+    known.size = len;
+    crypto_sha256(span_of(data, len), known.sha256);
+    ck_assert_int_eq(begin_with(&sent, &known), 0);
+    ck_assert(!sent.begun.is_complete);
+    ck_assert_int_eq(leave(&sent), 0);
+    foreign = put(other, 2, "b", data, len);
+    check_content(foreign, data, len);
+    now_us += DAY / 2;
+    again = put(agent, 1, "a", data, len);
+    ck_assert_uint_gt(again, old);
+    check_content(again, data, len);
+    sweep_now();
+    ck_assert_uint_eq(n_files(&n_bytes), 2); /* the good one is shared */
+
+    now_us += DAY / 2 + 1;
+    sweep_now();
+    ck_assert_int_eq(store_object_read(store, old, 0, got, 5, &n), STORE_NOT_FOUND);
+    ck_assert_int_eq(begin(&sent, agent, 1, "a"), 0);
+    ck_assert(sent.begun.is_complete);
+    ck_assert_uint_eq(sent.begun.number, again);
+    free(data);
+}
+END_TEST
+
+START_TEST(a_lost_file_is_sent_again)
+{
+    const struct store_object header = header_of(agent, 1, "a");
+    struct sent sent;
+    char name[600];
+
+    (void) put(agent, 1, "a", (const uint8_t *) "01234", 5);
+    snprintf(name, sizeof(name), "%s/default/objects/content/%016x", path, 1);
+    ck_assert_int_eq(truncate(name, 4), 0);
+    ck_assert_int_eq(begin_with(&sent, &header), 0);
+    ck_assert(!sent.begun.is_complete);
+    ck_assert_int_eq(append(&sent, "01234", 5), 0);
+    ck_assert_int_eq(finish(&sent), 0);
+    check_content(sent.begun.number, (const uint8_t *) "01234", 5);
+}
+END_TEST
+
+/* Bytes of the index change; the store must be closed. */
+static void spoil_row(uint64_t number)
+{
+    uint8_t key[8];
+    MDB_dbi dbi;
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_val name = { sizeof(key), key }, value = { 5, (void *) (uintptr_t) "wrong" };
+    char index[600];
+
+    snprintf(index, sizeof(index), "%s/default/objects/index", path);
+    db_key_u64(key, number);
+    ck_assert_int_eq(mdb_env_create(&env), 0);
+    ck_assert_int_eq(mdb_env_set_maxdbs(env, 8), 0);
+    ck_assert_int_eq(mdb_env_open(env, index, 0, 0600), 0);
+    ck_assert_int_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    ck_assert_int_eq(mdb_dbi_open(txn, "uploads", 0, &dbi), 0);
+    ck_assert_int_eq(mdb_put(txn, dbi, &name, &value, 0), 0);
+    ck_assert_int_eq(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+}
+
+START_TEST(a_row_that_is_none_stops_nobody)
+{
+    const uint64_t old = put(agent, 1, "a", (const uint8_t *) "01234", 5);
+    uint64_t again;
+
+    close_it();
+    spoil_row(old);
+    open_it();
+    again = put(agent, 1, "a", (const uint8_t *) "01234", 5);
+    ck_assert_uint_gt(again, old);
+    check_content(again, (const uint8_t *) "01234", 5);
+    (void) put(other, 1, "a", (const uint8_t *) "others", 6);
+}
+END_TEST
+
+/* Nobody is to make room for what a row says. */
+START_TEST(a_row_of_a_size_that_cannot_be_is_none)
+{
+    struct object_content content = { .size = STORE_OBJECT_MAX_BYTES }, got;
+    struct object_row row = { .object = header_of(agent, 1, "a") }, read;
+    uint8_t value[OBJECT_CONTENT_BYTES];
+    struct buf text = { 0 };
+
+    object_content_write(&content, value);
+    ck_assert(object_content_read(span_of(value, sizeof(value)), &got));
+    content.size++;
+    object_content_write(&content, value);
+    ck_assert(!object_content_read(span_of(value, sizeof(value)), &got));
+    row.object.has_size = true;
+    row.object.size = row.object.received = 7;
+    row.content = 1;
+    object_row_write(&row, &text);
+    ck_assert(object_row_read(1, buf_span(&text), &read));
+    buf_clear(&text);
+    row.object.received = 8;
+    object_row_write(&row, &text);
+    ck_assert(!object_row_read(1, buf_span(&text), &read));
+    buf_deinit(&text);
+}
+END_TEST
+
 START_TEST(an_unfinished_file_that_lost_bytes_is_sent_again)
 {
     char name[600];
@@ -499,6 +480,36 @@ START_TEST(content_without_its_index_is_set_aside_and_kept)
         has = has || strncmp(entry->d_name, "objects.damaged-", 16) == 0;
     closedir(directory);
     ck_assert(has);
+}
+END_TEST
+
+static void on_damage(void *ctx, const struct store_damage *damage)
+{
+    struct buf *text = ctx;
+
+    buf_printf(text, "%s: %s\n", damage->key, damage->what);
+}
+
+START_TEST(an_upload_of_an_agent_that_is_not_there_is_found)
+{
+    struct buf damage = { 0 };
+    struct store_survey asked = {
+        .directory = path, .is_deep = true, .on_damage = on_damage, .ctx = &damage
+    };
+    struct store_why why;
+
+    (void) put(agent, 1, "a", (const uint8_t *) "x", 1);
+    close_it();
+    ck_assert_int_eq(store_survey(&asked, &why), 0);
+    ck_assert_uint_eq(damage.len, 0);
+    open_it();
+    (void) put(agent + other + 1, 2, "b", (const uint8_t *) "y", 1);
+    close_it();
+    ck_assert_int_eq(store_survey(&asked, &why), 0);
+    ck_assert_ptr_nonnull(
+        strstr(buf_text(&damage), "agent 4: there are uploads of an agent that is not here"));
+    buf_deinit(&damage);
+    open_it();
 }
 END_TEST
 
@@ -619,21 +630,23 @@ Suite *suite(void)
     tcase_add_test(tcase, what_cannot_become_what_was_announced_is_dropped);
     tcase_add_test(tcase, an_empty_upload_has_no_file);
     tcase_add_test(tcase, the_same_content_is_stored_once_and_lives_as_long_as_one_has_it);
-    tcase_add_test(tcase, a_limit_is_named_and_what_was_acknowledged_stays);
-    tcase_add_test(tcase, a_full_disk_is_said_and_it_goes_on_when_there_is_room);
-    tcase_add_test(tcase, a_write_without_room_concerns_its_own_upload_alone);
-    tcase_add_test(tcase, an_index_without_room_acknowledges_nothing);
     tcase_add_test(tcase, unfinished_ones_expire_but_not_while_somebody_sends);
     tcase_add_test(tcase, the_oldest_go_when_there_is_too_much);
     tcase_add_test(tcase, while_a_backup_copies_no_file_goes);
     tcase_add_test(tcase, a_bad_block_is_found_and_the_others_are_served);
+    tcase_add_test(tcase, what_is_damaged_can_be_sent_again_under_the_same_key_and_others);
+    tcase_add_test(tcase, a_lost_file_is_sent_again);
+    tcase_add_test(tcase, a_row_that_is_none_stops_nobody);
+    tcase_add_test(tcase, a_row_of_a_size_that_cannot_be_is_none);
     tcase_add_test(tcase, an_unfinished_file_that_lost_bytes_is_sent_again);
     tcase_add_test(tcase, content_without_its_index_is_set_aside_and_kept);
+    tcase_add_test(tcase, an_upload_of_an_agent_that_is_not_there_is_found);
     tcase_add_test(tcase, files_that_nothing_names_go_at_the_start);
 #ifdef SENTINEL_FAULT_POINTS
     tcase_add_loop_test(tcase, killed_at_a_point_nothing_acknowledged_is_lost, 0,
                         (int) (sizeof(points) / sizeof(points[0])));
 #endif
     suite_add_tcase(suite, tcase);
+    suite_add_tcase(suite, objects_limits());
     return suite;
 }

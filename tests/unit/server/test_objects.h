@@ -3,6 +3,8 @@
 
 /* What the suite of objects shares: a database for each test, and jobs that wait. */
 
+#include <check.h>
+
 #include "common/crypto/crypto.h"
 #include "server/store/store.h"
 
@@ -36,4 +38,8 @@ uint64_t put(uint32_t of, uint8_t key, const char *name, const uint8_t *data, si
 void check_content(uint64_t number, const uint8_t *data, size_t len);
 size_t n_files(uint64_t *ret_bytes);
 void sweep_now(void);
+void set_limits(void); /* `limits`, and what must go has gone */
 struct store_object_stats stats_now(void);
+
+/* test_objects_limits.c */
+TCase *objects_limits(void);

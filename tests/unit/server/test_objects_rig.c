@@ -263,6 +263,12 @@ void sweep_now(void)
         ck_assert_int_eq(leave(&nobody), STORE_TAKEN);
 }
 
+void set_limits(void)
+{
+    store_objects_set_limits(store, &limits);
+    sweep_now();
+}
+
 struct store_object_stats stats_now(void)
 {
     struct store_object_stats stats;

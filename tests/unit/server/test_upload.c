@@ -34,7 +34,7 @@ static void open_it(void)
 
     ck_assert_int_eq(store_open(&store, &options, &why), 0);
     ck_assert_int_eq(store_agent_intern(store, "web-1", &agent), 0);
-    ck_assert_int_eq(uploads_new(&uploads, store, 2), 0);
+    ck_assert_int_eq(uploads_new(&uploads, store, &(struct uploads_limits){ 2, 2 }), 0);
 }
 
 static void set_up(void)
@@ -318,6 +318,50 @@ static void hold(struct store_object_job *job, int r)
     sem_post(&holding->over);
 }
 
+/* What one header said of an upload holds for each stream of it, also for one that says less. */
+START_TEST(a_later_header_that_says_less_is_held_to_the_first)
+{
+    struct upload_header header = header_of("a");
+    struct stream stream;
+    struct upload_event event;
+    uint64_t acked = 0;
+    uint8_t digest[32];
+
+    crypto_sha256(span_of_text("0123456789"), digest);
+    header.size = 10;
+    header.sha256 = span_of(digest, sizeof(digest));
+    ck_assert_int_eq(open_stream(&stream, &header), 0);
+    ck_assert_uint_eq(resume(&stream), 0);
+    stream.upload = upload_close(stream.upload);
+
+    header.size = 0;
+    header.sha256 = span_of(NULL, 0);
+    ck_assert_int_eq(open_stream(&stream, &header), 0);
+    ck_assert_uint_eq(resume(&stream), 0);
+    ck_assert_int_eq(chunk(&stream, 0, "0123456789A"), UPLOAD_BAD);
+    event = last(&stream, &acked);
+    ck_assert_int_eq(event.outcome, UPLOAD_BAD);
+    ck_assert_str_eq(event.problem->field, "chunk.data");
+    stream.upload = upload_close(stream.upload);
+
+    ck_assert_int_eq(open_stream(&stream, &header), 0);
+    ck_assert_uint_eq(resume(&stream), 0);
+    ck_assert_int_eq(chunk(&stream, 0, "01234"), 0);
+    ck_assert_int_eq(finish(&stream, "01234"), UPLOAD_MISMATCH);
+    event = last(&stream, &acked);
+    ck_assert_int_eq(event.outcome, UPLOAD_MISMATCH);
+    ck_assert_uint_eq(acked, 5);
+    stream.upload = upload_close(stream.upload);
+
+    ck_assert_int_eq(open_stream(&stream, &header), 0);
+    ck_assert_uint_eq(resume(&stream), 5);
+    ck_assert_int_eq(chunk(&stream, 5, "56789"), 0);
+    ck_assert_int_eq(finish(&stream, "0123456789"), 0);
+    ck_assert_int_eq(last(&stream, &acked).type, UPLOAD_RESULT);
+    stream.upload = upload_close(stream.upload);
+}
+END_TEST
+
 START_TEST(no_more_is_under_way_than_the_window)
 {
     static struct holding holding = {
@@ -375,6 +419,31 @@ START_TEST(more_streams_than_there_may_be_are_told_so)
 }
 END_TEST
 
+START_TEST(one_agent_leaves_places_for_others)
+{
+    const struct uploads_limits limits = { .max_open = 3, .agent_open = 2 };
+    struct upload_header header = header_of("a");
+    struct upload_problem problem;
+    struct stream streams[4];
+    struct upload *upload;
+
+    uploads_set_limits(uploads, &limits);
+    for (size_t i = 0; i < 2; i++)
+        ck_assert_int_eq(open_stream(&streams[i], &header), 0);
+    ck_assert_int_eq(upload_open(&upload, uploads, &header, wake, NULL, &problem), UPLOAD_BUSY);
+    ck_assert_str_eq(problem.quota, "uploads.agent_open");
+    header.agent++;
+    ck_assert_int_eq(open_stream(&streams[2], &header), 0);
+    ck_assert_int_eq(upload_open(&upload, uploads, &header, wake, NULL, &problem), UPLOAD_BUSY);
+    ck_assert_str_eq(problem.quota, "uploads.max_open");
+    streams[0].upload = upload_close(streams[0].upload);
+    header.agent--;
+    ck_assert_int_eq(open_stream(&streams[3], &header), 0);
+    for (size_t i = 1; i < 4; i++)
+        streams[i].upload = upload_close(streams[i].upload);
+}
+END_TEST
+
 START_TEST(a_stopped_store_ends_what_is_open)
 {
     const struct upload_header header = header_of("a");
@@ -406,8 +475,10 @@ Suite *suite(void)
     tcase_add_test(tcase, chunks_are_acknowledged_and_the_result_is_their_digest);
     tcase_add_test(tcase, what_is_refused_ends_behind_the_acks);
     tcase_add_test(tcase, another_digest_drops_another_size_keeps);
+    tcase_add_test(tcase, a_later_header_that_says_less_is_held_to_the_first);
     tcase_add_test(tcase, no_more_is_under_way_than_the_window);
     tcase_add_test(tcase, more_streams_than_there_may_be_are_told_so);
+    tcase_add_test(tcase, one_agent_leaves_places_for_others);
     tcase_add_test(tcase, a_stopped_store_ends_what_is_open);
     suite_add_tcase(suite, tcase);
     return suite;
