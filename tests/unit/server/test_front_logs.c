@@ -628,7 +628,7 @@ START_TEST(a_message_of_a_search_is_short_however_long_sources_are)
         ck_assert_uint_le(message->n_entries * sizeof(source_name), 2 << 20);
         n += message->n_entries;
     }
-    ck_assert_uint_eq(n, BATCHES * MAX_LINES);
+    ck_assert_uint_eq(n, (size_t) (size_t) BATCHES * MAX_LINES);
     peer_deinit(&peer);
     peer_deinit(&agent);
 }

@@ -97,7 +97,7 @@ START_TEST(a_tail_sees_what_is_committed_from_its_open_on_once_and_in_order)
             read_on(&follower);
     }
     read_on(&follower);
-    ck_assert_uint_eq(follower.n, 59 * 50);
+    ck_assert_uint_eq(follower.n, UINT64_C(59) * 50);
     ck_assert_uint_eq(follower.n_missed, 0);
     ck_assert_uint_gt(stats_now(store).n_segments, 1);
     store_tail_close(follower.tail);
@@ -170,7 +170,7 @@ START_TEST(what_a_slow_tail_missed_is_counted_to_the_record)
     }
     slow.is_whole = false;
     read_on(&slow);
-    ck_assert_uint_eq(slow.n_missed, 79 * 100);
+    ck_assert_uint_eq(slow.n_missed, UINT64_C(79) * 100);
     ck_assert_uint_eq(slow.n, 100);
     put(store, agent, i++, 100, 0);
     read_on(&slow);
