@@ -83,7 +83,7 @@ static int reader_go(struct reader *reader, uint32_t segment, uint64_t chunk, MD
 void reader_expect(struct reader *reader, const struct head_row *at)
 {
     const uint8_t *row;
-    MDB_val data;
+    MDB_val data = { 0 };
     size_t left;
 
     /* What is wrong with it is for reader_row() to say. */
