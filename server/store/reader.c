@@ -50,6 +50,7 @@ static int reader_find(struct reader *reader, uint64_t number, MDB_val *ret)
     MDB_val key = db_val(name, sizeof(name)), data;
     int rc;
 
+    ensure(reader->segment);
     if (chunk->number == number) {
         *ret = chunk->data;
         return 0;
