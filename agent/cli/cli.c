@@ -47,6 +47,8 @@ int cmd_print(const struct buf *text)
 {
     if (buf_failed(text))
         return cmd_fail(CLI_FAILURE, "no memory");
+    if (text->len == 0)
+        return CLI_OK;
     if (fwrite(text->data, 1, text->len, stdout) != text->len || fflush(stdout) != 0)
         return cmd_fail(CLI_FAILURE, "stdout: %s", strerror(errno));
     return CLI_OK;
