@@ -68,9 +68,19 @@ static void digest_of(const struct query_search_options *options, struct query_d
     query_digest_add_u64(digest, options->is_oldest_first);
 }
 
-/* The range and the place behind which to go on. */
-#define TOKEN_FORMAT \
-    "%" SCNd64 ",%" SCNd64 ",%" SCNd64 ",%" SCNu32 ",%" SCNu64 ",%" SCNu32 ",%" SCNu32 "%n"
+#define TOKEN_NUMBERS 7
+
+/* The range and the place behind which to go on, as make_token() writes them: the MAC held. */
+static void read_numbers(const char *text, int64_t numbers[static TOKEN_NUMBERS])
+{
+    for (size_t i = 0; i < TOKEN_NUMBERS; i++) {
+        char *end;
+
+        numbers[i] = strtoll(text, &end, 10);
+        ensure(end > text && *end == (i + 1 < TOKEN_NUMBERS ? ',' : '\0'));
+        text = end + 1;
+    }
+}
 
 static int read_token(struct query_search *search,
                       const struct query_search_options *options,
@@ -78,8 +88,9 @@ static int read_token(struct query_search *search,
 {
     struct store_log_place *place = &search->place;
     struct query_digest digest = { 0 };
+    int64_t numbers[TOKEN_NUMBERS];
     const char *behind;
-    int r, end = 0;
+    int r;
 
     digest_of(options, &digest);
     query_digest_end(&digest, search->question);
@@ -87,9 +98,16 @@ static int read_token(struct query_search *search,
                             &behind, problem);
     if (r != 0 || !behind)
         return pass(r);
-    r = sscanf(behind, TOKEN_FORMAT, &search->from_us, &search->to_us, &place->time_us,
-               &place->agent, &place->place.chunk, &place->place.offset, &place->place.index, &end);
-    ensure(r == 7 && behind[end] == '\0'); /* of our own making: the MAC held */
+    read_numbers(behind, numbers);
+    search->from_us = numbers[0];
+    search->to_us = numbers[1];
+    *place = (struct store_log_place){
+        .time_us = numbers[2],
+        .agent = (uint32_t) numbers[3],
+        .place = { .chunk = (uint64_t) numbers[4],
+                   .offset = (uint32_t) numbers[5],
+                   .index = (uint32_t) numbers[6] },
+    };
     search->has_place = true;
     return 0;
 }
@@ -100,8 +118,8 @@ static int make_token(struct query_search *search, struct arena *arena, const ch
     const char *behind;
 
     behind = arena_printf(
-        arena, "%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRIu32 ",%" PRIu64 ",%" PRIu32 ",%" PRIu32,
-        search->from_us, search->to_us, place->time_us, place->agent, place->place.chunk,
+        arena, "%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRIu32 ",%" PRId64 ",%" PRIu32 ",%" PRIu32,
+        search->from_us, search->to_us, place->time_us, place->agent, (int64_t) place->place.chunk,
         place->place.offset, place->place.index);
     if (!behind)
         return fault(-ENOMEM, "page token");
