@@ -33,7 +33,7 @@ struct store_tail {
     bool is_waking;
 };
 
-/* As far as it goes for now. */
+/* Where the journal ends when a read begins: it goes no farther. */
 struct end {
     uint64_t chunk, n_records, n_bytes;
 };
