@@ -485,13 +485,7 @@ static const struct conf_option rows[] = {
       .help = "of all uploads of a round together; 1GiB" },
     { .flag = "--rounds", .metavar = "N", .value = &given.rounds_text, .help = "5" },
     { .flag = "--insecure", .is_set = &given.is_insecure, .help = "plaintext" },
-    { .flag = "--json", .is_set = &given.is_json, .help = "one JSON object on stdout" },
-    { .flag = "--state-dir",
-      .metavar = "DIR",
-      .value = &given.state_dir,
-      .help = "the hub's files go below it; $TMPDIR, else /tmp" },
-    { .flag = "--help", .is_set = &given.wants_help, .help = "this text" },
-    { .flag = "-h", .is_set = &given.wants_help },
+    OPTIONS_OF_ALL(given),
     { .flag = NULL },
 };
 

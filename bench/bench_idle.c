@@ -151,13 +151,7 @@ static const struct conf_option rows[] = {
       .help = "how long they are held before memory is read; 30s" },
     { .flag = "--threads", .metavar = "N", .value = &given.threads, .help = "of this program; 1" },
     { .flag = "--insecure", .is_set = &given.is_insecure, .help = "plaintext" },
-    { .flag = "--json", .is_set = &given.is_json, .help = "one JSON object on stdout" },
-    { .flag = "--state-dir",
-      .metavar = "DIR",
-      .value = &given.state_dir,
-      .help = "the hub's files go below it; $TMPDIR, else /tmp" },
-    { .flag = "--help", .is_set = &given.wants_help, .help = "this text" },
-    { .flag = "-h", .is_set = &given.wants_help },
+    OPTIONS_OF_ALL(given),
     { .flag = NULL },
 };
 

@@ -187,13 +187,7 @@ static const struct conf_option rows[] = {
       .metavar = "N",
       .value = &given.repeat,
       .help = "searches of each kind; 50" },
-    { .flag = "--json", .is_set = &given.is_json, .help = "one JSON object on stdout" },
-    { .flag = "--state-dir",
-      .metavar = "DIR",
-      .value = &given.state_dir,
-      .help = "the hub's files go below it; $TMPDIR, else /tmp" },
-    { .flag = "--help", .is_set = &given.wants_help, .help = "this text" },
-    { .flag = "-h", .is_set = &given.wants_help },
+    OPTIONS_OF_ALL(given),
     { .flag = NULL },
 };
 

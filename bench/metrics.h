@@ -54,6 +54,16 @@ struct metrics {
 
 /* ---- options.c ---- */
 
+/* The last flags of every command that runs a hub of its own. */
+/* clang-format off */
+#define OPTIONS_OF_ALL(given) \
+    { .flag = "--json", .is_set = &(given).is_json, .help = "one JSON object on stdout" }, \
+    { .flag = "--state-dir", .metavar = "DIR", .value = &(given).state_dir, \
+      .help = "the hub's files go below it; $TMPDIR, else /tmp" }, \
+    { .flag = "--help", .is_set = &(given).wants_help, .help = "this text" }, \
+    { .flag = "-h", .is_set = &(given).wants_help }
+/* clang-format on */
+
 /* The number in `text`, when it is given. Returns an exit code. */
 int options_read_count(const char *flag,
                        const char *text,
