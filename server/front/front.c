@@ -264,6 +264,10 @@ static enum front_failure failure_of_pki(int r, const struct pki_identity *ident
     case PKI_BAD_NAME:
     case PKI_ABSENT:
     case PKI_BAD:
+    case PKI_FORKED:
+    case PKI_REFUSED:
+    case PKI_CLONED:
+    case PKI_FULL:
     default:
         return FAIL_FAULT;
     }

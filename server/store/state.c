@@ -12,9 +12,16 @@
 #include "common/log/log.h"
 
 static const char *const table_names[STATE_N_TABLES] = {
-    [STATE_META] = "meta",           [STATE_CERTIFICATES] = "certificates",
-    [STATE_OPERATORS] = "operators", [STATE_LABELS] = "labels",
-    [STATE_AGENTS] = "agents",       [STATE_DEFINITIONS] = "definitions",
+    [STATE_META] = "meta",
+    [STATE_CERTIFICATES] = "certificates",
+    [STATE_OPERATORS] = "operators",
+    [STATE_LABELS] = "labels",
+    [STATE_IDENTITIES] = "identities",
+    [STATE_TOKENS] = "tokens",
+    [STATE_AUDIT] = "audit",
+    [STATE_LIMITS] = "limits",
+    [STATE_AGENTS] = "agents",
+    [STATE_DEFINITIONS] = "definitions",
     [STATE_LAYOUTS] = "layouts",
 };
 
@@ -83,7 +90,7 @@ static uint32_t get_u32(MDB_txn *txn, MDB_dbi dbi, const char *name)
     return value;
 }
 
-static int open_tables(struct state *state, struct store_why *ret_why)
+static int open_tables(struct state *state, bool *ret_lacks, struct store_why *ret_why)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     uint32_t format, min_reader;
@@ -105,13 +112,29 @@ static int open_tables(struct state *state, struct store_why *ret_why)
     }
     if (format == 0)
         return fault(-EIO, "the state database does not say its format");
-    for (int i = STATE_META + 1; i < STATE_N_TABLES; i++) {
+    for (int i = STATE_META + 1; i < STATE_N_TABLES && !rc; i++)
         rc = mdb_dbi_open(txn, table_names[i], 0, &state->tables[i]);
-        if (rc)
-            return fold(db_check(rc, "the state database lacks a table"));
+    if (rc == MDB_NOTFOUND) {
+        *ret_lacks = true;
+        return 0;
     }
+    if (rc)
+        return fold(db_check(rc, "cannot read the state database"));
     rc = mdb_txn_commit(take(txn)); /* which keeps the handles */
     return fold(db_check(rc, "cannot read the state database"));
+}
+
+/* A version that knew fewer tables made this one. */
+static int add_tables(struct state *state)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    int rc = mdb_txn_begin(state->env, NULL, 0, &txn);
+
+    for (int i = STATE_META; i < STATE_N_TABLES && !rc; i++)
+        rc = mdb_dbi_open(txn, table_names[i], MDB_CREATE, &state->tables[i]);
+    if (rc)
+        return fold(db_check(rc, "cannot add tables to the state database"));
+    return fold(db_commit(state->env, take(txn), "cannot add tables to the state database"));
 }
 
 int state_open(struct state *state, const char *directory, struct store_why *ret_why)
@@ -119,6 +142,7 @@ int state_open(struct state *state, const char *directory, struct store_why *ret
     char file[4096];
     struct stat st;
     pthread_condattr_t attr;
+    bool lacks = false;
     int r;
 
     *state = (struct state){ 0 };
@@ -132,7 +156,9 @@ int state_open(struct state *state, const char *directory, struct store_why *ret
     r = db_env_open(&state->env, directory, STATE_MAP_BYTES, STATE_N_TABLES);
     if (r)
         return fold(db_check(r, "cannot open the state database"));
-    r = open_tables(state, ret_why);
+    r = open_tables(state, &lacks, ret_why);
+    if (r == 0 && lacks)
+        r = add_tables(state);
     if (r) {
         mdb_env_close(state->env);
         state->env = NULL;
@@ -347,6 +373,52 @@ int state_put(struct state *state,
 
 /* ---- reading ---- */
 
+static bool begins_with(MDB_val key, struct span prefix)
+{
+    return key.mv_size >= prefix.len &&
+           (!prefix.len || memcmp(key.mv_data, prefix.data, prefix.len) == 0);
+}
+
+/* The last row that begins with the prefix: the one before the first that is beyond all of them. */
+static int seek_last(MDB_cursor *cursor, struct span prefix, MDB_val *key, MDB_val *value)
+{
+    uint8_t beyond[STORE_KEY_BYTES];
+    size_t len = prefix.len;
+    int rc;
+
+    ensure(len <= sizeof(beyond));
+    if (len > 0)
+        memcpy(beyond, prefix.data, len);
+    while (len > 0 && beyond[len - 1] == 0xff)
+        len--;
+    if (len == 0)
+        return mdb_cursor_get(cursor, key, value, MDB_LAST);
+    beyond[len - 1]++;
+    *key = db_val(beyond, len);
+    rc = mdb_cursor_get(cursor, key, value, MDB_SET_RANGE);
+    if (rc == MDB_NOTFOUND)
+        return mdb_cursor_get(cursor, key, value, MDB_LAST);
+    return rc ? rc : mdb_cursor_get(cursor, key, value, MDB_PREV);
+}
+
+int state_walk(MDB_txn *txn, MDB_dbi table, const struct state_walk *walk)
+{
+    CLEANUP(db_cursor_closep) MDB_cursor *cursor = NULL;
+    MDB_val key = db_val_of(walk->prefix), value;
+    int rc = mdb_cursor_open(txn, table, &cursor);
+
+    if (!rc && walk->is_backwards)
+        rc = seek_last(cursor, walk->prefix, &key, &value);
+    else if (!rc)
+        rc = mdb_cursor_get(cursor, &key, &value, walk->prefix.len ? MDB_SET_RANGE : MDB_FIRST);
+    while (!rc && begins_with(key, walk->prefix)) {
+        if (!walk->fn(walk->ctx, db_span(key), db_span(value)))
+            return 0;
+        rc = mdb_cursor_get(cursor, &key, &value, walk->is_backwards ? MDB_PREV : MDB_NEXT);
+    }
+    return rc == MDB_NOTFOUND ? 0 : fold(db_check(rc, "cannot read the state"));
+}
+
 int state_each(struct state *state,
                enum state_table table,
                struct span prefix,
@@ -354,21 +426,10 @@ int state_each(struct state *state,
                void *ctx)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
-    CLEANUP(db_cursor_closep) MDB_cursor *cursor = NULL;
-    MDB_val key = db_val_of(prefix), value;
+    const struct state_walk walk = { .prefix = prefix, .fn = fn, .ctx = ctx };
     int rc = mdb_txn_begin(state->env, NULL, MDB_RDONLY, &txn);
 
-    if (!rc)
-        rc = mdb_cursor_open(txn, state->tables[table], &cursor);
-    if (!rc)
-        rc = mdb_cursor_get(cursor, &key, &value, prefix.len ? MDB_SET_RANGE : MDB_FIRST);
-    while (!rc) {
-        if (key.mv_size < prefix.len ||
-            (prefix.len && memcmp(key.mv_data, prefix.data, prefix.len) != 0))
-            return 0;
-        if (!fn(ctx, db_span(key), db_span(value)))
-            return 0;
-        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
-    }
-    return rc == MDB_NOTFOUND ? 0 : fold(db_check(rc, "cannot read the state"));
+    if (rc)
+        return fold(db_check(rc, "cannot read the state"));
+    return pass(state_walk(txn, state->tables[table], &walk));
 }

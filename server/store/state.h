@@ -28,9 +28,13 @@ enum state_table {
     STATE_CERTIFICATES = STORE_TABLE_CERTIFICATES,
     STATE_OPERATORS = STORE_TABLE_OPERATORS,
     STATE_LABELS = STORE_TABLE_LABELS,
-    STATE_AGENTS,      /* u32 -> agents.h */
-    STATE_DEFINITIONS, /* u32 -> catalog.h */
-    STATE_LAYOUTS,     /* u32 -> u32 ids, little-endian */
+    STATE_IDENTITIES = STORE_TABLE_IDENTITIES,
+    STATE_TOKENS = STORE_TABLE_TOKENS,
+    STATE_AUDIT = STORE_TABLE_AUDIT,
+    STATE_LIMITS = STORE_TABLE_LIMITS,
+    STATE_AGENTS = STORE_N_TABLES, /* u32 -> agents.h */
+    STATE_DEFINITIONS,             /* u32 -> catalog.h */
+    STATE_LAYOUTS,                 /* u32 -> u32 ids, little-endian */
     STATE_N_TABLES
 };
 
@@ -87,6 +91,15 @@ int state_put(struct state *state,
               enum state_table table,
               struct span key,
               struct span value) MUST_USE;
+
+/* Rows that begin with `prefix`, in key order or backwards, in a transaction of the caller's. */
+struct state_walk {
+    struct span prefix;
+    bool is_backwards;
+    bool (*fn)(void *ctx, struct span key, struct span value); /* false: stop */
+    void *ctx;
+};
+int state_walk(MDB_txn *txn, MDB_dbi table, const struct state_walk *walk) MUST_USE;
 
 /*
  * Rows from `prefix` on, while they begin with it, in key order; the spans live during the call.

@@ -121,6 +121,26 @@ static int on_label(struct walk *walk, MDB_val key, MDB_val value)
     return check_row(walk, STORE_TABLE_LABELS, key, value);
 }
 
+static int on_identity(struct walk *walk, MDB_val key, MDB_val value)
+{
+    return check_row(walk, STORE_TABLE_IDENTITIES, key, value);
+}
+
+static int on_token(struct walk *walk, MDB_val key, MDB_val value)
+{
+    return check_row(walk, STORE_TABLE_TOKENS, key, value);
+}
+
+static int on_audit(struct walk *walk, MDB_val key, MDB_val value)
+{
+    return check_row(walk, STORE_TABLE_AUDIT, key, value);
+}
+
+static int on_limit(struct walk *walk, MDB_val key, MDB_val value)
+{
+    return check_row(walk, STORE_TABLE_LIMITS, key, value);
+}
+
 /* ---- agents, definitions, layouts ---- */
 
 /* Room for an id in an array; *n is its length. */
@@ -342,6 +362,14 @@ static int walk_tables(struct walk *walk)
         r = each_row(walk, STATE_OPERATORS, on_operator);
     if (!r)
         r = each_row(walk, STATE_LABELS, on_label);
+    if (!r)
+        r = each_row(walk, STATE_IDENTITIES, on_identity);
+    if (!r)
+        r = each_row(walk, STATE_TOKENS, on_token);
+    if (!r)
+        r = each_row(walk, STATE_AUDIT, on_audit);
+    if (!r)
+        r = each_row(walk, STATE_LIMITS, on_limit);
     if (!r)
         r = each_row(walk, STATE_AGENTS, on_agent);
     if (!r)

@@ -11,7 +11,7 @@
 
 static enum state_table table_of(enum store_table table)
 {
-    ensure(table >= STORE_TABLE_META && table <= STORE_TABLE_LABELS);
+    ensure(table >= STORE_TABLE_META && table < STORE_N_TABLES);
     return (enum state_table) table;
 }
 
@@ -65,6 +65,92 @@ int store_state_write(struct store *store, const struct store_write *writes, siz
     return pass(state_run(&store->state, &job.job));
 }
 
+/* ---- what depends on what is there ---- */
+
+struct store_change {
+    struct state *state;
+    MDB_txn *txn;
+};
+
+struct change_job {
+    struct state_job job;
+    struct state *state;
+    int (*fn)(struct store_change *change, void *ctx);
+    void *ctx;
+};
+
+/* In a transaction of its own within the group's, so that an outcome leaves nothing behind. */
+static int change_apply(struct state_job *base, MDB_txn *txn)
+{
+    const struct change_job *job = container_of(base, struct change_job, job);
+    CLEANUP(db_txn_abortp) MDB_txn *own = NULL;
+    int r = db_check(mdb_txn_begin(job->state->env, txn, 0, &own), "cannot begin a change");
+
+    if (r)
+        return pass(r);
+    struct store_change change = { .state = job->state, .txn = own };
+    r = job->fn(&change, job->ctx);
+    ensure(r <= 0 || r == STORE_FULL || r >= STORE_OUTCOME_FREE);
+    if (r)
+        return pass(r);
+    return pass(db_check(mdb_txn_commit(take(own)), "cannot end a change"));
+}
+
+int store_state_change(struct store *store,
+                       int (*fn)(struct store_change *change, void *ctx),
+                       void *ctx)
+{
+    struct change_job job = {
+        .job = { .apply = change_apply }, .state = &store->state, .fn = fn, .ctx = ctx
+    };
+
+    return pass(state_run(&store->state, &job.job));
+}
+
+int store_change_get(struct store_change *change,
+                     enum store_table table,
+                     struct span key,
+                     struct span *ret)
+{
+    MDB_val k = db_val_of(key), value;
+    int r;
+
+    if (key.len == 0 || key.len > STORE_KEY_BYTES)
+        return STORE_NOT_FOUND;
+    r = db_check(mdb_get(change->txn, change->state->tables[table_of(table)], &k, &value),
+                 "cannot read the state");
+    if (r == 0)
+        *ret = db_span(value);
+    return pass(r);
+}
+
+int store_change_put(struct store_change *change, const struct store_write *write)
+{
+    MDB_val key = db_val_of(write->key);
+    int r;
+
+    ensure(write->key.len > 0 && write->key.len <= STORE_KEY_BYTES);
+    if (write->value.data)
+        return pass(state_put(change->state, change->txn, table_of(write->table), write->key,
+                              write->value));
+    r = db_check(mdb_del(change->txn, change->state->tables[table_of(write->table)], &key, NULL),
+                 "cannot delete in the state");
+    return r == STORE_NOT_FOUND ? 0 : pass(r);
+}
+
+int store_change_each(struct store_change *change,
+                      enum store_table table,
+                      struct span prefix,
+                      bool (*fn)(void *ctx, struct span key, struct span value),
+                      void *ctx)
+{
+    const struct state_walk walk = { .prefix = prefix, .fn = fn, .ctx = ctx };
+
+    return pass(state_walk(change->txn, change->state->tables[table_of(table)], &walk));
+}
+
+/* ---- reading ---- */
+
 struct get {
     struct span key;
     struct arena *arena;
@@ -111,6 +197,25 @@ int store_state_each(struct store *store,
                      void *ctx)
 {
     return pass(state_each(&store->state, table_of(table), (struct span){ 0 }, fn, ctx));
+}
+
+int store_state_range(struct store *store,
+                      enum store_table table,
+                      struct span prefix,
+                      bool is_backwards,
+                      bool (*fn)(void *ctx, struct span key, struct span value),
+                      void *ctx)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    const struct state_walk walk = {
+        .prefix = prefix, .is_backwards = is_backwards, .fn = fn, .ctx = ctx
+    };
+    int r =
+        db_check(mdb_txn_begin(store->state.env, NULL, MDB_RDONLY, &txn), "cannot read the state");
+
+    if (r)
+        return fold(r);
+    return pass(state_walk(txn, store->state.tables[table_of(table)], &walk));
 }
 
 /*

@@ -118,6 +118,10 @@ static const struct refusal *who(struct web *web, struct span leaf, int *ret_r)
     case PKI_BAD_NAME:
     case PKI_ABSENT:
     case PKI_BAD:
+    case PKI_FORKED:
+    case PKI_REFUSED:
+    case PKI_CLONED:
+    case PKI_FULL:
     default:
         return &unknown;
     }

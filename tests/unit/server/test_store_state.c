@@ -192,6 +192,97 @@ START_TEST(a_key_that_no_database_takes_is_refused_and_the_store_goes_on)
 }
 END_TEST
 
+/* ---- changes ---- */
+
+struct counting {
+    int outcome;
+    bool is_first_gone;
+};
+
+/* Adds one to the number under "n", and takes "first" away. */
+static int count_up(struct store_change *change, void *ctx)
+{
+    struct counting *counting = ctx;
+    struct span got;
+    char text[16] = "1";
+    int r = store_change_get(change, STORE_TABLE_TOKENS, span_of_text("n"), &got);
+
+    if (r < 0)
+        return r;
+    if (r == 0)
+        text[0] = (char) (got.data[0] + 1);
+    struct store_write write = { STORE_TABLE_TOKENS, span_of_text("n"), span_of_text(text) };
+    r = store_change_put(change, &write);
+    ck_assert_int_eq(r, 0);
+    write = (struct store_write){ STORE_TABLE_TOKENS, span_of_text("first"), { 0 } };
+    r = store_change_put(change, &write);
+    ck_assert_int_eq(r, 0);
+    counting->is_first_gone = store_change_get(change, STORE_TABLE_TOKENS, span_of_text("first"),
+                                               &got) == STORE_NOT_FOUND;
+    return counting->outcome;
+}
+
+START_TEST(a_change_reads_what_it_put_and_an_outcome_leaves_nothing_of_it)
+{
+    struct store *store = open_store(0);
+    struct counting counting = { .outcome = 0 };
+    CLEANUP(buf_deinit) struct buf all = { 0 };
+    const struct store_write first = { STORE_TABLE_TOKENS, span_of_text("first"),
+                                       span_of_text("here") };
+
+    ck_assert_int_eq(store_state_change(store, count_up, &counting), 0);
+    ck_assert(counting.is_first_gone);
+    ck_assert_int_eq(store_state_write(store, &first, 1), 0);
+    counting.outcome = STORE_OUTCOME_FREE + 7;
+    ck_assert_int_eq(store_state_change(store, count_up, &counting), STORE_OUTCOME_FREE + 7);
+    ck_assert(counting.is_first_gone);
+    ck_assert_int_eq(store_state_each(store, STORE_TABLE_TOKENS, collect, &all), 0);
+    ck_assert_str_eq(buf_text(&all), "first=here;n=1;");
+    counting.outcome = 0;
+    ck_assert_int_eq(store_state_change(store, count_up, &counting), 0);
+    buf_clear(&all);
+    ck_assert_int_eq(store_state_each(store, STORE_TABLE_TOKENS, collect, &all), 0);
+    ck_assert_str_eq(buf_text(&all), "n=2;");
+    store_close(store);
+}
+END_TEST
+
+START_TEST(a_range_has_the_rows_of_its_prefix_from_either_end)
+{
+    static const char *const keys[] = { "a", "b/1", "b/2", "b\xff", "b\xff\xff", "c" };
+    struct store *store = open_store(0);
+    CLEANUP(buf_deinit) struct buf all = { 0 };
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        const struct store_write write = { STORE_TABLE_AUDIT, span_of_text(keys[i]),
+                                           span_of_text("x") };
+        ck_assert_int_eq(store_state_write(store, &write, 1), 0);
+    }
+    struct {
+        const char *prefix, *forwards, *backwards;
+    } rows[] = {
+        { "b/", "b/1=x;b/2=x;", "b/2=x;b/1=x;" },
+        { "b\xff", "b\xff=x;b\xff\xff=x;", "b\xff\xff=x;b\xff=x;" },
+        { "c", "c=x;", "c=x;" },
+        { "d", "", "" },
+        { "0", "", "" },
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        buf_clear(&all);
+        ck_assert_int_eq(store_state_range(store, STORE_TABLE_AUDIT, span_of_text(rows[i].prefix),
+                                           false, collect, &all),
+                         0);
+        ck_assert_str_eq(buf_text(&all), rows[i].forwards);
+        buf_clear(&all);
+        ck_assert_int_eq(store_state_range(store, STORE_TABLE_AUDIT, span_of_text(rows[i].prefix),
+                                           true, collect, &all),
+                         0);
+        ck_assert_str_eq(buf_text(&all), rows[i].backwards);
+    }
+    store_close(store);
+}
+END_TEST
+
 TCase *case_state(void)
 {
     TCase *tcase = tcase_create("state");
@@ -202,5 +293,7 @@ TCase *case_state(void)
     tcase_add_test(tcase, writes_of_one_call_come_together);
     tcase_add_test(tcase, a_second_process_shares_the_state);
     tcase_add_test(tcase, a_key_that_no_database_takes_is_refused_and_the_store_goes_on);
+    tcase_add_test(tcase, a_change_reads_what_it_put_and_an_outcome_leaves_nothing_of_it);
+    tcase_add_test(tcase, a_range_has_the_rows_of_its_prefix_from_either_end);
     return tcase;
 }
