@@ -10,8 +10,7 @@
 #include "common/tls/tls_private.h"
 
 #define MAX_CHAIN_CERTS 16
-#define ITERATIONS 200000 /* of PBKDF2-HMAC-SHA256: a tenth of a second, for one file in 90 days \
-                           */
+#define ITERATIONS 200000 /* of PBKDF2-HMAC-SHA256: a tenth of a second for one file */
 
 static void pkcs12p(PKCS12 **pkcs12)
 {
