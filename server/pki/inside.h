@@ -19,8 +19,11 @@ struct pki_view {
     struct map by_sha256;
 };
 
+struct pki_ca; /* ca/ca.h */
+
 struct pki {
     struct store *store; /* borrowed */
+    struct pki_ca *ca;
     char certs[PKI_PATH_BYTES];
     struct pki_authority authority;
     _Atomic uint64_t generation; /* written under both locks */
