@@ -14,7 +14,7 @@
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
 #include "server/pki/pki.h"
-#include "server/pki/registry.h"
+#include "server/pki/registry/registry.h"
 
 #define PKI_PATH_BYTES PATH_MAX
 #define PKI_BACKDATE_US (INT64_C(5) * 60 * 1000000) /* clocks of peers may be behind */

@@ -14,7 +14,7 @@
 #include "common/base/file.h"
 #include "common/crypto/crypto.h"
 #include "server/pki/pki.h"
-#include "server/pki/registry.h"
+#include "server/pki/registry/registry.h"
 #include "server/store/store.h"
 
 #define DAY_US (24 * 60 * 60 * INT64_C(1000000))
@@ -465,7 +465,7 @@ START_TEST(a_revoked_row_is_not_active_any_more)
     struct tls_facts facts = facts_of(buf_span(&files.chain_pem));
     ck_assert_int_eq(pki_recheck(pki, facts.sha256, clock_wall(), &row.identity), 0);
     row.identity.state = PKI_REVOKED;
-    const struct pki_change change = { .certs_directory = at("certs"), .rows = &row, .n_rows = 1 };
+    const struct pki_change change = { .rows = &row, .n_rows = 1 };
     ck_assert_int_eq(pki_registry_change(store, &change), 0);
     ck_assert_int_eq(pki_refresh(pki), 0);
     ck_assert_int_eq(pki_recheck(pki, facts.sha256, clock_wall(), &row.identity), PKI_NOT_ACTIVE);
