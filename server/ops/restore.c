@@ -43,7 +43,7 @@ static int on_copied(void *ctx, struct store *store, const char *state_directory
 {
     struct restore *restore = ctx;
 
-    (void) state_directory;
+    (void) state_directory; /* the registry is the database alone */
     return pki_restored(store, &restore->generation);
 }
 

@@ -123,8 +123,8 @@ const char *pki_check_row(void *ctx, enum store_table table, struct span key, st
 /*
  * The registry comes from a backup, and no hub has it yet. Its generation goes up by one, enrolment
  * tokens are void, and for PKI_ADOPT_US a certificate by our own CA that the backup does not know
- * is registered again when it comes, if its agent's id is known and it was not revoked. `ret` is the
- * new generation.
+ * is registered again when it comes, if its agent's id is known and it was not revoked. `ret` is
+ * the new generation.
  */
 #define PKI_ADOPT_US (INT64_C(7) * 24 * 3600 * 1000000)
 int pki_restored(struct store *store, uint64_t *ret) MUST_USE;

@@ -46,9 +46,10 @@ int pki_refresh(struct pki *pki)
     uint64_t version = store_state_version(pki->store);
     if (version != pki->state_version || !pki->view) {
         r = pki_registry_generation(pki->store, &generation);
-        bool is_under_way = atomic_load(&pki->n_changing) > 0 &&
-                            generation == atomic_load(&pki->last_own);
-        if (r == 0 && (!pki->view || (generation != atomic_load(&pki->generation) && !is_under_way)))
+        bool is_under_way =
+            atomic_load(&pki->n_changing) > 0 && generation == atomic_load(&pki->last_own);
+        if (r == 0 &&
+            (!pki->view || (generation != atomic_load(&pki->generation) && !is_under_way)))
             r = read_again(pki);
         if (r == 0 && !is_under_way)
             pki->state_version = version;

@@ -34,8 +34,7 @@ static struct pki_touch *touch(struct pki_edit *edit)
     edit->must_raise = true;
     if (touches->n == touches->capacity) {
         size_t capacity = touches->capacity ? 2 * touches->capacity : 8;
-        struct pki_touch **grown =
-            reallocarray(touches->rows, capacity, sizeof(*touches->rows));
+        struct pki_touch **grown = reallocarray(touches->rows, capacity, sizeof(*touches->rows));
         if (!grown) {
             touches->is_lost = true;
             return NULL;
@@ -125,8 +124,7 @@ int pki_edit_put(struct pki_edit *edit, const struct pki_row *row)
     if (buf_failed(&value))
         return STORE_FULL;
     int r = pki_edit_put_raw(edit, STORE_TABLE_CERTIFICATES,
-                             span_of(identity->sha256, sizeof(identity->sha256)),
-                             buf_span(&value));
+                             span_of(identity->sha256, sizeof(identity->sha256)), buf_span(&value));
     if (r == 0)
         r = pki_edit_put_raw(edit, STORE_TABLE_IDENTITIES,
                              index_key(key, identity->kind, identity->name, identity->sha256),
@@ -199,7 +197,8 @@ int pki_edit_agent_remove(struct pki_edit *edit, const char *name)
 {
     char key[65];
 
-    int r = pki_edit_put_raw(edit, STORE_TABLE_IDENTITIES, agent_key(key, name), (struct span){ 0 });
+    int r =
+        pki_edit_put_raw(edit, STORE_TABLE_IDENTITIES, agent_key(key, name), (struct span){ 0 });
     if (r != 0)
         return pass(r);
     struct pki_touch *one = touch(edit);
@@ -294,8 +293,8 @@ static int put_generation(struct pki_edit *edit)
     pki_put_u64(&value, edit->generation + 1);
     if (buf_failed(&value))
         return STORE_FULL;
-    return pass(pki_edit_put_raw(edit, STORE_TABLE_META, span_of_text(generation_key),
-                                 buf_span(&value)));
+    return pass(
+        pki_edit_put_raw(edit, STORE_TABLE_META, span_of_text(generation_key), buf_span(&value)));
 }
 
 static int in_change(struct store_change *change, void *ctx)
@@ -386,12 +385,12 @@ static int put_restored(struct pki_edit *edit, void *ctx)
     (void) ctx;
     edit->must_raise = true;
     pki_put_u64(&until, (uint64_t) (edit->now.us + PKI_ADOPT_US));
-    int r = store_change_each(edit->change, STORE_TABLE_TOKENS, span_of_text("e"), keep_token, &ids);
+    int r =
+        store_change_each(edit->change, STORE_TABLE_TOKENS, span_of_text("e"), keep_token, &ids);
     if (r == 0 && (buf_failed(&ids) || buf_failed(&until)))
         r = STORE_FULL;
     if (r == 0)
-        r = pki_edit_put_raw(edit, STORE_TABLE_META, span_of_text(PKI_ADOPT_KEY),
-                             buf_span(&until));
+        r = pki_edit_put_raw(edit, STORE_TABLE_META, span_of_text(PKI_ADOPT_KEY), buf_span(&until));
     for (size_t at = 0; r == 0 && at < ids.len; at += 1 + IDENTITY_TOKEN_ID_BYTES)
         r = pki_edit_put_raw(edit, STORE_TABLE_TOKENS,
                              span_of(ids.data + at, 1 + IDENTITY_TOKEN_ID_BYTES),

@@ -12,11 +12,10 @@
  * Keys:
  *   CERTIFICATES  SHA-256 of the leaf's DER
  *   IDENTITIES    'a' name                   an agent (struct pki_agent_row)
- *                 'c' kind name NUL sha256   index: the certificates of a name; no value to speak of
- *   TOKENS        'e' id                     an enrolment token
- *                 'u' id key                 who used it: SHA-256 of the public key -> of the leaf
- *                 'b' id                     a bearer token
- *   META          "pki.generation", "pki.authority", "pki.token_key", "pki.adopt_until"
+ *                 'c' kind name NUL sha256   index: the certificates of a name; no value to speak
+ * of TOKENS        'e' id                     an enrolment token 'u' id key                 who
+ * used it: SHA-256 of the public key -> of the leaf 'b' id                     a bearer token META
+ * "pki.generation", "pki.authority", "pki.token_key", "pki.adopt_until"
  *
  * Thread: any.
  */
@@ -124,9 +123,7 @@ typedef int pki_edit_fn(struct pki_edit *edit, void *ctx);
 int pki_edit_get(struct pki_edit *edit, const uint8_t sha256[32], struct pki_row *ret) MUST_USE;
 int pki_edit_put(struct pki_edit *edit, const struct pki_row *row) MUST_USE;
 int pki_edit_remove(struct pki_edit *edit, const struct pki_row *row) MUST_USE;
-int pki_edit_agent_get(struct pki_edit *edit,
-                       const char *name,
-                       struct pki_agent_row *ret) MUST_USE;
+int pki_edit_agent_get(struct pki_edit *edit, const char *name, struct pki_agent_row *ret) MUST_USE;
 int pki_edit_agent_put(struct pki_edit *edit, const struct pki_agent_row *row) MUST_USE;
 int pki_edit_agent_remove(struct pki_edit *edit, const char *name) MUST_USE;
 /* Every certificate of a name, oldest registered first. */

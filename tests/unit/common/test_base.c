@@ -618,8 +618,7 @@ static TCase *add_case(Suite *s, const char *name)
     return tcase;
 }
 
-/* test_base_address.c, test_base_text.c */
-void add_address_cases(Suite *s);
+/* test_base_text.c */
 void add_text_cases(Suite *s);
 
 static void add_memory_cases(Suite *s)
@@ -649,7 +648,6 @@ Suite *suite(void)
 
     add_memory_cases(s);
     add_text_cases(s);
-    add_address_cases(s);
 
     tcase = add_case(s, "numbers");
     tcase_add_test(tcase, clock_is_the_tests_until_it_is_given_back);
