@@ -385,6 +385,8 @@ int pki_leaf_make(struct pki_leaf *ret,
     identity->not_after = facts.not_after;
     snprintf(leaf.row.issuer, sizeof(leaf.row.issuer), "%s", facts.issuer);
     leaf.row.registered = clock_wall();
+    memcpy(leaf.row.key_sha256, facts.key_sha256, sizeof(leaf.row.key_sha256));
+    memcpy(leaf.row.lineage, facts.sha256, sizeof(leaf.row.lineage)); /* begins one */
     *ret = leaf;
     leaf = (struct pki_leaf){ 0 };
     return 0;

@@ -14,7 +14,7 @@
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
 #include "server/pki/pki.h"
-#include "server/pki/registry.h"
+#include "server/pki/registry/registry.h"
 #include "server/pki/sealed/sealed.h"
 
 #define PKI_PATH_BYTES PATH_MAX

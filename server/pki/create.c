@@ -275,10 +275,10 @@ int pki_create(struct store *store, const struct pki_init *init, struct tls_why 
     if (r != 0)
         return pass(r);
     const struct pki_row rows[] = { created.server.row, created.admin.row };
-    const struct pki_change change = {
-        .certs_directory = paths.certs_new, .rows = rows, .n_rows = 2, .authority = &authority
-    };
+    const struct pki_change change = { .rows = rows, .n_rows = 2, .authority = &authority };
     r = pki_registry_change(store, &change);
+    if (r == PKI_FULL)
+        return fault(-ENOSPC, "the disk is full: nothing was registered");
     if (r != 0)
         return pass(r);
     return pass(put_in_place(init->state_directory, &paths, false));

@@ -131,9 +131,14 @@ bool pki_is_near_its_end(wall_us not_before, wall_us not_after, wall_us now);
  * For store_survey(); ctx is not used. */
 const char *pki_check_row(void *ctx, enum store_table table, struct span key, struct span value);
 
-/* The generation goes up by one: the registry comes from a backup, and no hub has it yet. `ret` is
- * the new one. */
-int pki_raise_generation(struct store *store, const char *state_directory, uint64_t *ret) MUST_USE;
+/*
+ * The registry comes from a backup, and no hub has it yet. Its generation goes up by one, enrolment
+ * tokens are void, and for PKI_ADOPT_US a certificate by our own CA that the backup does not know
+ * is registered again when it comes, if its agent's id is known and it was not revoked. `ret` is
+ * the new generation.
+ */
+#define PKI_ADOPT_US (INT64_C(7) * 24 * 3600 * 1000000)
+int pki_restored(struct store *store, uint64_t *ret) MUST_USE;
 
 bool pki_name_is_good(const char *name);
 const char *pki_role_name(enum pki_role role); /* "admin" */

@@ -136,10 +136,10 @@ int pki_renew_server(struct pki *pki, wall_us now, bool *ret_is_renewed, struct 
     if (r != 0)
         return pass(r);
     memcpy(leaf.row.parent, facts.sha256, sizeof(leaf.row.parent));
-    const struct pki_change change = { .certs_directory = pki->certs,
-                                       .rows = &leaf.row,
-                                       .n_rows = 1 };
-    r = pki_registry_change(pki->store, &change);
+    const struct pki_change change = { .rows = &leaf.row, .n_rows = 1 };
+    r = pki_change_rows(pki, &change);
+    if (r == PKI_FULL)
+        return fault(-ENOSPC, "the disk is full: nothing was registered");
     if (r == 0)
         r = pki_leaf_save_hub(&leaf, pki->certs);
     if (r != 0)
