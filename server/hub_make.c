@@ -152,7 +152,9 @@ static int open_pki(struct hub *hub)
 
     if (hub->settings.security == SETTINGS_INSECURE)
         return 0;
-    int r = pki_open(&hub->pki, hub->store, hub->state, &why);
+    const struct pki_options options = { .state_directory = hub->state,
+                                         .ca_key_file = hub->settings.ca_key_file };
+    int r = pki_open_with(&hub->pki, hub->store, &options, &why);
     if (r > 0)
         return hub_refuse(r == PKI_ABSENT ? HUB_NO_DATABASE : HUB_FAILED, why.text);
     if (r < 0)
