@@ -36,6 +36,7 @@
 
 #include "agent/spool/spool.h"
 #include "common/base/cleanup.h"
+#include "common/identity/identity.h"
 
 struct loop;
 struct collect;
@@ -156,13 +157,6 @@ void collect_get_totals(const struct collect *collect, struct collect_totals *re
 /* ---- the host ---- */
 
 #define COLLECT_HOST_ROWS 10
-#define COLLECT_HASH_BYTES 32
-
-/* SHA-256 of each source that the machine has. */
-struct collect_hash {
-    uint8_t bytes[COLLECT_HASH_BYTES];
-    bool is_present;
-};
 
 struct collect_host {
     size_t n_attributes;
@@ -170,7 +164,7 @@ struct collect_host {
         const char *key;
         char value[192];
     } attributes[COLLECT_HOST_ROWS]; /* host.name, host.arch, os.type, os.name, ... */
-    struct collect_hash machine_id, dmi, boot_disk, first_mac;
+    struct identity_fingerprint fingerprint;
 };
 /* Facts that are not there are left out. `root` as in the options. */
 void collect_read_host(const char *root, struct collect_host *ret);

@@ -223,9 +223,11 @@ static ProtobufCBinaryData bytes_of(const uint8_t *data, size_t len)
     return (ProtobufCBinaryData){ .len = len, .data = (uint8_t *) (uintptr_t) data };
 }
 
-static ProtobufCBinaryData bytes_of_hash(const struct collect_hash *hash)
+static ProtobufCBinaryData bytes_of_source(const struct identity_fingerprint *fingerprint,
+                                           enum identity_source source)
 {
-    return bytes_of(hash->bytes, hash->is_present ? sizeof(hash->bytes) : 0);
+    return bytes_of(fingerprint->sha256[source],
+                    fingerprint->has[source] ? sizeof(fingerprint->sha256[source]) : 0);
 }
 
 int encoder_put_hello(const struct encoder_hello *from, struct buf *to)
@@ -243,10 +245,10 @@ int encoder_put_hello(const struct encoder_hello *from, struct buf *to)
     request.message_case = SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_HELLO;
     request.hello = &hello;
 
-    fingerprint.machine_id = bytes_of_hash(&host->machine_id);
-    fingerprint.dmi = bytes_of_hash(&host->dmi);
-    fingerprint.boot_disk = bytes_of_hash(&host->boot_disk);
-    fingerprint.first_mac = bytes_of_hash(&host->first_mac);
+    fingerprint.machine_id = bytes_of_source(&host->fingerprint, IDENTITY_MACHINE_ID);
+    fingerprint.dmi = bytes_of_source(&host->fingerprint, IDENTITY_DMI);
+    fingerprint.boot_disk = bytes_of_source(&host->fingerprint, IDENTITY_BOOT_DISK);
+    fingerprint.first_mac = bytes_of_source(&host->fingerprint, IDENTITY_FIRST_MAC);
     for (size_t i = 0; i < host->n_attributes; i++) {
         sentinel__telemetry__v1__attribute__init(&attributes[i]);
         attributes[i].key = unconst(host->attributes[i].key);

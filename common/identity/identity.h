@@ -5,7 +5,10 @@
  * Identity: what hub, agent and tools must agree on to the byte about identities: the enrolment
  * string, the rule for agent ids, fingerprints of machines, and what is signed.
  *
- * Pure; no files but where a function reads the machine's own.
+ * Pure; no files but where a function reads the machine's own. Parsers are strict: a text has one
+ * form, so that what was parsed prints as it was.
+ *
+ *   name.c  enrolment.c  base32.c  address.c  fingerprint.c  signed.c
  *
  * Thread: any.
  */
@@ -32,12 +35,22 @@ void identity_name_of_host(const char *host, char to[static 64]);
 /* `*` and `?`, the whole name. */
 bool identity_matches(const char *pattern, const char *name);
 
+/* ---- address ranges ---- */
+
+/* "10.0.0.0/8", "fd00::/8", "192.0.2.7" (one address). Bits after the prefix do not count. */
+bool identity_cidr_is_good(const char *cidr);
+/* Whether an address lies in it: bare or with a port, as rpc_call_peer() has it ("192.0.2.7:4711",
+ * "[2001:db8::7]:4711"). An IPv4 address mapped into IPv6 is an IPv4 address. False for what is
+ * none, on either side. */
+bool identity_cidr_matches(const char *cidr, const char *peer);
+
 /* ---- the enrolment string: what an operator pastes ----
  *
  *   sentinel1/HOST:PORT/TOKENID/SECRET/PIN
  *
  * SECRET is base32 (RFC 4648, lower case, no padding) of 20 bytes, PIN the hex SHA-256 of the
  * root's SubjectPublicKeyInfo. No character of it means something to a shell, but [ ] of IPv6.
+ * HOST is a DNS name, an IPv4 address, or an IPv6 address in brackets.
  */
 struct identity_enrolment {
     char hub[IDENTITY_HUB_BYTES];
@@ -58,8 +71,11 @@ int identity_enrolment_parse(struct span text,
                              struct identity_enrolment *ret,
                              struct identity_why *ret_why) MUST_USE;
 
+/* "HOST:PORT" as the string above has it, 1 .. IDENTITY_HUB_BYTES - 1 bytes. */
+bool identity_hub_is_good(const char *hub);
+
 void identity_base32_print(struct span bytes, struct buf *to);
-/* false: another length or character. */
+/* false: another length or character, or bits after the last byte. */
 bool identity_base32_parse(struct span text, uint8_t *to, size_t len);
 
 /* ---- fingerprints ---- */
@@ -71,8 +87,11 @@ enum identity_source {
     IDENTITY_FIRST_MAC,
     IDENTITY_N_SOURCES
 };
-/* SHA-256 for each source, of "sentinel-fingerprint-1", the source's name, its text; absent ones
- * are allowed. */
+/*
+ * SHA-256 for each source, of "sentinel-fingerprint-1", NUL, the source's name ("machine-id",
+ * "dmi", "boot-disk", "first-mac"), NUL, its text; absent ones are allowed. One hash each, so that
+ * the other side can tell which of them changed and learns none of them.
+ */
 struct identity_fingerprint {
     bool has[IDENTITY_N_SOURCES];
     uint8_t sha256[IDENTITY_N_SOURCES][32];
@@ -90,8 +109,8 @@ bool identity_fingerprint_agrees(const struct identity_fingerprint *a,
 void identity_renewal_signed_bytes(struct span nonce, struct span csr_der, struct buf *to);
 
 /*
- * Signed requests: what HMAC-SHA256 is over: "v1", seconds, nonce, method, path with query, hex
- * SHA-256 of the body, one a line (RFC 3339 nowhere: unix seconds).
+ * Signed requests: what HMAC-SHA256 is over: "v1", unix seconds, nonce, method, path with query,
+ * hex SHA-256 of the body, one a line, without a line break after the last.
  */
 struct identity_signed_request {
     int64_t unix_seconds;
@@ -100,7 +119,8 @@ struct identity_signed_request {
     uint8_t body_sha256[32];
 };
 void identity_request_signed_bytes(const struct identity_signed_request *request, struct buf *to);
-/* "v1.<seconds>.<nonce>.<base64>"; the spans borrow from the text. false: not of this form. */
+/* "v1.<seconds>.<nonce>.<base64>" (RFC 4648, padded; a nonce may have dots); the span borrows from
+ * the text. false: not of this form, and nothing was written. */
 bool identity_signature_parse(struct span header,
                               int64_t *ret_unix_seconds,
                               struct span *ret_nonce,

@@ -15,15 +15,7 @@ static bool is_lower_or_digit(char c)
 
 bool pki_name_is_good(const char *name)
 {
-    size_t len = strlen(name);
-
-    if (len < 1 || len > NAME_BYTES_MAX || !is_lower_or_digit(name[0]))
-        return false;
-    for (size_t i = 1; i < len; i++) {
-        if (!is_lower_or_digit(name[i]) && name[i] != '.' && name[i] != '-')
-            return false;
-    }
-    return true;
+    return identity_name_is_good(name);
 }
 
 /* What people typed goes into a message: printable, and cut. */

@@ -15,7 +15,7 @@
 #include "common/base/fault.h"
 #include "common/base/file.h"
 #include "common/log/log.h"
-#include "server/store/batch.h"
+#include "server/store/journal/batch.h"
 #include "server/store/whole.h"
 
 #define PATH_BYTES 480

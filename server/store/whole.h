@@ -4,39 +4,20 @@
 /*
  * The store as a whole: its parts, and the order of their locks.
  *
- *   store.c       open, stop, close, status
- *   db.[ch]       LMDB's environments and error codes
- *   state.[ch]    the environment `state` and its writer; table.c: the registry's rows in it
- *   agents.[ch]   who sends; counters and heads
- *   catalog.[ch]  definitions and layouts
- *   batch.[ch]    batches on the calls' threads
- *   writer.[ch]   the queue to the journal; group.c: one group commit
- *   journal.[ch]  segments, appending; format.h: chunks and records
- *   runs.[ch]     last sequences
- *   heads.[ch]    where rows stand
- *   replay.c      the start: days and journal -> runs, spans, heads, counters
- *   reader.[ch]   a row out of the journal
- *   days.[ch]     sealed blocks, an environment for each day (and of roll-ups for each month and
- *                 year); day_tables.c: its tables; dayrecord.c: their keys and values;
- *                 daymend.c: what damage took of them
- *   seal.[ch]     the sealer: gather.c heads -> blocks; compact.c small blocks -> larger ones;
- *                 retain.c old days go
- *   rollup.[ch]   roll-ups of what is over, roller.h, roll_*.c: making them; record.c on disk,
- *                 window.c samples into windows, windows.c reading
- *   scan.[ch]     reading rows; rows.c: blocks of a day, rows put together
- *   inventory.[ch]  tables that agents have; inventory_put.c, inventory_read.[ch],
- *                 inventory_record.c, content.[ch]
- *   forget.c      definitions that nothing uses go, at the start
- *   follow.[ch]   the journal for others; what they keep from going
- *   objects.[ch]  uploads: object_begin.c, object_write.c, object_read.c, object_sweep.c,
- *                 object_index.c, object_row.c
- *   survey.[ch]   looking through all of it; survey_journal.c, survey_day.c, survey_state.c,
- *                 survey_inventory.c
- *   backup.[ch]   a copy of all as of one moment; restore.c: back again
- *   copy.[ch]     environments and files to another place
- *   pause.[ch]    nothing is sealed meanwhile
- *   logs.h        logs: logs_batch.c, logs_heads.[ch], logs_seal.[ch], logs_compact.c, logs_read.c,
- *                 logs_search.c with logs_page.[ch], logs_tail.c
+ *   store.c, db.[ch]   open, stop, close, status; LMDB's environments and error codes
+ *   state/      the environment `state`: its writer, table.c the registry's rows, agents.[ch] who
+ *               sends, catalog.[ch] definitions and layouts, forget.c those that nothing uses
+ *   journal/    batch.[ch] on the calls' threads, writer.[ch] the queue, group.c one group commit,
+ *               journal.[ch] segments (format.h draws them), runs.[ch] last sequences, heads.[ch]
+ *               where rows stand, reader.[ch] a row out of it, replay.c the start, follow.[ch] for
+ *               others
+ *   days/       days.[ch] sealed blocks, an environment for each day (and of roll-ups for each
+ * month and year), tables.c record.c mend.c; seal.[ch] the sealer: gather.c heads -> blocks,
+ *               compact.c small blocks -> larger ones, retain.c old days go; scan.[ch] rows.c
+ * reading rollup/     roll-ups of what is over: rollup.h says which file does what logs/ logs.h
+ * objects/  objects.h, uploads      inventory/  inventory.h survey/     looking through all of it
+ *   copy/       backup.[ch] a copy of all as of one moment, restore.c back again, copy.[ch]
+ *               environments and files, pause.[ch] nothing is sealed meanwhile
  *   codec/, block/, logblock/  what a block is; pure
  *
  * Locks, in the order they may be taken: state.work_lock, agents.lock, catalog.lock, an agent's
@@ -48,17 +29,17 @@
 
 #include <stdatomic.h>
 
-#include "server/store/agents.h"
-#include "server/store/catalog.h"
-#include "server/store/follow.h"
-#include "server/store/inventory.h"
-#include "server/store/journal.h"
-#include "server/store/logs.h"
-#include "server/store/objects.h"
-#include "server/store/runs.h"
-#include "server/store/seal.h"
-#include "server/store/state.h"
-#include "server/store/writer.h"
+#include "server/store/days/seal.h"
+#include "server/store/inventory/inventory.h"
+#include "server/store/journal/follow.h"
+#include "server/store/journal/journal.h"
+#include "server/store/journal/runs.h"
+#include "server/store/journal/writer.h"
+#include "server/store/logs/logs.h"
+#include "server/store/objects/objects.h"
+#include "server/store/state/agents.h"
+#include "server/store/state/catalog.h"
+#include "server/store/state/state.h"
 
 #define STORE_DISK_CHECK_US 100000
 

@@ -12,7 +12,7 @@
 #include "common/base/crc32c.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
-#include "server/store/inventory.h"
+#include "server/store/inventory/inventory.h"
 
 #define MEND 4u
 

@@ -10,7 +10,7 @@
 
 #include "common/base/crc32c.h"
 #include "common/base/ensure.h"
-#include "server/store/objects.h"
+#include "server/store/objects/objects.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 

@@ -9,7 +9,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/file.h"
-#include "server/store/state.h"
+#include "server/store/state/state.h"
 #include "suite.h"
 
 char store_path[256];

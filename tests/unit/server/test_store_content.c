@@ -6,7 +6,7 @@
 #include "common/base/buf.h"
 #include "common/base/fault.h"
 #include "common/base/rand.h"
-#include "server/store/content.h"
+#include "server/store/inventory/content.h"
 
 static const uint8_t SHA_OF_BASE[CONTENT_SHA256_BYTES] = { 7 };
 

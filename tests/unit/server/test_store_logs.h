@@ -6,7 +6,7 @@
  * that one which comes back can be looked at bit by bit.
  */
 
-#include "server/store/logs.h"
+#include "server/store/logs/logs.h"
 #include "test_store.h"
 
 #define SECOND_US INT64_C(1000000)

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/store/reader.h"
-#include "server/store/scan.h"
+#include "server/store/days/scan.h"
+#include "server/store/journal/reader.h"
 #include "server/store/whole.h"
 
 #define BODY_MAX (2u << 20)

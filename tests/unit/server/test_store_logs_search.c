@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "common/base/rand.h"
-#include "server/store/scan.h"
+#include "server/store/days/scan.h"
 #include "server/store/whole.h"
 
 #define AGENTS 3

@@ -1,0 +1,125 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Agents: who sends. All in memory, with the heads of their rows; what a hello says and the
+ * counters go to `state` every ten seconds and at the stop.
+ *
+ * The record in `state`, under the agent's number (u32 big-endian), little-endian, times in us:
+ *
+ *   +0   u32 version (2)    +4   u32 interval in ms
+ *   +8   i64 first seen     +16  i64 last seen      +24 i64 last sample    +32 i64 clock offset
+ *   +40  u64 samples        +48  u64 skipped        +56 u64 lost
+ *   +64  u64 counted: the counters have the journal's records up to this chunk
+ *   +72  u32 host attributes    +76  u32 and up to this place in it
+ *   +80  u64 log records        +88  u64 bytes of them     +96  u64 log records skipped
+ *   +104 i64 last time of a log record; INT64_MIN: there is none
+ *   +112 id NUL version NUL address NUL, then key NUL value NUL for each host attribute
+ *
+ * Version 1, which is read too, has nothing of logs: the texts begin at +80.
+ *
+ * `counted` makes the counters exact after kill -9: they and it are one record of one commit, and
+ * the replay adds what lies behind it. It is a place, not a chunk: two batches of one agent may lie
+ * in one chunk, and a flush may come between the two.
+ *
+ * Thread: any; each agent has its lock, below the list's.
+ */
+
+#include <pthread.h>
+
+#include "common/base/map.h"
+#include "server/store/days/days.h"
+#include "server/store/journal/format.h"
+#include "server/store/journal/heads.h"
+#include "server/store/logs/heads.h"
+#include "server/store/state/idtable.h"
+#include "server/store/state/state.h"
+
+struct agent {
+    pthread_mutex_t lock;
+    struct agent *next;       /* pending */
+    struct store_agent facts; /* number and id never change; labels and n_series unused */
+    struct store_logs_of logs_of;
+    void *host; /* attributes and their texts, one piece of memory */
+    struct heads heads;
+    struct log_heads logs;
+    /* Sealed rows, over all days, by layout; blocks with a higher seal number are still in the
+     * heads. */
+    struct buf spans;  /* struct day_span */
+    struct buf rolled; /* the same, of what is rolled up; n_rows 0 */
+    uint64_t seal;
+    uint32_t n_scans; /* under way: no block of the agent may be compacted */
+    uint32_t *series; /* definitions of all its layouts, ascending */
+    uint32_t n_series;
+    struct position counted, counted_at_start;
+    bool is_dirty, is_flushing;
+};
+
+struct agents {
+    struct state *state;
+    struct idtable table;
+    pthread_rwlock_t lock; /* by_id */
+    struct map by_id;
+    /* The state writer's, within a transaction. */
+    struct {
+        struct map by_id;
+        struct agent *agents;
+        uint32_t next_number;
+    } pending;
+};
+
+/* What a record counts, for who reads it without the rest. */
+struct agent_counts {
+    uint64_t n_samples, n_skipped, n_lost;
+    uint64_t n_log_records, n_log_bytes;
+    struct position counted;
+};
+/* False: it is none. */
+bool agent_record_counts(uint32_t number, struct span record, struct agent_counts *ret);
+/* The record as it would be before the first batch: the replay then counts all there is. */
+void agent_record_clear_counts(struct span record, struct buf *to);
+
+int agents_open(struct agents *agents, struct state *state) MUST_USE;
+void agents_close(struct agents *agents);
+void agents_settle(struct agents *agents, int r);
+
+/* Writes the changed ones; for the state thread's tick. A failure leaves them for the next. */
+void agents_flush(struct agents *agents);
+/* The same from any other thread; waits for the commit. Outcomes: STORE_FULL. */
+int agents_flush_now(struct agents *agents) MUST_USE;
+
+static inline struct agent *agents_get(struct agents *agents, uint32_t number)
+{
+    return idtable_get(&agents->table, number);
+}
+
+/* As store_agent_*(). */
+int agents_intern(struct agents *agents, const char *id, uint32_t *ret_number) MUST_USE;
+int agents_find(struct agents *agents, const char *id, uint32_t *ret_number) MUST_USE;
+int agents_tell(struct agents *agents,
+                uint32_t number,
+                struct arena *arena,
+                struct store_agent *ret) MUST_USE;
+int agents_list(struct agents *agents,
+                struct arena *arena,
+                uint32_t **ret_numbers,
+                size_t *ret_n) MUST_USE;
+int agent_hello(struct agent *agent, const struct store_agent_hello *hello) MUST_USE;
+
+/* What a BATCH, SKIP or BEGIN adds to the counters. With the lock held, in the journal's order. */
+void agent_count(struct agent *agent, const struct format_batch *record, struct position at);
+/* A row is on disk: it enters the head. With the lock held. Without a layout it adds no series. */
+int agent_add_row(struct agent *agent,
+                  const struct store_layout *layout,
+                  uint32_t layout_id,
+                  uint32_t n_values,
+                  const struct head_row *row) MUST_USE;
+/* A pack is on disk: the same. */
+int agent_add_pack(struct agent *agent, const struct log_pack *pack) MUST_USE;
+/* Log records up to this time were there, whether or not they are still packs. */
+void agent_note_logs(struct agent *agent, int64_t last_us);
+/* Rows of a day are sealed, or rolled up: `spans` is one of the agent's. With the lock held. */
+int agent_add_span(struct agent *agent,
+                   struct buf *spans,
+                   const struct store_layout *layout,
+                   const struct day_span *span) MUST_USE;
