@@ -18,10 +18,9 @@
 #define PATH_BYTES 320
 #define NAME_BYTES 32
 #define MAX_HOLDERS 65536 /* of all processes; others are shown without one */
-* /
 #define TCP_LISTEN 10
 
-    struct holder {
+struct holder {
     uint64_t inode;
     uint32_t pid;
     char name[NAME_BYTES];
