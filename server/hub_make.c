@@ -191,6 +191,8 @@ static int make_middle(struct hub *hub)
     crypto_random(hub->query.token_key, sizeof(hub->query.token_key));
     const struct front_options options = {
         .store = hub->store,
+        .audit = hub->audit,
+        .quota = hub->quota,
         .pki = hub->pki,
         .ingest = hub->ingest,
         .uploads = hub->uploads,
@@ -271,6 +273,8 @@ static int listen_https(struct hub *hub)
     struct web_options options = {
         .context = hub->certificate.context,
         .store = hub->store,
+        .audit = hub->audit,
+        .quota = hub->quota,
         .pki = hub->pki,
         .ingest = hub->ingest,
         .pool = hub->pool,
@@ -324,6 +328,8 @@ int hub_make_modules(struct hub *hub)
 {
     int r = open_store(hub);
 
+    if (r == 0)
+        r = hub_make_audit(hub);
     if (r == 0)
         r = open_pki(hub);
     if (r == 0)
