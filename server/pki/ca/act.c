@@ -33,7 +33,10 @@ int pki_act_audit(struct pki_edit *edit,
     return pass(audit_put_in(edit->change, &entry));
 }
 
-int pki_edit_get_raw(struct pki_edit *edit, enum store_table table, const char *key, struct span *ret)
+int pki_edit_get_raw(struct pki_edit *edit,
+                     enum store_table table,
+                     const char *key,
+                     struct span *ret)
 {
     return pass(store_change_get(edit->change, table, span_of_text(key), ret));
 }
@@ -57,13 +60,11 @@ int pki_edit_each_row(struct pki_edit *edit,
 {
     struct each each = { .fn = fn, .ctx = ctx };
 
-    return pass(store_change_each(edit->change, STORE_TABLE_CERTIFICATES, span_of(NULL, 0), on_row,
-                                  &each));
+    return pass(
+        store_change_each(edit->change, STORE_TABLE_CERTIFICATES, span_of(NULL, 0), on_row, &each));
 }
 
-int pki_each_row(struct store *store,
-                 bool (*fn)(void *ctx, const struct pki_row *row),
-                 void *ctx)
+int pki_each_row(struct store *store, bool (*fn)(void *ctx, const struct pki_row *row), void *ctx)
 {
     struct each each = { .fn = fn, .ctx = ctx };
 

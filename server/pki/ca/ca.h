@@ -11,7 +11,8 @@
  * first. Which number is current and which is next stands in the table META; the file of roots is
  * mended after it when a step was cut.
  *
- * Lock order: `lock` comes before pki's own `lock`, and is not held in a transaction.
+ * Lock order: pki's `refreshing`, `refreshing` here, `lock` here; pki's own `lock` with none of
+ * them. None is held in a transaction of ours.
  */
 
 #include <pthread.h>
@@ -19,6 +20,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/cleanup.h"
+#include "server/audit/audit.h"
 #include "server/pki/authority.h"
 #include "server/pki/pki.h"
 #include "server/pki/sealed/sealed.h"
@@ -40,12 +42,14 @@ struct pki_foreign_set; /* foreign.c */
 struct pki_bearer_set;  /* bearer.c */
 struct pki_clerk;       /* clerk.c */
 struct pki_crl_cache;   /* crl.c */
+struct pki_nonces;      /* nonces.h */
 
 struct pki_ca {
     struct sealed_key sealing; /* never changes while it is open */
     struct pki_signer signers[PKI_N_PARTS];
     bool takes_seed_signatures;
 
+    pthread_mutex_t refreshing; /* one who reads the tables, or makes a key; before `lock` */
     pthread_mutex_t lock;
     /* Under `lock`: what is below was read at this generation. */
     uint64_t generation;
@@ -53,6 +57,7 @@ struct pki_ca {
     struct pki_foreign_set *foreign;
     struct pki_bearer_set *bearers;
 
+    struct pki_nonces *nonces; /* has a lock of its own */
     struct pki_clerk *clerk;   /* has a lock of its own */
     struct pki_crl_cache *crl; /* has a lock of its own */
 };

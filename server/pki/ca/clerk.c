@@ -242,7 +242,9 @@ bool pki_clerk_note_used(struct pki_clerk *clerk, const char *bearer_id, wall_us
     return add(clerk, &note);
 }
 
-bool pki_clerk_find_leaf(struct pki_clerk *clerk, const uint8_t sha256[32], struct pki_identity *ret)
+bool pki_clerk_find_leaf(struct pki_clerk *clerk,
+                         const uint8_t sha256[32],
+                         struct pki_identity *ret)
 {
     bool is_found = false;
 

@@ -18,8 +18,8 @@
  * of CN, O, OU, and the authority's DER behind its u16 length.
  *
  * The authority of a rule is the one that signed the leaf: where it has intermediates, the
- * intermediate is imported. It may be the leaf itself: then the rule is for this one certificate, of
- * whatever kind of key peers take (RSA of 2,048 bits and more, P-256, P-384).
+ * intermediate is imported. It may be the leaf itself: then the rule is for this one certificate,
+ * of whatever kind of key peers take (RSA of 2,048 bits and more, P-256, P-384).
  */
 
 #define RULE_VERSION 1
@@ -66,7 +66,8 @@ static void encode(const struct pki_foreign *rule, struct span der, struct buf *
 }
 
 /* Outcomes: PKI_BAD. */
-static int decode(struct span name, struct span value, struct pki_foreign *ret, struct span *ret_der)
+static int
+decode(struct span name, struct span value, struct pki_foreign *ret, struct span *ret_der)
 {
     struct pki_reader reader = { .rest = value };
     struct pki_foreign rule = { .name = "" };
@@ -164,9 +165,8 @@ static bool fits(const char *pattern, const char *text)
     return !pattern[0] || text_matches(pattern, text);
 }
 
-static bool is_for(const struct foreign_rule *rule,
-                   const struct tls_cert *leaf,
-                   const struct tls_facts *facts)
+static bool
+is_for(const struct foreign_rule *rule, const struct tls_cert *leaf, const struct tls_facts *facts)
 {
     if (rule->is_leaf ? memcmp(facts->sha256, rule->shown.sha256, 32) != 0
                       : tls_cert_is_issued_by(leaf, rule->cert) != 0)
@@ -286,8 +286,8 @@ static int check(const struct pki_foreign *rule, const struct tls_facts *facts, 
                  "role: agents have the role agent, operators viewer, operator, admin or exporter");
         return PKI_BAD_NAME;
     }
-    if (rule->kind == PKI_OPERATOR && facts->is_ca && !rule->cn_pattern[0] &&
-        !rule->o_pattern[0] && !rule->ou_pattern[0]) {
+    if (rule->kind == PKI_OPERATOR && facts->is_ca && !rule->cn_pattern[0] && !rule->o_pattern[0] &&
+        !rule->ou_pattern[0]) {
         snprintf(why->text, sizeof(why->text),
                  "cn, o, ou: a rule for operators names whom it is for, else everybody with a "
                  "certificate of this CA is one; give a pattern for at least one of them");

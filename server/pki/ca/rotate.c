@@ -173,7 +173,8 @@ static int make_cross(struct pki *pki,
         .not_after = old.not_after,
     };
     const struct tls_signer signer = pki_issuer_signer(&old);
-    r = tls_cert_issue_by(&made->cross, &request, made->parts[PKI_PART_ROOT].key, old.cert, &signer);
+    r = tls_cert_issue_by(&made->cross, &request, made->parts[PKI_PART_ROOT].key, old.cert,
+                          &signer);
     if (r == TLS_MISMATCH || r == TLS_BAD) {
         snprintf(ret_why->text, sizeof(ret_why->text),
                  "the key of the old root does not sign for its certificate, or it has expired; "
@@ -274,8 +275,7 @@ static bool on_agent(void *ctx, const struct pki_row *row)
     if (identity->state != PKI_ACTIVE && identity->state != PKI_UNCONFIRMED)
         return true;
     if (!census->old_issuer)
-        return identity->kind != PKI_AGENT ||
-               identity->not_after.us + SEEN_US < census->now.us ||
+        return identity->kind != PKI_AGENT || identity->not_after.us + SEEN_US < census->now.us ||
                add_name(census, identity->name);
     if (identity->not_after.us <= census->now.us || strcmp(row->issuer, census->old_issuer) != 0 ||
         identity->kind == PKI_HUB)
@@ -292,8 +292,7 @@ static bool on_ready(void *ctx, struct span key, struct span value)
     struct pki_reader reader = { .rest = value };
 
     const uint32_t number = pki_get_u32(&reader);
-    struct name *name =
-        map_get(&census->by_text, span_of(key.data + prefix, key.len - prefix));
+    struct name *name = map_get(&census->by_text, span_of(key.data + prefix, key.len - prefix));
     if (name && !name->is_ready && !reader.is_bad && number == census->number) {
         name->is_ready = true;
         census->n_ready++;
@@ -487,10 +486,8 @@ static int check_ready(struct pki *pki, const struct step *step, struct tls_why 
 }
 
 /* Nobody must hold a certificate of this authority any more. Outcomes: PKI_REFUSED. */
-static int check_unused(struct pki *pki,
-                        const struct step *step,
-                        uint32_t number,
-                        struct tls_why *ret_why)
+static int
+check_unused(struct pki *pki, const struct step *step, uint32_t number, struct tls_why *ret_why)
 {
     struct census census = { .now = clock_wall() };
     CLEANUP(buf_deinit) struct buf pem = { 0 };
@@ -541,8 +538,7 @@ static int prepare(struct pki *pki, struct step *step, struct tls_why *ret_why)
         *ret_why = why;
     if (r == 0)
         r = save_made(pki, number, &made);
-    step->after =
-        (struct pki_ca_row){ PKI_CA_PREPARED, step->before.current, number, number, now };
+    step->after = (struct pki_ca_row){ PKI_CA_PREPARED, step->before.current, number, number, now };
     return pass(r);
 }
 
@@ -550,7 +546,7 @@ static int go_back(struct pki *pki, struct step *step, struct tls_why *ret_why)
 {
     if (step->before.phase == PKI_CA_STEADY)
         return refuse_phase(step, "prepared, issuing or serving", ret_why);
-    step->after.phase = (enum pki_ca_phase) (step->before.phase - 1);
+    step->after.phase = (enum pki_ca_phase)(step->before.phase - 1);
     if (step->after.phase != PKI_CA_STEADY)
         return 0;
     step->after.next = 0;
