@@ -29,6 +29,7 @@
 
 #include "agent/collect/collect.h"
 #include "agent/spool/spool.h"
+#include "agent/uplink/tables.h" /* inventories */
 #include "common/base/buf.h"
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
