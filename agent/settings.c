@@ -39,6 +39,42 @@ const struct conf_table settings_table = {
     .env_prefix = "SENTINEL_AGENT",
 };
 
+void settings_collect(const struct settings *settings, struct collect_options *ret)
+{
+    *ret = (struct collect_options){
+        .root = settings->collect_root,
+        .enable = (const char *const *) settings->collect_enable.items,
+        .n_enable = settings->collect_enable.n_items,
+        .disable = (const char *const *) settings->collect_disable.items,
+        .n_disable = settings->collect_disable.n_items,
+        .max_series = settings->collect_max_series,
+        .statvfs_timeout_us = settings->collect_filesystem_timeout,
+        .deadline_us = settings->collect_deadline,
+        .numbers = {
+            .per_cpu = settings->collect_per_cpu,
+            .n_top_processes = settings->collect_top_processes,
+            .max_cgroups = settings->collect_max_cgroups,
+        },
+        .filters = {
+            [COLLECT_DISKS] = { settings->collect_disk_include, settings->collect_disk_exclude },
+            [COLLECT_MOUNTS] = { settings->collect_mount_include, settings->collect_mount_exclude },
+            [COLLECT_MOUNT_TYPES] = { settings->collect_mount_type_include,
+                                      settings->collect_mount_type_exclude },
+            [COLLECT_INTERFACES] = { settings->collect_interface_include,
+                                     settings->collect_interface_exclude },
+            [COLLECT_SENSORS] = { settings->collect_sensor_include,
+                                  settings->collect_sensor_exclude },
+            [COLLECT_UNITS] = { settings->collect_unit_include, settings->collect_unit_exclude },
+            [COLLECT_CGROUPS] = { settings->collect_cgroup_include,
+                                  settings->collect_cgroup_exclude },
+            [COLLECT_PROCESSES] = { settings->collect_process_include,
+                                    settings->collect_process_exclude },
+            [COLLECT_METRICS] = { settings->collect_metric_include,
+                                  settings->collect_metric_exclude },
+        },
+    };
+}
+
 static int refuse(struct conf_error *error, const char *fmt, ...) PRINTF_LIKE(2, 3);
 static int refuse(struct conf_error *error, const char *fmt, ...)
 {
@@ -84,6 +120,27 @@ static int check_collectors(const char *row, const struct conf_list *list, struc
     return 0;
 }
 
+static int check_filters(const struct settings *settings, struct conf_error *error)
+{
+    char reason[COLLECT_FILTER_ERROR_BYTES];
+    struct collect_options options;
+
+    settings_collect(settings, &options);
+    for (size_t i = 0; i < COLLECT_N_FILTERS; i++)
+        for (size_t is_exclude = 0; is_exclude < 2; is_exclude++) {
+            int r = collect_check_filter(
+                is_exclude ? options.filters[i].exclude : options.filters[i].include, reason);
+
+            if (r < 0)
+                return pass(r);
+            if (r > 0)
+                return refuse(error, "collect.%s.%s: %s; RE2's syntax is meant",
+                              collect_filter_name((enum collect_filter) i),
+                              is_exclude ? "exclude" : "include", reason);
+        }
+    return 0;
+}
+
 static int check_tables(const char *row, const struct conf_list *list, struct conf_error *error)
 {
     size_t n_kinds;
@@ -116,6 +173,8 @@ static int check(const struct settings *settings, struct conf_error *error)
         r = check_collectors("collect.enable", &settings->collect_enable, error);
     if (r == 0)
         r = check_collectors("collect.disable", &settings->collect_disable, error);
+    if (r == 0)
+        r = check_filters(settings, error);
     if (r == 0)
         r = check_tables("inventory.enable", &settings->inventory_enable, error);
     if (r == 0)

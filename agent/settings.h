@@ -44,6 +44,10 @@ struct settings {
 
 extern const struct conf_table settings_table;
 
+struct collect_options;
+/* What the settings say about collecting; borrows from them. */
+void settings_collect(const struct settings *settings, struct collect_options *ret);
+
 struct settings_sources {
     const char *file; /* NULL: SETTINGS_DEFAULT_FILE, which may be absent */
     const struct conf_flag *flags;
