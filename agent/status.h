@@ -12,6 +12,7 @@
 
 #include "agent/collect/collect.h"
 #include "agent/spool/spool.h"
+#include "agent/stock.h"
 #include "agent/uplink/uplink.h"
 
 struct status_facts {
@@ -23,6 +24,7 @@ struct status_facts {
     struct collect_totals collect;
     struct spool_ledger spool;
     struct uplink_status uplink;
+    struct stock_status stock;
 };
 
 void status_print(const struct status_facts *facts, struct buf *to);

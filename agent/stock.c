@@ -37,6 +37,7 @@ struct reading {
 
 struct stock {
     struct stock_options options;
+    struct rpc_channel *channel; /* borrowed; NULL: no connection */
     int64_t interval_us;
     struct loop_timer timer;
     struct loop_wakeup wakeup;
@@ -134,7 +135,7 @@ static void on_stored(struct stock *stock, const struct tables_result *result)
 static void on_done(void *ctx, const struct tables_result *result)
 {
     struct stock *stock = ctx;
-    char error[320];
+    char error[400];
 
     switch (result->outcome) {
     case TABLES_STORED:
@@ -163,16 +164,14 @@ static void on_done(void *ctx, const struct tables_result *result)
 
 static void send_if_possible(struct stock *stock)
 {
-    struct rpc_channel *channel = stock->options.channel(stock->options.ctx);
-
-    if (!stock->has_snapshot || stock->tables || !channel)
+    if (!stock->has_snapshot || stock->tables || !stock->channel)
         return;
     if (clock_mono().us - stock->read_at.us > STALE_US) {
         drop_snapshot(stock);
         plan(stock, 0);
         return;
     }
-    if (tables_send(&stock->tables, &(struct tables_options){ .channel = channel,
+    if (tables_send(&stock->tables, &(struct tables_options){ .channel = stock->channel,
                                                               .snapshot = &stock->snapshot,
                                                               .on_done = on_done,
                                                               .ctx = stock }) != 0) {
@@ -404,19 +403,17 @@ void stock_configure(struct stock *stock, const struct settings *settings)
         plan(stock, 0);
 }
 
-void stock_connected(struct stock *stock)
+void stock_set_channel(struct stock *stock, struct rpc_channel *channel)
 {
-    send_if_possible(stock);
-}
-
-void stock_disconnected(struct stock *stock)
-{
-    if (!stock->tables)
-        return;
-    stock->tables = tables_free(stock->tables);
-    fail(stock, "the connection ended during the upload");
-    drop_snapshot(stock);
-    plan_retry(stock, 0);
+    stock->channel = channel;
+    if (channel) {
+        send_if_possible(stock);
+    } else if (stock->tables) {
+        stock->tables = tables_free(stock->tables);
+        fail(stock, "the connection ended during the upload");
+        drop_snapshot(stock);
+        plan_retry(stock, 0);
+    }
 }
 
 void stock_get_status(const struct stock *stock, struct stock_status *ret)

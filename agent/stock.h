@@ -24,19 +24,14 @@ struct stock;
 struct stock_options {
     struct loop *loop;
     const struct settings *settings; /* until stock_configure() */
-    /* The channel to the hub while a stream is welcomed, else NULL. */
-    struct rpc_channel *(*channel)(void *ctx);
-    void *ctx;
 };
 int stock_new(struct stock **ret, const struct stock_options *options) MUST_USE;
 /* Waits shortly for a reading under way; one that hangs is left to the end of the process. */
 struct stock *stock_free(struct stock *stock);
 DEFINE_CLEANUP(struct stock *, stock_free);
 void stock_configure(struct stock *stock, const struct settings *settings);
-/* There is a stream to the hub: what waits may go. */
-void stock_connected(struct stock *stock);
-/* The channel that stock_options.channel gave goes away. */
-void stock_disconnected(struct stock *stock);
+/* The channel to the hub, borrowed until NULL comes: what waits may go. */
+void stock_set_channel(struct stock *stock, struct rpc_channel *channel);
 
 struct stock_status {
     wall_us read, stored; /* the last time; 0: never */
@@ -45,6 +40,6 @@ struct stock_status {
     uint64_t n_tables, n_rows, n_stale, n_cut;
     uint64_t revision;
     uint64_t n_failed; /* readings and uploads that came to nothing, since the start */
-    char error[320];   /* of the last try; empty: it went well */
+    char error[400];   /* of the last try; empty: it went well */
 };
 void stock_get_status(const struct stock *stock, struct stock_status *ret);
