@@ -13,6 +13,7 @@
  *     request/     client-key.pem request.der: a renewal that is not answered
  *     candidate/   its answer: tried before it becomes current
  *     generation   the highest generation of the registry that was seen
+ *     hub          HOST:PORT of the one that enrolled it, for who names no other
  *
  * Beside it, in the state directory: `anchors`, the last hundred heads of the hub's audit chain as
  * it signed them, a line of JSON each, for `sentinelctl audit verify --anchors`.
@@ -77,6 +78,9 @@ struct enrol_result {
  * new one is whole, never before. Runs a loop of its own; blocks. rpc_init() comes first.
  */
 int enrol_run(const struct enrol_options *options, struct enrol_result *ret) MUST_USE;
+
+/* The hub that enrolled this identity, appended; nothing when it is not known. */
+void identity_read_hub(const char *directory, struct buf *to);
 
 /* ---- times: pure ---- */
 

@@ -131,5 +131,6 @@ struct exchange *exchange_free(struct exchange *exchange);
 /* 0 when there is none. */
 uint64_t notes_read_generation(const char *directory);
 int notes_write_generation(const char *directory, uint64_t generation) MUST_USE;
+int notes_write_hub(const char *directory, const char *hub) MUST_USE;
 /* Adds a line unless it is the last one already; keeps the last hundred. */
 int notes_add_anchor(const char *directory, const struct keeper_welcome *welcome) MUST_USE;

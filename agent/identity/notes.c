@@ -9,6 +9,7 @@
 #include "common/base/text.h"
 
 #define GENERATION_NAME "generation"
+#define HUB_NAME "hub"
 #define ANCHORS_NAME "anchors"
 #define MAX_ANCHORS 100
 #define HASH_BYTES 32
@@ -50,6 +51,29 @@ int notes_write_generation(const char *directory, uint64_t generation)
 
     snprintf(text, sizeof(text), "%" PRIu64 "\n", generation);
     return r ? pass(r) : pass(replace(path, span_of_text(text)));
+}
+
+int notes_write_hub(const char *directory, const char *hub)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    char path[PATH_BYTES];
+    int r = path_of(path, directory, HUB_NAME);
+
+    buf_printf(&text, "%s\n", hub);
+    return r ? pass(r) : pass(replace(path, buf_span(&text)));
+}
+
+void identity_read_hub(const char *directory, struct buf *to)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    char path[PATH_BYTES];
+
+    if (path_of(path, directory, HUB_NAME) || file_read(path, IDENTITY_HUB_BYTES, &text))
+        return;
+    while (text.len > 0 && text.data[text.len - 1] == '\n')
+        text.len--;
+    if (identity_hub_is_good(buf_text(&text)))
+        buf_append_span(to, buf_span(&text));
 }
 
 /* ---- anchors ---- */
