@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/spool/spool.h"
+#include "agent/spool/series.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -25,92 +25,19 @@
  * Thread: the loop's, for everything.
  */
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include "common/base/cleanup.h"
-#include "common/base/clock.h"
-#include "common/base/span.h"
-
-/* ---- series and layouts ---- */
-
-/* Numbers of sentinel.telemetry.v1.Kind. */
-enum spool_kind { SPOOL_GAUGE = 1, SPOOL_COUNTER = 2 };
-
-struct spool_attribute {
-    const char *key;
-    const char *value;
-};
-
-struct spool_series {
-    uint32_t id; /* of this process, never used again; not 0 */
-    uint32_t n_refs;
-    enum spool_kind kind;
-    const char *name;
-    const char *unit;
-    size_t n_attributes;
-    const struct spool_attribute *attributes;
-    struct span key; /* name and attributes as spool_series_key() prints them */
-};
-
-/*
- * Writes what tells one series from another: name NUL (key NUL value NUL)*. `attributes` ends with
- * a row without a key; NULL: none. Returns the length that it wants; nothing useful was written
- * when that is more than `size`.
- */
-size_t
-spool_series_key(const char *name, const struct spool_attribute *attributes, char *to, size_t size);
-
-/* Copies everything. The caller has the first reference. */
-int spool_series_new(struct spool_series **ret,
-                     uint32_t id,
-                     enum spool_kind kind,
-                     const char *unit,
-                     struct span key) MUST_USE;
-struct spool_series *spool_series_ref(struct spool_series *series);
-struct spool_series *spool_series_unref(struct spool_series *series);
-DEFINE_CLEANUP(struct spool_series *, spool_series_unref);
-
-struct spool_layout {
-    uint32_t id; /* of this process, never used again; not 0 */
-    uint32_t n_refs;
-    /* The queue's; a layout is in one queue. */
-    uint32_t n_queued;   /* batches in it that have this layout */
-    size_t queued_bytes; /* what it is charged for the layout */
-    size_t n_series;
-    struct spool_series *series[];
-};
-
-/* References the series. The caller has the first reference of the layout. */
-int spool_layout_new(struct spool_layout **ret,
-                     uint32_t id,
-                     struct spool_series *const *series,
-                     size_t n_series) MUST_USE;
-struct spool_layout *spool_layout_ref(struct spool_layout *layout);
-struct spool_layout *spool_layout_unref(struct spool_layout *layout);
-DEFINE_CLEANUP(struct spool_layout *, spool_layout_unref);
-
-struct spool_scrape {
-    struct spool_layout *layout;
-    wall_us time;
-    int64_t boot_us; /* the same instant in CLOCK_BOOTTIME: tells the time again after the clock was
-                        set */
-    const double *values;   /* one for each series of the layout */
-    const uint32_t *absent; /* positions without a value, ascending */
-    size_t n_absent;
-};
+#include "agent/spool/batch.h"
+#include "agent/spool/series.h"
 
 /* ---- the queue ---- */
-
-struct spool;
 
 #define SPOOL_ID_BYTES 16
 
 enum spool_outcome {
     SPOOL_OK = 0,
-    SPOOL_EMPTY,  /* nothing behind that sequence */
-    SPOOL_BEYOND, /* that sequence was never sent: the hub speaks of another run */
+    SPOOL_EMPTY,     /* nothing behind that sequence */
+    SPOOL_BEYOND,    /* that sequence was never sent: the hub speaks of another run */
+    SPOOL_FULL,      /* policy BLOCK: nothing was taken; put it again after on_room */
+    SPOOL_TOO_LARGE, /* over SPOOL_MAX_BATCH_BYTES as it would be written: split it */
 };
 
 /* Numbers of sentinel.telemetry.v1.SkipReason. */
@@ -123,6 +50,31 @@ struct spool_item {
     enum spool_reason reason;   /* of a skip */
     uint64_t samples;
 };
+
+/* What is about signals, limits and logs is the contract of the spool on disk, which takes the
+ * place of the queue in memory behind it. */
+enum spool_signal { SPOOL_METRICS, SPOOL_LOGS, SPOOL_SIGNALS };
+
+enum spool_policy { SPOOL_DROP_OLDEST, SPOOL_DROP_NEWEST, SPOOL_BLOCK };
+
+/* Of one signal. */
+struct spool_limits {
+    uint64_t limit_bytes; /* of its files; at least SPOOL_MIN_LIMIT_BYTES */
+    int64_t max_age_us;   /* of a batch; older segments become a skip; 0: no limit */
+    enum spool_policy policy;
+    int64_t sync_us; /* 0: each batch is synced by its put; else spool_tick() syncs after this */
+};
+#define SPOOL_MIN_LIMIT_BYTES (256u << 10)
+
+struct spool_options {
+    const char *directory; /* made when absent; NULL: in memory alone, for tests and probes */
+    struct spool_limits limits[SPOOL_SIGNALS];
+    /* There is room again after SPOOL_FULL. May be NULL. Puts are fine inside. */
+    void (*on_room)(void *ctx, enum spool_signal signal);
+    void *ctx;
+};
+int spool_open(struct spool **ret, const struct spool_options *options) MUST_USE;
+struct spool *spool_close(struct spool *spool);
 
 /* An empty run under a random id. */
 int spool_new(struct spool **ret, uint64_t limit_bytes) MUST_USE;
