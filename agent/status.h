@@ -11,6 +11,7 @@
  */
 
 #include "agent/collect/collect.h"
+#include "agent/identity/identity.h"
 #include "agent/spool/spool.h"
 #include "agent/stock.h"
 #include "agent/uplink/uplink.h"
@@ -25,6 +26,7 @@ struct status_facts {
     struct spool_ledger spool;
     struct uplink_status uplink;
     struct stock_status stock;
+    struct keeper_status identity; /* not with is_insecure */
 };
 
 void status_print(const struct status_facts *facts, struct buf *to);
