@@ -21,7 +21,7 @@
 #define MAX_RETRY_US (900 * SECOND_US)
 #define STALE_US (600 * SECOND_US) /* what waited so long for a connection is read anew */
 #define END_LOOKS 20
-#define END_LOOK_US 50000
+#define END_LOOK_US INT64_C(50000)
 
 /* One reading, in its thread. Shared with it until `is_done`; who comes last frees it. */
 struct reading {

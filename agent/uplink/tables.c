@@ -260,6 +260,7 @@ static int begin(struct tables *tables)
 
     if (r)
         return fold(r);
+    tables->table = tables->at = 0;
     r = pack_header(tables);
     if (r)
         return pass(r);
