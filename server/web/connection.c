@@ -725,7 +725,7 @@ static int make(struct connection *connection)
     return pass(r);
 }
 
-void connection_new(struct web *web, int take_fd, const struct peer *peer, bool is_proxy)
+void connection_new(struct web *web, int take_fd, const struct peer_address *peer, bool is_proxy)
 {
     struct connection *connection = calloc(1, sizeof(*connection));
 

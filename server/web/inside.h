@@ -145,7 +145,7 @@ struct web {
 
 /* Takes the descriptor, also when it fails (that is logged). Of a trusted proxy a header is read
  * first, and the door asked about its client. */
-void connection_new(struct web *web, int take_fd, const struct peer *peer, bool is_proxy);
+void connection_new(struct web *web, int take_fd, const struct peer_address *peer, bool is_proxy);
 /* Goes on with what a job made. */
 void connection_job_is_back(struct connection *connection, struct web_job *job);
 void connection_cut_all(struct web *web);

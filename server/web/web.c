@@ -63,7 +63,7 @@ static void on_listener(struct loop_file *file, uint32_t events)
         struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
         socklen_t len = sizeof(address);
         char text[PEER_TEXT_BYTES];
-        struct peer peer;
+        struct peer_address peer;
         int on = 1;
         int fd =
             accept4(file->fd, (struct sockaddr *) &address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
