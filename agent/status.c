@@ -76,6 +76,11 @@ static void put_identity(struct json_writer *json, const struct keeper_status *i
     json_put_text(json, "last_message", identity->last_message);
     put_time(json, "grace_ends", identity->grace_ends);
     json_put_u64(json, "registry_generation", identity->generation);
+    json_key(json, "clock_offset_s");
+    if (identity->is_clock_known)
+        json_f64(json, (double) identity->clock_offset_us / 1e6);
+    else
+        json_null(json);
     json_close_object(json);
 }
 
