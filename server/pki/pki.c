@@ -14,9 +14,8 @@
 #include "common/log/log.h"
 #include "server/pki/authority.h"
 #include "server/pki/inside.h"
+#include "server/pki/mint.h"
 #include "server/pki/registry/registry.h"
-
-#define ROOTS_LIMIT_BYTES ((size_t) 256 * 1024)
 
 /* ---- life ---- */
 
@@ -105,19 +104,6 @@ static int check_output(const char *directory, struct tls_why *ret_why)
     return r == PKI_ABSENT ? 0 : pass(r);
 }
 
-static int read_roots(const struct pki *pki, struct buf *ret, struct tls_why *ret_why)
-{
-    char path[PKI_PATH_BYTES];
-
-    if (!pki_path(path, pki->certs, "ca-cert.pem"))
-        return fault(-ENAMETOOLONG, "%s", pki->certs);
-    int r = file_read(path, ROOTS_LIMIT_BYTES, ret);
-    if (r <= 0)
-        return pass(r);
-    snprintf(ret_why->text, sizeof(ret_why->text), "cannot read %.250s", path);
-    return r == FILE_ABSENT ? PKI_ABSENT : PKI_BAD;
-}
-
 /* A new certificate, and for an agent what is known of its name. An operator of this machine lets
  * it in, also when it was thrown out before. */
 static int put_issued(struct pki_edit *edit, void *ctx)
@@ -155,7 +141,7 @@ int pki_issue_identity(struct pki *pki, const struct pki_issue *issue, struct tl
     if (r == 0)
         r = pki_issuer_load(&issuer, pki->certs, "agents-ca", ret_why);
     if (r == 0)
-        r = read_roots(pki, &identity.roots_pem, ret_why);
+        r = pki_read_roots(pki, &identity.roots_pem, ret_why);
     if (r == 0)
         r = pki_leaf_make_client(&leaf, &pki->authority, &issuer, issue, clock_wall());
     if (r != 0)
