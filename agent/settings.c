@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/collect/collect.h"
+#include "agent/inventory/inventory.h"
 #include "common/base/fault.h"
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
@@ -83,6 +84,30 @@ static int check_collectors(const char *row, const struct conf_list *list, struc
     return 0;
 }
 
+static int check_tables(const char *row, const struct conf_list *list, struct conf_error *error)
+{
+    size_t n_kinds;
+    const struct inventory_kind *kinds = inventory_kinds(&n_kinds);
+    const char *names[INVENTORY_MAX_TABLES + 1] = { NULL };
+
+    for (size_t k = 0; k < n_kinds; k++)
+        names[k] = kinds[k].name;
+    for (size_t i = 0; i < list->n_items; i++) {
+        const char *nearest;
+        size_t k = 0;
+
+        while (names[k] && strcmp(names[k], list->items[i]) != 0)
+            k++;
+        if (names[k])
+            continue;
+        nearest = text_nearest(list->items[i], names);
+        return refuse(error, "%s: there is no table `%.60s`%s%s%s", row, list->items[i],
+                      nearest ? "; did you mean `" : "", nearest ? nearest : "",
+                      nearest ? "`?" : "");
+    }
+    return 0;
+}
+
 static int check(const struct settings *settings, struct conf_error *error)
 {
     int r = check_hub(settings->hub, error);
@@ -91,6 +116,10 @@ static int check(const struct settings *settings, struct conf_error *error)
         r = check_collectors("collect.enable", &settings->collect_enable, error);
     if (r == 0)
         r = check_collectors("collect.disable", &settings->collect_disable, error);
+    if (r == 0)
+        r = check_tables("inventory.enable", &settings->inventory_enable, error);
+    if (r == 0)
+        r = check_tables("inventory.disable", &settings->inventory_disable, error);
     if (r == 0 && settings->uplink_backoff > settings->uplink_max_backoff)
         r = refuse(error, "uplink.backoff is longer than uplink.max_backoff; swap them");
     return r;
@@ -157,6 +186,22 @@ void settings_free(struct settings *settings)
 {
     conf_free(&settings_table, settings);
     memset(settings, 0, sizeof(*settings));
+}
+
+void settings_inventory_options(const struct settings *settings, struct inventory_options *ret)
+{
+    *ret = (struct inventory_options){
+        .root = settings->collect_root,
+        .enable = (const char *const *) settings->inventory_enable.items,
+        .n_enable = settings->inventory_enable.n_items,
+        .disable = (const char *const *) settings->inventory_disable.items,
+        .n_disable = settings->inventory_disable.n_items,
+        .certificates = (const char *const *) settings->inventory_certificates.items,
+        .n_certificates = settings->inventory_certificates.n_items,
+        .max_rows = settings->inventory_max_rows,
+        .max_bytes = settings->inventory_max_table_size,
+        .command_timeout_us = settings->inventory_command_timeout,
+    };
 }
 
 int settings_digest(const struct settings *settings, char ret[static 65])

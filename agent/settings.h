@@ -60,5 +60,9 @@ int settings_load(struct settings *ret,
 /* The zero value is fine. */
 void settings_free(struct settings *settings);
 
+struct inventory_options;
+/* Borrows from the settings. */
+void settings_inventory_options(const struct settings *settings, struct inventory_options *ret);
+
 /* SHA-256 of the settings as print-config has them, in hex. */
 int settings_digest(const struct settings *settings, char ret[static 65]) MUST_USE;

@@ -31,9 +31,11 @@
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
 #include "common/rpc/server/server.h"
+#include "server/audit/audit.h"
 #include "server/ingest/ingest.h"
 #include "server/pki/pki.h"
 #include "server/query/query.h"
+#include "server/quota/quota.h"
 #include "server/store/store.h"
 #include "server/upload/upload.h"
 
@@ -53,6 +55,8 @@ struct front_status { /* what GetStatus says beyond what front asks for itself *
 
 struct front_options {
     struct store *store;
+    struct audit *audit;
+    struct quota *quota;
     struct pki *pki; /* NULL: insecure mode */
     struct ingest *ingest;
     struct uploads *uploads;

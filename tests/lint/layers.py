@@ -39,7 +39,8 @@ MAY_USE = {
     "server/store": ALL_COMMON | {"server/store/codec", "server/store/block", "server/store/logblock"},
     "server/audit": ALL_COMMON | {"server/store"},
     "server/quota": ALL_COMMON | {"server/store"},
-    "server/pki": ALL_COMMON | {"server/store", "server/audit"},
+    "server/pki/sealed": ALL_COMMON,
+    "server/pki": ALL_COMMON | {"server/store", "server/audit", "server/pki/sealed"},
     "server/ingest": ALL_COMMON | {"server/store"},
     "server/upload": ALL_COMMON | {"server/store"},
     "server/query": ALL_COMMON | {"server/store"},
@@ -51,7 +52,7 @@ MAY_USE = {
     | {"server/store", "server/audit", "server/quota", "server/pki", "server/ingest", "server/upload", "server/query", "server/prom"}
     | {"server/front", "server/web", "server/export"}
     | {"server/ops"},
-    "server/ops": ALL_COMMON | {"server", "server/store", "server/audit", "server/quota", "server/pki"},
+    "server/ops": ALL_COMMON | {"server", "server/store", "server/audit", "server/quota", "server/pki", "server/pki/sealed"},
     "server/ctl": ALL_COMMON,
     "agent/policy": ALL_COMMON,
     "agent/identity": ALL_COMMON,
