@@ -8,6 +8,7 @@
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/base/file.h"
+#include "server/pki/ca/ca.h"
 #include "server/pki/registry/codec.h"
 
 #define ROOTS_LIMIT_BYTES ((size_t) 256 * 1024)
@@ -44,7 +45,7 @@ int pki_mint(struct pki *pki,
     struct tls_facts facts;
 
     ensure(mint->life_us > 0);
-    int r = pki_issuer_load(&issuer, pki->certs, "agents-ca", ret_why);
+    int r = pki_ca_issuer(pki, PKI_PART_AGENTS, &issuer, ret_why);
     if (r != 0)
         return pass(r);
     snprintf(uri, sizeof(uri), "spiffe://%s/%s/%s", pki->authority.trust_domain,
@@ -67,7 +68,8 @@ int pki_mint(struct pki *pki,
                  "sentinelctl certs rotate");
         return PKI_BAD;
     }
-    r = tls_cert_issue(&cert, &request, mint->key, issuer.cert, issuer.key);
+    const struct tls_signer signer = pki_issuer_signer(&issuer);
+    r = tls_cert_issue_by(&cert, &request, mint->key, issuer.cert, &signer);
     if (r == 0)
         r = tls_cert_read(cert, &facts);
     if (r != 0)

@@ -28,8 +28,8 @@ static bool keeps(const struct pki_token *token, const char *name)
            (!token->id_pattern[0] || identity_matches(token->id_pattern, name));
 }
 
-/* An id that keeps the pattern: the first `*` becomes eight random characters, others nothing, a `?`
- * one. */
+/* An id that keeps the pattern: the first `*` becomes eight random characters, others nothing, a
+ * `?` one. */
 static void make_name(const char *pattern, char to[static 64])
 {
     const char *from = pattern[0] ? pattern : "agent-*";

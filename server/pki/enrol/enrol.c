@@ -112,7 +112,8 @@ static int end_old_ones(struct pki_edit *edit, const struct pki_row *fresh)
     int r = pki_edit_rows_of(edit, PKI_AGENT, fresh->identity.name, &rows, &n);
     for (size_t i = 0; r == 0 && i < n; i++) {
         enum pki_state state = rows[i].identity.state;
-        if (state == PKI_REVOKED || memcmp(rows[i].identity.sha256, fresh->identity.sha256, 32) == 0)
+        if (state == PKI_REVOKED ||
+            memcmp(rows[i].identity.sha256, fresh->identity.sha256, 32) == 0)
             continue;
         pki_row_end(&rows[i], PKI_SUPERSEDED, edit->now, "enrolled anew after a stop");
         r = pki_edit_put(edit, &rows[i]);
@@ -138,9 +139,8 @@ static int put_labels(struct pki_edit *edit, const char *name, const struct pki_
     return pass(r);
 }
 
-static int put_agent(struct pki_edit *edit,
-                     const struct enrolling *enrolling,
-                     const struct pki_choice *choice)
+static int
+put_agent(struct pki_edit *edit, const struct enrolling *enrolling, const struct pki_choice *choice)
 {
     const struct pki_enrolment *asked = enrolling->asked;
     struct pki_agent_row agent = choice->agent;

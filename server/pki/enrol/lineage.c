@@ -10,6 +10,7 @@
 #include "common/base/text.h"
 #include "common/log/log.h"
 #include "server/pki/agents/revoked.h"
+#include "server/pki/ca/ca.h"
 #include "server/pki/clean.h"
 
 const char *pki_object_of(const uint8_t sha256[32], char to[static PKI_OBJECT_BYTES])
@@ -64,7 +65,7 @@ void pki_row_end(struct pki_row *row, enum pki_state state, wall_us now, const c
 
 /* ---- on disk ---- */
 
-int pki_confirm(struct pki_edit *edit, struct pki_row *row)
+int pki_confirm(struct pki_edit *edit, struct pki_row *row, wall_us at)
 {
     struct pki_agent_row agent = { 0 };
     struct pki_row *rows;
@@ -72,7 +73,7 @@ int pki_confirm(struct pki_edit *edit, struct pki_row *row)
     size_t n;
 
     row->identity.state = PKI_ACTIVE;
-    row->presented = edit->now;
+    row->presented = at;
     int r = pki_edit_put(edit, row);
     if (r != 0 || row->identity.kind != PKI_AGENT) /* an operator may have several */
         return pass(r);
@@ -86,14 +87,14 @@ int pki_confirm(struct pki_edit *edit, struct pki_row *row)
         const struct pki_kin other = kin_of_row(&rows[i]);
         if (!counts(rows[i].identity.state) || !pki_supersedes(&kin, &other))
             continue;
-        pki_row_end(&rows[i], PKI_SUPERSEDED, edit->now, reason);
+        pki_row_end(&rows[i], PKI_SUPERSEDED, at, reason);
         r = pki_edit_put(edit, &rows[i]);
     }
     if (r == 0)
         r = pki_edit_agent_get(edit, row->identity.name, &agent);
     if (r == STORE_NOT_FOUND) {
         agent.agent.state = PKI_AGENT_ALLOWED;
-        agent.agent.enrolled = agent.agent.changed = edit->now;
+        agent.agent.enrolled = agent.agent.changed = at;
         memcpy(agent.agent.name, row->identity.name, sizeof(agent.agent.name));
         r = 0;
     }
@@ -114,7 +115,7 @@ static int put_presented(struct pki_edit *edit, void *ctx)
         return PKI_EDIT(PKI_UNKNOWN); /* forgotten meanwhile */
     if (r == 0 && row.identity.state != PKI_UNCONFIRMED)
         return row.identity.state == PKI_ACTIVE ? PKI_EDIT(PKI_EXISTS) : PKI_EDIT(PKI_UNKNOWN);
-    return r != 0 ? pass(r) : pass(pki_confirm(edit, &row));
+    return r != 0 ? pass(r) : pass(pki_confirm(edit, &row, job->row.presented));
 }
 
 static int put_fork(struct pki_edit *edit, void *ctx)
@@ -134,14 +135,13 @@ static int put_fork(struct pki_edit *edit, void *ctx)
     if (agent.agent.state != PKI_AGENT_ALLOWED || row.identity.state != PKI_SUPERSEDED ||
         memcmp(row.lineage, agent.lineage, sizeof(row.lineage)) != 0)
         return PKI_EDIT(PKI_EXISTS);
-    row.presented = edit->now;
+    row.presented = agent.agent.changed = job->row.presented;
     agent.agent.state = PKI_AGENT_FORKED;
-    agent.agent.changed = edit->now;
     (void) text_of_hex(row.identity.sha256, 32, hex);
     (void) text_of_hex(agent.agent.current, 32, current);
     snprintf(agent.agent.reason, sizeof(agent.agent.reason),
-             "%.16s was used after its successor %.16s: two machines, or one that was set back", hex,
-             current);
+             "%.16s was used after its successor %.16s: two machines, or one that was set back",
+             hex, current);
     r = pki_edit_put(edit, &row);
     if (r == 0)
         r = pki_edit_agent_put(edit, &agent);
@@ -222,7 +222,8 @@ void pki_presented(struct pki *pki, const struct pki_identity *identity)
     pthread_rwlock_wrlock(&pki->lock);
     struct pki_entry *entry = pki_view_find(pki->view, identity->sha256);
     if (entry && entry->identity.state == PKI_UNCONFIRMED) {
-        confirm_entry(entry, clock_wall());
+        job.row.presented = clock_wall();
+        confirm_entry(entry, job.row.presented);
         job.row.identity = entry->identity;
         is_news = true;
     }
@@ -240,6 +241,7 @@ void pki_fork(struct pki *pki, const uint8_t sha256[32])
     struct pki_entry *entry = pki_view_find(pki->view, sha256);
     if (entry && entry->name->has_row && entry->name->state == PKI_AGENT_ALLOWED) {
         entry->name->state = PKI_AGENT_FORKED;
+        job.row.presented = clock_wall();
         job.row.identity = entry->identity;
         is_news = true;
     }
@@ -265,7 +267,7 @@ int pki_row_of_leaf(struct pki *pki, struct span leaf_der, wall_us at, struct pk
         r = tls_cert_read(leaf, &facts);
     if (r != 0)
         return r < 0 ? pass(r) : PKI_UNKNOWN;
-    r = pki_issuer_load(&issuer, pki->certs, "agents-ca", &why);
+    r = pki_ca_issuer(pki, PKI_PART_AGENTS, &issuer, &why);
     if (r != 0)
         return r < 0 ? pass(r) : PKI_UNKNOWN;
     r = tls_cert_print(leaf, &pem);
@@ -322,7 +324,7 @@ int pki_adopt_in(struct pki_edit *edit, struct pki_row *row)
             return STORE_NOT_FOUND;
     }
     memcpy(row->lineage, agent.lineage, sizeof(row->lineage));
-    r = pki_confirm(edit, row);
+    r = pki_confirm(edit, row, row->presented.us ? row->presented : edit->now);
     if (r != 0)
         return pass(r);
     const struct audit_entry entry = { .event = AUDIT_ADOPTED,
@@ -343,8 +345,7 @@ int pki_adopt(struct pki *pki, struct span leaf_der, wall_us now)
         return r < 0 ? pass(r) : PKI_UNKNOWN;
 
     pthread_rwlock_wrlock(&pki->lock);
-    const struct pki_name *name =
-        pki_view_find_name(pki->view, PKI_AGENT, job.row.identity.name);
+    const struct pki_name *name = pki_view_find_name(pki->view, PKI_AGENT, job.row.identity.name);
     bool is_known = name && name->has_row && name->state == PKI_AGENT_ALLOWED;
     for (const struct pki_entry *at = is_known ? name->first : NULL; at; at = at->next) {
         if (at->identity.state == PKI_ACTIVE && at->registered.us > job.row.registered.us)
@@ -356,6 +357,7 @@ int pki_adopt(struct pki *pki, struct span leaf_der, wall_us now)
         memcpy(touch.sha256, job.row.identity.sha256, sizeof(touch.sha256));
         r = pki_view_apply(pki->view, &touch);
         if (r == 0) {
+            job.row.presented = now;
             confirm_entry(pki_view_find(pki->view, touch.sha256), now);
             is_news = true;
         }

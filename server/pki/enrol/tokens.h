@@ -58,8 +58,8 @@ int pki_token_use_put(struct pki_edit *edit,
                       const uint8_t key_sha256[32],
                       const uint8_t sha256[32]) MUST_USE;
 /*
- * Whether the secret is right, in time that does not depend on it; also for an id that there is not.
- * In a transaction.
+ * Whether the secret is right, in time that does not depend on it; also for an id that there is
+ * not. In a transaction.
  */
 int pki_token_check(struct pki_edit *edit,
                     const char *id,

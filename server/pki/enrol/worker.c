@@ -61,9 +61,9 @@ static void *worker_main(void *arg)
             r = pki_work_do(pki, job);
         /* A fault is in the log. */
         if (r == PKI_FULL)
-            log_event(LOG_WARN, "registry_behind_memory",
-                      LOG_S("agent", job->row.identity.name),
-                      LOG_S("reason", "the disk is full; it is written when the agent comes again"));
+            log_event(
+                LOG_WARN, "registry_behind_memory", LOG_S("agent", job->row.identity.name),
+                LOG_S("reason", "the disk is full; it is written when the agent comes again"));
         free(job);
     }
     return NULL;
@@ -108,7 +108,8 @@ void pki_work_stop(struct pki *pki)
     while (worker->first) { /* no thread could be had */
         struct pki_job *job = worker->first;
         worker->first = job->next;
-        (void) pki_work_do(pki, job);
+        if (pki_work_do(pki, job) != 0)
+            log_event(LOG_WARN, "registry_behind_memory", LOG_S("agent", job->row.identity.name));
         free(job);
     }
 }
