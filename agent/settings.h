@@ -44,6 +44,10 @@ struct settings {
 
 extern const struct conf_table settings_table;
 
+struct collect_options;
+/* What the settings say about collecting; borrows from them. */
+void settings_collect(const struct settings *settings, struct collect_options *ret);
+
 struct settings_sources {
     const char *file; /* NULL: SETTINGS_DEFAULT_FILE, which may be absent */
     const struct conf_flag *flags;
@@ -51,8 +55,8 @@ struct settings_sources {
 };
 
 /*
- * Fills and checks; an empty state_dir and identity become what they stand for, so that nobody else
- * needs to know. Outcomes: CONF_BAD; ret_error has the remedy.
+ * Fills and checks; an empty state_dir, identity and hub become what they stand for, so that nobody
+ * else needs to know. Outcomes: CONF_BAD; ret_error has the remedy.
  */
 int settings_load(struct settings *ret,
                   const struct settings_sources *sources,

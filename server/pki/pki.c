@@ -102,7 +102,7 @@ int pki_open_with(struct pki **ret,
     }
     if (r != 0)
         return fold(r);
-    r = pki_ca_open(pki, options->ca_key_file, ret_why);
+    r = pki_ca_open(pki, options, ret_why);
     if (r != 0)
         return pass(r);
     r = pki_refresh(pki);
@@ -242,7 +242,10 @@ int pki_issue_identity(struct pki *pki, const struct pki_issue *issue, struct tl
     identity.chain_pem = leaf.chain_pem;
     identity.key_pem = leaf.key_pem;
     leaf.chain_pem = leaf.key_pem = (struct buf){ 0 };
-    return pass(pki_of_tls(tls_identity_save(issue->directory, &identity, ret_why)));
+    r = pki_of_tls(tls_identity_save(issue->directory, &identity, ret_why));
+    if (r == 0 && issue->kind == PKI_AGENT)
+        pki_ca_note_bundle(pki, issue->name);
+    return pass(r);
 }
 
 /* ---- who is it ---- */
@@ -333,7 +336,14 @@ static int look_twice(struct pki *pki,
 
 int pki_recheck(struct pki *pki, const uint8_t sha256[32], wall_us now, struct pki_identity *ret)
 {
-    return pass(look_twice(pki, look_up, sha256, now, ret));
+    int r = pki_bearer_recheck(pki, sha256, now, ret);
+
+    if (r == PKI_UNKNOWN)
+        r = look_twice(pki, look_up, sha256, now, ret);
+    if (r != PKI_UNKNOWN || !pki_clerk_find_leaf(pki->ca->clerk, sha256, ret))
+        return pass(r);
+    ret->generation = pki_generation(pki);
+    return now.us >= ret->not_after.us ? PKI_EXPIRED : PKI_OK;
 }
 
 int pki_identify(struct pki *pki, struct span leaf_der, wall_us now, struct pki_identity *ret)
@@ -345,7 +355,9 @@ int pki_identify(struct pki *pki, struct span leaf_der, wall_us now, struct pki_
     if (r != PKI_UNKNOWN)
         return pass(r);
     r = pki_adopt(pki, leaf_der, now);
-    return r != 0 ? pass(r) : pass(look_up_presented(pki, sha256, now, ret));
+    if (r == 0)
+        return pass(look_up_presented(pki, sha256, now, ret));
+    return r == PKI_UNKNOWN ? pass(pki_foreign_identify(pki, leaf_der, now, ret)) : pass(r);
 }
 
 uint64_t pki_generation(const struct pki *pki)

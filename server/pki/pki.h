@@ -70,6 +70,7 @@ struct pki_options {
      * credential `ca-key`, then none: then they lie in the clear. */
     const char *ca_key_file;
     struct pki_lives lives;
+    bool takes_seed_signatures; /* of bearers: X-Signature: <unix seconds>.<hex or base64> */
 };
 /* Outcomes: PKI_ABSENT, PKI_BAD. */
 int pki_open_with(struct pki **ret,

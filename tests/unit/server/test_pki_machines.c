@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "test_pki_rig.h"
+#include "test_pki_machines.h"
 
 #include <stdio.h>
 #include <stdlib.h>
