@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "agent/collect/collect.h"
+#include "agent/identity/identity.h"
 #include "agent/spool/spool.h"
 #include "agent/status.h"
+#include "agent/stock.h"
 #include "agent/uplink/uplink.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
@@ -38,7 +40,9 @@ struct agent {
     struct collect_host host;
     struct collect *collect;
     struct spool *spool;
+    struct keeper *keeper; /* NULL: plaintext */
     struct uplink *uplink;
+    struct stock *stock;
 };
 
 void agent_tame_malloc(void)
@@ -86,6 +90,9 @@ static void write_status(struct agent *agent)
     collect_get_totals(agent->collect, &facts.collect);
     spool_get_ledger(agent->spool, &facts.spool);
     uplink_get_status(agent->uplink, &facts.uplink);
+    stock_get_status(agent->stock, &facts.stock);
+    if (agent->keeper)
+        keeper_get_status(agent->keeper, &facts.identity);
     r = status_write(agent->options->settings->state_dir, &facts);
     if (r && !agent->has_status_failed)
         log_event(LOG_WARN, "status_unwritable",
@@ -171,6 +178,13 @@ static void on_interval(void *ctx, int64_t interval_us)
     set_interval(agent);
 }
 
+static void on_identity_changed(void *ctx)
+{
+    struct agent *agent = ctx;
+
+    uplink_reconnect(agent->uplink);
+}
+
 /* ---- signals ---- */
 
 static void on_drained(void *ctx)
@@ -178,6 +192,14 @@ static void on_drained(void *ctx)
     struct agent *agent = ctx;
 
     loop_stop(agent->loop);
+}
+
+static void on_channel(void *ctx, struct rpc_channel *channel)
+{
+    struct agent *agent = ctx;
+
+    if (agent->stock)
+        stock_set_channel(agent->stock, channel);
 }
 
 static void stop(struct agent *agent, int number)
@@ -212,6 +234,7 @@ static void apply_reload(struct agent *agent, struct settings *settings)
     settings_free(&agent->reloaded);
     agent->reloaded = *settings;
     agent->settings = &agent->reloaded;
+    stock_configure(agent->stock, agent->settings);
     set_interval(agent);
 }
 
@@ -247,13 +270,34 @@ static void agent_close(struct agent *agent)
         loop_timer_disarm(agent->loop, &agent->round);
         loop_signals_remove(agent->loop, &agent->signals);
     }
+    agent->stock = stock_free(agent->stock);
     agent->uplink = uplink_free(agent->uplink);
+    agent->keeper = keeper_free(agent->keeper);
     if (agent->has_rpc)
         rpc_deinit();
     agent->collect = collect_free(agent->collect);
     agent->spool = spool_free(agent->spool);
     agent->loop = loop_free(agent->loop);
     settings_free(&agent->reloaded);
+}
+
+static int make_keeper(struct agent *agent)
+{
+    const struct settings *settings = agent->settings;
+
+    if (agent->options->insecure_id)
+        return 0;
+    return pass(keeper_new(
+        &agent->keeper, &(struct keeper_options){
+                            .loop = agent->loop,
+                            .directory = settings->identity,
+                            .state_directory = settings->state_dir,
+                            .hub = settings->hub,
+                            .server_name = settings->server_name[0] ? settings->server_name : NULL,
+                            .is_tls13_only = settings->tls_min_version == SETTINGS_TLS_1_3,
+                            .on_changed = on_identity_changed,
+                            .ctx = agent,
+                        }));
 }
 
 static int agent_open(struct agent *agent)
@@ -283,22 +327,31 @@ static int agent_open(struct agent *agent)
     if (r)
         return pass(r);
     collect_read_host(settings->collect_root, &agent->host);
-    return pass(uplink_new(
-        &agent->uplink, &(struct uplink_options){
-                            .loop = agent->loop,
-                            .spool = agent->spool,
-                            .hub = settings->hub,
-                            .server_name = settings->server_name[0] ? settings->server_name : NULL,
-                            .identity = settings->identity,
-                            .insecure_id = agent->options->insecure_id,
-                            .is_tls13_only = settings->tls_min_version == SETTINGS_TLS_1_3,
-                            .interval_us = settings->interval,
-                            .pace = pace_of(settings),
-                            .host = &agent->host,
-                            .on_interval = on_interval,
-                            .on_drained = on_drained,
-                            .ctx = agent,
-                        }));
+    r = make_keeper(agent);
+    if (r)
+        return pass(r);
+    r = uplink_new(&agent->uplink,
+                   &(struct uplink_options){
+                       .loop = agent->loop,
+                       .spool = agent->spool,
+                       .hub = settings->hub,
+                       .server_name = settings->server_name[0] ? settings->server_name : NULL,
+                       .identity = settings->identity,
+                       .keeper = agent->keeper,
+                       .insecure_id = agent->options->insecure_id,
+                       .is_tls13_only = settings->tls_min_version == SETTINGS_TLS_1_3,
+                       .interval_us = settings->interval,
+                       .pace = pace_of(settings),
+                       .host = &agent->host,
+                       .on_interval = on_interval,
+                       .on_channel = on_channel,
+                       .on_drained = on_drained,
+                       .ctx = agent,
+                   });
+    if (r)
+        return pass(r);
+    return pass(stock_new(&agent->stock,
+                          &(struct stock_options){ .loop = agent->loop, .settings = settings }));
 }
 
 static void say_goodbye(struct agent *agent)
@@ -338,6 +391,8 @@ static int run(struct agent *agent)
                                    "can read and send"));
     collect_start(agent->collect, agent->loop);
     r = uplink_start(agent->uplink);
+    if (r == 0 && agent->keeper)
+        r = keeper_start(agent->keeper);
     if (r)
         return pass(r);
     agent->round_due = clock_mono();

@@ -11,7 +11,9 @@
  */
 
 #include "agent/collect/collect.h"
+#include "agent/identity/identity.h"
 #include "agent/spool/spool.h"
+#include "agent/stock.h"
 #include "agent/uplink/uplink.h"
 
 struct status_facts {
@@ -23,6 +25,8 @@ struct status_facts {
     struct collect_totals collect;
     struct spool_ledger spool;
     struct uplink_status uplink;
+    struct stock_status stock;
+    struct keeper_status identity; /* not with is_insecure */
 };
 
 void status_print(const struct status_facts *facts, struct buf *to);
