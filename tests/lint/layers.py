@@ -7,7 +7,7 @@ import sys
 
 # module: what it may include besides itself. The arrows of the README's picture, in words.
 COMMON = [
-    "base", "log", "loop", "conf", "json", "crypto", "tls", "tls/stream", "identity", "http", "wire", "regex", "rpc", "rpc/server",
+    "base", "log", "loop", "conf", "json", "crypto", "tls", "tls/stream", "identity", "http", "peer", "wire", "regex", "rpc", "rpc/server",
     "rpc/client", "send",
 ]
 ALL_COMMON = {f"common/{name}" for name in COMMON}
@@ -27,10 +27,11 @@ MAY_USE = {
     "common/tls/stream": {"common/base", "common/tls"},
     "common/identity": {"common/base", "common/crypto"},
     "common/http": {"common/base"},
+    "common/peer": {"common/base"},
     "common/wire": {"common/base"},
     "common/regex": {"common/base"},
     "common/rpc": {"common/base", "common/log", "common/tls"},
-    "common/rpc/server": {"common/base", "common/log", "common/rpc"},
+    "common/rpc/server": {"common/base", "common/log", "common/loop", "common/peer", "common/rpc"},
     "common/rpc/client": {"common/base", "common/log", "common/loop", "common/rpc"},
     "common/send": {"common/base", "common/crypto", "common/loop", "common/wire", "common/rpc", "common/rpc/client"},
     "server/store/codec": {"common/base"},
