@@ -213,12 +213,8 @@ int audit_open(struct audit **ret, const struct audit_options *options)
     audit->directory = strdup(options->directory);
     if (!audit->directory)
         return fault(-ENOMEM, "no memory for the audit");
-    r = file_make_directories(options->directory, 0700);
-    if (r > 0)
-        return fault(-EACCES, "may not make %s", options->directory);
-    if (r == 0)
-        r = store_state_range(audit->store, STORE_TABLE_AUDIT, span_of_text(row_anchor_key), false,
-                              get_anchor, audit);
+    r = store_state_range(audit->store, STORE_TABLE_AUDIT, span_of_text(row_anchor_key), false,
+                          get_anchor, audit);
     audit->shared.anchored_at = audit->shared.anchor.entry + 1;
     if (r != 0)
         return fold(r);
@@ -228,8 +224,12 @@ int audit_open(struct audit **ret, const struct audit_options *options)
 
 int audit_start(struct audit *audit)
 {
-    int r = audit_days_clean(audit);
+    int r = file_make_directories(audit->directory, 0700);
 
+    if (r > 0)
+        return fault(-EACCES, "may not make %s", audit->directory);
+    if (r == 0)
+        r = audit_days_clean(audit);
     if (r == 0)
         r = notes_start(audit);
     return pass(r);

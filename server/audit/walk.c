@@ -356,8 +356,7 @@ static int walk_day(struct way *way)
     bool is_empty = false;
     int r = walk_closed(way);
 
-    if (r == 0)
-        way->walk->n_days++;
+    way->walk->n_closed += r == 0;
     if (r != SEGMENT_ABSENT)
         return pass(r);
     r = walk_open(way, &is_empty);
@@ -365,9 +364,8 @@ static int walk_day(struct way *way)
         return pass(r);
     if (is_empty) { /* moved just now, or a day without entries */
         r = walk_closed(way);
-        is_empty = r == SEGMENT_ABSENT;
+        way->walk->n_closed += r == 0;
     }
-    way->walk->n_days += !is_empty;
     return r == SEGMENT_ABSENT ? 0 : pass(r);
 }
 

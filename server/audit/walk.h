@@ -37,7 +37,7 @@ struct walk {
     bool (*on_bad)(void *ctx, uint32_t day, uint64_t entry, const char *why);
     void *ctx;
     /* Out. */
-    uint64_t n_days;
+    uint64_t n_closed; /* days that were files */
 };
 
 int walk_run(struct walk *walk) MUST_USE;

@@ -57,7 +57,7 @@ START_TEST(days_that_are_no_longer_hot_become_files_and_the_chain_stays_whole)
     ck_assert_uint_eq(head.number, 25);
     verify_is_good();
     ck_assert_uint_eq(verdict.n_entries, 25);
-    ck_assert_uint_eq(verdict.n_days, 5);
+    ck_assert_uint_eq(verdict.n_days, 3);
     reopen();
     put_many(1);
     verify_is_good();

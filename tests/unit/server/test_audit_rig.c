@@ -72,6 +72,7 @@ void audit_setup(void)
     snprintf(database, sizeof(database), "%s/db", audit_state);
     snprintf(audit_directory, sizeof(audit_directory), "%s/audit", audit_state);
     ck_assert_int_eq(file_make_directories(database, 0700), 0);
+    ck_assert_int_eq(file_make_directories(audit_directory, 0700), 0);
     ck_assert_int_eq(store_create(database), 0);
     arena_init(&rows_arena, (size_t) 256 << 20);
     arena_init(&entries_arena, (size_t) 256 << 20);
