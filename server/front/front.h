@@ -58,7 +58,7 @@ struct front_options {
     struct store *store;
     struct audit *audit; /* NULL: no entries are made (tests) */
     struct quota *quota; /* NULL: no limits by rate (tests) */
-    struct pki *pki; /* NULL: insecure mode */
+    struct pki *pki;     /* NULL: insecure mode */
     struct ingest *ingest;
     struct uploads *uploads;
     struct query_pool *pool;
