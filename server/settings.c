@@ -11,6 +11,7 @@
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
 #include "common/http/http.h"
+#include "common/peer/peer.h"
 
 const char *const settings_security_names[] = { "development", "production", "insecure", NULL };
 const char *const settings_log_level_names[] = { "debug", "info", "warn", "error", NULL };
@@ -200,6 +201,49 @@ static int check_remote_write(const struct settings *settings, struct conf_error
     return 0;
 }
 
+static bool is_network(const char *text)
+{
+    char address[64];
+    uint8_t bytes[16];
+    uint64_t bits = 0;
+    size_t len = strcspn(text, "/");
+
+    if (len >= sizeof(address) || (text[len] && text_to_u64(text + len + 1, &bits) != 0))
+        return false;
+    memcpy(address, text, len);
+    address[len] = 0;
+    return (inet_pton(AF_INET, address, bytes) == 1 && bits <= 32) ||
+           (inet_pton(AF_INET6, address, bytes) == 1 && bits <= 128);
+}
+
+static int check_audit(const struct settings *settings, struct conf_error *error)
+{
+    for (size_t i = 0; i < settings->limits_exempt.n_items; i++) {
+        if (!is_network(settings->limits_exempt.items[i]))
+            return refuse(error,
+                          "limits.exempt: `%.100s` is not ADDRESS or ADDRESS/BITS; write for "
+                          "example 10.0.0.0/8 or 2001:db8::/32",
+                          settings->limits_exempt.items[i]);
+    }
+    if (settings->audit_cold < settings->audit_hot)
+        return refuse(error, "audit.cold: it is shorter than audit.hot, which it contains; give "
+                             "both, or a longer one");
+    return 0;
+}
+
+static int check_proxies(const struct conf_list *proxies, struct conf_error *error)
+{
+    struct peer_net net;
+
+    for (size_t i = 0; i < proxies->n_items; i++)
+        if (peer_net_parse(proxies->items[i], &net) != 0)
+            return refuse(error,
+                          "listen.trusted_proxies: `%.100s` is no address and no range; write for "
+                          "example 10.0.0.0/8, fd00::/8",
+                          proxies->items[i]);
+    return 0;
+}
+
 static int check(struct settings *settings, bool is_flag_given, struct conf_error *error)
 {
     int r = check_address("listen.grpc", settings->listen_grpc, error);
@@ -209,7 +253,11 @@ static int check(struct settings *settings, bool is_flag_given, struct conf_erro
     if (r == 0)
         r = check_security(settings, is_flag_given, error);
     if (r == 0)
+        r = check_proxies(&settings->listen_trusted_proxies, error);
+    if (r == 0)
         r = check_remote_write(settings, error);
+    if (r == 0)
+        r = check_audit(settings, error);
     if (r != 0)
         return r;
     if (!settings->tls_certificate[0] != !settings->tls_key[0])

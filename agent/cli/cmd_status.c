@@ -16,6 +16,9 @@
 /* Rounds that may be missing before an agent counts as gone. */
 #define LATE_ROUNDS 3
 
+/* Clocks that are further apart are worth a line. */
+#define CLOCK_APART_S 60
+
 static const char *text_at(const struct json *object, const char *key)
 {
     return json_get_text(json_member(object, key), "-");
@@ -63,6 +66,33 @@ static void print_hub(const struct json *hub, struct buf *to)
         buf_printf(to, "next try   %s\n", text_at(hub, "next_attempt"));
 }
 
+static void print_identity(const struct json *identity, struct buf *to)
+{
+    double offset_s = json_get_f64(json_member(identity, "clock_offset_s"), 0);
+    char apart[TEXT_DURATION_BYTES];
+
+    if (!identity)
+        return;
+    buf_printf(to, "identity   %s as %s, serial %s\n", text_at(identity, "state"),
+               text_at(identity, "agent_id"), text_at(identity, "serial"));
+    buf_printf(to, "           until %s, %lld %% of its life left; next renewal %s\n",
+               text_at(identity, "not_after"), number_at(identity, "percent_left"),
+               text_at(identity, "next_renewal"));
+    if (text_at(identity, "problem")[0])
+        buf_printf(to, "           %s\n", text_at(identity, "problem"));
+    if (number_at(identity, "failed_attempts") > 0)
+        buf_printf(to, "           renewal failed %lld times, last at %s: %s %s\n",
+                   number_at(identity, "failed_attempts"), text_at(identity, "last_attempt"),
+                   text_at(identity, "last_reason"), text_at(identity, "last_message"));
+    if (offset_s < -CLOCK_APART_S || offset_s > CLOCK_APART_S)
+        buf_printf(
+            to, "           this machine's clock is %s the hub's by %s: set it\n",
+            offset_s > 0 ? "behind" : "ahead of",
+            text_of_duration_us((int64_t) (offset_s < 0 ? -offset_s : offset_s) * 1000000, apart));
+    if (text_at(identity, "remedy")[0])
+        buf_printf(to, "           %s\n", text_at(identity, "remedy"));
+}
+
 static void print_text(const struct json *status, bool is_alive, struct buf *to)
 {
     const struct json *spool = json_member(status, "spool");
@@ -73,6 +103,7 @@ static void print_text(const struct json *status, bool is_alive, struct buf *to)
                is_alive ? "running," : "NOT RUNNING,", text_at(status, "version"),
                number_at(status, "pid"), text_at(status, "time"));
     print_hub(json_member(status, "hub"), to);
+    print_identity(json_member(status, "identity"), to);
     buf_printf(to, "samples    %lld produced, %lld acknowledged, %lld queued, %lld dropped\n",
                number_at(spool, "produced_samples"), number_at(spool, "acknowledged_samples"),
                number_at(spool, "queued_samples"), number_at(spool, "dropped_samples"));

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/crypto/crypto.h"
 
+#include <openssl/aead.h>
 #include <openssl/digest.h>
+#include <openssl/err.h>
 #include <openssl/hmac.h>
 #include <openssl/mem.h>
 #include <openssl/rand.h>
@@ -82,6 +84,50 @@ struct crypto_hash *crypto_hash_free(struct crypto_hash *hash)
         crypto_wipe(hash, sizeof(*hash));
     free(hash);
     return NULL;
+}
+
+static EVP_AEAD_CTX *aead_new(const uint8_t key[static CRYPTO_SEAL_KEY_BYTES])
+{
+    EVP_AEAD_CTX *context =
+        EVP_AEAD_CTX_new(EVP_aead_aes_256_gcm(), key, CRYPTO_SEAL_KEY_BYTES, CRYPTO_SEAL_TAG_BYTES);
+
+    ensure(context); /* for want of memory only */
+    return context;
+}
+
+void crypto_seal(const uint8_t key[static CRYPTO_SEAL_KEY_BYTES],
+                 const uint8_t nonce[static CRYPTO_SEAL_NONCE_BYTES],
+                 struct span data,
+                 struct span extra,
+                 uint8_t *to)
+{
+    EVP_AEAD_CTX *context = aead_new(key);
+    size_t len = 0;
+
+    ensure(EVP_AEAD_CTX_seal(context, to, &len, data.len + CRYPTO_SEAL_TAG_BYTES, nonce,
+                             CRYPTO_SEAL_NONCE_BYTES, data.data, data.len, extra.data, extra.len));
+    ensure(len == data.len + CRYPTO_SEAL_TAG_BYTES);
+    EVP_AEAD_CTX_free(context);
+}
+
+bool crypto_open(const uint8_t key[static CRYPTO_SEAL_KEY_BYTES],
+                 const uint8_t nonce[static CRYPTO_SEAL_NONCE_BYTES],
+                 struct span sealed,
+                 struct span extra,
+                 uint8_t *to)
+{
+    EVP_AEAD_CTX *context;
+    size_t len = 0;
+
+    if (sealed.len < CRYPTO_SEAL_TAG_BYTES)
+        return false;
+    context = aead_new(key);
+    bool is_open = EVP_AEAD_CTX_open(context, to, &len, sealed.len - CRYPTO_SEAL_TAG_BYTES, nonce,
+                                     CRYPTO_SEAL_NONCE_BYTES, sealed.data, sealed.len, extra.data,
+                                     extra.len) == 1;
+    EVP_AEAD_CTX_free(context);
+    ERR_clear_error();
+    return is_open && len == sealed.len - CRYPTO_SEAL_TAG_BYTES;
 }
 
 void crypto_random(void *ret, size_t len)

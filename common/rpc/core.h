@@ -18,18 +18,22 @@
 
 #include "common/base/clock.h"
 #include "common/base/span.h"
+#include "common/rpc/handshake.h"
 #include "common/rpc/rpc.h"
 
 /* ---- credentials.c; NULL is plaintext ---- */
 
-/* Listens; returns the port, or 0 when the address cannot be had. */
-int rpc_credentials_add_port(struct rpc_credentials *credentials,
-                             grpc_server *server,
-                             const char *address);
+/* A server's, lent to `use` while nobody replaces them; returns what that says. */
+bool rpc_credentials_lend(struct rpc_credentials *credentials,
+                          bool (*use)(void *ctx, grpc_server_credentials *core),
+                          void *ctx);
 /* Never NULL: a channel that cannot work says so in its calls. */
 grpc_channel *rpc_credentials_make_channel(struct rpc_credentials *credentials,
                                            const char *target,
                                            const grpc_channel_args *args);
+
+/* The one path that calls may have; NULL: any. Lives as long as the credentials. */
+const char *rpc_credentials_only_path(const struct rpc_credentials *credentials);
 
 /* The DER inside the first PEM block; *ret is malloced. Outcomes: RPC_BAD_MATERIAL. */
 int rpc_pem_to_der(struct span pem, uint8_t **ret, size_t *ret_len) MUST_USE;
@@ -42,6 +46,7 @@ struct rpc_args {
     size_t n_args;
 };
 void rpc_args_add(struct rpc_args *args, const char *key, int value);
+void rpc_args_add_arg(struct rpc_args *args, grpc_arg arg);
 void rpc_args_add_text(struct rpc_args *args, const char *key, const char *value);
 
 /* Clamped to what core takes; anything above 0 is at least 1 ms. */

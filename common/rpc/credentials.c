@@ -16,6 +16,7 @@
 struct rpc_credentials {
     bool is_server;
     bool has_roots;
+    char *unverified_path; /* NULL: the server is verified */
     enum rpc_tls_version min_version;
     struct {
         pthread_mutex_t lock;
@@ -80,6 +81,14 @@ static int check_material(bool is_server, struct span roots, struct span chain, 
     return 0;
 }
 
+/* Nobody's roots are asked and nothing of ours is shown. Outcomes: RPC_BAD_MATERIAL. */
+static int check_unverified(const struct rpc_credentials_options *options)
+{
+    bool is_bare = !options->roots_pem.len && !options->chain_pem.len && !options->key_pem.len;
+
+    return is_bare && !options->is_server ? 0 : RPC_BAD_MATERIAL;
+}
+
 static void wipe_free(char *text)
 {
     if (text)
@@ -117,6 +126,57 @@ static int set_material(grpc_tls_certificate_provider *provider,
     return is_set ? 0 : fault(-EIO, "core did not take certificates");
 }
 
+/* ---- the end of a server's handshake ---- */
+
+/*
+ * Core calls its verifier when TLS is done and the chain was found good: this one has nothing to
+ * add, and is the one place where core says that a handshake is over.
+ */
+static int on_verify(void *user_data,
+                     grpc_tls_custom_verification_check_request *request,
+                     grpc_tls_on_custom_verification_check_done_cb callback,
+                     void *callback_arg,
+                     grpc_status_code *sync_status,
+                     char **sync_error_details)
+{
+    struct rpc_handshake *handshake = rpc_handshake_now();
+    const char *leaf = request->peer_info.peer_cert;
+
+    (void) user_data;
+    (void) callback;
+    (void) callback_arg;
+    (void) sync_error_details;
+    if (handshake)
+        handshake->events->on_finished(handshake, leaf && leaf[0]);
+    *sync_status = GRPC_STATUS_OK;
+    return 1;
+}
+
+static void on_cancel(void *user_data, grpc_tls_custom_verification_check_request *request)
+{
+    (void) user_data;
+    (void) request;
+}
+
+static void on_destruct(void *user_data)
+{
+    (void) user_data;
+}
+
+static void watch_handshakes(grpc_tls_credentials_options *options)
+{
+    static grpc_tls_certificate_verifier_external external = {
+        .verify = on_verify,
+        .cancel = on_cancel,
+        .destruct = on_destruct,
+    };
+    grpc_tls_certificate_verifier *verifier =
+        grpc_tls_certificate_verifier_external_create(&external);
+
+    grpc_tls_credentials_options_set_certificate_verifier(options, verifier);
+    grpc_tls_certificate_verifier_release(verifier);
+}
+
 /* ---- core's objects ---- */
 
 static grpc_tls_credentials_options *options_new(const struct rpc_credentials *credentials)
@@ -134,6 +194,23 @@ static grpc_tls_credentials_options *options_new(const struct rpc_credentials *c
     return options;
 }
 
+static void verify_server(grpc_tls_credentials_options *options)
+{
+    grpc_tls_credentials_options_set_verify_server_cert(options, 1);
+    grpc_tls_credentials_options_set_check_call_host(options, 1);
+}
+
+/* Core looks at the host name even where it looks at no chain, unless it is given this. */
+static void verify_nobody(grpc_tls_credentials_options *options)
+{
+    grpc_tls_certificate_verifier *nobody = grpc_tls_certificate_verifier_no_op_create();
+
+    grpc_tls_credentials_options_set_certificate_verifier(options, nobody);
+    grpc_tls_certificate_verifier_release(nobody);
+    grpc_tls_credentials_options_set_verify_server_cert(options, 0);
+    grpc_tls_credentials_options_set_check_call_host(options, 0);
+}
+
 static int make_core(struct rpc_credentials *credentials)
 {
     grpc_tls_credentials_options *options = options_new(credentials);
@@ -142,11 +219,14 @@ static int make_core(struct rpc_credentials *credentials)
         grpc_tls_credentials_options_set_cert_request_type(
             options, credentials->has_roots ? GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY
                                             : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
+        watch_handshakes(options);
         credentials->shared.server = grpc_tls_server_credentials_create(options);
         return credentials->shared.server ? 0 : fault(-EIO, "core makes no server credentials");
     }
-    grpc_tls_credentials_options_set_verify_server_cert(options, 1);
-    grpc_tls_credentials_options_set_check_call_host(options, 1);
+    if (credentials->unverified_path)
+        verify_nobody(options);
+    else
+        verify_server(options);
     credentials->shared.channel = grpc_tls_credentials_create(options);
     return credentials->shared.channel ? 0 : fault(-EIO, "core makes no channel credentials");
 }
@@ -166,8 +246,9 @@ static void release_core(struct rpc_credentials *credentials)
 int rpc_credentials_new(struct rpc_credentials **ret, const struct rpc_credentials_options *options)
 {
     CLEANUP(rpc_credentials_freep) struct rpc_credentials *credentials = NULL;
-    int r = check_material(options->is_server, options->roots_pem, options->chain_pem,
-                           options->key_pem);
+    int r = options->unverified_path ? check_unverified(options)
+                                     : check_material(options->is_server, options->roots_pem,
+                                                      options->chain_pem, options->key_pem);
 
     if (r)
         return r < 0 ? pass(r) : RPC_BAD_MATERIAL;
@@ -177,6 +258,11 @@ int rpc_credentials_new(struct rpc_credentials **ret, const struct rpc_credentia
     pthread_mutex_init(&credentials->shared.lock, NULL);
     credentials->is_server = options->is_server;
     credentials->min_version = options->min_version;
+    if (options->unverified_path) {
+        credentials->unverified_path = strdup(options->unverified_path);
+        if (!credentials->unverified_path)
+            return fault(-ENOMEM, "no memory for credentials");
+    }
     credentials->has_roots = options->roots_pem.len > 0;
     credentials->shared.has_identity = options->chain_pem.len > 0;
     credentials->shared.provider = grpc_tls_certificate_provider_in_memory_create();
@@ -199,6 +285,7 @@ int rpc_credentials_replace(struct rpc_credentials *credentials,
 
     if (r)
         return r < 0 ? pass(r) : RPC_BAD_MATERIAL;
+    ensure(!credentials->unverified_path);
     if (credentials->has_roots != (roots_pem.len > 0))
         return RPC_BAD_MATERIAL;
     pthread_mutex_lock(&credentials->shared.lock);
@@ -226,28 +313,34 @@ struct rpc_credentials *rpc_credentials_free(struct rpc_credentials *credentials
         return NULL;
     release_core(credentials);
     pthread_mutex_destroy(&credentials->shared.lock);
+    free(credentials->unverified_path);
     free(credentials);
     return NULL;
 }
 
-int rpc_credentials_add_port(struct rpc_credentials *credentials,
-                             grpc_server *server,
-                             const char *address)
+const char *rpc_credentials_only_path(const struct rpc_credentials *credentials)
+{
+    return credentials ? credentials->unverified_path : NULL;
+}
+
+bool rpc_credentials_lend(struct rpc_credentials *credentials,
+                          bool (*use)(void *ctx, grpc_server_credentials *core),
+                          void *ctx)
 {
     grpc_server_credentials *core;
-    int port;
+    bool is_done;
 
     if (!credentials) {
         core = grpc_insecure_server_credentials_create();
-        port = grpc_server_add_http2_port(server, address, core);
+        is_done = use(ctx, core);
         grpc_server_credentials_release(core);
-        return port;
+        return is_done;
     }
     ensure(credentials->is_server);
     pthread_mutex_lock(&credentials->shared.lock);
-    port = grpc_server_add_http2_port(server, address, credentials->shared.server);
+    is_done = use(ctx, credentials->shared.server);
     pthread_mutex_unlock(&credentials->shared.lock);
-    return port;
+    return is_done;
 }
 
 grpc_channel *rpc_credentials_make_channel(struct rpc_credentials *credentials,

@@ -18,6 +18,7 @@
 #include "common/base/buf.h"
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
+#include "common/tls/tls_ca.h"
 
 struct tls_key;  /* a private key */
 struct tls_cert; /* one certificate */

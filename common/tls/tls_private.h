@@ -15,6 +15,7 @@ struct bio_st;
 struct evp_pkey_st;
 struct stack_st_X509;
 struct x509_st;
+struct X509_algor_st;
 struct X509_name_st;
 struct X509_VERIFY_PARAM_st;
 
@@ -62,3 +63,6 @@ int tls_cert_alloc(struct tls_cert **ret) MUST_USE;
 
 /* The common name of a subject or an issuer. */
 void tls_common_name(const struct X509_name_st *name, char *ret, size_t ret_bytes);
+
+/* What our signatures by such a key are: ECDSA or RSA, with SHA-256. The caller frees. */
+int tls_algorithm_of(const struct evp_pkey_st *pkey, struct X509_algor_st **ret) MUST_USE;

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
-#include "server/ctl/convert.h"
+#include "server/ctl/admin.h"
 
 #define LIST_AGENTS "/sentinel.query.v1.QueryService/ListAgents"
 #define GET_AGENT "/sentinel.query.v1.QueryService/GetAgent"
@@ -122,6 +122,35 @@ int cmd_agents_list(struct ctl *ctl)
     return r;
 }
 
+static void
+show_identity(struct ctl *ctl, struct table *facts, const Sentinel__Query__V1__AgentIdentity *from)
+{
+    const int64_t now_us = clock_wall().us;
+
+    table_add(facts, "identity");
+    table_printf(facts, "%s%s%s",
+                 admin_word(ctl, &sentinel__query__v1__agent_state__descriptor, (int) from->state),
+                 *from->reason ? ": " : "", from->reason);
+    table_add(facts, "enrolled");
+    table_add(facts, format_ago(ctl, convert_time_us(from->enrolled), now_us));
+    table_add(facts, "certificate");
+    if (*from->certificate_sha256)
+        table_printf(facts, "%.16s, expires %s", from->certificate_sha256,
+                     format_ago(ctl, convert_time_us(from->certificate_expires), now_us));
+    else
+        table_add(facts, "none that was used");
+    table_add(facts, "seen from");
+    table_add(facts, *from->last_address ? from->last_address : "nowhere");
+    for (size_t i = 0; i < from->n_addresses; i++) {
+        table_add(facts, "allowed from");
+        table_add(facts, from->addresses[i]);
+    }
+    if (from->clones == 0)
+        return;
+    table_add(facts, "clones refused");
+    table_printf(facts, "%llu", (unsigned long long) from->clones);
+}
+
 static void show_people(struct ctl *ctl, const Sentinel__Query__V1__GetAgentResponse *answer)
 {
     static const char *const headers[] = { "SIGNAL", "SPOOL",    ">LAST SEQUENCE",
@@ -153,6 +182,8 @@ static void show_people(struct ctl *ctl, const Sentinel__Query__V1__GetAgentResp
         FACT("inventory", "revision %llu of %s", (unsigned long long) answer->inventory->revision,
              format_time(ctl, convert_time_us(answer->inventory->time)));
 #undef FACT
+    if (answer->identity)
+        show_identity(ctl, &facts, answer->identity);
     for (size_t i = 0; i < agent->n_labels; i++) {
         table_printf(&facts, "label %s", agent->labels[i]->key);
         table_add(&facts, agent->labels[i]->value);
@@ -176,7 +207,32 @@ static void show_people(struct ctl *ctl, const Sentinel__Query__V1__GetAgentResp
     table_end(&runs, stdout);
 }
 
-static void show_json(const Sentinel__Query__V1__GetAgentResponse *answer)
+static void identity_json(struct ctl *ctl,
+                          struct json_writer *json,
+                          const Sentinel__Query__V1__AgentIdentity *from)
+{
+    json_key(json, "identity");
+    json_open_object(json);
+    json_put_text(
+        json, "state",
+        admin_word(ctl, &sentinel__query__v1__agent_state__descriptor, (int) from->state));
+    json_put_text(json, "reason", from->reason);
+    json_put_i64(json, "enrolled_us", convert_time_us(from->enrolled));
+    json_put_i64(json, "changed_us", convert_time_us(from->changed));
+    json_put_text(json, "certificate_sha256", from->certificate_sha256);
+    json_put_i64(json, "certificate_expires_us", convert_time_us(from->certificate_expires));
+    json_put_bool(json, "has_fingerprint", from->has_fingerprint);
+    json_put_u64(json, "clones", from->clones);
+    json_put_text(json, "last_address", from->last_address);
+    json_key(json, "addresses");
+    json_open_array(json);
+    for (size_t i = 0; i < from->n_addresses; i++)
+        json_text(json, from->addresses[i]);
+    json_close_array(json);
+    json_close_object(json);
+}
+
+static void show_json(struct ctl *ctl, const Sentinel__Query__V1__GetAgentResponse *answer)
 {
     struct json_writer json;
     struct buf out = { 0 };
@@ -202,6 +258,8 @@ static void show_json(const Sentinel__Query__V1__GetAgentResponse *answer)
         json_put_i64(&json, "inventory_confirmed_us",
                      convert_time_us(answer->inventory->confirmed_time));
     }
+    if (answer->identity)
+        identity_json(ctl, &json, answer->identity);
     json_close_object(&json);
     printf("%s\n", buf_text(&out));
     buf_deinit(&out);
@@ -222,7 +280,7 @@ int cmd_agents_show(struct ctl *ctl)
     if (!answer->agent)
         return ctl_say(CTL_FAILED, "the hub's answer has no agent in it");
     if (ctl->is_json)
-        show_json(answer);
+        show_json(ctl, answer);
     else
         show_people(ctl, answer);
     return CTL_OK;

@@ -66,6 +66,9 @@ static void put_bash(const struct ctl *ctl)
         "  done\n"
         "  COMPREPLY=()\n"
         "  case $before in\n"
+        "  --role) words=\"viewer operator admin exporter\" ;;\n"
+        "  --state) words=\"active unconfirmed superseded revoked\" ;;\n"
+        "  --kind) words=\"agent operator hub\" ;;\n"
         "  --identity) COMPREPLY=($(compgen -d -- \"$word\")); return ;;\n"
         "  --agg|--group-agg) words=\"avg min max sum count last rate increase p50 p95 p99\" ;;\n"
         "  --by) words=\"metric agent attribute\" ;;\n"
@@ -78,7 +81,8 @@ static void put_bash(const struct ctl *ctl)
     put_groups(" ");
     printf("\" ;;\n");
     put_verbs_bash();
-    printf("    completion) words=\"bash zsh fish\" ;;\n"
+    printf("    \"certs rotate-ca\") words=\"prepare issue serve retire back\" ;;\n"
+           "    completion) words=\"bash zsh fish\" ;;\n"
            "    esac ;;\n"
            "  esac\n"
            "  [[ $word == -* ]] && words=\"");

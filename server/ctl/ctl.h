@@ -50,6 +50,12 @@ struct ctl {
     struct conf_list contains;
     const char *regex, *severity, *source, *limit, *page_token;
     bool is_oldest_first;
+    struct {
+        const char *ttl, *uses, *id, *addresses, *reason, *role, *state, *kind, *cn, *o, *ou;
+        const char *event, *actor, *object, *address, *anchors, *who, *burst;
+        bool replaces, replaces_never, reissues, must_sign, may_register, only_failures;
+    } admin; /* of the commands about identities, audit and limits */
+    bool is_dry_run, is_sure;
     const char *const *words; /* behind the command */
     size_t n_words;
     const struct conf_option *options; /* all that there are */
@@ -93,6 +99,9 @@ int ctl_timeout_us(struct ctl *ctl, int64_t *ret) MUST_USE;
 struct loop *ctl_loop(struct ctl *ctl);
 int ctl_connect(struct ctl *ctl, struct rpc_channel **ret) MUST_USE;
 void ctl_end(struct ctl *ctl);
+/* The directory that the identity comes from: --identity, $SENTINEL_IDENTITY, or the home's; NULL:
+ * no memory. */
+const char *ctl_identity_directory(struct ctl *ctl);
 /* Prints "sentinelctl: ..." and returns `code`. Control bytes in it are shown, never sent. */
 int ctl_say(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
@@ -163,6 +172,36 @@ int cmd_uploads_get(struct ctl *ctl);
 int cmd_uploads_put(struct ctl *ctl);
 int cmd_version(struct ctl *ctl);
 int cmd_completion(struct ctl *ctl);
+
+int cmd_agents_allow(struct ctl *ctl);
+int cmd_agents_revoke(struct ctl *ctl);
+int cmd_agents_readmit(struct ctl *ctl);
+int cmd_agents_forget(struct ctl *ctl);
+int cmd_tokens_create(struct ctl *ctl);
+int cmd_tokens_list(struct ctl *ctl);
+int cmd_tokens_revoke(struct ctl *ctl);
+int cmd_certs_list(struct ctl *ctl);
+int cmd_certs_revoke(struct ctl *ctl);
+int cmd_certs_renew(struct ctl *ctl);
+int cmd_certs_rotate_ca(struct ctl *ctl);
+int cmd_certs_trust(struct ctl *ctl);
+int cmd_certs_trusted(struct ctl *ctl);
+int cmd_certs_untrust(struct ctl *ctl);
+int cmd_operators_list(struct ctl *ctl);
+int cmd_operators_add(struct ctl *ctl);
+int cmd_operators_role(struct ctl *ctl);
+int cmd_operators_remove(struct ctl *ctl);
+int cmd_bearers_create(struct ctl *ctl);
+int cmd_bearers_list(struct ctl *ctl);
+int cmd_bearers_revoke(struct ctl *ctl);
+int cmd_audit_tail(struct ctl *ctl);
+int cmd_audit_search(struct ctl *ctl);
+int cmd_audit_verify(struct ctl *ctl);
+int cmd_audit_export(struct ctl *ctl);
+int cmd_limits_list(struct ctl *ctl);
+int cmd_limits_set(struct ctl *ctl);
+int cmd_backup(struct ctl *ctl);
+int cmd_reload(struct ctl *ctl);
 
 /* ---- main.c: what completion lists ---- */
 

@@ -59,7 +59,7 @@ void ctl_end(struct ctl *ctl)
     ctl->session = session_free(ctl->session);
 }
 
-static const char *identity_directory(struct ctl *ctl)
+const char *ctl_identity_directory(struct ctl *ctl)
 {
     const char *home = getenv("HOME");
 
@@ -73,7 +73,7 @@ static const char *identity_directory(struct ctl *ctl)
 static int load_credentials(struct ctl *ctl, struct rpc_credentials **ret)
 {
     CLEANUP(tls_identity_deinit) struct tls_identity identity = { 0 };
-    const char *directory = identity_directory(ctl);
+    const char *directory = ctl_identity_directory(ctl);
     struct tls_why why;
     int r;
 

@@ -31,9 +31,11 @@
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
 #include "common/rpc/server/server.h"
+#include "server/audit/audit.h"
 #include "server/ingest/ingest.h"
 #include "server/pki/pki.h"
 #include "server/query/query.h"
+#include "server/quota/quota.h"
 #include "server/store/store.h"
 #include "server/upload/upload.h"
 
@@ -47,12 +49,15 @@ struct front_status { /* what GetStatus says beyond what front asks for itself *
     wall_us settings_loaded;
     wall_us certificate_expires;
     uint64_t https_handshakes_failed;
+    struct rpc_accept_stats grpc;
     char settings_sha256[65];
     char security[16];
 };
 
 struct front_options {
     struct store *store;
+    struct audit *audit;
+    struct quota *quota;
     struct pki *pki; /* NULL: insecure mode */
     struct ingest *ingest;
     struct uploads *uploads;

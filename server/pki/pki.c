@@ -13,116 +13,11 @@
 #include "common/crypto/crypto.h"
 #include "common/log/log.h"
 #include "server/pki/authority.h"
+#include "server/pki/ca/ca.h"
 #include "server/pki/inside.h"
-#include "server/pki/registry.h"
+#include "server/pki/registry/registry.h"
 
 #define ROOTS_LIMIT_BYTES ((size_t) 256 * 1024)
-
-/* ---- one reading of the tables ---- */
-
-static struct pki_view *view_free(struct pki_view *view)
-{
-    if (!view)
-        return NULL;
-    map_deinit(&view->by_sha256);
-    free(view->identities);
-    free(view);
-    return NULL;
-}
-DEFINE_CLEANUP(struct pki_view *, view_free);
-
-struct reading {
-    struct pki_view *view;
-    int r;
-};
-
-static bool on_row(void *ctx, struct span key, struct span value)
-{
-    struct reading *reading = ctx;
-    struct pki_view *view = reading->view;
-    struct pki_row row;
-
-    int r = pki_row_decode(key, value, &row);
-    if (r != 0) { /* of a newer version: its bearer is unknown to us, which is the safe side */
-        view->n_unreadable++;
-        return true;
-    }
-    if (view->n_identities == view->capacity) {
-        size_t capacity = view->capacity ? 2 * view->capacity : 64;
-        struct pki_identity *grown =
-            reallocarray(view->identities, capacity, sizeof(*view->identities));
-        if (!grown) {
-            reading->r = fault(-ENOMEM, "no memory for %zu identities", capacity);
-            return false;
-        }
-        view->identities = grown;
-        view->capacity = capacity;
-    }
-    view->identities[view->n_identities++] = row.identity;
-    return true;
-}
-
-static int view_read(struct store *store, struct pki_view **ret)
-{
-    CLEANUP(view_freep) struct pki_view *view = calloc(1, sizeof(*view));
-
-    if (!view)
-        return fault(-ENOMEM, "no memory for the registry");
-    struct reading reading = { .view = view };
-    int r = store_state_each(store, STORE_TABLE_CERTIFICATES, on_row, &reading);
-    if (r != 0)
-        return fold(r);
-    if (reading.r != 0)
-        return pass(reading.r);
-    /* The map borrows its keys, so it is filled when nothing moves any more. */
-    for (size_t i = 0; i < view->n_identities; i++) {
-        struct pki_identity *identity = &view->identities[i];
-        r = map_put(&view->by_sha256, span_of(identity->sha256, sizeof(identity->sha256)),
-                    identity);
-        if (r != 0)
-            return pass(r);
-    }
-    if (view->n_unreadable > 0)
-        log_event(LOG_WARN, "registry_rows_unreadable", LOG_U("rows", view->n_unreadable));
-    *ret = take(view);
-    return 0;
-}
-
-/* Under `refreshing`. */
-static int read_again(struct pki *pki, uint64_t generation)
-{
-    struct pki_view *view = NULL;
-
-    int r = view_read(pki->store, &view);
-    if (r != 0)
-        return pass(r);
-    pthread_rwlock_wrlock(&pki->lock);
-    struct pki_view *old = pki->view;
-    pki->view = view;
-    atomic_store(&pki->generation, generation);
-    pthread_rwlock_unlock(&pki->lock);
-    view_free(old);
-    return 0;
-}
-
-int pki_refresh(struct pki *pki)
-{
-    uint64_t generation;
-    int r = 0;
-
-    pthread_mutex_lock(&pki->refreshing);
-    /* Version, then generation, then rows: what changes in between is seen at the next refresh. */
-    uint64_t version = store_state_version(pki->store);
-    if (version != pki->state_version || !pki->view) {
-        r = pki_registry_generation(pki->store, &generation);
-        if (r == 0 && (generation != atomic_load(&pki->generation) || !pki->view))
-            r = read_again(pki, generation);
-        if (r == 0)
-            pki->state_version = version;
-    }
-    pthread_mutex_unlock(&pki->refreshing);
-    return pass(r);
-}
 
 /* ---- life ---- */
 
@@ -131,6 +26,17 @@ int pki_open(struct pki **ret,
              const char *state_directory,
              struct tls_why *ret_why)
 {
+    const struct pki_options options = { .state_directory = state_directory };
+
+    return pass(pki_open_with(ret, store, &options, ret_why));
+}
+
+int pki_open_with(struct pki **ret,
+                  struct store *store,
+                  const struct pki_options *options,
+                  struct tls_why *ret_why)
+{
+    const char *const state_directory = options->state_directory;
     CLEANUP(pki_closep) struct pki *pki = calloc(1, sizeof(*pki));
     char root[PKI_PATH_BYTES];
     struct stat st;
@@ -139,6 +45,7 @@ int pki_open(struct pki **ret,
         return fault(-ENOMEM, "no memory for the registry");
     pki->store = store;
     pthread_mutex_init(&pki->refreshing, NULL);
+    pthread_cond_init(&pki->applied, NULL);
     pthread_rwlock_init(&pki->lock, NULL);
     if (!pki_path(pki->certs, state_directory, "certs") ||
         !pki_path(root, pki->certs, "ca-cert.pem"))
@@ -163,10 +70,15 @@ int pki_open(struct pki **ret,
                  pki->certs);
         return PKI_BAD;
     }
-    if (r == 0)
-        r = pki_refresh(pki);
     if (r != 0)
         return fold(r);
+    r = pki_ca_open(pki, options->ca_key_file, ret_why);
+    if (r != 0)
+        return pass(r);
+    r = pki_refresh(pki);
+    if (r != 0)
+        return fold(r);
+    atomic_store(&pki->last_own, atomic_load(&pki->generation));
     *ret = take(pki);
     return 0;
 }
@@ -175,9 +87,11 @@ struct pki *pki_close(struct pki *pki)
 {
     if (!pki)
         return NULL;
-    view_free(pki->view);
+    pki_ca_close(pki);
+    pki_view_free(pki->view);
     pki_authority_deinit(&pki->authority);
     pthread_rwlock_destroy(&pki->lock);
+    pthread_cond_destroy(&pki->applied);
     pthread_mutex_destroy(&pki->refreshing);
     free(pki);
     return NULL;
@@ -221,6 +135,30 @@ static int read_roots(const struct pki *pki, struct buf *ret, struct tls_why *re
     return r == FILE_ABSENT ? PKI_ABSENT : PKI_BAD;
 }
 
+/* A new certificate, and for an agent what is known of its name. An operator of this machine lets
+ * it in, also when it was thrown out before. */
+static int put_issued(struct pki_edit *edit, void *ctx)
+{
+    const struct pki_row *row = ctx;
+    struct pki_agent_row agent = { 0 };
+
+    int r = pki_edit_put(edit, row);
+    if (r != 0 || row->identity.kind != PKI_AGENT)
+        return pass(r);
+    r = pki_edit_agent_get(edit, row->identity.name, &agent);
+    if (r != 0 && r != STORE_NOT_FOUND)
+        return pass(r);
+    if (r == STORE_NOT_FOUND) {
+        memcpy(agent.agent.name, row->identity.name, sizeof(agent.agent.name));
+        agent.agent.enrolled = edit->now;
+    }
+    agent.agent.state = PKI_AGENT_ALLOWED;
+    agent.agent.changed = edit->now;
+    memcpy(agent.agent.current, row->identity.sha256, sizeof(agent.agent.current));
+    memcpy(agent.lineage, row->lineage, sizeof(agent.lineage));
+    return pass(pki_edit_agent_put(edit, &agent));
+}
+
 int pki_issue_identity(struct pki *pki, const struct pki_issue *issue, struct tls_why *ret_why)
 {
     CLEANUP(pki_issuer_deinit) struct pki_issuer issuer = { 0 };
@@ -232,7 +170,7 @@ int pki_issue_identity(struct pki *pki, const struct pki_issue *issue, struct tl
     if (r == 0)
         r = check_output(issue->directory, ret_why);
     if (r == 0)
-        r = pki_issuer_load(&issuer, pki->certs, "agents-ca", ret_why);
+        r = pki_ca_issuer(pki, PKI_PART_AGENTS, &issuer, ret_why);
     if (r == 0)
         r = read_roots(pki, &identity.roots_pem, ret_why);
     if (r == 0)
@@ -241,46 +179,50 @@ int pki_issue_identity(struct pki *pki, const struct pki_issue *issue, struct tl
         return pass(r);
     /* Registered first: a row without files harms nobody, files without a row would be refused
      * everywhere. */
-    const struct pki_change change = { .certs_directory = pki->certs,
-                                       .rows = &leaf.row,
-                                       .n_rows = 1 };
-    r = pki_registry_change(pki->store, &change);
+    r = pki_change(pki, put_issued, &leaf.row, NULL);
+    if (r == PKI_FULL)
+        return fault(-ENOSPC, "the disk is full: nothing was registered");
     if (r != 0)
         return pass(r);
     identity.chain_pem = leaf.chain_pem;
     identity.key_pem = leaf.key_pem;
     leaf.chain_pem = leaf.key_pem = (struct buf){ 0 };
-    r = pki_of_tls(tls_identity_save(issue->directory, &identity, ret_why));
-    if (r != 0)
-        return pass(r);
-    return pass(pki_refresh(pki));
+    return pass(pki_of_tls(tls_identity_save(issue->directory, &identity, ret_why)));
 }
 
 /* ---- who is it ---- */
 
-static int look_up(struct pki *pki, const uint8_t sha256[32], wall_us now, struct pki_identity *ret)
+/* The name's state goes before the certificate's own. */
+static int judge(const struct pki_name *name, const struct pki_identity *identity, wall_us now)
 {
-    struct pki_identity identity;
-
-    pthread_rwlock_rdlock(&pki->lock);
-    const struct pki_identity *found = map_get(&pki->view->by_sha256, span_of(sha256, 32));
-    if (found) {
-        identity = *found;
-        identity.generation = atomic_load(&pki->generation);
-    }
-    pthread_rwlock_unlock(&pki->lock);
-    if (!found)
-        return PKI_UNKNOWN;
-    *ret = identity;
-    switch (identity.state) {
+    if (identity->state == PKI_REVOKED)
+        return PKI_NOT_ACTIVE;
+    if (name->has_row && name->state == PKI_AGENT_FORKED)
+        return PKI_FORKED;
+    switch (identity->state) {
     case PKI_ACTIVE:
     case PKI_UNCONFIRMED: /* becomes current by being presented */
-        return now.us >= identity.not_after.us ? PKI_EXPIRED : PKI_OK;
+        return now.us >= identity->not_after.us ? PKI_EXPIRED : PKI_OK;
     case PKI_SUPERSEDED:
     case PKI_REVOKED:
     default:
         return PKI_NOT_ACTIVE;
     }
+}
+
+static int look_up(struct pki *pki, const uint8_t sha256[32], wall_us now, struct pki_identity *ret)
+{
+    int r = PKI_UNKNOWN;
+
+    pthread_rwlock_rdlock(&pki->lock);
+    const struct pki_entry *found = pki_view_find(pki->view, sha256);
+    if (found) {
+        *ret = found->identity;
+        ret->generation = atomic_load(&pki->generation);
+        r = judge(found->name, &found->identity, now);
+    }
+    pthread_rwlock_unlock(&pki->lock);
+    return r;
 }
 
 /* One that an offline command has just registered is known at once: the database is looked at

@@ -39,7 +39,8 @@ struct pki_init {
         *names; /* SANs besides localhost and 127.0.0.1; NULL at the end; NULL: none */
     const char *organisation; /* "Sentinel" by default */
     const char *trust_domain; /* "sentinel.internal" by default */
-    const char *crl_url;      /* NULL: none */
+    const char *crl_url;      /* NULL: https://NAME:8081/crl of the first name; "none" */
+    const char *ca_key_file;  /* as in struct pki_options */
 };
 /*
  * Makes root, intermediates, hub certificate and the first operator (admin), and registers them.
@@ -55,7 +56,17 @@ int pki_create(struct store *store, const struct pki_init *init, struct tls_why 
  */
 int pki_check_state(const char *state_directory, struct tls_why *ret_why) MUST_USE;
 
+struct pki_options {
+    const char *state_directory;
+    /* Of the key that CA keys are sealed under; NULL or empty: SENTINEL_HUB_CA_KEY, then the
+     * credential `ca-key`, then none: then they lie in the clear. */
+    const char *ca_key_file;
+};
 /* Outcomes: PKI_ABSENT, PKI_BAD. */
+int pki_open_with(struct pki **ret,
+                  struct store *store,
+                  const struct pki_options *options,
+                  struct tls_why *ret_why) MUST_USE;
 int pki_open(struct pki **ret,
              struct store *store,
              const char *state_directory,
@@ -120,9 +131,14 @@ bool pki_is_near_its_end(wall_us not_before, wall_us not_after, wall_us now);
  * For store_survey(); ctx is not used. */
 const char *pki_check_row(void *ctx, enum store_table table, struct span key, struct span value);
 
-/* The generation goes up by one: the registry comes from a backup, and no hub has it yet. `ret` is
- * the new one. */
-int pki_raise_generation(struct store *store, const char *state_directory, uint64_t *ret) MUST_USE;
+/*
+ * The registry comes from a backup, and no hub has it yet. Its generation goes up by one, enrolment
+ * tokens are void, and for PKI_ADOPT_US a certificate by our own CA that the backup does not know
+ * is registered again when it comes, if its agent's id is known and it was not revoked. `ret` is
+ * the new generation.
+ */
+#define PKI_ADOPT_US (INT64_C(7) * 24 * 3600 * 1000000)
+int pki_restored(struct store *store, uint64_t *ret) MUST_USE;
 
 bool pki_name_is_good(const char *name);
 const char *pki_role_name(enum pki_role role); /* "admin" */

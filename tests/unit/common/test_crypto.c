@@ -13,6 +13,51 @@ static const char *hex(const uint8_t digest[static CRYPTO_SHA256_BYTES])
     return text_of_hex(digest, CRYPTO_SHA256_BYTES, text);
 }
 
+/* NIST's GCM test vectors (gcmEncryptExtIV256): key, nonce and plaintext zero. */
+START_TEST(sealing_answers_as_the_standard_says)
+{
+    const uint8_t key[CRYPTO_SEAL_KEY_BYTES] = { 0 }, nonce[CRYPTO_SEAL_NONCE_BYTES] = { 0 };
+    const uint8_t zeros[16] = { 0 };
+    uint8_t sealed[32], open[16];
+    char text[65];
+
+    crypto_seal(key, nonce, span_of(zeros, sizeof(zeros)), span_of(NULL, 0), sealed);
+    ck_assert_str_eq(text_of_hex(sealed, sizeof(sealed), text),
+                     "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919");
+    ck_assert(crypto_open(key, nonce, span_of(sealed, sizeof(sealed)), span_of(NULL, 0), open));
+    ck_assert_mem_eq(open, zeros, sizeof(zeros));
+}
+END_TEST
+
+START_TEST(what_was_changed_anywhere_does_not_open)
+{
+    uint8_t key[CRYPTO_SEAL_KEY_BYTES], nonce[CRYPTO_SEAL_NONCE_BYTES];
+    uint8_t sealed[6 + CRYPTO_SEAL_TAG_BYTES], open[6];
+    const struct span extra = span_of_text("a name");
+
+    crypto_random(key, sizeof(key));
+    crypto_random(nonce, sizeof(nonce));
+    crypto_seal(key, nonce, span_of_text("secret"), extra, sealed);
+    for (size_t bit = 0; bit < 8 * sizeof(sealed); bit++) {
+        sealed[bit / 8] ^= (uint8_t) (1U << (bit % 8));
+        ck_assert(!crypto_open(key, nonce, span_of(sealed, sizeof(sealed)), extra, open));
+        sealed[bit / 8] ^= (uint8_t) (1U << (bit % 8));
+    }
+    for (size_t len = 0; len < sizeof(sealed); len++)
+        ck_assert(!crypto_open(key, nonce, span_of(sealed, len), extra, open));
+    ck_assert(
+        !crypto_open(key, nonce, span_of(sealed, sizeof(sealed)), span_of_text("a nam"), open));
+    key[31] ^= 1;
+    ck_assert(!crypto_open(key, nonce, span_of(sealed, sizeof(sealed)), extra, open));
+    key[31] ^= 1;
+    nonce[0] ^= 1;
+    ck_assert(!crypto_open(key, nonce, span_of(sealed, sizeof(sealed)), extra, open));
+    nonce[0] ^= 1;
+    ck_assert(crypto_open(key, nonce, span_of(sealed, sizeof(sealed)), extra, open));
+    ck_assert_mem_eq(open, "secret", 6);
+}
+END_TEST
+
 /* FIPS 180-4 examples */
 START_TEST(sha256_answers_as_the_standard_says)
 {
@@ -171,6 +216,8 @@ Suite *suite(void)
     tcase_add_test(secrets, random_bytes_differ_and_fill_all);
     tcase_add_test(secrets, equal_looks_at_every_byte);
     tcase_add_test(secrets, wipe_leaves_zeros);
+    tcase_add_test(secrets, sealing_answers_as_the_standard_says);
+    tcase_add_test(secrets, what_was_changed_anywhere_does_not_open);
     suite_add_tcase(s, secrets);
     return s;
 }

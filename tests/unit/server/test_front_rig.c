@@ -6,7 +6,7 @@
 
 #include "common/base/file.h"
 #include "common/crypto/crypto.h"
-#include "server/pki/registry.h"
+#include "server/pki/registry/registry.h"
 
 struct hub hub;
 struct hub_options hub_options;
@@ -181,7 +181,6 @@ void hub_revoke(const char *name)
     struct tls_cert *cert = NULL;
     struct tls_why why = { "" };
     struct pki_row row = { 0 };
-    char certs[192];
 
     ck_assert_int_eq(tls_identity_load(at(name), &identity, &why), 0);
     ck_assert_int_eq(tls_cert_parse_pem(&cert, buf_span(&identity.chain_pem)), 0);
@@ -190,8 +189,7 @@ void hub_revoke(const char *name)
     tls_identity_deinit(&identity);
     ck_assert_int_eq(pki_recheck(hub.pki, facts.sha256, clock_wall(), &row.identity), 0);
     row.identity.state = PKI_REVOKED;
-    (void) snprintf(certs, sizeof(certs), "%s/certs", hub.state);
-    const struct pki_change change = { .certs_directory = certs, .rows = &row, .n_rows = 1 };
+    const struct pki_change change = { .rows = &row, .n_rows = 1 };
     ck_assert_int_eq(pki_registry_change(hub.store, &change), 0);
     ck_assert_int_eq(pki_refresh(hub.pki), 0);
 }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "common/base/file.h"
-#include "server/pki/registry.h"
+#include "server/pki/registry/registry.h"
 #include "server/web/inside.h"
 #include "suite.h"
 
@@ -339,7 +339,7 @@ static void set_state_of(struct span der, enum pki_state state)
 
     ck_assert_int_eq(pki_identify(rig.pki, der, clock_wall(), &row.identity), 0);
     row.identity.state = state;
-    const struct pki_change change = { .certs_directory = at("certs"), .rows = &row, .n_rows = 1 };
+    const struct pki_change change = { .rows = &row, .n_rows = 1 };
     ck_assert_int_eq(pki_registry_change(rig.store, &change), 0);
     ck_assert_int_eq(pki_refresh(rig.pki), 0);
 }
