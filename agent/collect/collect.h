@@ -140,7 +140,7 @@ int collect_check_filter(const char *pattern, char ret_error[COLLECT_FILTER_ERRO
 const char *collect_filter_name(enum collect_filter filter);
 
 /* What the self collector says about the agent's queue. */
-void collect_set_ledger(struct collect *collect, const struct spool_ledger *ledger);
+void collect_set_ledgers(struct collect *collect, const struct spool_ledger ledgers[SPOOL_SIGNALS]);
 
 /* One round. ret_sample borrows until the next. */
 int collect_run(struct collect *collect, struct spool_scrape *ret_sample) MUST_USE;

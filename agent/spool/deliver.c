@@ -377,7 +377,7 @@ int spool_refuse(struct spool_reader *reader, const char *why)
     return pass(r);
 }
 
-int spool_fork(struct spool_reader *reader)
+void spool_fork(struct spool_reader *reader)
 {
     struct run *run = reader->run;
 
@@ -386,5 +386,4 @@ int spool_fork(struct spool_reader *reader)
     run->acked_crc32c = 0;
     (void) state_write(reader->queue, true);
     reader_rewind(reader);
-    return 0;
 }

@@ -391,12 +391,23 @@ static int make_segment(struct queue *queue, size_t batch_bytes)
     return ROOM;
 }
 
+/* Since it was begun: what it says of the clock would be wrong for what comes now. */
+static bool is_clock_set(const struct segment *segment)
+{
+    const int64_t hour_us = INT64_C(3600000000);
+    int64_t apart_us =
+        (clock_wall().us - spool_boot_us()) - (segment->created_us - segment->created_boot_us);
+
+    return apart_us > hour_us || apart_us < -hour_us;
+}
+
 /* Room for the batch, in the active segment or a new one. */
 static int make_room(struct queue *queue, size_t batch_bytes)
 {
     const struct segment *segment = queue->active;
 
-    if (segment && segment->capacity - segment->bytes >= batch_bytes + CODEC_END_BYTES)
+    if (segment && !is_clock_set(segment) &&
+        segment->capacity - segment->bytes >= batch_bytes + CODEC_END_BYTES)
         return ROOM;
     return make_segment(queue, batch_bytes);
 }
@@ -428,6 +439,8 @@ static void note_unsynced(struct queue *queue)
     } else if (!queue->is_unsynced) {
         queue->is_unsynced = true;
         queue->unsynced_since = clock_mono();
+        if (queue->spool->options.on_unsynced)
+            queue->spool->options.on_unsynced(queue->spool->options.ctx, queue->limits.sync_us);
     }
 }
 

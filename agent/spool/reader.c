@@ -352,6 +352,7 @@ static void fill_boot(const struct spool_reader *reader, struct spool_item *ret)
     const struct queue *queue = reader->queue;
     const uint8_t *id = reader->at->boot_id;
 
+    ret->stamp_offset_us = reader->at->created_us - reader->at->created_boot_us;
     ret->is_this_boot = memcmp(id, queue->spool->boot_id, CODEC_BOOT_ID_BYTES) == 0;
     for (size_t i = 0; i < SPOOL_BOOTS; i++)
         if (queue->boots[i].offset_us && memcmp(queue->boots[i].id, id, CODEC_BOOT_ID_BYTES) == 0) {

@@ -84,6 +84,8 @@ struct spool_options {
     struct spool_limits limits[SPOOL_SIGNALS];
     /* There is room again after SPOOL_FULL. May be NULL. Puts are fine inside. */
     void (*on_room)(void *ctx, enum spool_signal signal);
+    /* A batch waits to be synced: spool_tick() is wanted in so long. NULL: it is called anyway. */
+    void (*on_unsynced)(void *ctx, int64_t in_us);
     void *ctx;
 };
 
@@ -169,6 +171,8 @@ struct spool_item {
      * it. Else add boot_offset_us, where it is known, to have the hub's time. */
     bool is_this_boot, has_boot_offset;
     int64_t boot_offset_us;
+    /* The wall's clock minus the boot clock, as this machine had them when the batch was put. */
+    int64_t stamp_offset_us;
 };
 
 /* The hub's clock minus the boot clock, of this boot: kept for the batches of
@@ -193,7 +197,7 @@ int spool_acknowledge(struct spool_reader *reader, uint64_t sequence) MUST_USE;
 int spool_refuse(struct spool_reader *reader, const char *why) MUST_USE;
 /* The hub's run of this id is not ours: what is not acknowledged goes on under
  * a new one, from 1. The reader is resumed afterwards. */
-int spool_fork(struct spool_reader *reader) MUST_USE;
+void spool_fork(struct spool_reader *reader);
 /* Of a closed run: all is acknowledged, and closing the reader forgets it. */
 bool spool_reader_is_done(const struct spool_reader *reader);
 

@@ -248,7 +248,7 @@ START_TEST(a_forked_run_goes_on_from_1_under_a_new_id)
     rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 4, 4);
     ck_assert_int_eq(spool_reader_open(&reader, rig.spool, SPOOL_METRICS, SPOOL_LIVE), 0);
     spool_reader_get_run(reader, &before);
-    ck_assert_int_eq(spool_fork(reader), 0);
+    spool_fork(reader);
     spool_reader_get_run(reader, &behind);
     (void) spool_reader_close(reader);
     ck_assert_int_ne(memcmp(before.id, behind.id, sizeof(before.id)), 0);
