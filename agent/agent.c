@@ -10,6 +10,7 @@
 #include "agent/identity/identity.h"
 #include "agent/spool/spool.h"
 #include "agent/status.h"
+#include "agent/stock.h"
 #include "agent/uplink/uplink.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
@@ -45,6 +46,7 @@ struct agent {
     struct spool *spool;
     struct keeper *keeper; /* NULL: plaintext */
     struct uplink *uplink;
+    struct stock *stock;
 };
 
 void agent_tame_malloc(void)
@@ -118,6 +120,7 @@ static void write_status(struct agent *agent)
     collect_get_totals(agent->collect, &facts.collect);
     get_ledgers(agent, facts.spool);
     uplink_get_status(agent->uplink, &facts.uplink);
+    stock_get_status(agent->stock, &facts.stock);
     if (agent->keeper)
         keeper_get_status(agent->keeper, &facts.identity);
     r = status_write(agent->options->settings->state_dir, &facts);
@@ -241,6 +244,14 @@ static void on_drained(void *ctx)
     loop_stop(agent->loop);
 }
 
+static void on_channel(void *ctx, struct rpc_channel *channel)
+{
+    struct agent *agent = ctx;
+
+    if (agent->stock)
+        stock_set_channel(agent->stock, channel);
+}
+
 static void stop(struct agent *agent, int number)
 {
     if (agent->is_stopping) {
@@ -270,11 +281,13 @@ static void apply_reload(struct agent *agent, struct settings *settings)
     limits_of(settings, limits);
     for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
         spool_set_limits(agent->spool, (enum spool_signal) i, &limits[i]);
+    collect_start(agent->collect, agent->loop);
     uplink_set_pace(agent->uplink, &pace, settings->interval);
 
     settings_free(&agent->reloaded);
     agent->reloaded = *settings;
     agent->settings = &agent->reloaded;
+    stock_configure(agent->stock, agent->settings);
     set_interval(agent);
 }
 
@@ -311,6 +324,7 @@ static void agent_close(struct agent *agent)
         loop_timer_disarm(agent->loop, &agent->spool_tick);
         loop_signals_remove(agent->loop, &agent->signals);
     }
+    agent->stock = stock_free(agent->stock);
     agent->uplink = uplink_free(agent->uplink);
     agent->keeper = keeper_free(agent->keeper);
     if (agent->has_rpc)
@@ -399,25 +413,30 @@ static int agent_open(struct agent *agent)
     r = make_keeper(agent);
     if (r)
         return pass(r);
-    return pass(uplink_new(
-        &agent->uplink, &(struct uplink_options){
-                            .loop = agent->loop,
-                            .spool = agent->spool,
-                            .hub = settings->hub,
-                            .more_hubs = (const char *const *) settings->hub_fallback.items,
-                            .n_more_hubs = settings->hub_fallback.n_items,
-                            .server_name = settings->server_name[0] ? settings->server_name : NULL,
-                            .identity = settings->identity,
-                            .keeper = agent->keeper,
-                            .insecure_id = agent->options->insecure_id,
-                            .is_tls13_only = settings->tls_min_version == SETTINGS_TLS_1_3,
-                            .interval_us = settings->interval,
-                            .pace = pace_of(settings),
-                            .host = &agent->host,
-                            .on_interval = on_interval,
-                            .on_drained = on_drained,
-                            .ctx = agent,
-                        }));
+    r = uplink_new(&agent->uplink,
+                   &(struct uplink_options){
+                       .loop = agent->loop,
+                       .spool = agent->spool,
+                       .hub = settings->hub,
+                       .more_hubs = (const char *const *) settings->hub_fallback.items,
+                       .n_more_hubs = settings->hub_fallback.n_items,
+                       .server_name = settings->server_name[0] ? settings->server_name : NULL,
+                       .identity = settings->identity,
+                       .keeper = agent->keeper,
+                       .insecure_id = agent->options->insecure_id,
+                       .is_tls13_only = settings->tls_min_version == SETTINGS_TLS_1_3,
+                       .interval_us = settings->interval,
+                       .pace = pace_of(settings),
+                       .host = &agent->host,
+                       .on_interval = on_interval,
+                       .on_channel = on_channel,
+                       .on_drained = on_drained,
+                       .ctx = agent,
+                   });
+    if (r)
+        return pass(r);
+    return pass(stock_new(&agent->stock,
+                          &(struct stock_options){ .loop = agent->loop, .settings = settings }));
 }
 
 static void say_goodbye(struct agent *agent)
@@ -454,6 +473,7 @@ static int run(struct agent *agent)
                   LOG_S("id", agent->options->insecure_id),
                   LOG_S("meaning", "plaintext: nobody is authenticated, anybody on this machine "
                                    "can read and send"));
+    collect_start(agent->collect, agent->loop);
     r = uplink_start(agent->uplink);
     if (r == 0 && agent->keeper)
         r = keeper_start(agent->keeper);

@@ -49,6 +49,7 @@ struct uplink {
     uint8_t instance[16];
 
     struct rpc_channel *channel;
+    bool is_channel_lent;
     struct uplink_clock clock;
     uint64_t use; /* the keeper's number of the identity */
     struct stream streams[SPOOL_SIGNALS][LINK_LANES];

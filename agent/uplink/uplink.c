@@ -53,8 +53,17 @@ void link_arm(struct uplink *uplink, struct loop_timer *timer, int64_t delay_us)
 
 /* ---- the end of an attempt ---- */
 
+static void lend_channel(struct uplink *uplink, struct rpc_channel *channel)
+{
+    if (uplink->options.on_channel && uplink->is_channel_lent != (channel != NULL)) {
+        uplink->is_channel_lent = channel != NULL;
+        uplink->options.on_channel(uplink->options.ctx, channel);
+    }
+}
+
 static void drop_connection(struct uplink *uplink)
 {
+    lend_channel(uplink, NULL);
     for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
         for (unsigned k = 0; k < LINK_LANES; k++)
             stream_close(&uplink->streams[i][k]);
@@ -460,6 +469,7 @@ static void stand(struct uplink *uplink, const struct encoder_response *welcome)
     uplink->options.on_interval(uplink->options.ctx, (int64_t) welcome->interval_ms * 1000);
     /* The handshake is what takes most memory, and the next one is far. */
     malloc_trim(0);
+    lend_channel(uplink, uplink->channel);
 }
 
 void link_on_welcome(struct stream *stream, const struct encoder_response *welcome)
