@@ -66,6 +66,18 @@ static void print_hub(const struct json *hub, struct buf *to)
         buf_printf(to, "next try   %s\n", text_at(hub, "next_attempt"));
 }
 
+static void print_inventory(const struct json *inventory, struct buf *to)
+{
+    const char *error = json_get_text(json_member(inventory, "last_error"), "");
+
+    buf_printf(to, "inventory  %lld tables, %lld rows, read %s, stored %s as revision %lld\n",
+               number_at(inventory, "tables"), number_at(inventory, "rows"),
+               text_at(inventory, "read"), text_at(inventory, "stored"),
+               number_at(inventory, "revision"));
+    if (error[0])
+        buf_printf(to, "           last error: %s\n", error);
+}
+
 static void print_identity(const struct json *identity, struct buf *to)
 {
     double offset_s = json_get_f64(json_member(identity, "clock_offset_s"), 0);
@@ -113,6 +125,7 @@ static void print_text(const struct json *status, bool is_alive, struct buf *to)
                number_at(collect, "series"), number_at(collect, "rounds"),
                number_at(collect, "errors"),
                json_get_f64(json_member(collect, "last_round_s"), 0) * 1000);
+    print_inventory(json_member(status, "inventory"), to);
 }
 
 int cmd_status(int argc, char **argv)
