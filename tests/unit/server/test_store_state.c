@@ -319,6 +319,7 @@ TCase *case_state(void)
     tcase_add_checked_fixture(tcase, make_database, remove_database);
     tcase_add_test(tcase, rows_are_written_read_listed_in_order_and_deleted);
     tcase_add_test(tcase, writes_of_one_call_come_together);
+    tcase_add_test(tcase, rows_behind_all_others_may_also_lie_between_them);
     tcase_add_test(tcase, a_second_process_shares_the_state);
     tcase_add_test(tcase, a_key_that_no_database_takes_is_refused_and_the_store_goes_on);
     tcase_add_test(tcase, a_change_reads_what_it_put_and_an_outcome_leaves_nothing_of_it);
