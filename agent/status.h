@@ -13,6 +13,7 @@
 #include "agent/collect/collect.h"
 #include "agent/identity/identity.h"
 #include "agent/spool/spool.h"
+#include "agent/stock.h"
 #include "agent/uplink/uplink.h"
 
 struct status_facts {
@@ -22,8 +23,9 @@ struct status_facts {
     int64_t interval_us;
     bool is_insecure;
     struct collect_totals collect;
-    struct spool_ledger spool;
+    struct spool_ledger spool[SPOOL_SIGNALS];
     struct uplink_status uplink;
+    struct stock_status stock;
     struct keeper_status identity; /* not with is_insecure */
 };
 

@@ -6,12 +6,14 @@
  * from a status to an error. Private to agent/uplink.
  */
 
+#include "agent/identity/identity.h"
 #include "agent/uplink/policy.h"
 #include "common/rpc/client/client.h"
 #include "common/rpc/rpc.h"
 #include "common/tls/tls.h"
 
 #define STREAM_METRICS_PATH "/sentinel.telemetry.v1.TelemetryService/StreamMetrics"
+#define STREAM_LOGS_PATH "/sentinel.telemetry.v1.TelemetryService/StreamLogs"
 
 struct connection_options {
     struct rpc_queue *queue;

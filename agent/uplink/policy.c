@@ -20,6 +20,11 @@ enum uplink_class uplink_classify(const struct wire_error *error, bool was_welco
     /* Two of us, or another machine with our identity: to be quick only makes them fight. */
     if (has_reason(error, "SPOOL_TAKEN_OVER") || has_reason(error, "AGENT_ID_CLONED"))
         return UPLINK_SLOW;
+    /* Who answers there is not the hub we know: nothing was sent. */
+    if (has_reason(error, "HUB_UNTRUSTED") || has_reason(error, "HUB_NAME_MISMATCH") ||
+        has_reason(error, "HUB_CERTIFICATE_EXPIRED") ||
+        has_reason(error, "HUB_CERTIFICATE_NOT_YET_VALID"))
+        return UPLINK_SLOW;
 
     switch (error->code) {
     case RPC_INVALID_ARGUMENT:
@@ -57,6 +62,23 @@ const char *uplink_remedy(const struct wire_error *error)
                               "it, or enrol it as an agent of its own" },
         { "AGENT_ID_CLONED",
           "another machine uses this identity: stop its agent, or enrol this one anew" },
+        { "CERTIFICATE_REVOKED", "it was taken away on the hub: sentinelctl agents readmit, or a "
+                                 "new token and sentinel-agent enroll" },
+        { "CERTIFICATE_UNKNOWN", "the hub's registry does not have it: sentinelctl tokens create "
+                                 "on the hub, sentinel-agent enroll here" },
+        { "CERTIFICATE_SUPERSEDED", "it was replaced by another enrolment of this id: sentinelctl "
+                                    "agents readmit, or a new token and sentinel-agent enroll" },
+        { "CERTIFICATE_EXPIRED", "the hub is asked to renew it" },
+        { "LINEAGE_FORKED", "two machines renew one identity: stop the copy, then on the hub: "
+                            "sentinelctl agents readmit" },
+        { "HUB_UNTRUSTED", "the hub's certificate does not lead to a root that this agent knows, "
+                           "and no change was announced: find out who answers there; if the hub "
+                           "has a new CA, a new token and sentinel-agent enroll" },
+        { "HUB_NAME_MISMATCH", "the hub's certificate does not carry the name that is dialled: "
+                               "correct `hub`, or name it in `server_name`" },
+        { "HUB_CERTIFICATE_NOT_YET_VALID", "this machine's clock is behind: set it" },
+        { "HUB_CERTIFICATE_EXPIRED", "this machine's clock is ahead: set it; if it is right, the "
+                                     "hub's certificate must be renewed" },
         { UPLINK_IDENTITY_UNUSABLE,
           "enrol this agent, or name its directory with --identity; it is read again by itself" },
     };
@@ -99,6 +121,64 @@ int64_t uplink_stamp(const struct uplink_clock *clock, wall_us time, int64_t boo
     by_hub = clock->hub_us + (boot_us - clock->boot_us);
     apart = by_hub - time.us;
     return apart > HOUR_US || apart < -HOUR_US ? by_hub : time.us;
+}
+
+/* The hub's clock minus the boot clock of the batch's boot; false: nobody knows. */
+static bool
+boot_offset(const struct uplink_clock *clock, const struct spool_item *item, int64_t *ret_us)
+{
+    if (item->is_this_boot && clock->is_known)
+        *ret_us = clock->hub_us - clock->boot_us;
+    else if (item->has_boot_offset)
+        *ret_us = item->boot_offset_us;
+    else
+        return false;
+    return true;
+}
+
+int64_t uplink_stamp_scrape(const struct uplink_clock *clock, const struct spool_item *item)
+{
+    const struct uplink_clock known = { .is_known = true };
+    struct uplink_clock other = known; /* at boot */
+
+    if (!boot_offset(clock, item, &other.hub_us))
+        return item->scrape.time.us;
+    return uplink_stamp(&other, item->scrape.time, item->scrape.boot_us);
+}
+
+int64_t uplink_log_offset(const struct uplink_clock *clock, const struct spool_item *item)
+{
+    int64_t offset_us;
+
+    if (!boot_offset(clock, item, &offset_us))
+        return 0;
+    offset_us -= item->stamp_offset_us;
+    return offset_us > HOUR_US || offset_us < -HOUR_US ? offset_us : 0;
+}
+
+void uplink_bucket_set(struct uplink_bucket *bucket, uint64_t rate)
+{
+    if (bucket->rate != rate)
+        *bucket = (struct uplink_bucket){ .rate = rate, .tokens = (double) rate };
+}
+
+bool uplink_bucket_has(struct uplink_bucket *bucket, int64_t now_us, double part)
+{
+    double rate = (double) bucket->rate;
+
+    if (bucket->rate == 0)
+        return true;
+    if (bucket->at_us)
+        bucket->tokens += rate * (double) (now_us - bucket->at_us) / 1e6;
+    bucket->at_us = now_us;
+    if (bucket->tokens > rate)
+        bucket->tokens = rate;
+    return bucket->tokens > rate * part;
+}
+
+void uplink_bucket_take(struct uplink_bucket *bucket, size_t bytes)
+{
+    bucket->tokens -= (double) bytes;
 }
 
 int64_t uplink_boot_us(void)
