@@ -42,7 +42,6 @@ struct ctl {
     const char *hub, *identity, *server_name, *timeout;
     bool is_json, no_color, is_insecure, wants_help, wants_version;
     struct conf_list agents, attributes, group_by, labels, tables;
-    const char *password_file;
     const char *out, *name, *type, *at;
     bool is_forced;
     const char *range, *from, *to, *step, *aggregation, *group_aggregation, *top, *by, *height,
@@ -191,7 +190,6 @@ int cmd_certs_untrust(struct ctl *ctl);
 int cmd_operators_list(struct ctl *ctl);
 int cmd_operators_add(struct ctl *ctl);
 int cmd_operators_role(struct ctl *ctl);
-int cmd_operators_export(struct ctl *ctl);
 int cmd_operators_remove(struct ctl *ctl);
 int cmd_bearers_create(struct ctl *ctl);
 int cmd_bearers_list(struct ctl *ctl);

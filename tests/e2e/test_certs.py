@@ -97,27 +97,6 @@ class ByHand(unittest.TestCase):
         script("generate", other, "--agent", "web-1")
         self.assertNotEqual(script("verify", web / "client-cert.pem", "--roots", other / "ca-cert.pem", check=None).returncode, 0)
 
-    def test_an_identity_is_exported_for_browsers_and_openssl_opens_it(self):
-        self.generate()
-        home = fixture.scratch()
-        word = home / "word"
-        word.write_text("open sesame\n")
-        word.chmod(0o600)
-        export = (fixture.program("sentinelctl"), "operators", "export", self.pki / "operators/vera", "--out", home / "vera.p12")
-        fixture.run(*export, "--password-file", word)
-        self.assertEqual((home / "vera.p12").stat().st_mode & 0o777, 0o600)
-        text = openssl("pkcs12", "-in", home / "vera.p12", "-passin", f"file:{word}", "-nodes").stdout
-        self.assertIn("PRIVATE", text)
-        self.assertEqual(text.count("BEGIN CERTIFICATE"), 2)
-        self.assertIn("friendlyName: vera", text)
-        self.assertNotEqual(openssl("pkcs12", "-in", home / "vera.p12", "-passin", "pass:wrong", "-nodes", check=None).returncode, 0)
-        self.assertIn("--force", fixture.run(*export, "--password-file", word, check=1).stderr)
-        word.chmod(0o644)
-        self.assertIn("chmod 600", fixture.run(*export, "--force", "--password-file", word, check=1).stderr)
-        word.chmod(0o600)
-        word.write_text("short\n")
-        fixture.run(*export, "--force", "--password-file", word, check=2)
-
     def test_sealed_keys_and_bad_words(self):
         key = fixture.scratch() / "ca-key"
         key.write_bytes(os.urandom(32))
