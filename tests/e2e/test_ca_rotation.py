@@ -137,18 +137,18 @@ class Bearers(unittest.TestCase):
 
     def test_a_token_reads_metrics_until_it_is_revoked(self):
         token = self.create()
-        header = {"authorization": f"Bearer {token['token']}"}
+        header = {"authorization": f"Bearer {token['bearer']}"}
         self.assertEqual(ask(self.hub, "/metrics", headers=header)[0], 200)
         code, text = ask(self.hub, "/metrics", headers={"authorization": "Bearer aaaaaaaa." + "a" * 32})
         self.assertEqual((code, json.loads(text)["reason"]), (401, "TOKEN_UNKNOWN"))
-        self.hub.ctl("bearers", "revoke", token["id"], "--yes")
+        self.hub.ctl("bearers", "revoke", token["bearer_id"], "--yes")
         code, text = ask(self.hub, "/metrics", headers=header)
         self.assertEqual((code, json.loads(text)["reason"]), (401, "TOKEN_REVOKED"))
 
     def test_a_signed_request_counts_once_and_its_key_is_rolled(self):
         token = self.create("--must-sign")
         key = bytes.fromhex(token["hmac_key"])
-        header = {"authorization": f"Bearer {token['token']}"}
+        header = {"authorization": f"Bearer {token['bearer']}"}
         code, text = ask(self.hub, "/metrics", headers=header)
         self.assertEqual((code, json.loads(text)["reason"]), (401, "SIGNATURE_REFUSED"))
         good = header | {"x-signature": signed(key, "GET", "/metrics", "nonce-01")}
