@@ -37,8 +37,32 @@ enum front_failure {
     FAIL_CERTIFICATE_REVOKED,
     FAIL_CERTIFICATE_SUPERSEDED,
     FAIL_CERTIFICATE_EXPIRED,
+    FAIL_LINEAGE_FORKED,
+    FAIL_BEARER_UNKNOWN,
+    FAIL_BEARER_EXPIRED,
+    FAIL_BEARER_REVOKED,
+    FAIL_SIGNATURE_INVALID,
     FAIL_NO_AGENT_NAME,
     FAIL_ROLE_MISSING,
+    FAIL_RATE_LIMITED,
+    /* enrolment: of enum pki_refusal */
+    FAIL_TOKEN_UNKNOWN,
+    FAIL_TOKEN_EXPIRED,
+    FAIL_TOKEN_USED,
+    FAIL_TOKEN_REVOKED,
+    FAIL_ADDRESS_NOT_ALLOWED,
+    FAIL_NAME_NOT_ALLOWED,
+    FAIL_CSR_INVALID,
+    FAIL_CHAIN_UNTRUSTED,
+    FAIL_GRACE_OVER,
+    FAIL_REGISTRY_ROLLED_BACK,
+    FAIL_REQUEST_LATE,
+    /* acts */
+    FAIL_NO_IDENTITIES,
+    FAIL_REFUSED,
+    FAIL_EXISTS,
+    FAIL_BACKUP_BUSY,
+    FAIL_RELOAD,
     /* messages */
     FAIL_NO_REQUEST,
     FAIL_MALFORMED,
@@ -95,6 +119,8 @@ struct front_detail {
     char field[192];
     char description[320];
     const char *quota; /* a literal; NULL: none */
+    uint64_t retry_ms; /* in place of the row's; 0: that */
+    char correlation[17]; /* of the act, as the audit has it; empty: none */
     /* Of a FAILED_PRECONDITION: what is wanted, each of a kind; borrowed until front_fail(). */
     const char *precondition;
     const char *const *subjects;
@@ -117,15 +143,23 @@ enum front_failure front_failure_of_query(int outcome,
 void front_describe(struct front_detail *detail, const char *field, const char *fmt, ...)
     PRINTF_LIKE(3, 4);
 
-/* ---- front.c ---- */
-
 struct front_caller {
-    char name[64]; /* empty: nobody known */
+    char name[64];      /* empty: nobody known */
+    enum pki_kind kind; /* 0: nobody, or insecure mode */
     enum pki_role role;
     uint8_t sha256[32];
-    bool has_certificate;
-    wall_us expires;     /* the certificate */
+    bool is_known;       /* by the registry: a certificate, or a bearer token */
+    wall_us expires;     /* either */
     uint64_t generation; /* of the registry when the role was read */
+};
+
+/* What a call is counted as. */
+enum front_class {
+    FRONT_ORDINARY = 0,
+    FRONT_PRIVILEGED, /* AdminService for operators and admins: by user */
+    FRONT_UPLOAD,     /* by agent */
+    FRONT_RENEWAL,    /* by agent */
+    FRONT_ENROLMENT,  /* by address */
 };
 
 struct unary;
@@ -140,6 +174,7 @@ struct front_method {
     bool is_quick;           /* answered on the call's thread */
     bool is_handled;
     enum wire_role role;
+    enum front_class class;
 };
 
 struct front_worker {
@@ -147,8 +182,27 @@ struct front_worker {
     uint8_t apart[128 - sizeof(struct arena)]; /* no cache line is two workers' */
 };
 
+/* Calls of which the registry is asked again when it changes, whatever they are. */
+struct front_watched {
+    struct list in_calls; /* under the lock of the list that it is in */
+    struct rpc_call *call;
+    struct rpc_post post;
+    struct front_caller caller;
+    mono_us due;    /* ends with FAIL_REQUEST_LATE then; INT64_MAX: never */
+    bool is_posted; /* under the lock */
+    bool is_closed; /* the call's thread's */
+    void (*ended)(struct front_watched *watched); /* the owner's memory can go */
+};
+
+#define FRONT_SEEN 16384 /* a power of two: newcomers push others out, who are noted once more */
+
 struct front {
     struct front_options options;
+    _Atomic uint64_t seen[FRONT_SEEN]; /* who came over which connection, hashed */
+    struct {
+        pthread_mutex_t lock;
+        char text[300];
+    } address;
     struct front_method *methods; /* beside wire_methods */
     _Atomic uint64_t arena_used;
     _Atomic int state;
@@ -156,8 +210,10 @@ struct front {
     struct {
         pthread_mutex_t lock;
         struct list calls;
-    } watchers, streams, uploads, serials, inventories;
+    } watchers, streams, uploads, serials, inventories, watched;
 };
+
+/* ---- authorise.c ---- */
 
 /* Who calls, and whether it may; false: the call is finished. */
 bool front_authorise(struct rpc_call *call, struct front_caller *ret);
@@ -165,7 +221,83 @@ bool front_authorise(struct rpc_call *call, struct front_caller *ret);
  * why not. */
 enum front_failure
 front_recheck(struct front *front, const struct front_method *method, struct front_caller *caller);
-void front_log_refused(struct rpc_call *call, enum front_failure failure);
+/* In the log, in a stable shape, and in the audit. */
+void front_log_refused(struct rpc_call *call,
+                       const struct front_caller *caller,
+                       enum front_failure failure);
+#define FRONT_ACTOR_BYTES 80
+/* "operator/anna", "agent/web-1", "bearer/ci", "local/insecure"; empty: nobody. Returns `to`. */
+const char *front_actor(const struct front_caller *caller, char to[static FRONT_ACTOR_BYTES]);
+#define FRONT_SOURCE_BYTES 64
+/* The address of a peer without its port. Returns `to`. */
+const char *front_source(const char *peer, char to[static FRONT_SOURCE_BYTES]);
+/* Nothing is written where there is no audit. Does not block. */
+void front_note(struct front *front, const struct audit_entry *entry);
+/* FAIL_NOT, or FAIL_RATE_LIMITED with `detail`. n 0 asks whether anything is left. */
+enum front_failure front_take(struct front *front,
+                              enum quota_limit limit,
+                              const char *who,
+                              uint32_t n,
+                              struct front_detail *detail);
+/* A wrong token or secret from this address. */
+void front_charge_failure(struct front *front, const char *peer);
+
+/*
+ * Long calls without a list of their own (reflection, RenewExpired): they are looked at again when
+ * the registry changes. Begin in on_open; end in on_closed: `ended` runs at once, or when a post
+ * that is under way has run.
+ */
+void front_watch_begin(struct front *front, struct front_watched *watched);
+void front_watch_end(struct front_watched *watched);
+/* `late_only`: those alone that are past their time. */
+void front_watched_recheck_all(struct front *front, bool late_only);
+
+/* ---- acts.c: what is the same of all acts ---- */
+
+struct unary;
+struct front_act {
+    struct pki_act act; /* points to the rest */
+    char by[FRONT_ACTOR_BYTES], source[FRONT_SOURCE_BYTES], correlation[17];
+};
+/* Who does it, for the audit; a failure of the call tells the correlation too. Returns &to->act. */
+const struct pki_act *front_act_of(struct unary *unary, const char *reason, struct front_act *to);
+/* FAIL_NO_IDENTITIES in insecure mode. */
+enum front_failure front_needs_pki(struct unary *unary);
+/* Of pki's outcomes for acts: `field` is what is wrong with PKI_BAD_NAME and the like. */
+enum front_failure front_failure_of_act(int r,
+                                        const char *field,
+                                        const struct tls_why *why,
+                                        struct front_detail *ret_detail);
+enum front_failure front_failure_of_refusal(enum pki_refusal refusal);
+/* A time or id into the answer's arena; "" where there is none. */
+char *front_hex(struct unary *unary, const uint8_t *bytes, size_t len);
+char *front_copy(struct unary *unary, const char *text);
+/* DER into a repeated bytes field. */
+struct ProtobufCBinaryData;
+void *front_ders(struct unary *unary, const struct span *ders, size_t n);
+/* The enrolment string of a token, and the hub's address in it. */
+enum front_failure front_enrolment_string(struct unary *unary,
+                                          const struct pki_token *token,
+                                          char **ret_text,
+                                          char **ret_hub,
+                                          char **ret_pin);
+#define FRONT_PAGE 100
+#define FRONT_MAX_PAGE 1000
+/* How many; FAIL_BAD_QUESTION beyond FRONT_MAX_PAGE. */
+enum front_failure front_page_size(struct unary *unary, uint32_t asked, uint32_t *ret);
+/*
+ * Page tokens: hex of (8 bytes of an HMAC over method, question and key, then the key), with the
+ * key of this process. `question` is whatever the pages must have in common.
+ */
+char *front_token_make(struct unary *unary, struct span question, struct span behind);
+/* Empty: *ret_behind is empty. */
+enum front_failure front_token_read(struct unary *unary,
+                                    const char *token,
+                                    struct span question,
+                                    struct span *ret_behind);
+
+/* ---- front.c ---- */
+
 const char *front_reason(enum front_failure failure);
 bool front_handles_service(const struct front *front, const char *service);
 const struct front_method *front_call_method(const struct rpc_call *call);
@@ -180,6 +312,7 @@ struct unary {
     struct front *front;
     const struct front_method *method;
     struct front_caller caller;
+    const char *peer; /* the call's: lives as long as the answer is made */
     const ProtobufCMessage *request;
     struct arena arena;             /* the answer's */
     const ProtobufCMessage *answer; /* in the arena */
@@ -226,6 +359,10 @@ bool unary_is_unwanted(void *ctx);
 /* FAIL_NOT, or FAIL_TOO_MUCH when the answer is not whole. */
 enum front_failure unary_finish(struct unary *unary, const ProtobufCMessage *answer);
 
+struct Sentinel__Query__V1__AgentIdentity;
+struct Sentinel__Query__V1__AgentIdentity *
+svc_admin_identity(struct unary *unary, const struct pki_agent *agent);
+
 /* ---- svc_*.c ---- */
 
 extern const struct rpc_handler svc_telemetry_metrics, svc_telemetry_logs;
@@ -235,8 +372,20 @@ extern const struct rpc_handler svc_inventory_upload;
 extern const struct rpc_handler svc_query_download, svc_query_search_logs, svc_query_tail_logs;
 extern const struct rpc_handler svc_health_watch;
 extern const struct rpc_handler svc_reflection;
+extern const struct rpc_handler svc_enrollment_renew_expired;
+extern const struct rpc_handler svc_admin_backup, svc_audit_export;
 front_answer_fn svc_health_check, svc_health_list;
-front_answer_fn svc_admin_get_status, svc_admin_set_agent_labels;
+front_answer_fn svc_admin_get_status, svc_admin_set_agent_labels, svc_admin_reload;
+front_answer_fn svc_admin_create_token, svc_admin_list_tokens, svc_admin_revoke_token;
+front_answer_fn svc_admin_create_bearer, svc_admin_list_bearers, svc_admin_revoke_bearer;
+front_answer_fn svc_admin_list_certificates, svc_admin_revoke_certificate, svc_admin_renew_own;
+front_answer_fn svc_admin_list_agent_identities, svc_admin_change_agent;
+front_answer_fn svc_admin_list_operators, svc_admin_change_operator;
+front_answer_fn svc_admin_get_ca_status, svc_admin_rotate_ca;
+front_answer_fn svc_admin_add_foreign, svc_admin_list_foreign, svc_admin_remove_foreign;
+front_answer_fn svc_admin_list_limits, svc_admin_set_limit;
+front_answer_fn svc_enrollment_get_trust_bundle, svc_enrollment_enroll, svc_enrollment_renew;
+front_answer_fn svc_audit_query, svc_audit_verify;
 front_answer_fn svc_query_list_agents, svc_query_get_agent, svc_query_list_metrics,
     svc_query_metrics, svc_query_top_metrics, svc_query_list_uploads;
 front_answer_fn svc_inventory_get, svc_inventory_diff, svc_inventory_find, svc_inventory_history;
@@ -270,6 +419,7 @@ enum front_failure front_range_or_hour(struct unary *unary,
                                        int64_t *ret_to_us);
 
 void svc_health_state_changed(struct front *front);
+void svc_health_recheck_all(struct front *front);
 /* stream.c */
 void stream_recheck_all(struct front *front);
 void svc_uploads_recheck_all(struct front *front);

@@ -161,7 +161,7 @@ static bool is_allowed(struct serial *s)
     s->must_check = false;
     if (failure == FAIL_NOT)
         return true;
-    front_log_refused(s->call, failure);
+    front_log_refused(s->call, &s->unary.caller, failure);
     s->unary.detail = (struct front_detail){ 0 };
     fail(s, failure, 0);
     return false;
@@ -263,6 +263,7 @@ void serial_on_open(struct rpc_call *call, const struct serial_kind *kind)
     s->unary.front = rpc_call_ctx(call);
     s->unary.method = front_call_method(call);
     s->unary.caller = caller;
+    s->unary.peer = rpc_call_peer(call);
     s->kind = kind;
     s->call = rpc_call_ref(call);
     s->last = &s->first;

@@ -117,7 +117,7 @@ static void cut(struct telemetry *t, enum front_failure failure)
     t->failure = failure;
     t->detail = (struct front_detail){ 0 };
     if (failure != FAIL_FAULT)
-        front_log_refused(t->call, failure);
+        front_log_refused(t->call, &t->caller, failure);
     give_status(t);
 }
 

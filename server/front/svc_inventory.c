@@ -109,7 +109,7 @@ static bool is_allowed(struct upload *upload)
     if (failure == FAIL_NOT)
         return true;
     if (failure != FAIL_FAULT)
-        front_log_refused(upload->call, failure);
+        front_log_refused(upload->call, &upload->caller, failure);
     fail(upload, failure, NULL, 0);
     return false;
 }

@@ -108,7 +108,7 @@ static void cut(struct upload_call *u, enum front_failure failure)
     u->failure = failure;
     u->detail = (struct front_detail){ 0 };
     if (failure != FAIL_FAULT)
-        front_log_refused(u->call, failure);
+        front_log_refused(u->call, &u->caller, failure);
     give_status(u);
 }
 
