@@ -51,20 +51,6 @@ void agent_tame_malloc(void)
 
 /* ---- settings into options ---- */
 
-static struct collect_options collect_options_of(const struct settings *settings)
-{
-    return (struct collect_options){
-        .root = settings->collect_root,
-        .enable = (const char *const *) settings->collect_enable.items,
-        .n_enable = settings->collect_enable.n_items,
-        .disable = (const char *const *) settings->collect_disable.items,
-        .n_disable = settings->collect_disable.n_items,
-        .per_cpu = settings->collect_per_cpu,
-        .max_series = settings->collect_max_series,
-        .statvfs_timeout_us = settings->collect_filesystem_timeout,
-    };
-}
-
 static struct uplink_pace pace_of(const struct settings *settings)
 {
     return (struct uplink_pace){
@@ -209,9 +195,10 @@ static void stop(struct agent *agent, int number)
 static void apply_reload(struct agent *agent, struct settings *settings)
 {
     CLEANUP(buf_deinit) struct buf fixed = { 0 };
-    struct collect_options collect = collect_options_of(settings);
+    struct collect_options collect;
     struct uplink_pace pace = pace_of(settings);
 
+    settings_collect(settings, &collect);
     /* What needs a restart is as the agent was started until then. */
     conf_diff_fixed(&settings_table, agent->options->settings, settings, &fixed);
     if (fixed.len > 0)
@@ -272,7 +259,7 @@ static int agent_open(struct agent *agent)
 {
     static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, 0 };
     const struct settings *settings = agent->settings;
-    struct collect_options collect = collect_options_of(settings);
+    struct collect_options collect;
     int r;
 
     r = loop_new(&agent->loop);
@@ -287,6 +274,7 @@ static int agent_open(struct agent *agent)
     if (r)
         return fold(r);
     agent->has_rpc = true;
+    settings_collect(settings, &collect);
     r = collect_new(&agent->collect, &collect);
     if (r)
         return r < 0 ? pass(r) : AGENT_NO_ROOT;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/collect/collect.h"
+#include "agent/inventory/inventory.h"
 #include "common/base/fault.h"
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
@@ -37,6 +38,42 @@ const struct conf_table settings_table = {
     .struct_bytes = sizeof(struct settings),
     .env_prefix = "SENTINEL_AGENT",
 };
+
+void settings_collect(const struct settings *settings, struct collect_options *ret)
+{
+    *ret = (struct collect_options){
+        .root = settings->collect_root,
+        .enable = (const char *const *) settings->collect_enable.items,
+        .n_enable = settings->collect_enable.n_items,
+        .disable = (const char *const *) settings->collect_disable.items,
+        .n_disable = settings->collect_disable.n_items,
+        .max_series = settings->collect_max_series,
+        .statvfs_timeout_us = settings->collect_filesystem_timeout,
+        .deadline_us = settings->collect_deadline,
+        .numbers = {
+            .per_cpu = settings->collect_per_cpu,
+            .n_top_processes = settings->collect_top_processes,
+            .max_cgroups = settings->collect_max_cgroups,
+        },
+        .filters = {
+            [COLLECT_DISKS] = { settings->collect_disk_include, settings->collect_disk_exclude },
+            [COLLECT_MOUNTS] = { settings->collect_mount_include, settings->collect_mount_exclude },
+            [COLLECT_MOUNT_TYPES] = { settings->collect_mount_type_include,
+                                      settings->collect_mount_type_exclude },
+            [COLLECT_INTERFACES] = { settings->collect_interface_include,
+                                     settings->collect_interface_exclude },
+            [COLLECT_SENSORS] = { settings->collect_sensor_include,
+                                  settings->collect_sensor_exclude },
+            [COLLECT_UNITS] = { settings->collect_unit_include, settings->collect_unit_exclude },
+            [COLLECT_CGROUPS] = { settings->collect_cgroup_include,
+                                  settings->collect_cgroup_exclude },
+            [COLLECT_PROCESSES] = { settings->collect_process_include,
+                                    settings->collect_process_exclude },
+            [COLLECT_METRICS] = { settings->collect_metric_include,
+                                  settings->collect_metric_exclude },
+        },
+    };
+}
 
 static int refuse(struct conf_error *error, const char *fmt, ...) PRINTF_LIKE(2, 3);
 static int refuse(struct conf_error *error, const char *fmt, ...)
@@ -83,6 +120,51 @@ static int check_collectors(const char *row, const struct conf_list *list, struc
     return 0;
 }
 
+static int check_filters(const struct settings *settings, struct conf_error *error)
+{
+    char reason[COLLECT_FILTER_ERROR_BYTES];
+    struct collect_options options;
+
+    settings_collect(settings, &options);
+    for (size_t i = 0; i < COLLECT_N_FILTERS; i++)
+        for (size_t is_exclude = 0; is_exclude < 2; is_exclude++) {
+            int r = collect_check_filter(
+                is_exclude ? options.filters[i].exclude : options.filters[i].include, reason);
+
+            if (r < 0)
+                return pass(r);
+            if (r > 0)
+                return refuse(error, "collect.%s.%s: %s; RE2's syntax is meant",
+                              collect_filter_name((enum collect_filter) i),
+                              is_exclude ? "exclude" : "include", reason);
+        }
+    return 0;
+}
+
+static int check_tables(const char *row, const struct conf_list *list, struct conf_error *error)
+{
+    size_t n_kinds;
+    const struct inventory_kind *kinds = inventory_kinds(&n_kinds);
+    const char *names[INVENTORY_MAX_TABLES + 1] = { NULL };
+
+    for (size_t k = 0; k < n_kinds; k++)
+        names[k] = kinds[k].name;
+    for (size_t i = 0; i < list->n_items; i++) {
+        const char *nearest;
+        size_t k = 0;
+
+        while (names[k] && strcmp(names[k], list->items[i]) != 0)
+            k++;
+        if (names[k])
+            continue;
+        nearest = text_nearest(list->items[i], names);
+        return refuse(error, "%s: there is no table `%.60s`%s%s%s", row, list->items[i],
+                      nearest ? "; did you mean `" : "", nearest ? nearest : "",
+                      nearest ? "`?" : "");
+    }
+    return 0;
+}
+
 static int check(const struct settings *settings, struct conf_error *error)
 {
     int r = check_hub(settings->hub, error);
@@ -91,6 +173,12 @@ static int check(const struct settings *settings, struct conf_error *error)
         r = check_collectors("collect.enable", &settings->collect_enable, error);
     if (r == 0)
         r = check_collectors("collect.disable", &settings->collect_disable, error);
+    if (r == 0)
+        r = check_filters(settings, error);
+    if (r == 0)
+        r = check_tables("inventory.enable", &settings->inventory_enable, error);
+    if (r == 0)
+        r = check_tables("inventory.disable", &settings->inventory_disable, error);
     if (r == 0 && settings->uplink_backoff > settings->uplink_max_backoff)
         r = refuse(error, "uplink.backoff is longer than uplink.max_backoff; swap them");
     return r;
@@ -157,6 +245,22 @@ void settings_free(struct settings *settings)
 {
     conf_free(&settings_table, settings);
     memset(settings, 0, sizeof(*settings));
+}
+
+void settings_inventory_options(const struct settings *settings, struct inventory_options *ret)
+{
+    *ret = (struct inventory_options){
+        .root = settings->collect_root,
+        .enable = (const char *const *) settings->inventory_enable.items,
+        .n_enable = settings->inventory_enable.n_items,
+        .disable = (const char *const *) settings->inventory_disable.items,
+        .n_disable = settings->inventory_disable.n_items,
+        .certificates = (const char *const *) settings->inventory_certificates.items,
+        .n_certificates = settings->inventory_certificates.n_items,
+        .max_rows = settings->inventory_max_rows,
+        .max_bytes = settings->inventory_max_table_size,
+        .command_timeout_us = settings->inventory_command_timeout,
+    };
 }
 
 int settings_digest(const struct settings *settings, char ret[static 65])

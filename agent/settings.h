@@ -44,6 +44,10 @@ struct settings {
 
 extern const struct conf_table settings_table;
 
+struct collect_options;
+/* What the settings say about collecting; borrows from them. */
+void settings_collect(const struct settings *settings, struct collect_options *ret);
+
 struct settings_sources {
     const char *file; /* NULL: SETTINGS_DEFAULT_FILE, which may be absent */
     const struct conf_flag *flags;
@@ -59,6 +63,10 @@ int settings_load(struct settings *ret,
                   struct conf_error *ret_error) MUST_USE;
 /* The zero value is fine. */
 void settings_free(struct settings *settings);
+
+struct inventory_options;
+/* Borrows from the settings. */
+void settings_inventory_options(const struct settings *settings, struct inventory_options *ret);
 
 /* SHA-256 of the settings as print-config has them, in hex. */
 int settings_digest(const struct settings *settings, char ret[static 65]) MUST_USE;

@@ -134,8 +134,11 @@ static void reload(struct hub *hub)
     store_objects_set_limits(hub->store, &objects);
     const struct uploads_limits uploads = limits_of_uploads(&hub->settings);
     uploads_set_limits(hub->uploads, &uploads);
+    const struct audit_limits audit = limits_of_audit(&hub->settings);
+    audit_set_limits(hub->audit, &audit);
     if (note_settings(hub) != 0)
         log_plain(LOG_WARN, "status_is_stale");
+    hub_say_settings(hub);
     conf_diff_fixed(&settings_table, &hub->at_start, &hub->settings, &fixed);
     if (fixed.len > 0)
         log_event(LOG_WARN, "reloaded", LOG_S("needs_restart", buf_text(&fixed)));
@@ -244,13 +247,15 @@ static void on_registry_timer(struct loop_timer *timer)
     struct hub *hub = timer->ctx;
 
     /* A fault is in the log; the registry in memory stays, and the next tick tries again. */
-    if (pki_refresh(hub->pki) == 0) {
+    if (hub->pki && pki_refresh(hub->pki) == 0) {
         uint64_t generation = pki_generation(hub->pki);
         if (generation != hub->generation) {
             hub->generation = generation;
             front_registry_changed(hub->front);
         }
     }
+    if (quota_refresh(hub->quota) != 0)
+        log_plain(LOG_WARN, "limits_are_stale");
     front_end_late(hub->front);
     if (loop_timer_arm_in(hub->loop, timer, REGISTRY_EVERY_US) != 0)
         loop_stop(hub->loop);
@@ -289,10 +294,8 @@ static int start_loop(struct hub *hub)
 
 static int arm_timers(struct hub *hub)
 {
-    if (!hub->pki)
-        return 0;
     int r = loop_timer_arm_in(hub->loop, &hub->registry_timer, REGISTRY_EVERY_US);
-    if (r == 0) /* the first look at once: a short life may be nearly over */
+    if (r == 0 && hub->pki) /* the first look at once: a short life may be nearly over */
         r = loop_timer_arm_in(hub->loop, &hub->certificate_timer, 0);
     return pass(r);
 }
@@ -312,6 +315,7 @@ static int start(struct hub *hub)
     if (r != 0)
         return pass(r);
     set_state(hub, FRONT_SERVING);
+    hub_say_started(hub);
     hub_say_ready(hub);
     return 0;
 }
@@ -346,12 +350,16 @@ static void stop(struct hub *hub)
     hub->export = export_free(hub->export);
     hub->server = rpc_server_free(hub->server);
     certificate_deinit(&hub->certificate);
+    if (hub->audit)
+        hub_say_stopped(hub);
     if (hub->store)
         store_stop(hub->store);
     hub->front = front_free(hub->front);
     hub->uploads = uploads_free(hub->uploads);
     hub->ingest = ingest_free(hub->ingest);
     hub->pki = pki_close(hub->pki);
+    hub->quota = quota_close(hub->quota);
+    hub->audit = audit_close(hub->audit);
     hub->store = store_close(hub->store);
     if (hub->is_rpc_up)
         rpc_deinit();

@@ -2,16 +2,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Private to the daemon: what its two files share.
+ * Private to the daemon: what its files share.
  *
  *   hub.c        the life of it: signals, timers, reload, drain, end
  *   hub_make.c   every module made and wired, in the order of server/README.md
+ *   hub_audit.c  the audit and the limits: made, and what the daemon says of itself there
  */
 
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "common/loop/loop.h"
+#include "server/audit/audit.h"
 #include "server/certificate.h"
 #include "server/export/export.h"
 #include "server/front/front.h"
@@ -19,6 +21,7 @@
 #include "server/ingest/ingest.h"
 #include "server/pki/pki.h"
 #include "server/query/query.h"
+#include "server/quota/quota.h"
 #include "server/store/store.h"
 #include "server/upload/upload.h"
 #include "server/web/web.h"
@@ -27,6 +30,8 @@ struct hub {
     /* Made in this order, freed in the other. */
     struct loop *loop;
     struct store *store;
+    struct audit *audit;
+    struct quota *quota;
     struct pki *pki; /* NULL: insecure */
     struct ingest *ingest;
     struct uploads *uploads;
@@ -51,6 +56,7 @@ struct hub {
     uint64_t generation; /* of the registry that front was told last */
     mono_us drain_due;   /* when what is open is cut */
     bool is_draining;
+    bool has_said_started; /* in the audit */
     int outcome;
 
     /* Set by the store's writers, read by the loop. */
@@ -76,3 +82,12 @@ void hub_say_ready(const struct hub *hub);
 int hub_refuse(int outcome, const char *reason);
 /* The certificate in use goes to who shows it. */
 void hub_show_certificate(struct hub *hub);
+
+/* ---- hub_audit.c ---- */
+
+/* Both before pki, which writes there. */
+int hub_make_audit(struct hub *hub) MUST_USE;
+/* The daemon's own entries: it serves, settings were loaded (how: "reload", ...), it stops. */
+void hub_say_started(struct hub *hub);
+void hub_say_settings(struct hub *hub);
+void hub_say_stopped(struct hub *hub);

@@ -152,7 +152,9 @@ static int open_pki(struct hub *hub)
 
     if (hub->settings.security == SETTINGS_INSECURE)
         return 0;
-    int r = pki_open(&hub->pki, hub->store, hub->state, &why);
+    const struct pki_options options = { .state_directory = hub->state,
+                                         .ca_key_file = hub->settings.ca_key_file };
+    int r = pki_open_with(&hub->pki, hub->store, &options, &why);
     if (r > 0)
         return hub_refuse(r == PKI_ABSENT ? HUB_NO_DATABASE : HUB_FAILED, why.text);
     if (r < 0)
@@ -189,6 +191,8 @@ static int make_middle(struct hub *hub)
     crypto_random(hub->query.token_key, sizeof(hub->query.token_key));
     const struct front_options options = {
         .store = hub->store,
+        .audit = hub->audit,
+        .quota = hub->quota,
         .pki = hub->pki,
         .ingest = hub->ingest,
         .uploads = hub->uploads,
@@ -269,6 +273,8 @@ static int listen_https(struct hub *hub)
     struct web_options options = {
         .context = hub->certificate.context,
         .store = hub->store,
+        .audit = hub->audit,
+        .quota = hub->quota,
         .pki = hub->pki,
         .ingest = hub->ingest,
         .pool = hub->pool,
@@ -322,6 +328,8 @@ int hub_make_modules(struct hub *hub)
 {
     int r = open_store(hub);
 
+    if (r == 0)
+        r = hub_make_audit(hub);
     if (r == 0)
         r = open_pki(hub);
     if (r == 0)

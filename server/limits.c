@@ -30,6 +30,16 @@ void limits_of_ingest(const struct settings *settings, struct ingest_limits *ret
     ret->logs_retention_us = settings->logs_retention;
 }
 
+struct audit_limits limits_of_audit(const struct settings *settings)
+{
+    return (struct audit_limits){
+        .hot_us = settings->audit_hot,
+        .cold_us = settings->audit_cold,
+        .hot_entries = settings->audit_hot_entries,
+        .notes_per_minute = (uint32_t) settings->audit_notes_per_minute,
+    };
+}
+
 void limits_of_web(const struct settings *settings, struct web_limits *ret)
 {
     *ret = (struct web_limits){

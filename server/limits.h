@@ -3,6 +3,7 @@
 
 /* The limits of modules, from the settings. Pure. */
 
+#include "server/audit/audit.h"
 #include "server/ingest/ingest.h"
 #include "server/settings.h"
 #include "server/store/store.h"
@@ -10,6 +11,7 @@
 #include "server/web/web.h"
 
 void limits_of_ingest(const struct settings *settings, struct ingest_limits *ret);
+struct audit_limits limits_of_audit(const struct settings *settings);
 void limits_of_web(const struct settings *settings, struct web_limits *ret);
 struct store_object_limits limits_of_objects(const struct settings *settings);
 struct uploads_limits limits_of_uploads(const struct settings *settings);

@@ -200,6 +200,36 @@ static int check_remote_write(const struct settings *settings, struct conf_error
     return 0;
 }
 
+static bool is_network(const char *text)
+{
+    char address[64];
+    uint8_t bytes[16];
+    uint64_t bits = 0;
+    size_t len = strcspn(text, "/");
+
+    if (len >= sizeof(address) || (text[len] && text_to_u64(text + len + 1, &bits) != 0))
+        return false;
+    memcpy(address, text, len);
+    address[len] = 0;
+    return (inet_pton(AF_INET, address, bytes) == 1 && bits <= 32) ||
+           (inet_pton(AF_INET6, address, bytes) == 1 && bits <= 128);
+}
+
+static int check_audit(const struct settings *settings, struct conf_error *error)
+{
+    for (size_t i = 0; i < settings->limits_exempt.n_items; i++) {
+        if (!is_network(settings->limits_exempt.items[i]))
+            return refuse(error,
+                          "limits.exempt: `%.100s` is not ADDRESS or ADDRESS/BITS; write for "
+                          "example 10.0.0.0/8 or 2001:db8::/32",
+                          settings->limits_exempt.items[i]);
+    }
+    if (settings->audit_cold < settings->audit_hot)
+        return refuse(error, "audit.cold: it is shorter than audit.hot, which it contains; give "
+                             "both, or a longer one");
+    return 0;
+}
+
 static int check(struct settings *settings, bool is_flag_given, struct conf_error *error)
 {
     int r = check_address("listen.grpc", settings->listen_grpc, error);
@@ -210,6 +240,8 @@ static int check(struct settings *settings, bool is_flag_given, struct conf_erro
         r = check_security(settings, is_flag_given, error);
     if (r == 0)
         r = check_remote_write(settings, error);
+    if (r == 0)
+        r = check_audit(settings, error);
     if (r != 0)
         return r;
     if (!settings->tls_certificate[0] != !settings->tls_key[0])

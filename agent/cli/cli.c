@@ -19,6 +19,7 @@ static const struct {
 } commands[] = {
     { "run", cmd_run, "the daemon: collects and streams to the hub" },
     { "collect", cmd_collect, "collect --once: prints every sample of one round" },
+    { "inventory", cmd_inventory, "prints the tables of what this machine is and has" },
     { "status", cmd_status, "what the running agent says about itself" },
     { "test-connection", cmd_test_connection,
       "goes to the hub step by step, and says what to mend" },

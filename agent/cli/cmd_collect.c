@@ -113,6 +113,7 @@ int cmd_collect(int argc, char **argv)
     };
     CLEANUP(cmd_line_deinit) struct cmd_line line = { 0 };
     CLEANUP(collect_freep) struct collect *collect = NULL;
+    struct collect_options wanted;
     int code = CLI_FAILURE;
     int r;
 
@@ -121,17 +122,8 @@ int cmd_collect(int argc, char **argv)
     if (!is_once)
         return cmd_fail(CLI_USAGE,
                         "collect: give --once; `sentinel-agent run` collects all the time");
-    r = collect_new(&collect,
-                    &(struct collect_options){
-                        .root = line.settings.collect_root,
-                        .enable = (const char *const *) line.settings.collect_enable.items,
-                        .n_enable = line.settings.collect_enable.n_items,
-                        .disable = (const char *const *) line.settings.collect_disable.items,
-                        .n_disable = line.settings.collect_disable.n_items,
-                        .per_cpu = line.settings.collect_per_cpu,
-                        .max_series = line.settings.collect_max_series,
-                        .statvfs_timeout_us = line.settings.collect_filesystem_timeout,
-                    });
+    settings_collect(&line.settings, &wanted);
+    r = collect_new(&collect, &wanted);
     if (r == COLLECT_ABSENT)
         return cmd_fail(CLI_NOT_FOUND, "collect.root: %s cannot be opened",
                         line.settings.collect_root);

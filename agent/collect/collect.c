@@ -7,14 +7,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/collect/collector.h"
+#include "agent/collect/engine.h"
 #include "common/base/clock.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/base/text.h"
-
-/* Of one series; name and attributes are our own or an interface's, a mount point's. */
-#define MAX_KEY_BYTES 8192
+#include "common/log/log.h"
 
 const char *const *collect_names(void)
 {
@@ -31,36 +29,40 @@ const char *collect_nearest(const char *name)
     return text_nearest(name, collect_names());
 }
 
-static int set_rows(bool *rows, const char *const *names, size_t n_names, bool value)
+int collect_configure(struct collect *collect, const struct collect_options *options)
 {
-    for (size_t i = 0; i < n_names; i++) {
-        size_t row = 0;
+    struct collect_rules *rules;
+    int r = rules_new(&rules, options);
 
-        while (collect_registry[row].name && strcmp(collect_registry[row].name, names[i]) != 0)
-            row++;
-        if (!collect_registry[row].name)
-            return COLLECT_UNKNOWN;
-        rows[row] = value;
-    }
+    if (r)
+        return r < 0 ? pass(r) : r;
+    collect->rules = rules_unref(collect->rules);
+    collect->rules = rules;
     return 0;
 }
 
-int collect_configure(struct collect *collect, const struct collect_options *options)
+static void run_job(void *ctx)
 {
-    bool rows[COLLECT_MAX_COLLECTORS] = { false };
+    struct collect_row *row = ctx;
+    int64_t begin = clock_mono().us;
 
-    for (size_t i = 0; collect_registry[i].name; i++)
-        rows[i] = collect_registry[i].is_default;
-    if (set_rows(rows, options->enable, options->n_enable, true) ||
-        set_rows(rows, options->disable, options->n_disable, false))
-        return COLLECT_UNKNOWN;
+    row->probe.collector->fn(&row->probe);
+    row->duration_us = clock_mono().us - begin;
+}
 
-    memcpy(collect->is_enabled, rows, sizeof(rows));
-    collect->per_cpu = options->per_cpu;
-    collect->max_series = options->max_series;
-    collect->statvfs_timeout_us = options->statvfs_timeout_us;
-    collect->statvfs = options->statvfs;
-    return 0;
+static void init_rows(struct collect *collect)
+{
+    for (size_t i = 0; collect_registry[i].name; i++) {
+        struct collect_row *row = &collect->rows[i];
+
+        ensure(i < COLLECT_MAX_COLLECTORS);
+        row->probe.collector = &collect_registry[i];
+        row->probe.machine = &collect->machine;
+        row->probe.collect = collect;
+        row->probe.text =
+            collect_registry[i].manner == COLLECTOR_QUICK ? &collect->text : &row->own_text;
+        row->job = (struct helper_job){ .fn = run_job, .ctx = row };
+    }
 }
 
 int collect_new(struct collect **ret, const struct collect_options *options)
@@ -70,34 +72,51 @@ int collect_new(struct collect **ret, const struct collect_options *options)
 
     if (!collect)
         return fault(-ENOMEM, "no memory for the collectors");
-    collect->root_fd = -1;
+    collect->machine.root_fd = -1;
     collect->next_series_id = 1;
     collect->next_layout_id = 1;
     collect->is_changed = true;
-    collect->ticks_per_second = (double) sysconf(_SC_CLK_TCK);
-    collect->page_bytes = (double) sysconf(_SC_PAGESIZE);
+    collect->machine.ticks_per_second = (double) sysconf(_SC_CLK_TCK);
+    collect->machine.page_bytes = (double) sysconf(_SC_PAGESIZE);
+    init_rows(collect);
 
-    collect->root = strdup(options->root);
-    if (!collect->root)
+    collect->machine.root = strdup(options->root);
+    collect->helper = helper_new();
+    if (!collect->machine.root || !collect->helper)
         return fault(-ENOMEM, "no memory for the collectors");
-    collect->root_fd = open(options->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (collect->root_fd < 0)
+    collect->machine.root_fd = open(options->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (collect->machine.root_fd < 0)
         return COLLECT_ABSENT;
 
     r = collect_configure(collect, options);
     if (r)
-        return r;
+        return r < 0 ? pass(r) : r;
     *ret = take(collect);
     return 0;
 }
 
+static void row_deinit(struct collect_row *row)
+{
+    struct probe *probe = &row->probe;
+
+    if (probe->state) {
+        if (probe->collector->state_free)
+            probe->collector->state_free(probe->state);
+        else
+            free(probe->state);
+    }
+    row->rules = rules_unref(row->rules);
+    buf_deinit(&probe->tray);
+    buf_deinit(&row->own_text);
+}
+
 struct collect *collect_free(struct collect *collect)
 {
+    bool is_over;
+
     if (!collect)
         return NULL;
-    collect->mounts = mounts_free(collect->mounts);
-    if (collect->processes)
-        closedir(collect->processes);
+    is_over = helper_free(collect->helper);
     map_deinit(&collect->slot_of_key);
     for (size_t i = 0; i < collect->n_slots; i++)
         (void) spool_series_unref(collect->slots[i].series);
@@ -105,10 +124,15 @@ struct collect *collect_free(struct collect *collect)
     free(collect->slots);
     free(collect->values);
     free(collect->absent);
+    if (!is_over) /* a thread that hangs may come back to its probe */
+        return NULL;
+    for (size_t i = 0; collect_registry[i].name; i++)
+        row_deinit(&collect->rows[i]);
+    collect->rules = rules_unref(collect->rules);
     buf_deinit(&collect->text);
-    if (collect->root_fd >= 0)
-        close(collect->root_fd);
-    free(collect->root);
+    if (collect->machine.root_fd >= 0)
+        close(collect->machine.root_fd);
+    free(collect->machine.root);
     free(collect);
     return NULL;
 }
@@ -116,11 +140,6 @@ struct collect *collect_free(struct collect *collect)
 void collect_set_ledger(struct collect *collect, const struct spool_ledger *ledger)
 {
     collect->ledger = *ledger;
-}
-
-void collect_count_error(struct collect *collect)
-{
-    collect->errors[collect->at]++;
 }
 
 /* ---- slots ---- */
@@ -147,20 +166,23 @@ static bool slots_grow(struct collect *collect)
     return true;
 }
 
-static struct collect_slot *
-slot_add(struct collect *collect, const struct collect_metric *metric, struct span key)
+static struct collect_slot *slot_add(struct collect *collect,
+                                     struct collect_row *row,
+                                     const struct tray_sample *said,
+                                     const char *unit,
+                                     struct span key)
 {
     CLEANUP(spool_series_unrefp) struct spool_series *series = NULL;
     struct collect_slot *slot;
 
-    if (collect->n_slots >= collect->max_series) {
+    if (collect->n_slots >= collect->rules->max_series) {
         collect->refused_series++;
         return NULL;
     }
     if (!slots_grow(collect) ||
-        spool_series_new(&series, collect->next_series_id, metric->kind, metric->unit, key) ||
+        spool_series_new(&series, collect->next_series_id, said->kind, unit, key) ||
         map_put(&collect->slot_of_key, series->key, (void *) (uintptr_t) (collect->n_slots + 1))) {
-        collect_count_error(collect);
+        row->errors++;
         return NULL;
     }
     collect->next_series_id++;
@@ -170,31 +192,58 @@ slot_add(struct collect *collect, const struct collect_metric *metric, struct sp
     return slot;
 }
 
-void collect_add(struct collect *collect,
-                 const struct collect_metric *metric,
-                 double value,
-                 const struct spool_attribute *attributes)
+static void pour_sample(struct collect *collect,
+                        struct collect_row *row,
+                        const struct tray_sample *said,
+                        const char *unit,
+                        struct span key)
 {
-    char key[MAX_KEY_BYTES];
-    size_t key_bytes = spool_series_key(metric->name, attributes, key, sizeof(key));
-    struct collect_slot *slot;
-    uintptr_t index;
+    uintptr_t index = (uintptr_t) map_get(&collect->slot_of_key, key);
+    struct collect_slot *slot =
+        index ? &collect->slots[index - 1] : slot_add(collect, row, said, unit, key);
 
-    if (key_bytes > sizeof(key)) {
-        collect_count_error(collect);
-        return;
-    }
-    index = (uintptr_t) map_get(&collect->slot_of_key, span_of(key, key_bytes));
-    slot = index ? &collect->slots[index - 1] : slot_add(collect, metric, span_of(key, key_bytes));
     if (!slot)
         return;
     if (slot->round == collect->round) {
-        collect_count_error(collect);
+        row->errors++;
+        row->is_success = false;
         return;
     }
     slot->round = collect->round;
     slot->missing = 0;
-    slot->value = value;
+    slot->value = said->value;
+}
+
+/* Takes what a run said into the round. */
+static void pour(struct collect *collect, struct collect_row *row)
+{
+    struct probe *probe = &row->probe;
+    const uint8_t *at = probe->tray.data;
+
+    row->has_run = true;
+    row->errors += probe->n_errors;
+    row->n_denied = probe->n_denied;
+    row->is_success = probe->n_errors == 0;
+    for (size_t i = 0; i < probe->n_samples; i++) {
+        struct tray_sample said;
+
+        memcpy(&said, at, sizeof(said));
+        at += sizeof(said);
+        pour_sample(collect, row, &said, (const char *) at,
+                    span_of(at + said.unit_bytes, said.key_bytes));
+        at += said.unit_bytes + said.key_bytes;
+    }
+    ensure(at == probe->tray.data + probe->tray.len);
+    collect->refused_series += probe->n_refused;
+    if (probe->n_denied > 0 && !row->was_denied_said) {
+        row->was_denied_said = true;
+        log_event(LOG_WARN, "collector_denied", LOG_S("collector", probe->collector->name),
+                  LOG_S("path", probe->denied), LOG_U("paths", probe->n_denied),
+                  LOG_S("remedy", "give the agent the right to read it, or name the collector in "
+                                  "collect.disable; this is said once"));
+    }
+    probe->tray.len = 0;
+    probe->n_samples = 0;
 }
 
 /* Takes out what was missing for too long, and keeps the order of the rest. */
@@ -257,18 +306,98 @@ static int64_t boot_us(void)
     return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-static void run_collectors(struct collect *collect)
+static void row_begin(struct collect *collect, struct collect_row *row)
+{
+    struct probe *probe = &row->probe;
+
+    row->rules = rules_unref(row->rules);
+    row->rules = rules_ref(collect->rules);
+    probe->rules = row->rules;
+    probe->max_samples = row->rules->max_series;
+    probe->n_errors = probe->n_denied = probe->n_refused = 0;
+    probe->n_samples = 0;
+    probe->tray.len = 0;
+}
+
+/* False: its last run is not over. */
+static bool row_take(struct collect *collect, struct collect_row *row)
+{
+    if (!helper_take(collect->helper, &row->job))
+        return false;
+    row->is_running = false;
+    pour(collect, row);
+    return true;
+}
+
+/*
+ * Starts what is not still at it, the slow ones first. What came back since the last round is told
+ * now, as late as it is; a slow one then waits for the next round, as it has its values in this
+ * one. Returns how many are to be waited for.
+ */
+static size_t
+start_rows(struct collect *collect, enum collector_manner manner, struct helper_job **ret_jobs)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; collect_registry[i].name; i++) {
+        struct collect_row *row = &collect->rows[i];
+
+        if (collect_registry[i].manner != manner)
+            continue;
+        if (row->is_running && row_take(collect, row) && manner == COLLECTOR_SLOW)
+            continue;
+        if (row->is_running || !collect->rules->is_enabled[i])
+            continue;
+        row_begin(collect, row);
+        row->is_running = helper_start(collect->helper, &row->job);
+        row->is_success = row->is_success && row->is_running;
+        if (row->is_running)
+            ret_jobs[n++] = &row->job;
+    }
+    return n;
+}
+
+static void take_slow(struct collect *collect)
 {
     for (size_t i = 0; collect_registry[i].name; i++) {
-        int64_t begin = clock_mono().us;
+        struct collect_row *row = &collect->rows[i];
 
-        if (!collect->is_enabled[i])
+        if (collect_registry[i].manner != COLLECTOR_SLOW || !row->is_running)
             continue;
-        collect->at = i;
-        collect->name = collect_registry[i].name;
-        collect_registry[i].fn(collect);
-        collect->duration_us[i] = clock_mono().us - begin;
+        if (row_take(collect, row))
+            continue;
+        row->is_success = false;
+        row->n_late++;
     }
+}
+
+static void run_quick(struct collect *collect, bool is_self)
+{
+    for (size_t i = 0; collect_registry[i].name; i++) {
+        struct collect_row *row = &collect->rows[i];
+
+        if (!collect->rules->is_enabled[i] || collect_registry[i].manner != COLLECTOR_QUICK ||
+            (collect_registry[i].fn == collect_self) != is_self)
+            continue;
+        row_begin(collect, row);
+        run_job(row);
+        pour(collect, row);
+    }
+}
+
+/* The quick ones run while the helper does; self is last, so that it can tell how the others did.
+ */
+static void run_collectors(struct collect *collect)
+{
+    struct helper_job *jobs[COLLECT_MAX_COLLECTORS];
+    struct helper_job *background[COLLECT_MAX_COLLECTORS];
+    size_t n_jobs = start_rows(collect, COLLECTOR_SLOW, jobs);
+
+    (void) start_rows(collect, COLLECTOR_BACKGROUND, background);
+    run_quick(collect, false);
+    helper_wait(collect->helper, jobs, n_jobs, collect->rules->deadline_us);
+    take_slow(collect);
+    run_quick(collect, true);
 }
 
 int collect_run(struct collect *collect, struct spool_scrape *ret_sample)
@@ -316,22 +445,35 @@ void collect_get_totals(const struct collect *collect, struct collect_totals *re
         .last_round_us = collect->last_round_us,
     };
     for (size_t i = 0; collect_registry[i].name; i++)
-        ret->errors += collect->errors[i];
+        ret->errors += collect->rows[i].errors;
 }
 
-/* self is last, so that it can tell how the others did. */
 const struct collector collect_registry[] = {
-    { "cpu", collect_cpu, true },
-    { "load", collect_load, true },
-    { "memory", collect_memory, true },
-    { "paging", collect_paging, true },
-    { "disk", collect_disk, true },
-    { "filesystem", collect_filesystem, true },
-    { "network", collect_network, true },
-    { "processes", collect_processes, true },
-    { "pressure", collect_pressure, true },
-    { "uptime", collect_uptime, true },
-    { "filehandles", collect_filehandles, true },
-    { "self", collect_self, true },
-    { NULL, NULL, false },
+    { "cpu", collect_cpu, true, COLLECTOR_QUICK, NULL },
+    { "cpufreq", collect_cpufreq, true, COLLECTOR_QUICK, NULL },
+    { "load", collect_load, true, COLLECTOR_QUICK, NULL },
+    { "memory", collect_memory, true, COLLECTOR_QUICK, NULL },
+    { "numa", collect_numa, true, COLLECTOR_QUICK, NULL },
+    { "paging", collect_paging, true, COLLECTOR_QUICK, NULL },
+    { "disk", collect_disk, true, COLLECTOR_QUICK, NULL },
+    { "filesystem", collect_filesystem, true, COLLECTOR_QUICK, collect_filesystem_free },
+    { "network", collect_network, true, COLLECTOR_QUICK, NULL },
+    { "sockets", collect_sockets, true, COLLECTOR_QUICK, NULL },
+    { "softnet", collect_softnet, true, COLLECTOR_QUICK, NULL },
+    { "conntrack", collect_conntrack, true, COLLECTOR_QUICK, NULL },
+    { "processes", collect_processes, true, COLLECTOR_QUICK, collect_processes_free },
+    { "pressure", collect_pressure, true, COLLECTOR_QUICK, NULL },
+    { "uptime", collect_uptime, true, COLLECTOR_QUICK, NULL },
+    { "filehandles", collect_filehandles, true, COLLECTOR_QUICK, NULL },
+    { "clock", collect_clock, true, COLLECTOR_QUICK, NULL },
+    { "entropy", collect_entropy, true, COLLECTOR_QUICK, NULL },
+    { "hwmon", collect_hwmon, true, COLLECTOR_SLOW, NULL },
+    { "thermal", collect_thermal, true, COLLECTOR_SLOW, NULL },
+    { "power", collect_power, true, COLLECTOR_SLOW, NULL },
+    { "mdadm", collect_mdadm, true, COLLECTOR_QUICK, NULL },
+    { "nvme", collect_nvme, true, COLLECTOR_SLOW, NULL },
+    { "zfs", collect_zfs, true, COLLECTOR_QUICK, NULL },
+    { "bonding", collect_bonding, true, COLLECTOR_QUICK, NULL },
+    { "self", collect_self, true, COLLECTOR_QUICK, NULL },
+    { NULL, NULL, false, COLLECTOR_QUICK, NULL },
 };

@@ -14,10 +14,17 @@
  * listed in agent/README.md. Counters are in their unit (s, By), not in ticks or sectors.
  *
  * A file that is not there means that the machine has no such thing: nothing is said. One that
- * cannot be read or understood is counted, in sentinel.agent.collect.errors by collector.
+ * cannot be understood is counted, in sentinel.agent.collector.errors by collector; one that this
+ * user may not read in sentinel.agent.collector.denied, with one line in the log for each
+ * collector.
  *
- * statfs() of a dead network mount hangs: it runs on a helper thread, is waited for until a
- * deadline, and a mount point is not asked again while its call hangs.
+ * What can hang (a mount, a sensor, somebody's program) runs on a helper thread. A round waits for
+ * it until a deadline, goes on without it, and does not start it again before it came back; what it
+ * found is in the round after that.
+ *
+ * What disks, mounts, interfaces, ... are told of is chosen by pairs of regular expressions,
+ * include and exclude, found anywhere in the name (common/regex: RE2). Expressions and not globs,
+ * as node_exporter's are: its users bring theirs, and its defaults are ours.
  *
  * Thread: the loop's, for everything.
  */
@@ -31,11 +38,57 @@
 #include "common/base/cleanup.h"
 #include "common/identity/identity.h"
 
+struct loop;
 struct collect;
 
 #define COLLECT_MISSING_ROUNDS 10
+#define COLLECT_MAX_COLLECTORS 48
 
 typedef int collect_statvfs_fn(const char *path, struct statvfs *ret);
+
+/* The filters: enum name, name in the settings, and what is left out by default. */
+#define COLLECT_FILTERS(F)                                         \
+    F(DISKS, "disk", COLLECT_EXCLUDE_DISKS)                        \
+    F(MOUNTS, "filesystem.mount", COLLECT_EXCLUDE_MOUNTS)          \
+    F(MOUNT_TYPES, "filesystem.type", COLLECT_EXCLUDE_MOUNT_TYPES) \
+    F(INTERFACES, "network", COLLECT_EXCLUDE_INTERFACES)           \
+    F(SENSORS, "sensor", "")                                       \
+    F(UNITS, "systemd.unit", COLLECT_EXCLUDE_UNITS)                \
+    F(CGROUPS, "cgroup", "")                                       \
+    F(PROCESSES, "process", "")                                    \
+    F(METRICS, "metrics", "")
+/* Parts of a disk that is counted whole, memory and loops. */
+#define COLLECT_EXCLUDE_DISKS \
+    "^(z?ram|loop|fd|(h|s|v|xv)d[a-z]+|(nvme[0-9]+n|mmcblk)[0-9]+p)[0-9]+$"
+#define COLLECT_EXCLUDE_MOUNTS                                          \
+    "^/(dev|proc|sys|run/credentials/.+|run/user/.+|var/lib/docker/.+|" \
+    "var/lib/containers/storage/.+|var/lib/kubelet/.+)($|/)"
+#define COLLECT_EXCLUDE_MOUNT_TYPES                                                              \
+    "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|efivarfs|erofs|fusectl|" \
+    "fuse\\.lxcfs|fuse\\.portal|hugetlbfs|iso9660|mqueue|nfsd|nsfs|overlay|proc|procfs|pstore|"  \
+    "ramfs|rootfs|rpc_pipefs|securityfs|selinuxfs|squashfs|sysfs|tracefs)$"
+/* The host's ends of containers: they come and go by the thousand under random names. */
+#define COLLECT_EXCLUDE_INTERFACES "^veth"
+#define COLLECT_EXCLUDE_UNITS "\\.(automount|device|mount|scope|slice)$"
+
+enum collect_filter {
+#define F(name, row, exclude) COLLECT_##name,
+    COLLECT_FILTERS(F)
+#undef F
+        COLLECT_N_FILTERS
+};
+
+enum collect_text { COLLECT_TEXTFILE_DIRECTORY, COLLECT_STATSD_LISTEN, COLLECT_N_TEXTS };
+enum collect_list { COLLECT_SCRAPE_TARGETS, COLLECT_EXEC_COMMANDS, COLLECT_N_LISTS };
+
+struct collect_numbers {
+    bool per_cpu;           /* system.cpu.time for each logical CPU too */
+    size_t n_top_processes; /* by CPU, and as many by memory; 0: none */
+    size_t max_cgroups;     /* told of by name */
+    size_t max_custom;      /* samples of a file, a target, a program; series of statsd */
+    bool allow_remote;      /* targets that are not on this machine */
+    int64_t scrape_timeout_us, exec_timeout_us;
+};
 
 struct collect_options {
     const char *root;          /* "/" or where the machine's root is mounted; copied */
@@ -43,32 +96,48 @@ struct collect_options {
     size_t n_enable;
     const char *const *disable; /* wins over enable */
     size_t n_disable;
-    bool per_cpu;                /* system.cpu.time for each logical CPU too */
     size_t max_series;           /* more are refused, and counted */
     int64_t statvfs_timeout_us;  /* of all mount points together */
+    int64_t deadline_us;         /* of each slow collector */
     collect_statvfs_fn *statvfs; /* NULL: the system's */
+    struct collect_numbers numbers;
+    struct {
+        const char *include, *exclude; /* NULL: the default; "": everything, nothing */
+    } filters[COLLECT_N_FILTERS];
+    const char *texts[COLLECT_N_TEXTS]; /* NULL or "": off */
+    struct {
+        const char *const *items;
+        size_t n_items;
+    } lists[COLLECT_N_LISTS];
 };
 
 enum collect_outcome {
     COLLECT_OK = 0,
-    COLLECT_UNKNOWN, /* no collector has such a name */
-    COLLECT_ABSENT,  /* the root cannot be opened */
+    COLLECT_UNKNOWN,    /* no collector has such a name */
+    COLLECT_ABSENT,     /* the root cannot be opened */
+    COLLECT_BAD_FILTER, /* collect_check_filter() says why */
 };
 
-/* Outcomes: COLLECT_UNKNOWN, COLLECT_ABSENT. */
+/* Outcomes: COLLECT_UNKNOWN, COLLECT_ABSENT, COLLECT_BAD_FILTER. */
 int collect_new(struct collect **ret, const struct collect_options *options) MUST_USE;
-/* Waits for the helper thread unless that hangs; then it is left alone. */
+/* Waits for the helper threads unless one hangs; then it is left alone, with what it holds. */
 struct collect *collect_free(struct collect *collect);
 DEFINE_CLEANUP(struct collect *, collect_free);
 
-/* New options, from the next round on; `root` stays. Outcomes: COLLECT_UNKNOWN (nothing changed).
- */
+/* New options, from the next round on; `root` stays. Outcomes: COLLECT_UNKNOWN, COLLECT_BAD_FILTER
+ * (nothing changed). */
 int collect_configure(struct collect *collect, const struct collect_options *options) MUST_USE;
 
 /* The names, in the order they run; NULL at the end. */
 const char *const *collect_names(void);
 /* The one that is nearest to a name nobody has; NULL: none is near. */
 const char *collect_nearest(const char *name);
+
+#define COLLECT_FILTER_ERROR_BYTES 160
+/* Outcomes: COLLECT_BAD_FILTER; ret_error has the reason. */
+int collect_check_filter(const char *pattern, char ret_error[COLLECT_FILTER_ERROR_BYTES]) MUST_USE;
+/* "disk", for the settings' names. */
+const char *collect_filter_name(enum collect_filter filter);
 
 /* What the self collector says about the agent's queue. */
 void collect_set_ledger(struct collect *collect, const struct spool_ledger *ledger);

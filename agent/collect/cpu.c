@@ -18,7 +18,7 @@ static const struct collect_metric physical_count = { "system.cpu.physical.count
 
 enum { USER, NICE, SYSTEM, IDLE, IOWAIT, IRQ, SOFTIRQ, STEAL, N_FIELDS };
 
-static void add_times(struct collect *c, const uint64_t *ticks, const char *cpu)
+static void add_times(struct probe *c, const uint64_t *ticks, const char *cpu)
 {
     const struct {
         const char *mode;
@@ -31,7 +31,7 @@ static void add_times(struct collect *c, const uint64_t *ticks, const char *cpu)
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        double seconds = (double) rows[i].ticks / c->ticks_per_second;
+        double seconds = (double) rows[i].ticks / c->machine->ticks_per_second;
 
         if (cpu)
             collect_add(c, &cpu_time, seconds,
@@ -41,14 +41,19 @@ static void add_times(struct collect *c, const uint64_t *ticks, const char *cpu)
     }
 }
 
+struct state {
+    uint64_t n_logical; /* that n_physical belongs to */
+    uint64_t n_physical;
+};
+
 /* Cores: pairs of package and core that are not there twice. Read anew only when CPUs come or go.
  */
-static void count_physical(struct collect *c, uint64_t n_logical)
+static void count_physical(struct probe *c, struct state *state, uint64_t n_logical)
 {
     uint64_t pairs[1024][2];
     uint64_t n_pairs = 0;
 
-    if (c->physical_count_of == n_logical)
+    if (state->n_logical == n_logical)
         return;
     for (uint64_t cpu = 0, seen = 0; seen < n_logical && cpu < 4096; cpu++) {
         uint64_t pair[2], i = 0;
@@ -68,12 +73,13 @@ static void count_physical(struct collect *c, uint64_t n_logical)
         if (i == n_pairs && n_pairs < 1024)
             memcpy(pairs[n_pairs++], pair, sizeof(pair));
     }
-    c->physical_count_of = n_logical;
-    c->physical_count = n_pairs;
+    state->n_logical = n_logical;
+    state->n_physical = n_pairs;
 }
 
-void collect_cpu(struct collect *c)
+void collect_cpu(struct probe *c)
 {
+    struct state *state = collect_state(c, sizeof(*state));
     char *text = collect_read(c, "proc/stat");
     uint64_t n_logical = 0;
     bool has_total = false;
@@ -94,7 +100,7 @@ void collect_cpu(struct collect *c)
             continue;
         }
         n_logical++;
-        if (c->per_cpu)
+        if (c->rules->numbers.per_cpu)
             add_times(c, ticks, name + 3);
     }
     if (!has_total) {
@@ -102,7 +108,9 @@ void collect_cpu(struct collect *c)
         return;
     }
     collect_add(c, &logical_count, (double) n_logical, NULL);
-    count_physical(c, n_logical);
-    if (c->physical_count)
-        collect_add(c, &physical_count, (double) c->physical_count, NULL);
+    if (!state)
+        return;
+    count_physical(c, state, n_logical);
+    if (state->n_physical)
+        collect_add(c, &physical_count, (double) state->n_physical, NULL);
 }

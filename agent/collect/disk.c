@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <ctype.h>
-#include <string.h>
+#include <stdio.h>
 
 #include "agent/collect/collector.h"
 
@@ -20,42 +19,14 @@ static const struct collect_metric io_time = { "system.disk.io_time", "s", SPOOL
 static const struct collect_metric operation_time = { "system.disk.operation_time", "s",
                                                       SPOOL_COUNTER };
 
+static const struct collect_metric limit = { "system.disk.limit", "By", SPOOL_GAUGE };
+static const struct collect_metric in_flight = { "system.linux.disk.in_flight", "{operation}",
+                                                 SPOOL_GAUGE };
+
 enum { OPERATIONS, MERGED, SECTORS, MS, WRITES, IN_FLIGHT = 8, IO_MS, WEIGHTED_MS, N_FIELDS };
 
-static bool ends_with_number(const char *text)
-{
-    return *text && strspn(text, "0123456789") == strlen(text);
-}
-
-/* Memory and loops, and parts of a disk that is counted whole: (h|s|v|xv)d[a-z]+N, nvme..pN,
- * mmcblk..pN. */
-static bool is_skipped(const char *name)
-{
-    static const char *const kinds[] = { "loop", "ram", "zram", "fd" };
-    static const char *const disks[] = { "hd", "sd", "vd", "xvd" };
-    static const char *const numbered[] = { "nvme", "mmcblk" };
-
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-        if (strncmp(name, kinds[i], strlen(kinds[i])) == 0 &&
-            ends_with_number(name + strlen(kinds[i])))
-            return true;
-    for (size_t i = 0; i < sizeof(disks) / sizeof(disks[0]); i++) {
-        const char *rest = name + strlen(disks[i]);
-
-        if (strncmp(name, disks[i], strlen(disks[i])) == 0 && islower((unsigned char) *rest))
-            return ends_with_number(rest + strspn(rest, "abcdefghijklmnopqrstuvwxyz"));
-    }
-    for (size_t i = 0; i < sizeof(numbered) / sizeof(numbered[0]); i++) {
-        const char *part = strrchr(name, 'p');
-
-        if (strncmp(name, numbered[i], strlen(numbered[i])) == 0)
-            return part && isdigit((unsigned char) part[-1]) && ends_with_number(part + 1);
-    }
-    return false;
-}
-
 static void
-add_direction(struct collect *c, const char *device, const char *direction, const uint64_t *fields)
+add_direction(struct probe *c, const char *device, const char *direction, const uint64_t *fields)
 {
     const struct spool_attribute *attributes =
         ATTRIBUTES({ "system.device", device }, { "disk.io.direction", direction });
@@ -66,7 +37,16 @@ add_direction(struct collect *c, const char *device, const char *direction, cons
     collect_add(c, &operation_time, (double) fields[MS] / 1000, attributes);
 }
 
-void collect_disk(struct collect *c)
+/* sys/class/block/NAME/size, in sectors of 512 bytes whatever the device's own are. */
+static void add_limit(struct probe *c, const char *device)
+{
+    double sectors;
+
+    if (collect_read_number(c, &sectors, "sys/class/block/%s/size", device))
+        collect_add(c, &limit, sectors * SECTOR_BYTES, ATTRIBUTES({ "system.device", device }));
+}
+
+void collect_disk(struct probe *c)
 {
     char *text = collect_read(c, "proc/diskstats");
 
@@ -80,7 +60,7 @@ void collect_disk(struct collect *c)
             collect_count_error(c);
             continue;
         }
-        if (is_skipped(name))
+        if (!collect_wants(c, COLLECT_DISKS, name))
             continue;
         if (collect_numbers(&line, fields, N_FIELDS) != N_FIELDS) {
             collect_count_error(c);
@@ -90,5 +70,8 @@ void collect_disk(struct collect *c)
         add_direction(c, name, "write", fields + WRITES);
         collect_add(c, &io_time, (double) fields[IO_MS] / 1000,
                     ATTRIBUTES({ "system.device", name }));
+        collect_add(c, &in_flight, (double) fields[IN_FLIGHT],
+                    ATTRIBUTES({ "system.device", name }));
+        add_limit(c, name);
     }
 }

@@ -7,7 +7,7 @@ static const struct collect_metric count = { "system.linux.file_handle.count", "
 static const struct collect_metric limit = { "system.linux.file_handle.limit", "{file_handle}",
                                              SPOOL_GAUGE };
 
-void collect_filehandles(struct collect *c)
+void collect_filehandles(struct probe *c)
 {
     char *text = collect_read(c, "proc/sys/fs/file-nr");
     uint64_t numbers[3];

@@ -23,6 +23,15 @@ static const struct collect_metric inodes_usage = { "system.filesystem.inodes.us
 static const struct collect_metric inodes_limit = { "system.filesystem.inodes.limit", "{inode}",
                                                     SPOOL_GAUGE };
 
+static const struct collect_metric read_only = { "system.linux.filesystem.read_only", "1",
+                                                 SPOOL_GAUGE };
+static const struct collect_metric stuck = { "sentinel.agent.filesystems.stuck", "{filesystem}",
+                                             SPOOL_GAUGE };
+
+struct state {
+    struct mounts *mounts;
+};
+
 struct mount {
     const char *device_id; /* major:minor */
     const char *point;
@@ -31,47 +40,13 @@ struct mount {
     bool is_read_only;
 };
 
-static bool is_pseudo(const struct mount *mount)
+static bool is_wanted(const struct probe *c, const struct mount *mount)
 {
-    static const char *const types[] = {
-        "autofs",     "binfmt_misc", "bpf",         "cgroup",    "cgroup2",  "configfs",  "debugfs",
-        "devpts",     "devtmpfs",    "efivarfs",    "erofs",     "fusectl",  "hugetlbfs", "iso9660",
-        "mqueue",     "nsfs",        "overlay",     "proc",      "procfs",   "pstore",    "ramfs",
-        "rpc_pipefs", "rootfs",      "securityfs",  "selinuxfs", "squashfs", "sysfs",     "tracefs",
-        "nfsd",       "fuse.lxcfs",  "fuse.portal",
-    };
-
     /* In a container the root is an overlay, and all there is. */
-    if (strcmp(mount->type, "overlay") == 0 && strcmp(mount->point, "/") == 0)
-        return false;
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-        if (strcmp(mount->type, types[i]) == 0)
-            return true;
-    return false;
-}
+    bool is_root = strcmp(mount->type, "overlay") == 0 && strcmp(mount->point, "/") == 0;
 
-static bool is_excluded(const char *point)
-{
-    /* With a slash at the end: what lies below. */
-    static const char *const places[] = {
-        "/dev",
-        "/proc",
-        "/sys",
-        "/run/credentials/",
-        "/run/user/",
-        "/var/lib/docker/",
-        "/var/lib/containers/storage/",
-        "/var/lib/kubelet/",
-    };
-
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        size_t len = strlen(places[i]);
-
-        if (strncmp(point, places[i], len) == 0 &&
-            (places[i][len - 1] == '/' || point[len] == '\0' || point[len] == '/'))
-            return true;
-    }
-    return false;
+    return (is_root || collect_wants(c, COLLECT_MOUNT_TYPES, mount->type)) &&
+           collect_wants(c, COLLECT_MOUNTS, mount->point);
 }
 
 /* The kernel writes space, tab, newline and backslash as \ooo. */
@@ -117,7 +92,7 @@ static bool parse(char *line, struct mount *ret)
     return true;
 }
 
-static size_t read_mounts(struct collect *c, struct mount *mounts)
+static size_t read_mounts(struct probe *c, struct mount *mounts)
 {
     char *text = collect_read_machine(c, "proc/1/mountinfo", "proc/self/mountinfo");
     size_t n = 0;
@@ -132,7 +107,7 @@ static size_t read_mounts(struct collect *c, struct mount *mounts)
             collect_count_error(c);
             continue;
         }
-        if (is_pseudo(&mount) || is_excluded(mount.point))
+        if (!is_wanted(c, &mount))
             continue;
         while (at < n && strcmp(mounts[at].point, mount.point) != 0 &&
                strcmp(mounts[at].device_id, mount.device_id) != 0)
@@ -146,8 +121,7 @@ static size_t read_mounts(struct collect *c, struct mount *mounts)
     return n;
 }
 
-static void
-add_filesystem(struct collect *c, const struct mount *mount, const struct statvfs *facts)
+static void add_filesystem(struct probe *c, const struct mount *mount, const struct statvfs *facts)
 {
     const char *mode = mount->is_read_only ? "ro" : "rw";
     double block = (double) (facts->f_frsize ? facts->f_frsize : facts->f_bsize);
@@ -169,8 +143,15 @@ add_filesystem(struct collect *c, const struct mount *mount, const struct statvf
     { "system.device", mount->device }, { "system.filesystem.mode", mode }, \
         { "system.filesystem.mountpoint", mount->point },                   \
         { "system.filesystem.type", mount->type }
+/* One series through a change of mode, so that an alert sees it. */
+#define PLACE_BUT_MODE                                                                    \
+    { "system.device", mount->device }, { "system.filesystem.mountpoint", mount->point }, \
+    {                                                                                     \
+        "system.filesystem.type", mount->type                                             \
+    }
 
     collect_add(c, &limit, (double) facts->f_blocks * block, ATTRIBUTES(PLACE));
+    collect_add(c, &read_only, mount->is_read_only, ATTRIBUTES(PLACE_BUT_MODE));
     for (size_t i = 0; i < 3; i++) {
         const struct spool_attribute *attributes =
             ATTRIBUTES(PLACE, { "system.filesystem.state", states[i].state });
@@ -186,41 +167,61 @@ add_filesystem(struct collect *c, const struct mount *mount, const struct statvf
         collect_add(c, &inodes_usage, (double) inodes[i].inodes,
                     ATTRIBUTES(PLACE, { "system.filesystem.state", inodes[i].state }));
 #undef PLACE
+#undef PLACE_BUT_MODE
 }
 
-void collect_filesystem(struct collect *c)
+void collect_filesystem_free(void *memory)
 {
-    struct mount mounts[MAX_MOUNTS];
-    size_t n = read_mounts(c, mounts);
-    size_t n_jobs = 0;
-    size_t root_len = strlen(c->root);
+    struct state *state = memory;
 
-    if (!c->mounts)
-        c->mounts = mounts_new(c->statvfs);
-    if (!c->mounts) {
+    state->mounts = mounts_free(state->mounts);
+    free(state);
+}
+
+/* Asks all that do not hang; mounts[i] becomes what job i is about. Returns how many. */
+static size_t ask(struct probe *c, struct state *state, struct mount *mounts, size_t n_mounts)
+{
+    const char *root = c->machine->root;
+    size_t root_len = strlen(root), n_jobs = 0;
+
+    while (root_len > 0 && root[root_len - 1] == '/')
+        root_len--;
+    mounts_begin(state->mounts);
+    for (size_t i = 0; i < n_mounts; i++) {
+        char path[4096];
+
+        snprintf(path, sizeof(path), "%.*s%s", (int) root_len, root, mounts[i].point);
+        if (!mounts_is_stuck(state->mounts, path) && mounts_add(state->mounts, path))
+            mounts[n_jobs++] = mounts[i];
+    }
+    mounts_run(state->mounts, c->rules->statvfs_timeout_us);
+    return n_jobs;
+}
+
+void collect_filesystem(struct probe *c)
+{
+    struct state *state = collect_state(c, sizeof(*state));
+    struct mount mounts[MAX_MOUNTS];
+    size_t n_jobs;
+
+    if (!state)
+        return;
+    if (!state->mounts)
+        state->mounts = mounts_new(c->rules->statvfs);
+    if (!state->mounts) {
         collect_count_error(c);
         return;
     }
-    while (root_len > 0 && c->root[root_len - 1] == '/')
-        root_len--;
-
-    mounts_begin(c->mounts);
-    for (size_t i = 0; i < n; i++) {
-        char path[4096];
-
-        snprintf(path, sizeof(path), "%.*s%s", (int) root_len, c->root, mounts[i].point);
-        if (!mounts_is_stuck(c->mounts, path) && mounts_add(c->mounts, path))
-            mounts[n_jobs++] = mounts[i];
-    }
-    mounts_run(c->mounts, c->statvfs_timeout_us);
+    n_jobs = ask(c, state, mounts, read_mounts(c, mounts));
     for (size_t i = 0; i < n_jobs; i++) {
-        const struct mounts_job *job = mounts_job(c->mounts, i);
+        const struct mounts_job *job = mounts_job(state->mounts, i);
 
-        if (!job->is_done || job->error) {
+        if (!job->is_done)
             collect_count_error(c);
-            continue;
-        }
-        if (job->result.f_blocks > 0)
+        else if (job->error)
+            collect_count_failure(c, mounts[i].point, job->error);
+        else if (job->result.f_blocks > 0)
             add_filesystem(c, &mounts[i], &job->result);
     }
+    collect_add(c, &stuck, (double) mounts_n_stuck(state->mounts), NULL);
 }

@@ -8,7 +8,7 @@ static const struct collect_metric averages[] = {
     { "system.cpu.load_average.15m", "{thread}", SPOOL_GAUGE },
 };
 
-void collect_load(struct collect *c)
+void collect_load(struct probe *c)
 {
     char *text = collect_read(c, "proc/loadavg");
     double values[3];

@@ -15,7 +15,7 @@ static const struct collect_metric faults = { "system.paging.faults", "{fault}",
 static const struct collect_metric operations = { "system.paging.operations", "{operation}",
                                                   SPOOL_COUNTER };
 
-static void add_area(struct collect *c, const char *device, uint64_t total, uint64_t used)
+static void add_area(struct probe *c, const char *device, uint64_t total, uint64_t used)
 {
     const struct {
         const char *state;
@@ -31,7 +31,7 @@ static void add_area(struct collect *c, const char *device, uint64_t total, uint
     }
 }
 
-static void collect_swaps(struct collect *c)
+static void collect_swaps(struct probe *c)
 {
     char *text = collect_read(c, "proc/swaps");
 
@@ -50,7 +50,7 @@ static void collect_swaps(struct collect *c)
     }
 }
 
-static void collect_vmstat(struct collect *c)
+static void collect_vmstat(struct probe *c)
 {
     static const char *const names[] = { "pgfault", "pgmajfault", "pswpin", "pswpout" };
     char *text = collect_read(c, "proc/vmstat");
@@ -84,7 +84,7 @@ static void collect_vmstat(struct collect *c)
         ATTRIBUTES({ "system.paging.fault.type", "major" }, { "system.paging.direction", "out" }));
 }
 
-void collect_paging(struct collect *c)
+void collect_paging(struct probe *c)
 {
     collect_swaps(c);
     collect_vmstat(c);

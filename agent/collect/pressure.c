@@ -12,7 +12,7 @@
 static const struct collect_metric stall_time = { "system.linux.pressure.stall_time", "s",
                                                   SPOOL_COUNTER };
 
-static void collect_resource(struct collect *c, const char *resource)
+static void collect_resource(struct probe *c, const char *resource)
 {
     char path[32];
     char *text;
@@ -38,7 +38,7 @@ static void collect_resource(struct collect *c, const char *resource)
     }
 }
 
-void collect_pressure(struct collect *c)
+void collect_pressure(struct probe *c)
 {
     collect_resource(c, "cpu");
     collect_resource(c, "memory");

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,9 +17,9 @@
  * A /proc file is made anew by each read(2) that starts at 0, and has no size: read on until the
  * end. The buffer keeps its memory, so that a round allocates nothing.
  */
-static char *read_all(struct collect *collect, int fd)
+static char *read_all(struct probe *probe, int fd, const char *path)
 {
-    struct buf *text = &collect->text;
+    struct buf *text = probe->text;
 
     buf_clear(text);
     while (text->len < MAX_FILE_BYTES) {
@@ -35,44 +37,135 @@ static char *read_all(struct collect *collect, int fd)
             text->len = before;
             return to - before;
         }
-        /* EOPNOTSUPP: the kernel was built with PSI and booted without. */
         if (n < 0) {
-            if (errno != EOPNOTSUPP)
-                collect_count_error(collect);
+            collect_count_failure(probe, path, errno);
             return NULL;
         }
         text->len = before + (size_t) n;
     }
     buf_deinit(text);
-    collect_count_error(collect);
+    collect_count_error(probe);
     return NULL;
 }
 
-char *collect_read(struct collect *collect, const char *path)
+void collect_count_failure(struct probe *probe, const char *path, int error)
 {
-    CLEANUP(fd_closep) int fd = openat(collect->root_fd, path, O_RDONLY | O_CLOEXEC);
+    switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+    case ENODEV:
+    case ENXIO:
+    case EINVAL: /* what sysfs says of a file that has no meaning now */
+    case ENODATA:
+    case EAGAIN:
+    case EOPNOTSUPP: /* the kernel was built with PSI and booted without */
+    case ESRCH:      /* a process that went */
+        return;
+    case EACCES:
+    case EPERM:
+        if (probe->n_denied++ == 0)
+            snprintf(probe->denied, sizeof(probe->denied), "%s", path);
+        return;
+    default:
+        collect_count_error(probe);
+    }
+}
+
+char *collect_read(struct probe *probe, const char *path)
+{
+    CLEANUP(fd_closep) int fd = openat(probe->machine->root_fd, path, O_RDONLY | O_CLOEXEC);
 
     if (fd >= 0)
-        return read_all(collect, fd);
-    if (errno != ENOENT && errno != ENOTDIR)
-        collect_count_error(collect);
+        return read_all(probe, fd, path);
+    collect_count_failure(probe, path, errno);
     return NULL;
 }
 
-char *collect_read_machine(struct collect *collect, const char *of_process_1, const char *own)
+bool collect_is_elsewhere(const struct probe *probe)
 {
-    bool is_elsewhere = strspn(collect->root, "/") < strlen(collect->root);
-    CLEANUP(fd_closep)
-    int fd = is_elsewhere ? openat(collect->root_fd, of_process_1, O_RDONLY | O_CLOEXEC) : -1;
+    const char *root = probe->machine->root;
 
-    return fd >= 0 ? read_all(collect, fd) : collect_read(collect, own);
+    return strspn(root, "/") < strlen(root);
 }
 
-bool collect_read_u64(struct collect *collect, const char *path, uint64_t *ret)
+char *collect_read_machine(struct probe *probe, const char *of_process_1, const char *own)
 {
-    char *text = collect_read(collect, path);
+    CLEANUP(fd_closep)
+    int fd = collect_is_elsewhere(probe)
+                 ? openat(probe->machine->root_fd, of_process_1, O_RDONLY | O_CLOEXEC)
+                 : -1;
 
-    return text && collect_u64(&text, ret);
+    return fd >= 0 ? read_all(probe, fd, of_process_1) : collect_read(probe, own);
+}
+
+static char *read_small(struct probe *probe, char *to, const char *path)
+{
+    CLEANUP(fd_closep) int fd = openat(probe->machine->root_fd, path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, to, COLLECT_SMALL_BYTES - 1);
+
+    if (n < 0) {
+        collect_count_failure(probe, path, errno);
+        return NULL;
+    }
+    while (n > 0 && (to[n - 1] == '\n' || to[n - 1] == ' '))
+        n--;
+    to[n] = '\0';
+    return to;
+}
+
+char *
+collect_read_small(struct probe *probe, char to[static COLLECT_SMALL_BYTES], const char *fmt, ...)
+{
+    char path[1024];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(path, sizeof(path), fmt, args);
+    va_end(args);
+    return read_small(probe, to, path);
+}
+
+bool collect_read_u64(struct probe *probe, const char *path, uint64_t *ret)
+{
+    char text[COLLECT_SMALL_BYTES];
+    char *at = read_small(probe, text, path);
+
+    return at && collect_u64(&at, ret);
+}
+
+bool collect_read_number(struct probe *probe, double *ret, const char *fmt, ...)
+{
+    char text[COLLECT_SMALL_BYTES], path[1024];
+    char *at;
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(path, sizeof(path), fmt, args);
+    va_end(args);
+    at = read_small(probe, text, path);
+    return at && *at && collect_f64(&at, ret) && *at == '\0';
+}
+
+DIR *collect_open_directory(struct probe *probe, const char *path)
+{
+    int fd = openat(probe->machine->root_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+
+    if (!directory)
+        collect_count_failure(probe, path, errno);
+    if (!directory && fd >= 0)
+        close(fd);
+    return directory;
+}
+
+const char *collect_next_name(DIR *directory)
+{
+    const struct dirent *entry;
+
+    do
+        entry = readdir(directory);
+    while (entry && entry->d_name[0] == '.');
+    return entry ? entry->d_name : NULL;
 }
 
 char *collect_line(char **cursor)

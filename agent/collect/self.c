@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <dirent.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "agent/collect/collector.h"
+#include "agent/collect/engine.h"
 
 /* The agent itself: what it uses, what became of its samples, and how its collectors do. */
 
@@ -28,18 +25,22 @@ static const struct collect_metric samples_dropped = { "sentinel.agent.samples.d
                                                        SPOOL_COUNTER };
 static const struct collect_metric series_refused = { "sentinel.agent.series.refused", "{series}",
                                                       SPOOL_GAUGE };
-static const struct collect_metric filesystems_stuck = { "sentinel.agent.filesystems.stuck",
-                                                         "{filesystem}", SPOOL_GAUGE };
-static const struct collect_metric collect_errors = { "sentinel.agent.collect.errors", "{error}",
-                                                      SPOOL_COUNTER };
-static const struct collect_metric collect_duration = { "sentinel.agent.collect.duration", "s",
-                                                        SPOOL_GAUGE };
+static const struct collect_metric errors = { "sentinel.agent.collector.errors", "{error}",
+                                              SPOOL_COUNTER };
+static const struct collect_metric duration = { "sentinel.agent.collector.duration", "s",
+                                                SPOOL_GAUGE };
+static const struct collect_metric success = { "sentinel.agent.collector.success", "1",
+                                               SPOOL_GAUGE };
+static const struct collect_metric late = { "sentinel.agent.collector.late", "{round}",
+                                            SPOOL_COUNTER };
+static const struct collect_metric denied = { "sentinel.agent.collector.denied", "{file}",
+                                              SPOOL_GAUGE };
 
 /* Places in proc(5)'s list of /proc/PID/stat, counted from the state, which is the first after the
  * name. */
 enum { UTIME = 11, STIME = 12, NUM_THREADS = 17, VSIZE = 20, RSS = 21, N_FIELDS };
 
-static void add_process(struct collect *c)
+static void add_process(struct probe *c)
 {
     char *text = collect_read(c, "proc/self/stat");
     char *at = text ? strrchr(text, ')') : NULL;
@@ -57,36 +58,53 @@ static void add_process(struct collect *c)
         collect_count_error(c);
         return;
     }
-    collect_add(c, &cpu_time, (double) fields[UTIME] / c->ticks_per_second,
+    collect_add(c, &cpu_time, (double) fields[UTIME] / c->machine->ticks_per_second,
                 ATTRIBUTES({ "cpu.mode", "user" }));
-    collect_add(c, &cpu_time, (double) fields[STIME] / c->ticks_per_second,
+    collect_add(c, &cpu_time, (double) fields[STIME] / c->machine->ticks_per_second,
                 ATTRIBUTES({ "cpu.mode", "system" }));
-    collect_add(c, &memory_usage, (double) fields[RSS] * c->page_bytes, NULL);
+    collect_add(c, &memory_usage, (double) fields[RSS] * c->machine->page_bytes, NULL);
     collect_add(c, &memory_virtual, (double) fields[VSIZE], NULL);
     collect_add(c, &thread_count, (double) fields[NUM_THREADS], NULL);
 }
 
-static void add_descriptors(struct collect *c)
+static void add_descriptors(struct probe *c)
 {
-    int fd = openat(c->root_fd, "proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    DIR *directory = collect_open_directory(c, "proc/self/fd");
     unsigned n = 0;
 
-    if (!directory) {
-        if (fd >= 0)
-            close(fd);
+    if (!directory)
         return;
-    }
-    for (const struct dirent *entry; (entry = readdir(directory));)
-        n += entry->d_name[0] >= '0' && entry->d_name[0] <= '9';
+    while (collect_next_name(directory))
+        n++;
     closedir(directory);
     /* The one that looks is open too, but only now. */
     collect_add(c, &descriptor_count, n > 0 ? n - 1 : 0, NULL);
 }
 
-void collect_self(struct collect *c)
+/* What never happened has no series: one for each collector that is fine would be a hundred. */
+static void add_rows(struct probe *c)
 {
-    const struct spool_ledger *ledger = &c->ledger;
+    for (size_t i = 0; collect_registry[i].name; i++) {
+        const struct collect_row *row = &c->collect->rows[i];
+        const struct spool_attribute *attributes =
+            ATTRIBUTES({ "sentinel.collector", collect_registry[i].name });
+
+        if (!c->rules->is_enabled[i] || !(row->has_run || row->is_running))
+            continue;
+        collect_add(c, &duration, (double) row->duration_us / 1e6, attributes);
+        collect_add(c, &success, row->is_success, attributes);
+        if (row->errors > 0)
+            collect_add(c, &errors, (double) row->errors, attributes);
+        if (row->n_late > 0)
+            collect_add(c, &late, (double) row->n_late, attributes);
+        if (row->n_denied > 0)
+            collect_add(c, &denied, (double) row->n_denied, attributes);
+    }
+}
+
+void collect_self(struct probe *c)
+{
+    const struct spool_ledger *ledger = &c->collect->ledger;
 
     add_process(c);
     add_descriptors(c);
@@ -95,15 +113,6 @@ void collect_self(struct collect *c)
     collect_add(c, &samples_produced, (double) ledger->produced_samples, NULL);
     collect_add(c, &samples_acknowledged, (double) ledger->acknowledged_samples, NULL);
     collect_add(c, &samples_dropped, (double) ledger->dropped_samples, NULL);
-    collect_add(c, &series_refused, (double) c->refused_series, NULL);
-    collect_add(c, &filesystems_stuck, c->mounts ? (double) mounts_n_stuck(c->mounts) : 0, NULL);
-    for (size_t i = 0; collect_registry[i].name; i++) {
-        const struct spool_attribute *attributes =
-            ATTRIBUTES({ "sentinel.collector", collect_registry[i].name });
-
-        if (!c->is_enabled[i])
-            continue;
-        collect_add(c, &collect_errors, (double) c->errors[i], attributes);
-        collect_add(c, &collect_duration, (double) c->duration_us[i] / 1e6, attributes);
-    }
+    collect_add(c, &series_refused, (double) c->collect->refused_series, NULL);
+    add_rows(c);
 }

@@ -3,7 +3,7 @@
 
 static const struct collect_metric uptime = { "system.uptime", "s", SPOOL_GAUGE };
 
-void collect_uptime(struct collect *c)
+void collect_uptime(struct probe *c)
 {
     char *text = collect_read(c, "proc/uptime");
     double seconds;

@@ -18,14 +18,15 @@
 
 #include "common/base/clock.h"
 #include "common/base/span.h"
+#include "common/rpc/handshake.h"
 #include "common/rpc/rpc.h"
 
 /* ---- credentials.c; NULL is plaintext ---- */
 
-/* Listens; returns the port, or 0 when the address cannot be had. */
-int rpc_credentials_add_port(struct rpc_credentials *credentials,
-                             grpc_server *server,
-                             const char *address);
+/* A server's, lent to `use` while nobody replaces them; returns what that says. */
+bool rpc_credentials_lend(struct rpc_credentials *credentials,
+                          bool (*use)(void *ctx, grpc_server_credentials *core),
+                          void *ctx);
 /* Never NULL: a channel that cannot work says so in its calls. */
 grpc_channel *rpc_credentials_make_channel(struct rpc_credentials *credentials,
                                            const char *target,
@@ -42,6 +43,7 @@ struct rpc_args {
     size_t n_args;
 };
 void rpc_args_add(struct rpc_args *args, const char *key, int value);
+void rpc_args_add_arg(struct rpc_args *args, grpc_arg arg);
 void rpc_args_add_text(struct rpc_args *args, const char *key, const char *value);
 
 /* Clamped to what core takes; anything above 0 is at least 1 ms. */

@@ -117,6 +117,57 @@ static int set_material(grpc_tls_certificate_provider *provider,
     return is_set ? 0 : fault(-EIO, "core did not take certificates");
 }
 
+/* ---- the end of a server's handshake ---- */
+
+/*
+ * Core calls its verifier when TLS is done and the chain was found good: this one has nothing to
+ * add, and is the one place where core says that a handshake is over.
+ */
+static int on_verify(void *user_data,
+                     grpc_tls_custom_verification_check_request *request,
+                     grpc_tls_on_custom_verification_check_done_cb callback,
+                     void *callback_arg,
+                     grpc_status_code *sync_status,
+                     char **sync_error_details)
+{
+    struct rpc_handshake *handshake = rpc_handshake_now();
+    const char *leaf = request->peer_info.peer_cert;
+
+    (void) user_data;
+    (void) callback;
+    (void) callback_arg;
+    (void) sync_error_details;
+    if (handshake)
+        handshake->events->on_finished(handshake, leaf && leaf[0]);
+    *sync_status = GRPC_STATUS_OK;
+    return 1;
+}
+
+static void on_cancel(void *user_data, grpc_tls_custom_verification_check_request *request)
+{
+    (void) user_data;
+    (void) request;
+}
+
+static void on_destruct(void *user_data)
+{
+    (void) user_data;
+}
+
+static void watch_handshakes(grpc_tls_credentials_options *options)
+{
+    static grpc_tls_certificate_verifier_external external = {
+        .verify = on_verify,
+        .cancel = on_cancel,
+        .destruct = on_destruct,
+    };
+    grpc_tls_certificate_verifier *verifier =
+        grpc_tls_certificate_verifier_external_create(&external);
+
+    grpc_tls_credentials_options_set_certificate_verifier(options, verifier);
+    grpc_tls_certificate_verifier_release(verifier);
+}
+
 /* ---- core's objects ---- */
 
 static grpc_tls_credentials_options *options_new(const struct rpc_credentials *credentials)
@@ -142,6 +193,7 @@ static int make_core(struct rpc_credentials *credentials)
         grpc_tls_credentials_options_set_cert_request_type(
             options, credentials->has_roots ? GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY
                                             : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
+        watch_handshakes(options);
         credentials->shared.server = grpc_tls_server_credentials_create(options);
         return credentials->shared.server ? 0 : fault(-EIO, "core makes no server credentials");
     }
@@ -230,24 +282,24 @@ struct rpc_credentials *rpc_credentials_free(struct rpc_credentials *credentials
     return NULL;
 }
 
-int rpc_credentials_add_port(struct rpc_credentials *credentials,
-                             grpc_server *server,
-                             const char *address)
+bool rpc_credentials_lend(struct rpc_credentials *credentials,
+                          bool (*use)(void *ctx, grpc_server_credentials *core),
+                          void *ctx)
 {
     grpc_server_credentials *core;
-    int port;
+    bool is_done;
 
     if (!credentials) {
         core = grpc_insecure_server_credentials_create();
-        port = grpc_server_add_http2_port(server, address, core);
+        is_done = use(ctx, core);
         grpc_server_credentials_release(core);
-        return port;
+        return is_done;
     }
     ensure(credentials->is_server);
     pthread_mutex_lock(&credentials->shared.lock);
-    port = grpc_server_add_http2_port(server, address, credentials->shared.server);
+    is_done = use(ctx, credentials->shared.server);
     pthread_mutex_unlock(&credentials->shared.lock);
-    return port;
+    return is_done;
 }
 
 grpc_channel *rpc_credentials_make_channel(struct rpc_credentials *credentials,

@@ -49,6 +49,35 @@ const char *rpc_code_name(int code)
     return names[code];
 }
 
+/* ---- handshakes ---- */
+
+static _Thread_local struct rpc_handshake *handshake_now;
+
+bool rpc_handshake_is_over(const struct rpc_handshake *handshake)
+{
+    return __atomic_load_n(&handshake->is_over, __ATOMIC_ACQUIRE) != 0;
+}
+
+void rpc_handshake_end(struct rpc_handshake *handshake)
+{
+    __atomic_store_n(&handshake->is_over, 1, __ATOMIC_RELEASE);
+}
+
+struct rpc_handshake *rpc_handshake_now(void)
+{
+    return handshake_now;
+}
+
+struct rpc_handshake *rpc_handshake_enter(struct rpc_handshake *handshake)
+{
+    struct rpc_handshake *before = handshake_now;
+
+    handshake_now = handshake;
+    return before;
+}
+
+/* ---- core's log ---- */
+
 /* A peer can cause any of these lines, so all are rate-limited. */
 static void
 on_core_log(enum rpc_shim_severity severity, const char *file, int line, const char *text)
@@ -57,8 +86,13 @@ on_core_log(enum rpc_shim_severity severity, const char *file, int line, const c
     char where[128];
 
     if (strncmp(text, HANDSHAKE_FAILED, strlen(HANDSHAKE_FAILED)) == 0) {
+        text += strlen(HANDSHAKE_FAILED);
         atomic_fetch_add_explicit(&handshakes_failed, 1, memory_order_relaxed);
-        log_peer(LOG_INFO, "tls_handshake_failed", LOG_S("error", text + strlen(HANDSHAKE_FAILED)));
+        /* A server's connection has a line of its own, with the peer. */
+        if (handshake_now)
+            handshake_now->events->on_failed(handshake_now, text);
+        else
+            log_peer(LOG_INFO, "tls_handshake_failed", LOG_S("error", text));
         return;
     }
     if (severity == RPC_SHIM_WARNING)
@@ -100,6 +134,12 @@ void rpc_args_add(struct rpc_args *args, const char *key, int value)
         .key = (char *) (uintptr_t) key,
         .value.integer = value,
     };
+}
+
+void rpc_args_add_arg(struct rpc_args *args, grpc_arg arg)
+{
+    ensure(args->n_args < sizeof(args->args) / sizeof(args->args[0]));
+    args->args[args->n_args++] = arg;
 }
 
 void rpc_args_add_text(struct rpc_args *args, const char *key, const char *value)

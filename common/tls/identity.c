@@ -210,6 +210,11 @@ int tls_key_load(const char *path, struct tls_key **ret, struct tls_why *ret_why
     return pass(load_key(path, &pem, ret, ret_why));
 }
 
+int tls_secret_load(const char *path, struct buf *ret, struct tls_why *ret_why)
+{
+    return pass(read_checked(path, KEY_FILE, ret, ret_why));
+}
+
 /* ---- identities ---- */
 
 void tls_identity_deinit(struct tls_identity *identity)

@@ -20,6 +20,11 @@ struct tls_cert;
 struct tls_identity;
 struct tls_key;
 struct tls_request;
+struct tls_why;
+
+/* Any secret's file, whole and appended, by the rules for private keys (owner, mode). The caller
+ * wipes. Outcomes: TLS_ABSENT, TLS_LOOSE, TLS_BAD (empty, too large, no file). */
+int tls_secret_load(const char *path, struct buf *ret, struct tls_why *ret_why) MUST_USE;
 
 /*
  * What signs for an issuer: a key in memory, or one that never leaves a TPM or a PKCS#11 token.

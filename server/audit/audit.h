@@ -29,6 +29,7 @@
 #include <stdint.h>
 
 #include "common/base/arena.h"
+#include "common/base/buf.h"
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
 #include "common/base/span.h"
@@ -70,20 +71,34 @@ enum audit_outcome {
     AUDIT_NOT_FOUND, /* no such day or entry */
 };
 
+struct audit_limits {
+    int64_t hot_us, cold_us; /* age of entries in the table, of all; 0: 90 days, 365 days */
+    uint64_t hot_entries;    /* of them in the table at most; 0: 2 million */
+    /* Of one event by one actor (of a refusal: from one address, and ten times as many from all);
+     * 0: 60. */
+    uint32_t notes_per_minute;
+};
+
 struct audit_options {
     struct store *store;
-    const char *directory;     /* <state>/audit: closed days; made when missing */
-    int64_t hot_us, cold_us;   /* 0: 90 days, 365 days */
-    uint32_t notes_per_minute; /* of one event and source; 0: 60 */
+    const char *directory; /* <state>/audit: closed days; made when missing */
+    struct audit_limits limits;
+    /* The hub: a thread writes notes and ticks each minute. Otherwise notes wait for audit_tick()
+     * or the end. */
+    bool has_thread;
     /* Signs anchors: appends a signature over the SHA-256 of what it is given. NULL: no anchors
-     * (offline commands). */
+     * (offline commands). On the thread, and in audit_tick() and audit_stop(). */
     int (*sign)(void *ctx, struct span data, struct buf *to);
     void *ctx;
 };
 int audit_open(struct audit **ret, const struct audit_options *options) MUST_USE;
-/* Writes what is queued. Blocks. */
+/* Writes what is queued, and (with `sign`) an anchor over all of it; the thread ends. Blocks. What
+ * is noted afterwards is written by audit_close(). */
+void audit_stop(struct audit *audit);
+/* Stops when that was not done. After it nobody has an entry any more. */
 struct audit *audit_close(struct audit *audit);
 DEFINE_CLEANUP(struct audit *, audit_close);
+void audit_set_limits(struct audit *audit, const struct audit_limits *limits);
 
 /* The entry in the transaction of the act. Outcomes: STORE_FULL (of the store: hand it on). */
 int audit_put_in(struct store_change *change, const struct audit_entry *entry) MUST_USE;
@@ -93,8 +108,8 @@ int audit_put(struct audit *audit, const struct audit_entry *entry) MUST_USE;
  * entry of its own. */
 void audit_note(struct audit *audit, const struct audit_entry *entry);
 
-/* Now and then (every minute): closes days, makes anchors when they are due, drops what is too old.
- * Blocks. */
+/* What the thread does each minute: writes what is queued, closes days, makes anchors when they are
+ * due, drops what is too old. Blocks. */
 int audit_tick(struct audit *audit, wall_us now) MUST_USE;
 
 #define AUDIT_SIGNATURE_BYTES 80
@@ -167,8 +182,11 @@ int audit_verify(struct audit *audit,
                  struct audit_verdict *ret) MUST_USE;
 
 struct audit_stats {
-    uint64_t n_written, n_left_out, n_failed, head;
+    uint64_t head;       /* number of the last entry, whoever wrote it */
+    uint64_t n_left_out; /* since the start: by their rate, or because the queue was full */
+    uint64_t n_failed;   /* entries of privileged acts that could not be written */
 };
+/* Reads the store: not on call threads. */
 void audit_get_stats(struct audit *audit, struct audit_stats *ret);
 /* For store_survey(): what is wrong with a row of the table AUDIT; NULL: nothing. */
 const char *audit_check_row(void *ctx, enum store_table table, struct span key, struct span value);

@@ -112,15 +112,14 @@ static void note(struct rpc_call *call,
         (void) snprintf(object, sizeof(object), "%s/%s",
                         caller->kind == PKI_BEARER ? "bearer" : "certificate",
                         text_of_hex(caller->sha256, sizeof(caller->sha256), sha256));
-    front_note(rpc_call_ctx(call),
-               &(struct audit_entry){
-                   .event = event,
-                   .actor = front_actor(caller, actor),
-                   .source = front_source(rpc_call_peer(call), source),
-                   .object = object,
-                   .fields = fields,
-                   .n_fields = reason ? 2 : 1,
-               });
+    front_note(rpc_call_ctx(call), &(struct audit_entry){
+                                       .event = event,
+                                       .actor = front_actor(caller, actor),
+                                       .source = front_source(rpc_call_peer(call), source),
+                                       .object = object,
+                                       .fields = fields,
+                                       .n_fields = reason ? 2 : 1,
+                                   });
 }
 
 /* A stable shape, for fail2ban and its like. */
@@ -146,7 +145,8 @@ static uint64_t hash_of_visit(const struct front_caller *caller, const char *pee
 }
 
 /* The first call of a certificate or token on a connection. */
-static void note_visit(struct front *front, struct rpc_call *call, const struct front_caller *caller)
+static void
+note_visit(struct front *front, struct rpc_call *call, const struct front_caller *caller)
 {
     uint64_t hash;
 

@@ -46,7 +46,8 @@ static const struct {
     [FAIL_BEARER_REVOKED] = { RPC_UNAUTHENTICATED, "BEARER_REVOKED",
                               "this bearer token was taken back; ask an admin for a new one" },
     [FAIL_SIGNATURE_INVALID] = { RPC_UNAUTHENTICATED, "SIGNATURE_INVALID",
-                                 "the signature does not fit; check the key, the clock, and what is "
+                                 "the signature does not fit; check the key, the clock, and what "
+                                 "is "
                                  "signed" },
     [FAIL_NO_AGENT_NAME] = { RPC_UNAUTHENTICATED, "AGENT_NAME_MISSING",
                              "in insecure mode an agent names itself in the header sentinel-agent "
@@ -57,7 +58,8 @@ static const struct {
                             "too often in too short a time; try again later", 1000 },
 
     [FAIL_TOKEN_UNKNOWN] = { RPC_UNAUTHENTICATED, "TOKEN_UNKNOWN",
-                             "the hub does not know this enrolment token; paste the whole string, or "
+                             "the hub does not know this enrolment token; paste the whole string, "
+                             "or "
                              "ask for a new one (sentinelctl tokens create)" },
     [FAIL_TOKEN_EXPIRED] = { RPC_UNAUTHENTICATED, "TOKEN_EXPIRED",
                              "this enrolment token has expired; ask for a new one (sentinelctl "
@@ -68,11 +70,14 @@ static const struct {
     [FAIL_TOKEN_REVOKED] = { RPC_UNAUTHENTICATED, "TOKEN_REVOKED",
                              "this enrolment token was taken back; ask for a new one" },
     [FAIL_ADDRESS_NOT_ALLOWED] = { RPC_PERMISSION_DENIED, "ADDRESS_NOT_ALLOWED",
-                                   "not from this address; `sentinelctl agents allow` sets where an "
-                                   "agent may come from, --addresses of tokens create where a token "
+                                   "not from this address; `sentinelctl agents allow` sets where "
+                                   "an "
+                                   "agent may come from, --addresses of tokens create where a "
+                                   "token "
                                    "counts" },
     [FAIL_NAME_NOT_ALLOWED] = { RPC_PERMISSION_DENIED, "NAME_NOT_ALLOWED",
-                                "this id cannot be had with this token; ask for another id, or for a "
+                                "this id cannot be had with this token; ask for another id, or for "
+                                "a "
                                 "token with --id or --replace" },
     [FAIL_CSR_INVALID] = { RPC_INVALID_ARGUMENT, "CSR_INVALID",
                            "this is no certificate request (PKCS#10, DER, P-256) that its own key "
@@ -82,9 +87,6 @@ static const struct {
     [FAIL_GRACE_OVER] = { RPC_UNAUTHENTICATED, "GRACE_OVER",
                           "the certificate expired too long ago; an operator readmits the agent "
                           "(sentinelctl agents readmit), or makes a token" },
-    [FAIL_REGISTRY_ROLLED_BACK] = { RPC_UNAVAILABLE, "REGISTRY_ROLLED_BACK",
-                                    "this hub's registry is older than what the agent has seen; it "
-                                    "was restored from a backup", 60000 },
     [FAIL_REQUEST_LATE] = { RPC_ABORTED, "REQUEST_LATE", "the request did not come in time", 1000 },
 
     [FAIL_NO_IDENTITIES] = { RPC_FAILED_PRECONDITION, "INSECURE_MODE",

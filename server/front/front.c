@@ -50,9 +50,14 @@ static const struct {
     { "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &svc_reflection, NULL, true },
     { "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &svc_reflection, NULL,
       true },
-#define ADMIN(rpc, answer) { "/sentinel.admin.v1.AdminService/" rpc, &unary_handler, answer, false }
-#define ENROL(rpc, answer) \
-    { "/sentinel.enrollment.v1.EnrollmentService/" rpc, &unary_handler, answer, false }
+#define ADMIN(rpc, answer)                                                    \
+    {                                                                         \
+        "/sentinel.admin.v1.AdminService/" rpc, &unary_handler, answer, false \
+    }
+#define ENROL(rpc, answer)                                                              \
+    {                                                                                   \
+        "/sentinel.enrollment.v1.EnrollmentService/" rpc, &unary_handler, answer, false \
+    }
     ADMIN("AddForeignCa", svc_admin_add_foreign),
     { "/sentinel.admin.v1.AdminService/Backup", &svc_admin_backup, NULL, false },
     ADMIN("ChangeAgent", svc_admin_change_agent),

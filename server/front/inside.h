@@ -55,7 +55,6 @@ enum front_failure {
     FAIL_CSR_INVALID,
     FAIL_CHAIN_UNTRUSTED,
     FAIL_GRACE_OVER,
-    FAIL_REGISTRY_ROLLED_BACK,
     FAIL_REQUEST_LATE,
     /* acts */
     FAIL_NO_IDENTITIES,
@@ -118,8 +117,8 @@ enum front_failure {
 struct front_detail {
     char field[192];
     char description[320];
-    const char *quota; /* a literal; NULL: none */
-    uint64_t retry_ms; /* in place of the row's; 0: that */
+    const char *quota;    /* a literal; NULL: none */
+    uint64_t retry_ms;    /* in place of the row's; 0: that */
     char correlation[17]; /* of the act, as the audit has it; empty: none */
     /* Of a FAILED_PRECONDITION: what is wanted, each of a kind; borrowed until front_fail(). */
     const char *precondition;
@@ -273,7 +272,6 @@ enum front_failure front_failure_of_refusal(enum pki_refusal refusal);
 char *front_hex(struct unary *unary, const uint8_t *bytes, size_t len);
 char *front_copy(struct unary *unary, const char *text);
 /* DER into a repeated bytes field. */
-struct ProtobufCBinaryData;
 void *front_ders(struct unary *unary, const struct span *ders, size_t n);
 /* The enrolment string of a token, and the hub's address in it. */
 enum front_failure front_enrolment_string(struct unary *unary,
@@ -360,8 +358,8 @@ bool unary_is_unwanted(void *ctx);
 enum front_failure unary_finish(struct unary *unary, const ProtobufCMessage *answer);
 
 struct Sentinel__Query__V1__AgentIdentity;
-struct Sentinel__Query__V1__AgentIdentity *
-svc_admin_identity(struct unary *unary, const struct pki_agent *agent);
+struct Sentinel__Query__V1__AgentIdentity *svc_admin_identity(struct unary *unary,
+                                                              const struct pki_agent *agent);
 
 /* ---- svc_*.c ---- */
 

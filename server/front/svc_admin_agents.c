@@ -4,6 +4,7 @@
 
 #include "sentinel/admin/v1/admin.pb-c.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/buf.h"
@@ -62,7 +63,12 @@ static bool fits(const list_request *request, const struct pki_agent *agent, str
     return !request->pattern[0] || identity_matches(request->pattern, agent->name);
 }
 
-/* All of them are in memory in the order of their ids: a page is what lies behind the last one. */
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct pki_agent *) a)->name, ((const struct pki_agent *) b)->name);
+}
+
+/* A page is what lies behind the last id. */
 static enum front_failure
 answer_page(struct unary *unary, uint32_t limit, struct span question, struct span behind)
 {
@@ -76,6 +82,8 @@ answer_page(struct unary *unary, uint32_t limit, struct span question, struct sp
         return FAIL_FAULT;
     if (!answer)
         return unary_finish(unary, NULL);
+    if (n > 0)
+        qsort(agents, n, sizeof(*agents), by_name);
     sentinel__admin__v1__list_agent_identities_response__init(answer);
     answer->agents = unary_alloc(unary, limit, sizeof(*answer->agents));
     for (size_t i = 0; answer->agents && i < n; i++) {
@@ -152,25 +160,11 @@ static enum front_failure allow(struct unary *unary,
     return front_failure_of_act(r, why.text[0] ? "addresses" : "agent_id", &why, &unary->detail);
 }
 
-/* Thrown out first: nothing new comes while what there is goes. */
 static enum front_failure
 forget(struct unary *unary, const change_request *request, const struct pki_act *act)
 {
-    struct front *front = unary->front;
-    int known = pki_agent_forget(front->options.pki, request->agent_id, act);
-    int r;
-
-    if (known != PKI_OK && known != PKI_UNKNOWN)
-        return front_failure_of_act(known, "agent_id", NULL, &unary->detail);
-    front_registry_changed(front);
-    r = store_agent_forget(front->options.store, request->agent_id);
-    if (r == STORE_FULL)
-        return FAIL_FULL;
-    if (r != STORE_OK && r != STORE_NOT_FOUND)
-        return FAIL_FAULT;
-    if (known == PKI_UNKNOWN && r == STORE_NOT_FOUND)
-        return front_failure_of_act(known, "agent_id", NULL, &unary->detail);
-    return FAIL_NOT;
+    return front_failure_of_act(pki_agent_forget(unary->front->options.pki, request->agent_id, act),
+                                "agent_id", NULL, &unary->detail);
 }
 
 static enum front_failure

@@ -51,8 +51,8 @@ struct backup {
     pthread_mutex_t lock;
     uint64_t done_bytes, all_bytes; /* under lock */
     bool is_told, is_waiting, is_over;
-    struct buf said, complained; /* the thread's until is_over */
     int status;
+    struct buf said, complained; /* the thread's until is_over */
 };
 
 /* ---- the thread ---- */
@@ -118,8 +118,8 @@ static void *listen_to(void *ctx)
     struct backup *backup = ctx;
     struct pollfd fds[] = { { .fd = backup->out, .events = POLLIN },
                             { .fd = backup->err, .events = POLLIN } };
+    siginfo_t ended;
     bool must_wake;
-    int status = 0;
 
     while (fds[0].fd >= 0 || fds[1].fd >= 0) {
         if (poll(fds, 2, -1) < 0 && errno != EINTR)
@@ -130,10 +130,13 @@ static void *listen_to(void *ctx)
             fds[1].fd = -1;
         read_progress(backup);
     }
-    while (waitpid(backup->child, &status, 0) < 0 && errno == EINTR) { }
+    while (waitid(P_PID, (id_t) backup->child, &ended, WEXITED | WNOWAIT) < 0 && errno == EINTR) {
+    }
+    /* Reaped under the lock: whoever signals it there signals no other process. */
     pthread_mutex_lock(&backup->lock);
+    while (waitpid(backup->child, &backup->status, 0) < 0 && errno == EINTR) {
+    }
     backup->is_over = true;
-    backup->status = status;
     must_wake = take_waiting(backup);
     pthread_mutex_unlock(&backup->lock);
     if (must_wake)
@@ -145,10 +148,11 @@ static void *listen_to(void *ctx)
 
 static int spawn(struct backup *backup, const char *program, const char *state, const char *to)
 {
-    char *const argv[] = { front_borrow(program), front_borrow("backup"),
-                           front_borrow("--state-dir"), front_borrow(state), front_borrow("--to"),
-                           front_borrow(to), front_borrow("--json"), front_borrow("--progress"),
-                           NULL };
+    char *const argv[] = {
+        front_borrow(program),  front_borrow("backup"),     front_borrow("--state-dir"),
+        front_borrow(state),    front_borrow("--to"),       front_borrow(to),
+        front_borrow("--json"), front_borrow("--progress"), NULL
+    };
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none;
@@ -192,13 +196,14 @@ static void backup_close(void *work)
     if (backup->has_thread) {
         pthread_mutex_lock(&backup->lock);
         if (!backup->is_over)
-            kill(backup->child, SIGTERM); /* not reaped yet: the thread does that, under no lock */
+            kill(backup->child, SIGTERM);
         backup->is_waiting = false;
         pthread_mutex_unlock(&backup->lock);
         pthread_join(backup->thread, NULL);
     } else if (backup->child > 0) {
         kill(backup->child, SIGTERM);
-        while (waitpid(backup->child, NULL, 0) < 0 && errno == EINTR) { }
+        while (waitpid(backup->child, NULL, 0) < 0 && errno == EINTR) {
+        }
     }
     fd_closep(&backup->out);
     fd_closep(&backup->err);
@@ -217,12 +222,12 @@ static enum front_failure note_backup(struct unary *unary, const char *to)
     (void) front_act_of(unary, NULL, &act);
     if (!unary->front->options.audit)
         return FAIL_NOT;
-    r = audit_put(unary->front->options.audit, &(struct audit_entry){ .event = AUDIT_BACKUP,
-                                                                      .actor = act.by,
-                                                                      .source = act.source,
-                                                                      .object = to,
-                                                                      .correlation =
-                                                                          act.correlation });
+    r = audit_put(unary->front->options.audit,
+                  &(struct audit_entry){ .event = AUDIT_BACKUP,
+                                         .actor = act.by,
+                                         .source = act.source,
+                                         .object = to,
+                                         .correlation = act.correlation });
     if (r < 0)
         return FAIL_FAULT;
     return r == AUDIT_OK ? FAIL_NOT : FAIL_FULL;
@@ -329,7 +334,8 @@ static enum front_failure ended(struct serial *serial, struct backup *backup, in
 
     if (code == 0 || code == EXIT_IS_PARTIAL)
         return put_result(serial, backup, ret_r);
-    front_describe(&unary->detail, "to", "%s", damages_of(backup, why) ? why[0] : "no reason given");
+    front_describe(&unary->detail, "to", "%s",
+                   damages_of(backup, why) ? why[0] : "no reason given");
     if (code == EXIT_IS_USAGE)
         return FAIL_BAD_QUESTION;
     if (code == EXIT_IS_BUSY)

@@ -164,9 +164,8 @@ enum front_failure svc_admin_add_foreign(struct unary *unary)
     return unary_finish(unary, &answer->base);
 }
 
-static void fill_rule(struct unary *unary,
-                      const struct pki_foreign *from,
-                      Sentinel__Admin__V1__ForeignCa *to)
+static void
+fill_rule(struct unary *unary, const struct pki_foreign *from, Sentinel__Admin__V1__ForeignCa *to)
 {
     sentinel__admin__v1__foreign_ca__init(to);
     to->name = front_borrow(from->name);

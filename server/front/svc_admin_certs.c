@@ -81,8 +81,7 @@ enum front_failure svc_admin_list_certificates(struct unary *unary)
     if (failure == FAIL_NOT)
         failure = front_page_size(unary, request->page_size, &asked.limit);
     if (failure == FAIL_NOT)
-        failure =
-            front_token_read(unary, request->page_token, buf_span(&question), &asked.beyond);
+        failure = front_token_read(unary, request->page_token, buf_span(&question), &asked.beyond);
     return failure == FAIL_NOT ? answer_certificates(unary, &asked, buf_span(&question)) : failure;
 }
 
@@ -236,9 +235,8 @@ enum front_failure svc_admin_change_operator(struct unary *unary)
     if (!answer)
         return unary_finish(unary, NULL);
     (void) front_act_of(unary, NULL, &act);
-    r = request->remove
-            ? pki_operator_remove(pki, request->name, &act.act, &why)
-            : pki_operator_set(pki, &wish, &act.act, &unary->arena, &granted, &why);
+    r = request->remove ? pki_operator_remove(pki, request->name, &act.act, &why)
+                        : pki_operator_set(pki, &wish, &act.act, &unary->arena, &granted, &why);
     if (r != PKI_OK)
         return front_failure_of_act(r, "name", &why, &unary->detail);
     front_registry_changed(unary->front);

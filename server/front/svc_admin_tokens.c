@@ -18,8 +18,10 @@
 
 typedef Sentinel__Admin__V1__CreateTokenRequest create_request;
 
-static enum front_failure
-read_ttl(struct unary *unary, const Google__Protobuf__Duration *from, int64_t fallback, int64_t *ret)
+static enum front_failure read_ttl(struct unary *unary,
+                                   const Google__Protobuf__Duration *from,
+                                   int64_t fallback,
+                                   int64_t *ret)
 {
     *ret = fallback;
     if (!from)

@@ -5,6 +5,7 @@
 #include "sentinel/query/v1/query.pb-c.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,8 +50,7 @@ static void *fields_of(struct unary *unary, const struct audit_record *record)
                          record->n_fields);
 }
 
-static void
-fill_entry(struct unary *unary, const struct audit_record *record, audit_message *to)
+static void fill_entry(struct unary *unary, const struct audit_record *record, audit_message *to)
 {
     sentinel__query__v1__audit_entry__init(to);
     to->number = record->number;
@@ -150,7 +150,8 @@ enum front_failure svc_audit_query(struct unary *unary)
 
 /* ---- ExportAudit ---- */
 
-struct export {
+struct export
+{
     struct audit_question asked;
 };
 
@@ -220,8 +221,8 @@ export_piece(struct serial *serial, void **work, enum serial_state *ret_state, i
             return failure;
     }
     arena_init(&arena, FRONT_ANSWER_BYTES);
-    *ret_r = audit_find(unary->front->options.audit, &export->asked, &arena, &records, &n,
-                        &has_more);
+    *ret_r =
+        audit_find(unary->front->options.audit, &export->asked, &arena, &records, &n, &has_more);
     if (*ret_r == 0 && n > 0)
         *ret_r = put_lines(serial, records, n);
     if (*ret_r != 0)

@@ -26,7 +26,9 @@
 #include "server/front/inside.h"
 
 #define MAX_CHAIN 4
-#define REQUEST_PATIENCE_US (INT64_C(30) * 1000000) /* of RenewExpired: no certificate is needed */
+#define REQUEST_PATIENCE_US                                              \
+    (INT64_C(30) * 1000000) /* of RenewExpired: no certificate is needed \
+                             */
 
 static struct span span_of_field(ProtobufCBinaryData field)
 {
@@ -34,10 +36,8 @@ static struct span span_of_field(ProtobufCBinaryData field)
 }
 
 /* A refusal as the client sees it; wrong secrets are counted against the address. */
-static enum front_failure refused(struct unary *unary,
-                                  int r,
-                                  enum pki_refusal refusal,
-                                  const struct tls_why *why)
+static enum front_failure
+refused(struct unary *unary, int r, enum pki_refusal refusal, const struct tls_why *why)
 {
     enum front_failure failure;
 
@@ -148,17 +148,16 @@ enum front_failure svc_enrollment_enroll(struct unary *unary)
     if (failure != FAIL_NOT)
         return failure;
     (void) front_act_of(unary, NULL, &act);
-    return answer_enroll(unary,
-                         &(struct pki_enrolment){
-                             .token_id = request->token_id,
-                             .secret = span_of_field(request->token_secret),
-                             .csr_der = span_of_field(request->csr),
-                             .requested_id = request->requested_id,
-                             .instance = span_of_field(request->instance),
-                             .fingerprint = &fingerprint,
-                             .peer = front_source(unary->peer, source),
-                             .correlation = act.correlation,
-                         });
+    return answer_enroll(unary, &(struct pki_enrolment){
+                                    .token_id = request->token_id,
+                                    .secret = span_of_field(request->token_secret),
+                                    .csr_der = span_of_field(request->csr),
+                                    .requested_id = request->requested_id,
+                                    .instance = span_of_field(request->instance),
+                                    .fingerprint = &fingerprint,
+                                    .peer = front_source(unary->peer, source),
+                                    .correlation = act.correlation,
+                                });
 }
 
 /* ---- Renew ---- */
@@ -398,8 +397,8 @@ static void late_on_message(struct rpc_call *call, struct span message)
         front_discharge(late->unary.front, late->charged_bytes);
         late->charged_bytes = 0;
     }
-    failure = unary_decode(&late->unary, message, &late->request_arena, &late->charged_bytes,
-                           &late->r);
+    failure =
+        unary_decode(&late->unary, message, &late->request_arena, &late->charged_bytes, &late->r);
     if (failure != FAIL_NOT) {
         front_fail(call, failure, detail, late->r);
         return;

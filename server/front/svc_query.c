@@ -120,6 +120,7 @@ static enum front_failure answer_agent(struct unary *unary, uint32_t number)
     struct store_agent agent = { 0 };
     struct store_run *runs = NULL;
     struct query_revision inventory;
+    struct pki_agent known;
     size_t n_runs = 0;
 
     if (!answer)
@@ -146,6 +147,9 @@ static enum front_failure answer_agent(struct unary *unary, uint32_t number)
     if (query_newest_revision(unary->front->options.query, number, &unary->arena, &inventory) ==
         QUERY_OK)
         answer->inventory = svc_inventory_revision(unary, &inventory);
+    if (unary->front->options.pki &&
+        pki_agent_get(unary->front->options.pki, agent.id, &known) == PKI_OK)
+        answer->identity = svc_admin_identity(unary, &known);
     return unary_finish(unary, &answer->base);
 }
 

@@ -76,7 +76,8 @@ static void say_next(const char *state, bool is_default)
 
 int ops_init(int argc, char **argv)
 {
-    const char *state = NULL, *organisation = NULL, *trust_domain = NULL;
+    const char *state = NULL, *organisation = NULL, *trust_domain = NULL, *crl_url = NULL;
+    const char *ca_key_file = NULL;
     CLEANUP(names_freep) struct conf_list given = { 0 };
     CLEANUP(store_closep) struct store *store = NULL;
     const struct conf_option options[] = {
@@ -96,6 +97,16 @@ int ops_init(int argc, char **argv)
           .metavar = "T",
           .value = &trust_domain,
           .help = "of the SPIFFE ids in certificates; sentinel.internal" },
+        { .flag = "--crl-url",
+          .metavar = "URL",
+          .value = &crl_url,
+          .help = "where certificates say that the list of revoked ones is; https://NAME:8081/crl "
+                  "of the first --name; `none`" },
+        { .flag = "--ca-key-file",
+          .metavar = "FILE",
+          .value = &ca_key_file,
+          .help = "key that seals those of the CA; SENTINEL_HUB_CA_KEY, else "
+                  "$CREDENTIALS_DIRECTORY/ca-key, else none" },
         { .flag = NULL },
     };
     const struct ops_usage usage = { .command = "init", .text = help, .options = options };
@@ -119,6 +130,8 @@ int ops_init(int argc, char **argv)
         .names = names,
         .organisation = organisation,
         .trust_domain = trust_domain,
+        .crl_url = crl_url,
+        .ca_key_file = ca_key_file,
     };
     int r = pki_create(store, &init, &why);
     if (r > 0)

@@ -57,16 +57,16 @@ fill(const struct conf_args *args, const char *role, const char *life, struct pk
     return OPS_OK;
 }
 
-static int issue_identity(const char *state, const struct pki_issue *issue)
+static int issue_identity(const struct pki_options *options, const struct pki_issue *issue)
 {
     CLEANUP(store_closep) struct store *store = NULL;
     CLEANUP(pki_closep) struct pki *pki = NULL;
     struct tls_why why = { "" };
 
-    int exit_code = ops_open_store("issue", state, &store);
+    int exit_code = ops_open_store("issue", options->state_directory, &store);
     if (exit_code != 0)
         return exit_code;
-    int r = pki_open(&pki, store, state, &why);
+    int r = pki_open_with(&pki, store, options, &why);
     if (r == 0)
         r = pki_issue_identity(pki, issue, &why);
     if (r > 0)
@@ -79,7 +79,7 @@ static int issue_identity(const char *state, const struct pki_issue *issue)
 
 int ops_issue(int argc, char **argv)
 {
-    const char *state = NULL, *role = NULL, *life = NULL;
+    const char *state = NULL, *role = NULL, *life = NULL, *ca_key_file = NULL;
     struct pki_issue issue = { 0 };
     const struct conf_option options[] = {
         { .flag = "--out",
@@ -98,6 +98,11 @@ int ops_issue(int argc, char **argv)
           .metavar = "DIR",
           .value = &state,
           .help = "the hub's; $STATE_DIRECTORY, else /var/lib/sentinel-hub" },
+        { .flag = "--ca-key-file",
+          .metavar = "FILE",
+          .value = &ca_key_file,
+          .help = "key that those of the CA are sealed under; SENTINEL_HUB_CA_KEY, else "
+                  "$CREDENTIALS_DIRECTORY/ca-key, else none" },
         { .flag = NULL },
     };
     const struct ops_usage usage = { .command = "issue",
@@ -112,8 +117,10 @@ int ops_issue(int argc, char **argv)
     if (done >= 0)
         return done;
     int exit_code = fill(&args, role, life, &issue);
+    const struct pki_options where = { .state_directory = settings_state_directory(state),
+                                       .ca_key_file = ca_key_file };
     if (exit_code == OPS_OK)
-        exit_code = issue_identity(settings_state_directory(state), &issue);
+        exit_code = issue_identity(&where, &issue);
     if (exit_code != OPS_OK)
         return exit_code;
     printf("%s\n", issue.directory);

@@ -113,87 +113,7 @@ int pki_check_directory(const char *path, struct tls_why *ret_why)
     return 0;
 }
 
-/* ---- issuers ---- */
-
-void pki_issuer_deinit(struct pki_issuer *issuer)
-{
-    issuer->key = tls_key_free(issuer->key);
-    issuer->cert = tls_cert_free(issuer->cert);
-}
-
-int pki_issuer_make(struct pki_issuer *ret,
-                    const struct tls_request *request,
-                    const struct pki_issuer *parent)
-{
-    CLEANUP(tls_key_freep) struct tls_key *key = NULL;
-    CLEANUP(tls_cert_freep) struct tls_cert *cert = NULL;
-
-    int r = tls_key_new(&key);
-    if (r != 0)
-        return pass(r);
-    r = tls_cert_issue(&cert, request, key, parent ? parent->cert : NULL,
-                       parent ? parent->key : key);
-    if (r != 0)
-        return fold(r);
-    ret->key = take(key);
-    ret->cert = take(cert);
-    ret->not_after = request->not_after;
-    return 0;
-}
-
-int pki_issuer_load(struct pki_issuer *ret,
-                    const char *directory,
-                    const char *name,
-                    struct tls_why *ret_why)
-{
-    CLEANUP(pki_issuer_deinit) struct pki_issuer issuer = { 0 };
-    CLEANUP(buf_deinit) struct buf pem = { 0 };
-    char base[64], path[PKI_PATH_BYTES];
-    struct tls_facts facts;
-
-    snprintf(base, sizeof(base), "%s-cert.pem", name);
-    if (!pki_path(path, directory, base))
-        return fault(-ENAMETOOLONG, "%s/%s", directory, base);
-    int r = file_read(path, CERTIFICATE_FILE_LIMIT, &pem);
-    if (r < 0)
-        return pass(r);
-    if (r != 0) {
-        snprintf(ret_why->text, sizeof(ret_why->text), "%.250s: %s", path,
-                 r == FILE_ABSENT   ? "there is no such file; `sentinel-hub init` makes it"
-                 : r == FILE_DENIED ? "permission denied; run this as the user of the hub"
-                                    : "too large for a certificate");
-        return r == FILE_ABSENT ? PKI_ABSENT : PKI_BAD;
-    }
-    r = tls_cert_parse_pem(&issuer.cert, buf_span(&pem));
-    if (r < 0)
-        return pass(r);
-    if (r != 0) {
-        snprintf(ret_why->text, sizeof(ret_why->text), "%.300s does not hold a PEM certificate",
-                 path);
-        return PKI_BAD;
-    }
-    snprintf(base, sizeof(base), "%s-key.pem", name);
-    if (!pki_path(path, directory, base))
-        return fault(-ENAMETOOLONG, "%s/%s", directory, base);
-    r = pki_of_tls(tls_key_load(path, &issuer.key, ret_why));
-    if (r != 0)
-        return pass(r);
-    r = tls_cert_matches_key(issuer.cert, issuer.key);
-    if (r == TLS_MISMATCH) {
-        snprintf(ret_why->text, sizeof(ret_why->text),
-                 "%.300s is not the key of the certificate beside it", path);
-        return PKI_BAD;
-    }
-    if (r != 0)
-        return fold(r);
-    r = tls_cert_read(issuer.cert, &facts);
-    if (r != 0)
-        return fold(r);
-    issuer.not_after = facts.not_after;
-    *ret = issuer;
-    issuer = (struct pki_issuer){ 0 };
-    return 0;
-}
+/* ---- files ---- */
 
 static int save(const char *directory, const char *name, struct span content, mode_t mode)
 {
@@ -210,15 +130,200 @@ static int save(const char *directory, const char *name, struct span content, mo
 static void wipe(struct buf *secret)
 {
     if (secret->data)
-        crypto_wipe(secret->data, secret->len);
+        crypto_wipe(secret->data, secret->capacity);
     buf_deinit(secret);
 }
 
-int pki_issuer_save(const struct pki_issuer *issuer, const char *directory, const char *name)
+static int key_path(const struct pki_issuer_place *place, char to[static PKI_PATH_BYTES])
+{
+    char base[96];
+
+    snprintf(base, sizeof(base), "%.80s-key.pem", place->name);
+    return pki_path(to, place->directory, base) ? 0 : fault(-ENAMETOOLONG, "%s", place->directory);
+}
+
+static int open_sealed(const struct pki_issuer_place *place,
+                       const char *path,
+                       struct span text,
+                       struct buf *ret,
+                       struct tls_why *ret_why)
+{
+    static const struct sealed_key none = { .is_there = false };
+    const struct sealed_key *key = place->sealing ? place->sealing : &none;
+
+    int r = sealed_open(key, place->name, text, ret);
+    switch (r) {
+    case SEALED_BAD:
+    case SEALED_CHANGED:
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "%.200s was sealed, and is not what was sealed any more: damaged, or the file of "
+                 "another key; put it back from a backup",
+                 path);
+        return PKI_BAD;
+    case SEALED_OTHER_KEY:
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "%.160s is sealed under %s; give it by ca.key_file (--ca-key-file), "
+                 "SENTINEL_HUB_CA_KEY, or the credential ca-key",
+                 path, key->is_there ? "another key than the one given" : "a key");
+        return PKI_BAD;
+    default:
+        return r < 0 ? pass(r) : fold(r);
+    }
+}
+
+int pki_secret_load(const struct pki_issuer_place *place, struct buf *ret, struct tls_why *ret_why)
+{
+    CLEANUP(wipe) struct buf text = { 0 };
+    char path[PKI_PATH_BYTES];
+
+    int r = key_path(place, path);
+    if (r == 0)
+        r = pki_of_tls(tls_secret_load(path, &text, ret_why));
+    if (r == PKI_ABSENT)
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "the key is needed for this and is expected at %.200s; where it was taken away, "
+                 "put it there for as long as this takes",
+                 path);
+    if (r != 0)
+        return pass(r);
+    if (sealed_is(buf_span(&text)))
+        return pass(open_sealed(place, path, buf_span(&text), ret, ret_why));
+    buf_append_span(ret, buf_span(&text));
+    return buf_failed(ret) ? fault(-ENOMEM, "no memory for a key") : 0;
+}
+
+int pki_secret_save(const struct pki_issuer_place *place, struct span secret)
+{
+    CLEANUP(wipe) struct buf sealed = { 0 };
+    char base[96];
+
+    snprintf(base, sizeof(base), "%.80s-key.pem", place->name);
+    if (!place->sealing || !place->sealing->is_there)
+        return pass(save(place->directory, base, secret, 0600));
+    sealed_close(place->sealing, place->name, secret, &sealed);
+    if (buf_failed(&sealed))
+        return fault(-ENOMEM, "no memory to seal a key");
+    return pass(save(place->directory, base, buf_span(&sealed), 0600));
+}
+
+/* ---- issuers ---- */
+
+void pki_issuer_deinit(struct pki_issuer *issuer)
+{
+    issuer->key = tls_key_free(issuer->key);
+    issuer->cert = tls_cert_free(issuer->cert);
+}
+
+struct tls_signer pki_issuer_signer(const struct pki_issuer *issuer)
+{
+    if (issuer->key)
+        return tls_signer_of_key(issuer->key);
+    return (struct tls_signer){ .sign = issuer->signer->sign, .ctx = issuer->signer->ctx };
+}
+
+int pki_issuer_make(struct pki_issuer *ret,
+                    const struct tls_request *request,
+                    const struct pki_issuer *parent)
+{
+    CLEANUP(tls_key_freep) struct tls_key *key = NULL;
+    CLEANUP(tls_cert_freep) struct tls_cert *cert = NULL;
+
+    int r = tls_key_new(&key);
+    if (r != 0)
+        return pass(r);
+    const struct tls_signer signer = parent ? pki_issuer_signer(parent) : tls_signer_of_key(key);
+    r = tls_cert_issue_by(&cert, request, key, parent ? parent->cert : NULL, &signer);
+    if (r != 0)
+        return fold(r);
+    ret->key = take(key);
+    ret->cert = take(cert);
+    ret->not_after = request->not_after;
+    return 0;
+}
+
+static int
+load_cert(struct pki_issuer *issuer, const struct pki_issuer_place *place, struct tls_why *ret_why)
+{
+    CLEANUP(buf_deinit) struct buf pem = { 0 };
+    char base[96], path[PKI_PATH_BYTES];
+    struct tls_facts facts;
+
+    snprintf(base, sizeof(base), "%.80s-cert.pem", place->name);
+    if (!pki_path(path, place->directory, base))
+        return fault(-ENAMETOOLONG, "%s/%s", place->directory, base);
+    int r = file_read(path, CERTIFICATE_FILE_LIMIT, &pem);
+    if (r < 0)
+        return pass(r);
+    if (r != 0) {
+        snprintf(ret_why->text, sizeof(ret_why->text), "%.250s: %s", path,
+                 r == FILE_ABSENT   ? "there is no such file; `sentinel-hub init` makes it"
+                 : r == FILE_DENIED ? "permission denied; run this as the user of the hub"
+                                    : "too large for a certificate");
+        return r == FILE_ABSENT ? PKI_ABSENT : PKI_BAD;
+    }
+    r = tls_cert_parse_pem(&issuer->cert, buf_span(&pem));
+    if (r < 0)
+        return pass(r);
+    if (r != 0) {
+        snprintf(ret_why->text, sizeof(ret_why->text), "%.300s does not hold a PEM certificate",
+                 path);
+        return PKI_BAD;
+    }
+    r = tls_cert_read(issuer->cert, &facts);
+    if (r != 0)
+        return fold(r);
+    issuer->not_after = facts.not_after;
+    return 0;
+}
+
+static int
+load_key(struct pki_issuer *issuer, const struct pki_issuer_place *place, struct tls_why *ret_why)
+{
+    CLEANUP(wipe) struct buf pem = { 0 };
+
+    int r = pki_secret_load(place, &pem, ret_why);
+    if (r != 0)
+        return pass(r);
+    r = tls_key_parse(&issuer->key, buf_span(&pem));
+    if (r == TLS_BAD) {
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "%.200s/%.80s-key.pem is not a private key in PEM without password (P-256, P-384 "
+                 "or RSA)",
+                 place->directory, place->name);
+        return PKI_BAD;
+    }
+    if (r == 0)
+        r = tls_cert_matches_key(issuer->cert, issuer->key);
+    if (r == TLS_MISMATCH) {
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "%.200s/%.80s-key.pem is not the key of the certificate beside it",
+                 place->directory, place->name);
+        return PKI_BAD;
+    }
+    return fold(r);
+}
+
+int pki_issuer_load(struct pki_issuer *ret,
+                    const struct pki_issuer_place *place,
+                    struct tls_why *ret_why)
+{
+    CLEANUP(pki_issuer_deinit) struct pki_issuer issuer = { .signer = place->signer };
+
+    int r = load_cert(&issuer, place, ret_why);
+    if (r == 0 && !place->signer)
+        r = load_key(&issuer, place, ret_why);
+    if (r != 0)
+        return pass(r);
+    *ret = issuer;
+    issuer = (struct pki_issuer){ 0 };
+    return 0;
+}
+
+int pki_issuer_save(const struct pki_issuer *issuer, const struct pki_issuer_place *place)
 {
     CLEANUP(wipe) struct buf key = { 0 };
     CLEANUP(buf_deinit) struct buf cert = { 0 };
-    char base[64];
+    char base[96];
 
     int r = tls_key_print(issuer->key, &key);
     if (r != 0)
@@ -227,13 +332,12 @@ int pki_issuer_save(const struct pki_issuer *issuer, const char *directory, cons
     if (r != 0)
         return fold(r);
     if (buf_failed(&key) || buf_failed(&cert))
-        return fault(-ENOMEM, "no memory for %s", name);
-    snprintf(base, sizeof(base), "%s-key.pem", name);
-    r = save(directory, base, buf_span(&key), 0600);
+        return fault(-ENOMEM, "no memory for %s", place->name);
+    r = pki_secret_save(place, buf_span(&key));
     if (r != 0)
         return pass(r);
-    snprintf(base, sizeof(base), "%s-cert.pem", name);
-    return pass(save(directory, base, buf_span(&cert), 0644));
+    snprintf(base, sizeof(base), "%.80s-cert.pem", place->name);
+    return pass(save(place->directory, base, buf_span(&cert), 0644));
 }
 
 /* ---- leaves ---- */
@@ -251,6 +355,7 @@ int pki_leaf_make(struct pki_leaf *ret,
     CLEANUP(pki_leaf_deinit) struct pki_leaf leaf = { 0 };
     CLEANUP(tls_key_freep) struct tls_key *key = NULL;
     CLEANUP(tls_cert_freep) struct tls_cert *cert = NULL;
+    const struct tls_signer signer = pki_issuer_signer(issuer);
     struct tls_request cut = *request;
     struct tls_facts facts;
 
@@ -258,7 +363,7 @@ int pki_leaf_make(struct pki_leaf *ret,
         cut.not_after = issuer->not_after;
     int r = tls_key_new(&key);
     if (r == 0)
-        r = tls_cert_issue(&cert, &cut, key, issuer->cert, issuer->key);
+        r = tls_cert_issue_by(&cert, &cut, key, issuer->cert, &signer);
     if (r == 0)
         r = tls_cert_read(cert, &facts);
     if (r == 0)

@@ -15,6 +15,7 @@
 #include "common/base/clock.h"
 #include "server/pki/pki.h"
 #include "server/pki/registry/registry.h"
+#include "server/pki/sealed/sealed.h"
 
 #define PKI_PATH_BYTES PATH_MAX
 #define PKI_BACKDATE_US (INT64_C(5) * 60 * 1000000) /* clocks of peers may be behind */
@@ -25,23 +26,43 @@ bool pki_path(char to[static PKI_PATH_BYTES], const char *directory, const char 
 
 /* One CA: root or intermediate. The zero value is empty. */
 struct pki_issuer {
-    struct tls_key *key;
     struct tls_cert *cert;
+    struct tls_key *key;             /* NULL: the key is elsewhere */
+    const struct pki_signer *signer; /* borrowed; what signs where `key` is NULL */
     wall_us not_after;
 };
 void pki_issuer_deinit(struct pki_issuer *issuer);
+/* What signs for it, as common/tls takes it; borrows the issuer. */
+struct tls_signer pki_issuer_signer(const struct pki_issuer *issuer);
 /* A new key and certificate; parent NULL: a root. */
 int pki_issuer_make(struct pki_issuer *ret,
                     const struct tls_request *request,
                     const struct pki_issuer *parent) MUST_USE;
-/* <directory>/<name>-cert.pem and -key.pem, checked. Outcomes: PKI_ABSENT, PKI_BAD. */
+/*
+ * <directory>/<name>-cert.pem and -key.pem, checked; a sealed key is opened.
+ *
+ *   sealing   NULL: there is none.
+ *   signer    not NULL: it has the key; no file is looked for.
+ *
+ * Outcomes: PKI_ABSENT (ret_why says what is expected where), PKI_BAD.
+ */
+struct pki_issuer_place {
+    const char *directory, *name;
+    const struct sealed_key *sealing;
+    const struct pki_signer *signer;
+};
 int pki_issuer_load(struct pki_issuer *ret,
-                    const char *directory,
-                    const char *name,
+                    const struct pki_issuer_place *place,
                     struct tls_why *ret_why) MUST_USE;
-int pki_issuer_save(const struct pki_issuer *issuer,
-                    const char *directory,
-                    const char *name) MUST_USE;
+/* Sealed where the place has a key for it. */
+int pki_issuer_save(const struct pki_issuer *issuer, const struct pki_issuer_place *place) MUST_USE;
+
+/* A file of secrets at <directory>/<name>-key.pem, opened where it is sealed. Appended; the caller
+ * wipes. Outcomes: PKI_ABSENT, PKI_BAD. */
+int pki_secret_load(const struct pki_issuer_place *place,
+                    struct buf *ret,
+                    struct tls_why *ret_why) MUST_USE;
+int pki_secret_save(const struct pki_issuer_place *place, struct span secret) MUST_USE;
 
 /* A leaf with its key, ready to be written. The zero value is empty. */
 struct pki_leaf {

@@ -51,6 +51,31 @@ static bool is_taken(const char *path)
     return exists(path) && rmdir(path) < 0;
 }
 
+static bool is_url(const char *text)
+{
+    if (strncmp(text, "http://", 7) != 0 && strncmp(text, "https://", 8) != 0)
+        return false;
+    for (; *text; text++) {
+        if (*text <= ' ' || *text > '~')
+            return false;
+    }
+    return true;
+}
+
+/* That of the first name on the port for HTTPS, unless it was said. A hub without a name has none
+ * that others could ask. */
+static void put_crl_url(const struct pki_init *init, struct pki_authority *to)
+{
+    const char *name = init->names ? init->names[0] : NULL;
+
+    to->crl_url[0] = 0;
+    if (init->crl_url && strcmp(init->crl_url, "none") != 0)
+        snprintf(to->crl_url, sizeof(to->crl_url), "%s", init->crl_url);
+    else if (!init->crl_url && name && strncmp(name, "*.", 2) != 0)
+        snprintf(to->crl_url, sizeof(to->crl_url),
+                 strchr(name, ':') ? "https://[%s]:8081/crl" : "https://%s:8081/crl", name);
+}
+
 static int
 check_init(const struct pki_init *init, struct pki_authority *ret, struct tls_why *ret_why)
 {
@@ -70,13 +95,19 @@ check_init(const struct pki_init *init, struct pki_authority *ret, struct tls_wh
         snprintf(ret_why->text, sizeof(ret_why->text), "at most %d names can be given", MAX_NAMES);
         return PKI_BAD_NAME;
     }
+    if (init->crl_url && strcmp(init->crl_url, "none") != 0 && !is_url(init->crl_url)) {
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "the URL of the CRL does not begin with http:// or https://, or has a space; "
+                 "write for example https://hub.example.org:8081/crl, or `none`");
+        return PKI_BAD_NAME;
+    }
     if (init->crl_url && strlen(init->crl_url) >= PKI_URL_BYTES) {
         snprintf(ret_why->text, sizeof(ret_why->text), "the URL of the CRL is too long");
         return PKI_BAD_NAME;
     }
     snprintf(ret->organisation, sizeof(ret->organisation), "%s", organisation);
     snprintf(ret->trust_domain, sizeof(ret->trust_domain), "%s", trust_domain);
-    snprintf(ret->crl_url, sizeof(ret->crl_url), "%s", init->crl_url ? init->crl_url : "");
+    put_crl_url(init, ret);
     for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
         buf_append(&ret->names, defaults[i], strlen(defaults[i]) + 1);
     for (size_t i = 0; i < n_names; i++) {
@@ -161,16 +192,26 @@ static int make_authorities(const struct pki_authority *authority, wall_us now, 
     return 0;
 }
 
-static int
-save_all(const struct created *created, const struct paths *paths, struct tls_why *ret_why)
+static int save_all(const struct created *created,
+                    const struct paths *paths,
+                    const struct sealed_key *sealing,
+                    struct tls_why *ret_why)
 {
+    const struct {
+        const char *name;
+        const struct pki_issuer *issuer;
+    } issuers[] = { { "ca", &created->root },
+                    { "agents-ca", &created->agents },
+                    { "hubs-ca", &created->hubs } };
     CLEANUP(tls_identity_deinit) struct tls_identity admin = { 0 };
+    int r = 0;
 
-    int r = pki_issuer_save(&created->root, paths->certs_new, "ca");
-    if (r == 0)
-        r = pki_issuer_save(&created->agents, paths->certs_new, "agents-ca");
-    if (r == 0)
-        r = pki_issuer_save(&created->hubs, paths->certs_new, "hubs-ca");
+    for (size_t i = 0; r == 0 && i < sizeof(issuers) / sizeof(issuers[0]); i++) {
+        const struct pki_issuer_place place = { .directory = paths->certs_new,
+                                                .name = issuers[i].name,
+                                                .sealing = sealing };
+        r = pki_issuer_save(issuers[i].issuer, &place);
+    }
     if (r == 0)
         r = pki_leaf_save_hub(&created->server, paths->certs_new);
     if (r != 0)
@@ -207,11 +248,17 @@ int pki_create(struct store *store, const struct pki_init *init, struct tls_why 
                                             .role = PKI_ROLE_ADMIN };
     CLEANUP(pki_authority_deinit) struct pki_authority authority = { 0 };
     CLEANUP(created_deinit) struct created created = { 0 };
+    CLEANUP(sealed_key_deinit) struct sealed_key sealing = { .is_there = false };
     const wall_us now = clock_wall();
     struct paths paths;
     bool is_cut = false;
 
     int r = check_init(init, &authority, ret_why);
+    if (r != 0)
+        return pass(r);
+    r = sealed_key_find(init->ca_key_file, &sealing, ret_why);
+    if (r > 0)
+        return r == SEALED_ABSENT ? PKI_ABSENT : PKI_BAD;
     if (r == 0)
         r = prepare(init->state_directory, &paths, &is_cut, ret_why);
     if (r != 0)
@@ -224,7 +271,7 @@ int pki_create(struct store *store, const struct pki_init *init, struct tls_why 
     if (r == 0)
         r = pki_leaf_make_client(&created.admin, &authority, &created.agents, &admin, now);
     if (r == 0)
-        r = save_all(&created, &paths, ret_why);
+        r = save_all(&created, &paths, &sealing, ret_why);
     if (r != 0)
         return pass(r);
     const struct pki_row rows[] = { created.server.row, created.admin.row };

@@ -11,8 +11,11 @@
 #include "server/pki/registry/view.h"
 #include "server/store/store.h"
 
+struct pki_ca; /* ca/ca.h */
+
 struct pki {
     struct store *store; /* borrowed */
+    struct pki_ca *ca;
     char certs[PKI_PATH_BYTES];
     struct pki_authority authority;
 

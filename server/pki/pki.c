@@ -13,6 +13,7 @@
 #include "common/crypto/crypto.h"
 #include "common/log/log.h"
 #include "server/pki/authority.h"
+#include "server/pki/ca/ca.h"
 #include "server/pki/inside.h"
 #include "server/pki/registry/registry.h"
 
@@ -25,6 +26,17 @@ int pki_open(struct pki **ret,
              const char *state_directory,
              struct tls_why *ret_why)
 {
+    const struct pki_options options = { .state_directory = state_directory };
+
+    return pass(pki_open_with(ret, store, &options, ret_why));
+}
+
+int pki_open_with(struct pki **ret,
+                  struct store *store,
+                  const struct pki_options *options,
+                  struct tls_why *ret_why)
+{
+    const char *const state_directory = options->state_directory;
     CLEANUP(pki_closep) struct pki *pki = calloc(1, sizeof(*pki));
     char root[PKI_PATH_BYTES];
     struct stat st;
@@ -58,8 +70,12 @@ int pki_open(struct pki **ret,
                  pki->certs);
         return PKI_BAD;
     }
-    if (r == 0)
-        r = pki_refresh(pki);
+    if (r != 0)
+        return fold(r);
+    r = pki_ca_open(pki, options->ca_key_file, ret_why);
+    if (r != 0)
+        return pass(r);
+    r = pki_refresh(pki);
     if (r != 0)
         return fold(r);
     atomic_store(&pki->last_own, atomic_load(&pki->generation));
@@ -71,6 +87,7 @@ struct pki *pki_close(struct pki *pki)
 {
     if (!pki)
         return NULL;
+    pki_ca_close(pki);
     pki_view_free(pki->view);
     pki_authority_deinit(&pki->authority);
     pthread_rwlock_destroy(&pki->lock);
@@ -153,7 +170,7 @@ int pki_issue_identity(struct pki *pki, const struct pki_issue *issue, struct tl
     if (r == 0)
         r = check_output(issue->directory, ret_why);
     if (r == 0)
-        r = pki_issuer_load(&issuer, pki->certs, "agents-ca", ret_why);
+        r = pki_ca_issuer(pki, PKI_PART_AGENTS, &issuer, ret_why);
     if (r == 0)
         r = read_roots(pki, &identity.roots_pem, ret_why);
     if (r == 0)

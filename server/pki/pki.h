@@ -39,7 +39,8 @@ struct pki_init {
         *names; /* SANs besides localhost and 127.0.0.1; NULL at the end; NULL: none */
     const char *organisation; /* "Sentinel" by default */
     const char *trust_domain; /* "sentinel.internal" by default */
-    const char *crl_url;      /* NULL: none */
+    const char *crl_url;      /* NULL: https://NAME:8081/crl of the first name; "none" */
+    const char *ca_key_file;  /* as in struct pki_options */
 };
 /*
  * Makes root, intermediates, hub certificate and the first operator (admin), and registers them.
@@ -55,7 +56,17 @@ int pki_create(struct store *store, const struct pki_init *init, struct tls_why 
  */
 int pki_check_state(const char *state_directory, struct tls_why *ret_why) MUST_USE;
 
+struct pki_options {
+    const char *state_directory;
+    /* Of the key that CA keys are sealed under; NULL or empty: SENTINEL_HUB_CA_KEY, then the
+     * credential `ca-key`, then none: then they lie in the clear. */
+    const char *ca_key_file;
+};
 /* Outcomes: PKI_ABSENT, PKI_BAD. */
+int pki_open_with(struct pki **ret,
+                  struct store *store,
+                  const struct pki_options *options,
+                  struct tls_why *ret_why) MUST_USE;
 int pki_open(struct pki **ret,
              struct store *store,
              const char *state_directory,

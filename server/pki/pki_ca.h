@@ -37,6 +37,11 @@ struct pki_signer {
     void *ctx;
 };
 
+enum pki_part { PKI_PART_ROOT, PKI_PART_AGENTS, PKI_PART_HUBS, PKI_N_PARTS };
+/* Right after pki_open(): this signs for the part from now on, and its key's file is not looked
+ * for. Freed by pki_close(). */
+void pki_use_signer(struct pki *pki, enum pki_part part, const struct pki_signer *take_signer);
+
 enum pki_ca_phase { PKI_CA_STEADY = 0, PKI_CA_PREPARED, PKI_CA_ISSUING, PKI_CA_SERVING };
 const char *pki_ca_phase_name(enum pki_ca_phase phase);
 
@@ -99,6 +104,21 @@ int pki_crl(struct pki *pki, wall_us now, struct buf *to) MUST_USE;
 int pki_hub_sign(struct pki *pki, struct span data, struct buf *to) MUST_USE;
 bool pki_hub_check(struct pki *pki, struct span data, struct span signature);
 
-/* Seals the CA's keys under the key that is given now, or opens them. Offline. Outcomes:
- * PKI_ABSENT, PKI_BAD; ret_why. */
-int pki_seal_keys(const char *state_directory, struct tls_why *ret_why) MUST_USE;
+/*
+ * Seals every secret in <state>/certs (but the listener's key, which every start must read) under
+ * `fresh`, or opens them all with `fresh` NULL. Each file is replaced as a whole; a run that was
+ * cut is run again with both keys. A hub that runs meanwhile must be started again with the new
+ * key.
+ *
+ *   old     what they are sealed under now; NULL: nothing, or `fresh` already.
+ *
+ * Outcomes: PKI_ABSENT, PKI_BAD; ret_why.
+ */
+struct sealed_key; /* server/pki/sealed/sealed.h */
+struct pki_seal {
+    const struct sealed_key *old, *fresh;
+};
+int pki_seal_keys(const char *state_directory,
+                  const struct pki_seal *seal,
+                  uint32_t *ret_n,
+                  struct tls_why *ret_why) MUST_USE;

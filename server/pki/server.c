@@ -6,6 +6,7 @@
 #include "common/base/fault.h"
 #include "common/base/file.h"
 #include "server/pki/authority.h"
+#include "server/pki/ca/ca.h"
 #include "server/pki/inside.h"
 
 /* The hub's own certificate: loaded for the listener, and made anew in time. */
@@ -112,7 +113,7 @@ int pki_renew_server(struct pki *pki, wall_us now, bool *ret_is_renewed, struct 
     int r = server_paths(pki->certs, roots, chain, key);
     if (r != 0)
         return pass(r);
-    r = pki_issuer_load(&hubs, pki->certs, "hubs-ca", ret_why);
+    r = pki_ca_issuer(pki, PKI_PART_HUBS, &hubs, ret_why);
     if (r == PKI_ABSENT) { /* a hub with the operator's own certificates, or a CA kept elsewhere */
         *ret_is_renewed = false;
         return 0;

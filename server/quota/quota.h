@@ -46,8 +46,13 @@ enum quota_outcome {
 };
 
 #define QUOTA_MAX_BUCKETS 65536u
+#define QUOTA_MAX_SETTINGS 4096u /* numbers of single names, of all limits together */
+#define QUOTA_MAX_N UINT64_C(1000000000)
+#define QUOTA_WHO_BYTES 256  /* of a name; longer ones share the bucket of their begin */
+#define QUOTA_COST_US 100000 /* of QUERY_COST's unit */
 
-/* Reads the numbers that were set. `exempt`: CIDR texts, NULL at the end; loopback always is. */
+/* Reads the numbers that were set. `exempt`: CIDR texts, NULL at the end; NULL: none. Loopback
+ * always is. */
 int quota_open(struct quota **ret, struct store *store, const char *const *exempt) MUST_USE;
 struct quota *quota_close(struct quota *quota);
 DEFINE_CLEANUP(struct quota *, quota_close);
@@ -68,9 +73,11 @@ int quota_take(struct quota *quota,
                uint32_t n,
                mono_us now,
                int64_t *ret_retry_us) MUST_USE;
-/* Takes also what is not there: for failures that are known afterwards; the next quota_take() with
- * n = 0 asks whether anything is left. */
+/* Takes one also where it is not there: for failures that are known afterwards; the next
+ * quota_take() with n = 0 asks whether anything is left. At most a whole burst can be owed. */
 void quota_charge(struct quota *quota, enum quota_limit limit, const char *who, mono_us now);
+/* The same of QUERY_COST by time on a reader, exact to the microsecond. */
+void quota_charge_time(struct quota *quota, const char *user, int64_t spent_us, mono_us now);
 
 /* What front tells people. */
 struct quota_row {
@@ -108,3 +115,13 @@ int quota_set_in(struct store_change *change,
  * none. For allow-lists too. */
 bool quota_address_matches(const char *cidr, const char *peer);
 bool quota_cidr_is_good(const char *cidr);
+/* For store_survey(): what is wrong with a row of the table LIMITS; NULL: nothing. */
+const char *quota_check_row(void *ctx, enum store_table table, struct span key, struct span value);
+
+struct quota_stats {
+    uint64_t n_refused[QUOTA_N_LIMITS]; /* since the start */
+    uint64_t n_buckets;
+};
+void quota_get_stats(struct quota *quota, struct quota_stats *ret);
+/* "uploads" */
+const char *quota_limit_name(enum quota_limit limit);

@@ -35,9 +35,11 @@
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
 #include "common/tls/stream/stream.h"
+#include "server/audit/audit.h"
 #include "server/ingest/ingest.h"
 #include "server/pki/pki.h"
 #include "server/query/query.h"
+#include "server/quota/quota.h"
 #include "server/store/store.h"
 
 struct web;
@@ -81,7 +83,9 @@ struct web_options {
     uint16_t port;               /* 0 picks one */
     struct tls_context *context; /* NULL: plaintext; the caller sees to loopback */
     struct store *store;
-    struct pki *pki; /* NULL: without TLS */
+    struct audit *audit; /* NULL: no figures of it */
+    struct quota *quota; /* NULL: no limits by address, no figures of them */
+    struct pki *pki;     /* NULL: without TLS */
     struct ingest *ingest;
     struct query_pool *pool; /* freed before web_free() */
     struct web_limits limits;

@@ -7,7 +7,7 @@ import sys
 
 # module: what it may include besides itself. The arrows of the README's picture, in words.
 COMMON = [
-    "base", "log", "loop", "conf", "json", "crypto", "tls", "tls/stream", "identity", "http", "wire", "regex", "rpc", "rpc/server",
+    "base", "log", "loop", "conf", "json", "crypto", "tls", "tls/stream", "identity", "http", "peer", "wire", "regex", "rpc", "rpc/server",
     "rpc/client", "send",
 ]
 ALL_COMMON = {f"common/{name}" for name in COMMON}
@@ -27,10 +27,11 @@ MAY_USE = {
     "common/tls/stream": {"common/base", "common/tls"},
     "common/identity": {"common/base", "common/crypto"},
     "common/http": {"common/base"},
+    "common/peer": {"common/base"},
     "common/wire": {"common/base"},
     "common/regex": {"common/base"},
     "common/rpc": {"common/base", "common/log", "common/tls"},
-    "common/rpc/server": {"common/base", "common/log", "common/rpc"},
+    "common/rpc/server": {"common/base", "common/log", "common/loop", "common/peer", "common/rpc"},
     "common/rpc/client": {"common/base", "common/log", "common/loop", "common/rpc"},
     "common/send": {"common/base", "common/crypto", "common/loop", "common/wire", "common/rpc", "common/rpc/client"},
     "server/store/codec": {"common/base"},
@@ -39,7 +40,8 @@ MAY_USE = {
     "server/store": ALL_COMMON | {"server/store/codec", "server/store/block", "server/store/logblock"},
     "server/audit": ALL_COMMON | {"server/store"},
     "server/quota": ALL_COMMON | {"server/store"},
-    "server/pki": ALL_COMMON | {"server/store", "server/audit"},
+    "server/pki/sealed": ALL_COMMON,
+    "server/pki": ALL_COMMON | {"server/store", "server/audit", "server/pki/sealed"},
     "server/ingest": ALL_COMMON | {"server/store"},
     "server/upload": ALL_COMMON | {"server/store"},
     "server/query": ALL_COMMON | {"server/store"},
@@ -51,7 +53,7 @@ MAY_USE = {
     | {"server/store", "server/audit", "server/quota", "server/pki", "server/ingest", "server/upload", "server/query", "server/prom"}
     | {"server/front", "server/web", "server/export"}
     | {"server/ops"},
-    "server/ops": ALL_COMMON | {"server", "server/store", "server/audit", "server/quota", "server/pki"},
+    "server/ops": ALL_COMMON | {"server", "server/store", "server/audit", "server/quota", "server/pki", "server/pki/sealed"},
     "server/ctl": ALL_COMMON,
     "agent/policy": ALL_COMMON,
     "agent/identity": ALL_COMMON,

@@ -21,8 +21,11 @@
  * ends the connection.
  */
 #define TLS_RECORD_BYTES 8448
-/* Who connects and does not finish the handshake is let go; core's own limit is 120 s. */
-#define HANDSHAKE_TIMEOUT_MS 20000
+/*
+ * Core's limit also waits for the client's HTTP/2 settings, once TLS is up. Ours on the handshake
+ * itself comes first (accept.c), so this one lies behind the longest that a setting allows.
+ */
+#define SETTINGS_TIMEOUT_MS 75000
 
 /* ---- start ---- */
 
@@ -44,18 +47,27 @@ static void add_limits(struct rpc_args *args, const struct rpc_server_options *o
         rpc_args_add(args, GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                      rpc_ms_of_us(options->min_ping_interval_us));
     rpc_args_add(args, GRPC_ARG_HTTP2_MAX_PING_STRIKES, 2);
-    rpc_args_add(args, GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS);
+    rpc_args_add(args, GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, SETTINGS_TIMEOUT_MS);
     rpc_args_add(args, GRPC_ARG_TSI_MAX_FRAME_SIZE, TLS_RECORD_BYTES);
+}
+
+static bool bind_passive(void *ctx, grpc_server_credentials *core)
+{
+    struct rpc_server *server = ctx;
+
+    return rpc_passive_bind(server->passive, server->core, core);
 }
 
 static int make_core(struct rpc_server *server)
 {
     struct rpc_args args = { .n_args = 0 };
-    int port;
+    int r;
 
+    server->passive = rpc_passive_new();
+    if (!server->passive)
+        return fault(-ENOMEM, "core makes no engine for connections");
     add_limits(&args, &server->options);
-    /* Two hubs on one port would share its connections in silence. */
-    rpc_args_add(&args, GRPC_ARG_ALLOW_REUSEPORT, 0);
+    rpc_args_add_arg(&args, rpc_passive_arg(server->passive));
     rpc_args_add(&args, GRPC_ARG_ENABLE_CHANNELZ, 0);
     server->core = grpc_server_create(
         &(grpc_channel_args){ .num_args = args.n_args, .args = args.args }, NULL);
@@ -65,14 +77,13 @@ static int make_core(struct rpc_server *server)
             return fault(-ENOMEM, "no memory for a call thread");
         grpc_server_register_completion_queue(server->core, server->workers[i]->queue, NULL);
     }
-    port = rpc_credentials_add_port(server->options.credentials, server->core,
-                                    server->options.address);
-    if (port <= 0)
-        return RPC_IN_USE;
-    server->options.address = NULL; /* both were the caller's */
+    if (!rpc_credentials_lend(server->options.credentials, bind_passive, server))
+        return fault(-EIO, "core takes no connections with these credentials");
+    r = acceptor_new(&server->acceptor, &server->options, server->passive, &server->port);
+    server->options.address = NULL; /* all were the caller's */
     server->options.credentials = NULL;
-    server->port = (uint16_t) port;
-    return 0;
+    server->options.trusted_proxies = NULL;
+    return pass(r);
 }
 
 static void on_shutdown(struct tag *tag, bool ok)
@@ -124,6 +135,8 @@ int rpc_server_start(struct rpc_server *server)
         if (r == 0)
             r = worker_start(server->workers[i]);
     }
+    if (r == 0)
+        r = acceptor_start(server->acceptor);
     return pass(r);
 }
 
@@ -143,6 +156,8 @@ void rpc_server_stop(struct rpc_server *server)
 {
     if (atomic_exchange(&server->shared.is_stopping, true))
         return;
+    if (server->acceptor)
+        acceptor_stop(server->acceptor);
     /* Core shuts down only what runs. */
     if (!server->is_started)
         grpc_server_start(server->core);
@@ -199,6 +214,9 @@ void rpc_server_join(struct rpc_server *server, int64_t patience_us)
         else
             worker_run(server->workers[i]);
     }
+    if (server->acceptor)
+        acceptor_join(server->acceptor);
+    server->passive = rpc_passive_free(server->passive);
     grpc_server_destroy(take(server->core));
     for (unsigned i = 0; i < n; i++)
         worker_close(server->workers[i]);
@@ -214,6 +232,8 @@ struct rpc_server *rpc_server_free(struct rpc_server *server)
         is_whole = is_whole && server->workers[i];
     if (is_whole)
         rpc_server_join(server, 0);
+    server->passive = rpc_passive_free(server->passive);
+    (void) acceptor_unref(server->acceptor);
     for (unsigned i = 0; i < server->options.n_threads; i++)
         if (server->workers[i])
             (void) worker_unref(server->workers[i]);
@@ -229,6 +249,38 @@ void rpc_server_post(struct rpc_server *server, unsigned worker, struct rpc_post
 {
     ensure(worker < server->options.n_threads);
     worker_post(server->workers[worker], post);
+}
+
+void rpc_server_accept_stats(const struct rpc_server *server, struct rpc_accept_stats *ret)
+{
+    struct acceptor *acceptor = server->acceptor;
+
+    pthread_mutex_lock(&acceptor->shared.lock);
+    *ret = acceptor->shared.stats;
+    ret->n_handshakes_now = acceptor->shared.n_handshakes;
+    pthread_mutex_unlock(&acceptor->shared.lock);
+}
+
+uint64_t rpc_accept_failed(const struct rpc_accept_stats *stats)
+{
+    uint64_t n = 0;
+
+    for (int i = 0; i < RPC_N_HANDSHAKE_RESULTS; i++)
+        if (i != RPC_HANDSHAKE_FINISHED)
+            n += stats->n_results[i];
+    return n;
+}
+
+void rpc_server_set_accept(struct rpc_server *server,
+                           const struct rpc_accept_limits *limits,
+                           const struct peer_nets *trusted_proxies)
+{
+    struct acceptor *acceptor = server->acceptor;
+
+    pthread_mutex_lock(&acceptor->shared.lock);
+    acceptor->shared.limits = handshakes_limits(limits);
+    acceptor->shared.proxies = trusted_proxies ? *trusted_proxies : (struct peer_nets){ .n = 0 };
+    pthread_mutex_unlock(&acceptor->shared.lock);
 }
 
 struct rpc_server_stats rpc_server_stats(const struct rpc_server *server)

@@ -20,12 +20,17 @@
  * reference. The call object lives until the last rpc_call_unref(); after on_closed every function
  * still may be called and does nothing (RPC_CLOSED).
  *
+ * Connections are accepted by a thread of ours, which counts them, bounds their handshakes in
+ * number and time, reads what trusted proxies say about their clients, and then hands them to core.
+ * A connection costs core nothing before the first TLS record is there whole.
+ *
  * Start here: server/front/front.c routes; stream.c is a full bidirectional handler.
  */
 
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
 #include "common/base/span.h"
+#include "common/peer/peer.h"
 #include "common/rpc/rpc.h"
 
 struct rpc_server;
@@ -46,6 +51,48 @@ struct rpc_handler {
     void (*on_closed)(struct rpc_call *call, bool was_cancelled);
 };
 
+/* ---- who gets in ---- */
+
+/* How handshakes end: the rows of handshake.tbl. */
+enum rpc_handshake_result {
+#define H(id, name, help) RPC_HANDSHAKE_##id,
+#include "common/rpc/server/handshake.tbl"
+#undef H
+    RPC_N_HANDSHAKE_RESULTS
+};
+/* "unknown_ca". */
+const char *rpc_handshake_name(enum rpc_handshake_result result);
+
+/* 0 anywhere is the default. */
+struct rpc_accept_limits {
+    uint32_t max_connections; /* 65536; new ones are closed at once */
+    /*
+     * 2048: connections whose handshake is not over. At the limit the oldest of the address that
+     * has the most of them makes room, silent ones first.
+     */
+    uint32_t max_handshakes;
+    int64_t handshake_timeout_us; /* 10 s, from the accept to the end of TLS */
+};
+
+enum rpc_admission {
+    RPC_ADMIT,
+    RPC_ADMIT_LATER, /* is not read before *ret_delay_us has passed */
+    RPC_REFUSE,      /* closed without a word */
+};
+
+/*
+ * What the owner says about addresses ("10.0.0.7:41234": the client's, also behind a proxy). Both
+ * may be NULL.
+ */
+struct rpc_door {
+    /* On the accept thread, for each connection; must not block. */
+    enum rpc_admission (*may_enter)(void *ctx, const char *peer, int64_t *ret_delay_us);
+    /* The connection showed no certificate that leads to our roots: its handshake failed, or ended
+     * without one. Any thread, one at a time; not after rpc_server_join(). */
+    void (*on_stranger)(void *ctx, const char *peer);
+    void *ctx;
+};
+
 struct rpc_server_options {
     const char *address;                 /* "0.0.0.0:8082", "[::]:8082", port 0 picks one */
     struct rpc_credentials *credentials; /* NULL: plaintext; the caller sees to loopback */
@@ -55,6 +102,11 @@ struct rpc_server_options {
     int64_t keepalive_interval_us, keepalive_timeout_us;
     int64_t min_ping_interval_us; /* peers that ping faster are cut off */
     uint32_t send_queue_bytes;    /* per call; one message always fits an empty queue */
+    struct rpc_accept_limits accept;
+    /* These put a PROXY header (version 2) before each connection; nobody else may. NULL: none;
+     * copied. */
+    const struct peer_nets *trusted_proxies;
+    struct rpc_door door;
     /*
      * Finds the handler for a path; on a call thread. `ret_method` is handed to rpc_call_method().
      * NULL: answered with UNIMPLEMENTED.
@@ -68,6 +120,10 @@ struct rpc_server_options {
 int rpc_server_new(struct rpc_server **ret, const struct rpc_server_options *options) MUST_USE;
 int rpc_server_start(struct rpc_server *server) MUST_USE;
 uint16_t rpc_server_port(const struct rpc_server *server);
+/* From the next connection on. Thread: any. */
+void rpc_server_set_accept(struct rpc_server *server,
+                           const struct rpc_accept_limits *limits,
+                           const struct peer_nets *trusted_proxies);
 
 /*
  * Stop: no new connections or calls (GOAWAY), on_drain on every open call. Does not block. Thread:
@@ -84,6 +140,20 @@ struct rpc_server_stats {
     uint64_t calls_opened, calls_closed, messages_received, messages_sent, bytes_received,
         bytes_sent;
 };
+/* Since the start; `now` is of the moment. */
+struct rpc_accept_stats {
+    uint64_t n_accepted;
+    uint64_t n_connections_now, n_handshakes_now;
+    uint64_t n_results[RPC_N_HANDSHAKE_RESULTS];
+    uint64_t n_refused_limit;   /* max_connections */
+    uint64_t n_refused_address; /* RPC_REFUSE */
+    uint64_t n_delayed;         /* RPC_ADMIT_LATER */
+    uint64_t n_no_descriptors;  /* times that the process had none for a connection */
+};
+/* All results but RPC_HANDSHAKE_FINISHED. */
+uint64_t rpc_accept_failed(const struct rpc_accept_stats *stats);
+/* Thread: any. */
+void rpc_server_accept_stats(const struct rpc_server *server, struct rpc_accept_stats *ret);
 /* Thread: any. */
 struct rpc_server_stats rpc_server_stats(const struct rpc_server *server);
 

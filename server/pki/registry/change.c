@@ -4,6 +4,7 @@
 
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
+#include "server/pki/ca/ca.h"
 #include "server/pki/inside.h"
 
 /*
@@ -55,7 +56,7 @@ int pki_refresh(struct pki *pki)
             pki->state_version = version;
     }
     pthread_mutex_unlock(&pki->refreshing);
-    return pass(r);
+    return r != 0 ? pass(r) : pass(pki_ca_refresh(pki));
 }
 
 static int apply(struct pki *pki, const struct pki_touches *touches)

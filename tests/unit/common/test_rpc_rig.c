@@ -143,6 +143,13 @@ static void cert_message(struct rpc_call *call, struct span message)
     finish(call, RPC_OK, NULL);
 }
 
+static void peer_message(struct rpc_call *call, struct span message)
+{
+    (void) message;
+    ck_assert_int_eq(rpc_call_send(call, span_of_text(rpc_call_peer(call))), 0);
+    finish(call, RPC_OK, NULL);
+}
+
 static void header_message(struct rpc_call *call, struct span message)
 {
     char key[64] = { 0 };
@@ -194,6 +201,7 @@ static const struct {
         .on_writable = emit_writable,
         .on_closed = on_closed } },
     { "/t/Cert", { .on_open = on_open, .on_message = cert_message, .on_closed = on_closed } },
+    { "/t/Peer", { .on_open = on_open, .on_message = peer_message, .on_closed = on_closed } },
     { "/t/Header", { .on_open = on_open, .on_message = header_message, .on_closed = on_closed } },
     { "/t/Fail", { .on_open = on_open, .on_message = fail_message, .on_closed = on_closed } },
     { "/t/Hang",
@@ -231,6 +239,9 @@ struct rpc_server_options rig_server_options(struct rig *rig, const struct rig_o
         .keepalive_timeout_us = 20000000,
         .min_ping_interval_us = 10000000,
         .send_queue_bytes = options->send_queue_bytes ? options->send_queue_bytes : 1u << 20,
+        .accept = options->accept,
+        .trusted_proxies = options->trusted_proxies,
+        .door = options->door,
         .route = route,
         .ctx = rig,
     };

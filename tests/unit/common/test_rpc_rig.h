@@ -36,15 +36,18 @@ struct rig_options {
     uint32_t max_message_bytes;
     uint32_t send_queue_bytes;
     const char *server_name;
+    struct rpc_accept_limits accept;
+    const struct peer_nets *trusted_proxies;
+    struct rpc_door door;
 };
 
 /*
  * Methods:
  *   /t/Echo     each message back, OK at half-close     /t/Count    how many messages came (text),
  * at half-close /t/Emit     "N SIZE": N messages of SIZE bytes      /t/Cert     the peer's
- * certificate (DER) /t/Fail     NOT_FOUND with message and details      /t/Hang     reads for ever,
- * finishes when drained /t/Keep     like Hang, and rig.kept has a reference /t/Header   the value
- * of the header that the message names
+ * certificate (DER) /t/Peer     the peer's address /t/Fail     NOT_FOUND with message and details
+ * /t/Hang     reads for ever, finishes when drained /t/Keep     like Hang, and rig.kept has a
+ * reference /t/Header   the value of the header that the message names
  */
 void rig_start(struct rig *rig, const struct rig_options *options);
 void rig_stop(struct rig *rig);
