@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/collect/collect.h"
+#include "agent/identity/identity.h"
 #include "agent/spool/spool.h"
 #include "agent/status.h"
 #include "agent/uplink/uplink.h"
@@ -38,6 +39,7 @@ struct agent {
     struct collect_host host;
     struct collect *collect;
     struct spool *spool;
+    struct keeper *keeper; /* NULL: plaintext */
     struct uplink *uplink;
 };
 
@@ -86,6 +88,8 @@ static void write_status(struct agent *agent)
     collect_get_totals(agent->collect, &facts.collect);
     spool_get_ledger(agent->spool, &facts.spool);
     uplink_get_status(agent->uplink, &facts.uplink);
+    if (agent->keeper)
+        keeper_get_status(agent->keeper, &facts.identity);
     r = status_write(agent->options->settings->state_dir, &facts);
     if (r && !agent->has_status_failed)
         log_event(LOG_WARN, "status_unwritable",
@@ -171,6 +175,13 @@ static void on_interval(void *ctx, int64_t interval_us)
     set_interval(agent);
 }
 
+static void on_identity_changed(void *ctx)
+{
+    struct agent *agent = ctx;
+
+    uplink_reconnect(agent->uplink);
+}
+
 /* ---- signals ---- */
 
 static void on_drained(void *ctx)
@@ -247,12 +258,32 @@ static void agent_close(struct agent *agent)
         loop_signals_remove(agent->loop, &agent->signals);
     }
     agent->uplink = uplink_free(agent->uplink);
+    agent->keeper = keeper_free(agent->keeper);
     if (agent->has_rpc)
         rpc_deinit();
     agent->collect = collect_free(agent->collect);
     agent->spool = spool_free(agent->spool);
     agent->loop = loop_free(agent->loop);
     settings_free(&agent->reloaded);
+}
+
+static int make_keeper(struct agent *agent)
+{
+    const struct settings *settings = agent->settings;
+
+    if (agent->options->insecure_id)
+        return 0;
+    return pass(keeper_new(
+        &agent->keeper, &(struct keeper_options){
+                            .loop = agent->loop,
+                            .directory = settings->identity,
+                            .state_directory = settings->state_dir,
+                            .hub = settings->hub,
+                            .server_name = settings->server_name[0] ? settings->server_name : NULL,
+                            .is_tls13_only = settings->tls_min_version == SETTINGS_TLS_1_3,
+                            .on_changed = on_identity_changed,
+                            .ctx = agent,
+                        }));
 }
 
 static int agent_open(struct agent *agent)
@@ -282,6 +313,9 @@ static int agent_open(struct agent *agent)
     if (r)
         return pass(r);
     collect_read_host(settings->collect_root, &agent->host);
+    r = make_keeper(agent);
+    if (r)
+        return pass(r);
     return pass(uplink_new(
         &agent->uplink, &(struct uplink_options){
                             .loop = agent->loop,
@@ -289,6 +323,7 @@ static int agent_open(struct agent *agent)
                             .hub = settings->hub,
                             .server_name = settings->server_name[0] ? settings->server_name : NULL,
                             .identity = settings->identity,
+                            .keeper = agent->keeper,
                             .insecure_id = agent->options->insecure_id,
                             .is_tls13_only = settings->tls_min_version == SETTINGS_TLS_1_3,
                             .interval_us = settings->interval,
@@ -336,6 +371,8 @@ static int run(struct agent *agent)
                   LOG_S("meaning", "plaintext: nobody is authenticated, anybody on this machine "
                                    "can read and send"));
     r = uplink_start(agent->uplink);
+    if (r == 0 && agent->keeper)
+        r = keeper_start(agent->keeper);
     if (r)
         return pass(r);
     agent->round_due = clock_mono();

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/collect/collect.h"
+#include "agent/identity/identity.h"
 #include "agent/inventory/inventory.h"
 #include "common/base/fault.h"
 #include "common/base/text.h"
@@ -193,6 +194,20 @@ static char *state_directory(void)
     return len ? strndup(listed, len) : strdup(SETTINGS_DEFAULT_STATE_DIRECTORY);
 }
 
+static int fill_hub(struct settings *settings)
+{
+    CLEANUP(buf_deinit) struct buf hub = { 0 };
+    char *text;
+
+    identity_read_hub(settings->identity, &hub);
+    text = strdup(buf_text(&hub));
+    if (!text)
+        return fault(-ENOMEM, "no memory for the settings");
+    free(settings->hub);
+    settings->hub = text;
+    return 0;
+}
+
 static int fill(struct settings *settings)
 {
     char *text;
@@ -210,7 +225,7 @@ static int fill(struct settings *settings)
         free(settings->identity);
         settings->identity = text;
     }
-    return 0;
+    return settings->hub[0] ? 0 : pass(fill_hub(settings));
 }
 
 int settings_load(struct settings *ret,

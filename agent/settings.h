@@ -55,8 +55,8 @@ struct settings_sources {
 };
 
 /*
- * Fills and checks; an empty state_dir and identity become what they stand for, so that nobody else
- * needs to know. Outcomes: CONF_BAD; ret_error has the remedy.
+ * Fills and checks; an empty state_dir, identity and hub become what they stand for, so that nobody
+ * else needs to know. Outcomes: CONF_BAD; ret_error has the remedy.
  */
 int settings_load(struct settings *ret,
                   const struct settings_sources *sources,

@@ -56,6 +56,29 @@ static void put_hub(struct json_writer *json, const struct status_facts *facts)
     json_close_object(json);
 }
 
+static void put_identity(struct json_writer *json, const struct keeper_status *identity)
+{
+    json_key(json, "identity");
+    json_open_object(json);
+    json_put_text(json, "state", keeper_state_name(identity->state));
+    json_put_text(json, "remedy", keeper_state_remedy(identity->state));
+    json_put_text(json, "problem", identity->problem);
+    json_put_text(json, "agent_id", identity->agent_id);
+    json_put_text(json, "serial", identity->serial);
+    put_time(json, "not_before", identity->not_before);
+    put_time(json, "not_after", identity->not_after);
+    json_put_i64(json, "percent_left", identity->percent_left);
+    put_time(json, "next_renewal", identity->next_renewal);
+    put_time(json, "last_renewal", identity->last_renewal);
+    put_time(json, "last_attempt", identity->last_attempt);
+    json_put_u64(json, "failed_attempts", identity->n_failed);
+    json_put_text(json, "last_reason", identity->last_reason);
+    json_put_text(json, "last_message", identity->last_message);
+    put_time(json, "grace_ends", identity->grace_ends);
+    json_put_u64(json, "registry_generation", identity->generation);
+    json_close_object(json);
+}
+
 static void put_spool(struct json_writer *json, const struct spool_ledger *spool)
 {
     json_key(json, "spool");
@@ -96,6 +119,8 @@ void status_print(const struct status_facts *facts, struct buf *to)
     json_put_f64(&json, "interval_s", (double) facts->interval_us / 1e6);
     json_put_text(&json, "settings_sha256", facts->settings_digest);
     put_hub(&json, facts);
+    if (!facts->is_insecure)
+        put_identity(&json, &facts->identity);
     put_spool(&json, &facts->spool);
     put_collect(&json, &facts->collect);
     json_close_object(&json);

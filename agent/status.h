@@ -11,6 +11,7 @@
  */
 
 #include "agent/collect/collect.h"
+#include "agent/identity/identity.h"
 #include "agent/spool/spool.h"
 #include "agent/uplink/uplink.h"
 
@@ -23,6 +24,7 @@ struct status_facts {
     struct collect_totals collect;
     struct spool_ledger spool;
     struct uplink_status uplink;
+    struct keeper_status identity; /* not with is_insecure */
 };
 
 void status_print(const struct status_facts *facts, struct buf *to);

@@ -123,6 +123,8 @@ static void reload(struct hub *hub)
     limits_of_web(&hub->settings, &web_limits);
     if (hub->web)
         web_set_limits(hub->web, &web_limits);
+    const struct rpc_accept_limits accept = limits_of_accept(&hub->settings);
+    rpc_server_set_accept(hub->server, &accept, &web_limits.proxies);
     store_set_retention(hub->store, hub->settings.retention, hub->settings.retention_size);
     store_set_logs_retention(hub->store, hub->settings.logs_retention,
                              hub->settings.logs_retention_size);
@@ -348,6 +350,9 @@ static void stop(struct hub *hub)
     hub->pool = query_pool_free(hub->pool);
     hub->web = web_free(hub->web);
     hub->export = export_free(hub->export);
+    pthread_mutex_lock(&hub->shared.lock);
+    hub->shared.server = NULL;
+    pthread_mutex_unlock(&hub->shared.lock);
     hub->server = rpc_server_free(hub->server);
     certificate_deinit(&hub->certificate);
     if (hub->audit)

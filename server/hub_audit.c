@@ -16,11 +16,15 @@ int hub_make_audit(struct hub *hub)
         .has_thread = true,
     };
     const struct conf_list *exempt = &hub->settings.limits_exempt;
-    const char *networks[64 + 1] = { NULL }; /* the row's limit */
+    const struct conf_list *proxies = &hub->settings.listen_trusted_proxies;
+    const char *networks[64 + 64 + 1] = { NULL }; /* the rows' limits */
+    size_t n = 0;
 
     snprintf(directory, sizeof(directory), "%s/audit", hub->state);
     for (size_t i = 0; i < exempt->n_items && i < 64; i++)
-        networks[i] = exempt->items[i];
+        networks[n++] = exempt->items[i];
+    for (size_t i = 0; i < proxies->n_items && i < 64; i++)
+        networks[n++] = proxies->items[i];
     int r = audit_open(&hub->audit, &options);
     if (r == 0)
         r = quota_open(&hub->quota, hub->store, networks);

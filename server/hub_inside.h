@@ -7,6 +7,7 @@
  *   hub.c        the life of it: signals, timers, reload, drain, end
  *   hub_make.c   every module made and wired, in the order of server/README.md
  *   hub_audit.c  the audit and the limits: made, and what the daemon says of itself there
+ *   hub_door.c   which addresses may connect
  */
 
 #include <pthread.h>
@@ -65,6 +66,7 @@ struct hub {
     struct {
         pthread_mutex_t lock;
         struct front_status status;
+        struct rpc_server *server; /* while there is one to ask */
     } shared;
 };
 
@@ -82,6 +84,10 @@ void hub_say_ready(const struct hub *hub);
 int hub_refuse(int outcome, const char *reason);
 /* The certificate in use goes to who shows it. */
 void hub_show_certificate(struct hub *hub);
+
+/* ---- hub_door.c ---- */
+
+struct rpc_door hub_door(struct hub *hub);
 
 /* ---- hub_audit.c ---- */
 

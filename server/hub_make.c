@@ -24,6 +24,16 @@
 
 /* ---- what modules ask and tell ---- */
 
+/* Zero before there is a server; the web asks from the start. */
+static void get_accept_stats(struct hub *hub, struct rpc_accept_stats *ret)
+{
+    *ret = (struct rpc_accept_stats){ .n_accepted = 0 };
+    pthread_mutex_lock(&hub->shared.lock);
+    if (hub->shared.server)
+        rpc_server_accept_stats(hub->shared.server, ret);
+    pthread_mutex_unlock(&hub->shared.lock);
+}
+
 static void on_get_status(void *ctx, struct front_status *ret)
 {
     struct hub *hub = ctx;
@@ -32,6 +42,7 @@ static void on_get_status(void *ctx, struct front_status *ret)
     pthread_mutex_lock(&hub->shared.lock);
     *ret = hub->shared.status;
     pthread_mutex_unlock(&hub->shared.lock);
+    get_accept_stats(hub, &ret->grpc);
     if (hub->web) {
         web_get_stats(hub->web, &stats);
         ret->https_handshakes_failed = stats.n_handshakes_failed;
@@ -46,7 +57,7 @@ static void on_get_web_status(void *ctx, struct web_status *ret)
     ret->started = hub->shared.status.started;
     ret->certificate_expires = hub->shared.status.certificate_expires;
     pthread_mutex_unlock(&hub->shared.lock);
-    ret->grpc_handshakes_failed = rpc_handshakes_failed();
+    get_accept_stats(hub, &ret->grpc);
     ret->security = settings_security_names[hub->at_start.security];
     ret->remote_write = (struct web_remote_write){ .is_up = false };
     if (hub->export)
@@ -238,6 +249,7 @@ static int load_certificate(struct hub *hub)
 static int listen_grpc(struct hub *hub)
 {
     const struct settings *settings = &hub->settings;
+    struct peer_nets proxies;
     const struct rpc_server_options options = {
         .address = settings->listen_grpc,
         .credentials = hub->certificate.credentials,
@@ -248,11 +260,15 @@ static int listen_grpc(struct hub *hub)
         .keepalive_timeout_us = settings->keepalive_timeout,
         .min_ping_interval_us = settings->keepalive_min_ping_interval,
         .send_queue_bytes = SEND_QUEUE_BYTES,
+        .accept = limits_of_accept(settings),
+        .trusted_proxies = &proxies,
+        .door = hub_door(hub),
         .route = front_route,
         .ctx = hub->front,
     };
     char text[256];
 
+    limits_of_proxies(settings, &proxies);
     int r = rpc_server_new(&hub->server, &options);
     if (r == RPC_IN_USE) {
         snprintf(text, sizeof(text),
@@ -263,6 +279,9 @@ static int listen_grpc(struct hub *hub)
     }
     if (r == 0)
         r = rpc_server_start(hub->server);
+    pthread_mutex_lock(&hub->shared.lock);
+    hub->shared.server = hub->server;
+    pthread_mutex_unlock(&hub->shared.lock);
     return fold(r);
 }
 
@@ -278,6 +297,7 @@ static int listen_https(struct hub *hub)
         .pki = hub->pki,
         .ingest = hub->ingest,
         .pool = hub->pool,
+        .door = hub_door(hub),
         .get_status = on_get_web_status,
         .ctx = hub,
     };

@@ -40,6 +40,26 @@ struct audit_limits limits_of_audit(const struct settings *settings)
     };
 }
 
+struct rpc_accept_limits limits_of_accept(const struct settings *settings)
+{
+    return (struct rpc_accept_limits){
+        .max_connections = (uint32_t) settings->listen_max_connections,
+        .max_handshakes = (uint32_t) settings->listen_max_handshakes,
+        .handshake_timeout_us = settings->listen_handshake_timeout,
+    };
+}
+
+void limits_of_proxies(const struct settings *settings, struct peer_nets *ret)
+{
+    const struct conf_list *proxies = &settings->listen_trusted_proxies;
+
+    ret->n = 0;
+    /* settings_load() checked them, and how many they are. */
+    for (size_t i = 0; i < proxies->n_items && ret->n < PEER_MAX_NETS; i++)
+        if (peer_net_parse(proxies->items[i], &ret->nets[ret->n]) == 0)
+            ret->n++;
+}
+
 void limits_of_web(const struct settings *settings, struct web_limits *ret)
 {
     *ret = (struct web_limits){
@@ -50,6 +70,7 @@ void limits_of_web(const struct settings *settings, struct web_limits *ret)
         .write_timeout_us = settings->web_write_timeout,
         .is_public = settings->metrics_public,
     };
+    limits_of_proxies(settings, &ret->proxies);
 }
 
 struct store_object_limits limits_of_objects(const struct settings *settings)

@@ -3,6 +3,8 @@
 
 /* The limits of modules, from the settings. Pure. */
 
+#include "common/peer/peer.h"
+#include "common/rpc/server/server.h"
 #include "server/audit/audit.h"
 #include "server/ingest/ingest.h"
 #include "server/settings.h"
@@ -12,6 +14,8 @@
 
 void limits_of_ingest(const struct settings *settings, struct ingest_limits *ret);
 struct audit_limits limits_of_audit(const struct settings *settings);
+struct rpc_accept_limits limits_of_accept(const struct settings *settings);
+void limits_of_proxies(const struct settings *settings, struct peer_nets *ret);
 void limits_of_web(const struct settings *settings, struct web_limits *ret);
 struct store_object_limits limits_of_objects(const struct settings *settings);
 struct uploads_limits limits_of_uploads(const struct settings *settings);

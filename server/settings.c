@@ -11,6 +11,7 @@
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
 #include "common/http/http.h"
+#include "common/peer/peer.h"
 
 const char *const settings_security_names[] = { "development", "production", "insecure", NULL };
 const char *const settings_log_level_names[] = { "debug", "info", "warn", "error", NULL };
@@ -230,6 +231,19 @@ static int check_audit(const struct settings *settings, struct conf_error *error
     return 0;
 }
 
+static int check_proxies(const struct conf_list *proxies, struct conf_error *error)
+{
+    struct peer_net net;
+
+    for (size_t i = 0; i < proxies->n_items; i++)
+        if (peer_net_parse(proxies->items[i], &net) != 0)
+            return refuse(error,
+                          "listen.trusted_proxies: `%.100s` is no address and no range; write for "
+                          "example 10.0.0.0/8, fd00::/8",
+                          proxies->items[i]);
+    return 0;
+}
+
 static int check(struct settings *settings, bool is_flag_given, struct conf_error *error)
 {
     int r = check_address("listen.grpc", settings->listen_grpc, error);
@@ -238,6 +252,8 @@ static int check(struct settings *settings, bool is_flag_given, struct conf_erro
         r = check_address("listen.https", settings->listen_https, error);
     if (r == 0)
         r = check_security(settings, is_flag_given, error);
+    if (r == 0)
+        r = check_proxies(&settings->listen_trusted_proxies, error);
     if (r == 0)
         r = check_remote_write(settings, error);
     if (r == 0)

@@ -17,6 +17,7 @@ static const struct {
     cmd_fn *fn;
     const char *help;
 } commands[] = {
+    { "enroll", cmd_enroll, "gets this machine's identity from the hub, with a token" },
     { "run", cmd_run, "the daemon: collects and streams to the hub" },
     { "collect", cmd_collect, "collect --once: prints every sample of one round" },
     { "inventory", cmd_inventory, "prints the tables of what this machine is and has" },
@@ -153,8 +154,9 @@ int cmd_parse(int argc, char **argv, const struct cmd *cmd, struct cmd_line *ret
 static int print_usage(FILE *to)
 {
     fputs("usage: sentinel-agent COMMAND [FLAGS]\n\n"
-          "  sentinel-agent run --hub hub.example.net:8082\n"
-          "  sentinel-agent test-connection --hub hub.example.net:8082\n\n"
+          "  sentinel-agent enroll       asks for the string of `sentinelctl tokens create`\n"
+          "  sentinel-agent run\n"
+          "  sentinel-agent test-connection\n\n"
           "commands:\n",
           to);
     for (size_t i = 0; i < N_COMMANDS; i++)

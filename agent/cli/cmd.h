@@ -10,8 +10,8 @@
 /* argv[0] is the command's name. Returns a cli_exit. */
 typedef int cmd_fn(int argc, char **argv);
 
-cmd_fn cmd_run, cmd_collect, cmd_status, cmd_test_connection, cmd_check_config, cmd_print_config,
-    cmd_upload, cmd_inventory, cmd_version;
+cmd_fn cmd_enroll, cmd_run, cmd_collect, cmd_status, cmd_test_connection, cmd_check_config,
+    cmd_print_config, cmd_upload, cmd_inventory, cmd_version;
 
 struct cmd {
     const char *usage;                 /* "collect --once [--json]" */

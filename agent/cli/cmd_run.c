@@ -3,6 +3,7 @@
  * F] */
 #include "agent/agent.h"
 #include "agent/cli/cmd.h"
+#include "agent/identity/identity.h"
 
 int cmd_run(int argc, char **argv)
 {
@@ -29,10 +30,20 @@ int cmd_run(int argc, char **argv)
     if (cmd_parse(argc, argv, &cmd, &line, &code))
         return code;
     if (!line.settings.hub[0])
-        return cmd_fail(CLI_USAGE, "run: no hub; give --hub HOST:PORT, or `hub:` in %s",
+        return cmd_fail(CLI_USAGE,
+                        "run: no hub; enrol this machine with `sentinel-agent enroll`, or give "
+                        "--hub HOST:PORT, or `hub:` in %s",
                         line.config ? line.config : SETTINGS_DEFAULT_FILE);
     if (insecure_id && !cmd_is_on_loopback(line.settings.hub))
         return cmd_fail(CLI_USAGE, "run: " CMD_INSECURE_REMEDY, line.settings.hub);
+    /* Its own exit code, so that a unit file can say RestartPreventExitStatus=4: restarting helps
+     * nobody before somebody enrols. */
+    if (!insecure_id && keeper_is_absent(line.settings.identity))
+        return cmd_fail(CLI_DENIED,
+                        "run: this machine has no identity in %s; get one with `sentinel-agent "
+                        "enroll` and the string of `sentinelctl tokens create`, or name another "
+                        "directory with --identity",
+                        line.settings.identity);
     r = agent_run(&(struct agent_options){
         .settings = &line.settings, .sources = &line.sources, .insecure_id = insecure_id });
     if (r == AGENT_NO_ROOT)

@@ -63,6 +63,25 @@ static void print_hub(const struct json *hub, struct buf *to)
         buf_printf(to, "next try   %s\n", text_at(hub, "next_attempt"));
 }
 
+static void print_identity(const struct json *identity, struct buf *to)
+{
+    if (!identity)
+        return;
+    buf_printf(to, "identity   %s as %s, serial %s\n", text_at(identity, "state"),
+               text_at(identity, "agent_id"), text_at(identity, "serial"));
+    buf_printf(to, "           until %s, %lld %% of its life left; next renewal %s\n",
+               text_at(identity, "not_after"), number_at(identity, "percent_left"),
+               text_at(identity, "next_renewal"));
+    if (text_at(identity, "problem")[0])
+        buf_printf(to, "           %s\n", text_at(identity, "problem"));
+    if (number_at(identity, "failed_attempts") > 0)
+        buf_printf(to, "           renewal failed %lld times, last at %s: %s %s\n",
+                   number_at(identity, "failed_attempts"), text_at(identity, "last_attempt"),
+                   text_at(identity, "last_reason"), text_at(identity, "last_message"));
+    if (text_at(identity, "remedy")[0])
+        buf_printf(to, "           %s\n", text_at(identity, "remedy"));
+}
+
 static void print_text(const struct json *status, bool is_alive, struct buf *to)
 {
     const struct json *spool = json_member(status, "spool");
@@ -73,6 +92,7 @@ static void print_text(const struct json *status, bool is_alive, struct buf *to)
                is_alive ? "running," : "NOT RUNNING,", text_at(status, "version"),
                number_at(status, "pid"), text_at(status, "time"));
     print_hub(json_member(status, "hub"), to);
+    print_identity(json_member(status, "identity"), to);
     buf_printf(to, "samples    %lld produced, %lld acknowledged, %lld queued, %lld dropped\n",
                number_at(spool, "produced_samples"), number_at(spool, "acknowledged_samples"),
                number_at(spool, "queued_samples"), number_at(spool, "dropped_samples"));

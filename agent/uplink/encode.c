@@ -267,11 +267,21 @@ int encoder_put_hello(const struct encoder_hello *from, struct buf *to)
                                 : SENTINEL__TELEMETRY__V1__LANE__LANE_LIVE;
     hello.n_host = host->n_attributes;
     hello.host = rows;
+    hello.registry_generation = from->generation;
     hello.interval_ms = from->interval_ms;
     return pass(wire_pack(&request.base, to));
 }
 
 /* ---- responses ---- */
+
+static void read_anchor(const Sentinel__Telemetry__V1__AuditAnchor *anchor,
+                        struct keeper_welcome *ret)
+{
+    ret->anchor.time_us = anchor->time_unix_us;
+    ret->anchor.entry = anchor->entry;
+    ret->anchor.sha256 = span_of(anchor->sha256.data, anchor->sha256.len);
+    ret->anchor.signature = span_of(anchor->signature.data, anchor->signature.len);
+}
 
 static void read_welcome(const Sentinel__Telemetry__V1__Welcome *welcome,
                          struct encoder_response *ret)
@@ -282,6 +292,10 @@ static void read_welcome(const Sentinel__Telemetry__V1__Welcome *welcome,
     ret->text = welcome->hub_version;
     ret->lost_first = welcome->lost_first_sequence;
     ret->lost_last = welcome->lost_last_sequence;
+    ret->hub.hub_us = welcome->hub_time_unix_us;
+    ret->hub.generation = welcome->registry_generation;
+    if (welcome->audit_anchor)
+        read_anchor(welcome->audit_anchor, &ret->hub);
     if (welcome->limits)
         ret->unacknowledged_batches = welcome->limits->unacknowledged_batches;
     if (welcome->intervals) {

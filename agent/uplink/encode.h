@@ -42,7 +42,8 @@ struct encoder_hello {
     const struct collect_host *host;
     wall_us time;
     uint32_t interval_ms;
-    bool is_probe; /* lane unspecified */
+    uint64_t generation; /* of the registry, the highest seen */
+    bool is_probe;       /* lane unspecified */
 };
 int encoder_put_hello(const struct encoder_hello *from, struct buf *to) MUST_USE;
 
@@ -55,6 +56,7 @@ struct encoder_response {
     int64_t hub_us;
     uint64_t lost_first, lost_last;
     uint32_t retry_after_ms;
+    struct keeper_welcome hub; /* welcome: what the identity's keeper wants to know */
     const char *text; /* welcome: the hub's version; throttle: the reason; lives in the arena */
 };
 /* Outcomes: those of wire_unpack(). */

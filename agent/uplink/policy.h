@@ -10,6 +10,8 @@
 
 /* A reason of our own: nothing was sent. */
 #define UPLINK_IDENTITY_UNUSABLE "IDENTITY_UNUSABLE"
+/* A reason of our own: the next attempt is at once, with the other identity. */
+#define UPLINK_IDENTITY_CHANGED "IDENTITY_CHANGED"
 
 enum uplink_class {
     UPLINK_RETRY,  /* passes by itself */

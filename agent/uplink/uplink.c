@@ -36,6 +36,7 @@ struct uplink {
     struct uplink_clock clock;
     bool is_welcomed;
     bool is_half_closed;
+    uint64_t use;             /* the keeper's number of the identity */
     const char *local_reason; /* why we ended the call ourselves */
     uint64_t cursor;          /* sent last in this stream */
     uint64_t acknowledged;
@@ -111,6 +112,12 @@ static void note_error(struct uplink *uplink, const struct wire_error *error, bo
              error->message ? error->message : "");
 }
 
+/* We ended it, to begin again with another identity. */
+static bool is_changed(const struct uplink *uplink)
+{
+    return uplink->local_reason && strcmp(uplink->local_reason, UPLINK_IDENTITY_CHANGED) == 0;
+}
+
 static int64_t
 choose_wait(struct uplink *uplink, enum uplink_class class, const struct wire_error *error)
 {
@@ -119,6 +126,8 @@ choose_wait(struct uplink *uplink, enum uplink_class class, const struct wire_er
         (int64_t) (error->retry_after_ms < 86400000 ? error->retry_after_ms : 86400000) * 1000;
     int64_t wait_us;
 
+    if (is_changed(uplink))
+        return 0;
     /* Nobody but this machine is asked, and somebody may be mending it right now. */
     if (error->reason && strcmp(error->reason, UPLINK_IDENTITY_UNUSABLE) == 0)
         return uplink_jitter(pace.backoff_us, rand_unit(&uplink->rand));
@@ -166,7 +175,7 @@ static void say_end(struct uplink *uplink,
                   LOG_S("message", error->message), LOG_S("remedy", uplink_remedy(error)),
                   LOG_S("retry_in", text));
     else
-        log_event(LOG_WARN, event, LOG_S("hub", uplink->hub),
+        log_event(is_changed(uplink) ? LOG_INFO : LOG_WARN, event, LOG_S("hub", uplink->hub),
                   LOG_S("code", rpc_code_name(error->code)), LOG_S("reason", error->reason),
                   LOG_S("message", error->message), LOG_S("retry_in", text));
 }
@@ -190,6 +199,8 @@ end_attempt(struct uplink *uplink, enum uplink_class class, const struct wire_er
     note_error(uplink, error, class == UPLINK_SLOW);
     uplink->status.unacknowledged = 0;
     arm(uplink, &uplink->reap, 0);
+    if (uplink->options.keeper)
+        keeper_on_ended(uplink->options.keeper, uplink->use, error->reason);
     if (uplink->is_draining) {
         finish_drain(uplink);
         return;
@@ -354,6 +365,8 @@ static void on_welcome(struct uplink *uplink, const struct encoder_response *wel
     loop_timer_disarm(uplink->options.loop, &uplink->welcome);
     uplink->is_welcomed = true;
     note_clock(uplink, welcome->hub_us);
+    if (uplink->options.keeper)
+        keeper_on_welcome(uplink->options.keeper, uplink->use, &welcome->hub);
     if (spool_acknowledge(uplink->options.spool, welcome->sequence) == SPOOL_BEYOND) {
         /* The hub has more of this run than we ever sent: it is not ours. */
         spool_restart(uplink->options.spool);
@@ -438,6 +451,8 @@ static int send_hello(struct uplink *uplink)
     };
     int r;
 
+    if (uplink->options.keeper)
+        hello.generation = keeper_generation(uplink->options.keeper);
     spool_get_run(uplink->options.spool, &hello.run);
     buf_clear(&uplink->out);
     r = encoder_put_hello(&hello, &uplink->out);
@@ -455,7 +470,9 @@ static int open_call(struct uplink *uplink, struct tls_why *ret_why)
         uplink_jitter(uplink->options.pace.keepalive_us, rand_unit(&uplink->rand));
     int r = 0;
 
-    if (!uplink->insecure_id)
+    if (uplink->options.keeper)
+        r = keeper_get(uplink->options.keeper, &identity, &uplink->use, ret_why);
+    else if (!uplink->insecure_id)
         r = tls_identity_load(uplink->identity, &identity, ret_why);
     if (r)
         return r < 0 ? pass(r) : CONNECTION_BAD_IDENTITY;
@@ -594,6 +611,19 @@ void uplink_set_pace(struct uplink *uplink, const struct uplink_pace *pace, int6
         return;
     uplink->status.next_attempt = (wall_us){ clock_wall().us + wait_us };
     arm(uplink, &uplink->attempt, wait_us);
+}
+
+void uplink_reconnect(struct uplink *uplink)
+{
+    if (uplink->is_draining)
+        return;
+    if (uplink->status.state == UPLINK_WAITING) {
+        if (uplink->status.attempts > 0)
+            arm(uplink, &uplink->attempt, 0);
+        return;
+    }
+    if (!uplink->local_reason)
+        give_up(uplink, UPLINK_IDENTITY_CHANGED);
 }
 
 void uplink_drain(struct uplink *uplink, int64_t timeout_us)

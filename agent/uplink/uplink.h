@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 #include "agent/collect/collect.h"
+#include "agent/identity/identity.h"
 #include "agent/spool/spool.h"
 #include "common/base/buf.h"
 #include "common/base/cleanup.h"
@@ -51,6 +52,8 @@ struct uplink_options {
     const char *hub;         /* HOST:PORT */
     const char *server_name; /* what the hub's certificate must carry; NULL: the host of `hub` */
     const char *identity;    /* directory */
+    struct keeper *keeper;   /* what connections are made with, and who hears what became of them;
+                                borrowed; NULL: `identity` is read for each connection */
     const char *insecure_id; /* plaintext, and this agent's id; NULL: mutual TLS */
     bool is_tls13_only;
     int64_t interval_us; /* told to the hub */
@@ -73,6 +76,11 @@ DEFINE_CLEANUP(struct uplink *, uplink_free);
 int uplink_start(struct uplink *uplink) MUST_USE;
 /* Something was queued. */
 void uplink_kick(struct uplink *uplink);
+/*
+ * The identity is another one now: what is open is made anew with it at once. What was not
+ * acknowledged is sent again, as after any cut.
+ */
+void uplink_reconnect(struct uplink *uplink);
 /*
  * New settings from the next use on; the interval from the next hello on. Somebody is at work here,
  * so who waits tries again within the spread.

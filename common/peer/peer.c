@@ -15,7 +15,7 @@ static bool is_v4(const uint8_t ip[16])
     return memcmp(ip, v4_prefix, sizeof(v4_prefix)) == 0;
 }
 
-int peer_of_sockaddr(const struct sockaddr *address, struct peer *ret)
+int peer_of_sockaddr(const struct sockaddr *address, struct peer_address *ret)
 {
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
@@ -35,7 +35,7 @@ int peer_of_sockaddr(const struct sockaddr *address, struct peer *ret)
     return 0;
 }
 
-socklen_t peer_to_sockaddr(const struct peer *peer, struct sockaddr_storage *ret)
+socklen_t peer_to_sockaddr(const struct peer_address *peer, struct sockaddr_storage *ret)
 {
     struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(peer->port) };
     struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(peer->port) };
@@ -51,7 +51,7 @@ socklen_t peer_to_sockaddr(const struct peer *peer, struct sockaddr_storage *ret
     return sizeof(v6);
 }
 
-void peer_put_text(const struct peer *peer, char to[PEER_TEXT_BYTES])
+void peer_put_text(const struct peer_address *peer, char to[PEER_TEXT_BYTES])
 {
     char host[INET6_ADDRSTRLEN];
 
@@ -64,7 +64,7 @@ void peer_put_text(const struct peer *peer, char to[PEER_TEXT_BYTES])
     (void) snprintf(to, PEER_TEXT_BYTES, "[%s]:%u", host, peer->port);
 }
 
-bool peer_is_loopback(const struct peer *peer)
+bool peer_is_loopback(const struct peer_address *peer)
 {
     static const uint8_t loopback[16] = { [15] = 1 };
 
@@ -73,7 +73,7 @@ bool peer_is_loopback(const struct peer *peer)
     return memcmp(peer->ip, loopback, sizeof(loopback)) == 0;
 }
 
-bool peer_is_neighbour(const struct peer *a, const struct peer *b)
+bool peer_is_neighbour(const struct peer_address *a, const struct peer_address *b)
 {
     return memcmp(a->ip, b->ip, is_v4(a->ip) ? 16 : 8) == 0;
 }
@@ -133,7 +133,7 @@ int peer_nets_parse(const char *text, struct peer_nets *ret)
     return 0;
 }
 
-static bool is_inside(const struct peer_net *net, const struct peer *peer)
+static bool is_inside(const struct peer_net *net, const struct peer_address *peer)
 {
     size_t n_bytes = net->n_bits / 8;
     unsigned n_rest = net->n_bits % 8;
@@ -143,7 +143,7 @@ static bool is_inside(const struct peer_net *net, const struct peer *peer)
     return n_rest == 0 || (net->ip[n_bytes] ^ peer->ip[n_bytes]) >> (8 - n_rest) == 0;
 }
 
-bool peer_nets_have(const struct peer_nets *nets, const struct peer *peer)
+bool peer_nets_have(const struct peer_nets *nets, const struct peer_address *peer)
 {
     for (size_t i = 0; i < nets->n; i++)
         if (is_inside(&nets->nets[i], peer))

@@ -20,7 +20,7 @@
 #include "common/base/cleanup.h"
 #include "common/base/span.h"
 
-struct peer {
+struct peer_address {
     uint8_t ip[16];
     uint16_t port;
 };
@@ -32,17 +32,17 @@ enum peer_outcome {
 };
 
 /* Outcomes: PEER_UNFIT for what is neither IPv4 nor IPv6. */
-int peer_of_sockaddr(const struct sockaddr *address, struct peer *ret) MUST_USE;
+int peer_of_sockaddr(const struct sockaddr *address, struct peer_address *ret) MUST_USE;
 /* An IPv4 address as such. Returns the length. */
-socklen_t peer_to_sockaddr(const struct peer *peer, struct sockaddr_storage *ret);
+socklen_t peer_to_sockaddr(const struct peer_address *peer, struct sockaddr_storage *ret);
 
 /* "10.0.0.7:4411", "[2001:db8::7]:4411". */
 #define PEER_TEXT_BYTES 56
-void peer_put_text(const struct peer *peer, char to[PEER_TEXT_BYTES]);
+void peer_put_text(const struct peer_address *peer, char to[PEER_TEXT_BYTES]);
 
-bool peer_is_loopback(const struct peer *peer);
+bool peer_is_loopback(const struct peer_address *peer);
 /* Whether both count as one: the same IPv4 address, or the same /64. */
-bool peer_is_neighbour(const struct peer *a, const struct peer *b);
+bool peer_is_neighbour(const struct peer_address *a, const struct peer_address *b);
 
 /* ---- ranges ---- */
 
@@ -61,7 +61,7 @@ struct peer_nets {
 /* `text`: ranges with commas or blanks between them; empty is none. Outcomes: PEER_UNFIT, also for
  * more than PEER_MAX_NETS. */
 int peer_nets_parse(const char *text, struct peer_nets *ret) MUST_USE;
-bool peer_nets_have(const struct peer_nets *nets, const struct peer *peer);
+bool peer_nets_have(const struct peer_nets *nets, const struct peer_address *peer);
 
 /* ---- PROXY protocol, version 2 ---- */
 
@@ -81,7 +81,7 @@ bool peer_nets_have(const struct peer_nets *nets, const struct peer *peer);
 struct proxy {
     size_t n_bytes; /* of the whole header; the connection's own bytes begin there */
     bool has_peer;  /* else the proxy itself is the peer */
-    struct peer peer;
+    struct peer_address peer;
 };
 /*
  * Reads the header in front of `bytes`; TLVs are passed over.

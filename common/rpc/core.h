@@ -32,6 +32,9 @@ grpc_channel *rpc_credentials_make_channel(struct rpc_credentials *credentials,
                                            const char *target,
                                            const grpc_channel_args *args);
 
+/* The one path that calls may have; NULL: any. Lives as long as the credentials. */
+const char *rpc_credentials_only_path(const struct rpc_credentials *credentials);
+
 /* The DER inside the first PEM block; *ret is malloced. Outcomes: RPC_BAD_MATERIAL. */
 int rpc_pem_to_der(struct span pem, uint8_t **ret, size_t *ret_len) MUST_USE;
 

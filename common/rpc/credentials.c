@@ -16,6 +16,7 @@
 struct rpc_credentials {
     bool is_server;
     bool has_roots;
+    char *unverified_path; /* NULL: the server is verified */
     enum rpc_tls_version min_version;
     struct {
         pthread_mutex_t lock;
@@ -78,6 +79,14 @@ static int check_material(bool is_server, struct span roots, struct span chain, 
             return r < 0 ? pass(r) : RPC_BAD_MATERIAL;
     }
     return 0;
+}
+
+/* Nobody's roots are asked and nothing of ours is shown. Outcomes: RPC_BAD_MATERIAL. */
+static int check_unverified(const struct rpc_credentials_options *options)
+{
+    bool is_bare = !options->roots_pem.len && !options->chain_pem.len && !options->key_pem.len;
+
+    return is_bare && !options->is_server ? 0 : RPC_BAD_MATERIAL;
 }
 
 static void wipe_free(char *text)
@@ -185,6 +194,23 @@ static grpc_tls_credentials_options *options_new(const struct rpc_credentials *c
     return options;
 }
 
+static void verify_server(grpc_tls_credentials_options *options)
+{
+    grpc_tls_credentials_options_set_verify_server_cert(options, 1);
+    grpc_tls_credentials_options_set_check_call_host(options, 1);
+}
+
+/* Core looks at the host name even where it looks at no chain, unless it is given this. */
+static void verify_nobody(grpc_tls_credentials_options *options)
+{
+    grpc_tls_certificate_verifier *nobody = grpc_tls_certificate_verifier_no_op_create();
+
+    grpc_tls_credentials_options_set_certificate_verifier(options, nobody);
+    grpc_tls_certificate_verifier_release(nobody);
+    grpc_tls_credentials_options_set_verify_server_cert(options, 0);
+    grpc_tls_credentials_options_set_check_call_host(options, 0);
+}
+
 static int make_core(struct rpc_credentials *credentials)
 {
     grpc_tls_credentials_options *options = options_new(credentials);
@@ -197,8 +223,10 @@ static int make_core(struct rpc_credentials *credentials)
         credentials->shared.server = grpc_tls_server_credentials_create(options);
         return credentials->shared.server ? 0 : fault(-EIO, "core makes no server credentials");
     }
-    grpc_tls_credentials_options_set_verify_server_cert(options, 1);
-    grpc_tls_credentials_options_set_check_call_host(options, 1);
+    if (credentials->unverified_path)
+        verify_nobody(options);
+    else
+        verify_server(options);
     credentials->shared.channel = grpc_tls_credentials_create(options);
     return credentials->shared.channel ? 0 : fault(-EIO, "core makes no channel credentials");
 }
@@ -218,8 +246,9 @@ static void release_core(struct rpc_credentials *credentials)
 int rpc_credentials_new(struct rpc_credentials **ret, const struct rpc_credentials_options *options)
 {
     CLEANUP(rpc_credentials_freep) struct rpc_credentials *credentials = NULL;
-    int r = check_material(options->is_server, options->roots_pem, options->chain_pem,
-                           options->key_pem);
+    int r = options->unverified_path ? check_unverified(options)
+                                     : check_material(options->is_server, options->roots_pem,
+                                                      options->chain_pem, options->key_pem);
 
     if (r)
         return r < 0 ? pass(r) : RPC_BAD_MATERIAL;
@@ -229,6 +258,11 @@ int rpc_credentials_new(struct rpc_credentials **ret, const struct rpc_credentia
     pthread_mutex_init(&credentials->shared.lock, NULL);
     credentials->is_server = options->is_server;
     credentials->min_version = options->min_version;
+    if (options->unverified_path) {
+        credentials->unverified_path = strdup(options->unverified_path);
+        if (!credentials->unverified_path)
+            return fault(-ENOMEM, "no memory for credentials");
+    }
     credentials->has_roots = options->roots_pem.len > 0;
     credentials->shared.has_identity = options->chain_pem.len > 0;
     credentials->shared.provider = grpc_tls_certificate_provider_in_memory_create();
@@ -251,6 +285,7 @@ int rpc_credentials_replace(struct rpc_credentials *credentials,
 
     if (r)
         return r < 0 ? pass(r) : RPC_BAD_MATERIAL;
+    ensure(!credentials->unverified_path);
     if (credentials->has_roots != (roots_pem.len > 0))
         return RPC_BAD_MATERIAL;
     pthread_mutex_lock(&credentials->shared.lock);
@@ -278,8 +313,14 @@ struct rpc_credentials *rpc_credentials_free(struct rpc_credentials *credentials
         return NULL;
     release_core(credentials);
     pthread_mutex_destroy(&credentials->shared.lock);
+    free(credentials->unverified_path);
     free(credentials);
     return NULL;
+}
+
+const char *rpc_credentials_only_path(const struct rpc_credentials *credentials)
+{
+    return credentials ? credentials->unverified_path : NULL;
 }
 
 bool rpc_credentials_lend(struct rpc_credentials *credentials,

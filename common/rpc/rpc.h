@@ -10,7 +10,8 @@
  *   rpc/client   calls that go out, on an event loop
  *
  * Credentials hold their certificates in memory and can be given new ones while connections live:
- * handshakes from then on use them. Clients verify the server's chain and host name, always.
+ * handshakes from then on use them. Clients verify the server's chain and host name, always: but
+ * for the one call by which a machine that knows nothing yet fetches what it compares with a pin.
  */
 
 #include <stdbool.h>
@@ -71,6 +72,13 @@ struct rpc_credentials_options {
                               asks for none */
     struct span chain_pem; /* our own, leaf first; empty for a client without identity */
     struct span key_pem;
+    /*
+     * DANGER: a client that verifies nobody. Whoever sits on the way can read, change and invent
+     * all of it. Such a channel makes calls of this one path and no other (a promise, ensured), and
+     * has neither roots nor identity. It is for GetTrustBundle at enrolment, whose answer is
+     * compared with a pin before anything else happens. NULL: everything is verified. Copied.
+     */
+    const char *unverified_path;
 };
 
 struct rpc_credentials;
@@ -84,7 +92,8 @@ enum rpc_outcome {
     RPC_BAD_METADATA, /* a key or value that a header cannot have */
 };
 
-/* The PEM bytes are copied. Outcomes: RPC_BAD_MATERIAL. */
+/* The PEM bytes are copied. Outcomes: RPC_BAD_MATERIAL (also roots or identity with an
+ * unverified_path). */
 int rpc_credentials_new(struct rpc_credentials **ret,
                         const struct rpc_credentials_options *options) MUST_USE;
 /*

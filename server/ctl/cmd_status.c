@@ -35,6 +35,15 @@ static void status_json(const status_message *status)
     json_put_i64(&json, "commit_p50_us", convert_duration_us(status->commit_p50));
     json_put_i64(&json, "commit_p99_us", convert_duration_us(status->commit_p99));
     json_put_u64(&json, "handshakes_failed", status->handshakes_failed);
+    json_put_u64(&json, "connections", status->connections);
+    json_put_u64(&json, "handshakes_under_way", status->handshakes_under_way);
+    json_put_u64(&json, "connections_refused", status->connections_refused);
+    json_put_u64(&json, "connections_delayed", status->connections_delayed);
+    json_key(&json, "handshakes");
+    json_open_object(&json);
+    for (size_t i = 0; i < status->n_handshakes; i++)
+        json_put_u64(&json, status->handshakes[i]->result, status->handshakes[i]->count);
+    json_close_object(&json);
     json_put_i64(&json, "certificate_expires_us", convert_time_us(status->certificate_expires));
     json_put_u64(&json, "registry_generation", status->registry_generation);
     json_put_i64(&json, "settings_loaded_us", convert_time_us(status->settings_loaded));
@@ -69,6 +78,11 @@ static void status_people(struct ctl *ctl, const status_message *status)
     FACT("cpu time", "%.1f s", (double) convert_duration_us(status->cpu_time) / 1e6);
     FACT("commit", "p50 %lld us, p99 %lld us", (long long) convert_duration_us(status->commit_p50),
          (long long) convert_duration_us(status->commit_p99));
+    FACT("connections", "%llu open, %llu in a handshake, %llu refused, %llu held back",
+         (unsigned long long) status->connections,
+         (unsigned long long) status->handshakes_under_way,
+         (unsigned long long) status->connections_refused,
+         (unsigned long long) status->connections_delayed);
     FACT("handshakes", "%llu failed", (unsigned long long) status->handshakes_failed);
     FACT("certificate", "expires %s",
          format_ago(ctl, convert_time_us(status->certificate_expires), now_us));

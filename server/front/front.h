@@ -49,6 +49,7 @@ struct front_status { /* what GetStatus says beyond what front asks for itself *
     wall_us settings_loaded;
     wall_us certificate_expires;
     uint64_t https_handshakes_failed;
+    struct rpc_accept_stats grpc;
     char settings_sha256[65];
     char security[16];
 };

@@ -55,6 +55,32 @@ static void fill_ingest(struct unary *unary, Sentinel__Admin__V1__GetStatusRespo
     to->batches_refused = stats.n_refused;
 }
 
+static void fill_accept(struct unary *unary,
+                        const struct rpc_accept_stats *stats,
+                        Sentinel__Admin__V1__GetStatusResponse *to)
+{
+    Sentinel__Admin__V1__HandshakeResult *rows =
+        unary_alloc(unary, RPC_N_HANDSHAKE_RESULTS, sizeof(*rows));
+    Sentinel__Admin__V1__HandshakeResult **pointers =
+        unary_alloc(unary, RPC_N_HANDSHAKE_RESULTS, sizeof(*pointers));
+
+    to->connections = stats->n_connections_now;
+    to->handshakes_under_way = stats->n_handshakes_now;
+    to->connections_refused = stats->n_refused_limit + stats->n_refused_address;
+    to->connections_delayed = stats->n_delayed;
+    if (!rows || !pointers)
+        return;
+    to->handshakes = pointers;
+    for (int i = 0; i < RPC_N_HANDSHAKE_RESULTS; i++) {
+        if (stats->n_results[i] == 0)
+            continue;
+        sentinel__admin__v1__handshake_result__init(&rows[i]);
+        rows[i].result = front_borrow(rpc_handshake_name((enum rpc_handshake_result) i));
+        rows[i].count = stats->n_results[i];
+        pointers[to->n_handshakes++] = &rows[i];
+    }
+}
+
 enum front_failure svc_admin_get_status(struct unary *unary)
 {
     const struct front_options *options = &unary->front->options;
@@ -75,7 +101,8 @@ enum front_failure svc_admin_get_status(struct unary *unary)
     answer->settings_sha256 = own->settings_sha256;
     answer->certificate_expires = unary_time(unary, own->certificate_expires);
     answer->registry_generation = options->pki ? pki_generation(options->pki) : 0;
-    answer->handshakes_failed = rpc_handshakes_failed() + own->https_handshakes_failed;
+    answer->handshakes_failed = rpc_accept_failed(&own->grpc) + own->https_handshakes_failed;
+    fill_accept(unary, &own->grpc, answer);
     answer->resident_bytes = usage_resident_bytes();
     answer->cpu_time = unary_duration(unary, usage_cpu_us());
     fill_store(unary, answer);

@@ -44,11 +44,13 @@ struct connection {
     struct list yielded_node; /* while it has more to do and lets others go first */
     struct loop_file file;
     struct loop_timer timer;
-    char peer[64];
+    char peer[PEER_TEXT_BYTES];
     struct tls_stream *tls; /* NULL: plaintext */
     struct http_parser *parser;
     enum phase phase;
     bool has_shaken_hands;
+    bool is_proxy;    /* a PROXY header is to come */
+    bool is_held;     /* not read before the timer */
     bool closes;      /* after this answer */
     bool is_head;     /* the request wants no body */
     bool is_chunked;  /* the answer is */
@@ -195,6 +197,16 @@ static void note_handshake_failed(struct connection *connection, const char *rea
     atomic_fetch_add(&connection->web->counters.n_handshakes_failed, 1);
     log_peer(LOG_WARN, "handshake_failed", LOG_S("peer", connection->peer),
              LOG_S("listener", "https"), LOG_S("reason", reason));
+    web_tell_stranger(connection->web, connection->peer);
+}
+
+static void note_handshake_done(struct connection *connection)
+{
+    if (connection->has_shaken_hands)
+        return;
+    connection->has_shaken_hands = true;
+    if (tls_stream_peer_certificate(connection->tls).len == 0)
+        web_tell_stranger(connection->web, connection->peer);
 }
 
 static enum took take_tls(struct connection *connection)
@@ -209,7 +221,7 @@ static enum took take_tls(struct connection *connection)
         if (r == TLS_STREAM_BROKEN)
             note_handshake_failed(connection, tls_stream_reason(connection->tls));
         else if (tls_stream_is_ready(connection->tls))
-            connection->has_shaken_hands = true;
+            note_handshake_done(connection);
         if (r == 0)
             return TOOK_SOME;
         if (r != TLS_STREAM_MORE)
@@ -510,9 +522,67 @@ static bool pass_over(struct connection *connection)
     }
 }
 
-/* ---- the round ---- */
+/* ---- the door ---- */
 
 enum step { STEP_AGAIN, STEP_WAIT, STEP_GONE };
+
+/* Nothing is read before the timer, which then allows the usual time. */
+static bool hold(struct connection *connection, int64_t delay_us)
+{
+    connection->is_held = true;
+    loop_file_remove(connection->web->core, &connection->file);
+    return allow(connection, delay_us);
+}
+
+static void let_go_on(struct connection *connection)
+{
+    connection->is_held = false;
+    if (loop_file_add(connection->web->core, &connection->file) != 0)
+        cut(connection);
+    else
+        (void) allow(connection, connection->web->loop.limits.request_timeout_us);
+}
+
+/* False: nothing more is done with it in this round. */
+static bool may_go_on(struct connection *connection)
+{
+    int64_t delay_us = 0;
+
+    switch (web_ask_door(connection->web, connection->peer, &delay_us)) {
+    case RPC_ADMIT:
+        return true;
+    case RPC_ADMIT_LATER:
+        (void) hold(connection, delay_us);
+        return false;
+    case RPC_REFUSE:
+    default:
+        cut(connection);
+        return false;
+    }
+}
+
+static enum step read_proxy(struct connection *connection)
+{
+    struct proxy proxy;
+
+    switch (web_read_proxy(connection->web, connection->file.fd, &proxy)) {
+    case PEER_OK:
+        break;
+    case PEER_MORE:
+        return STEP_WAIT;
+    default:
+        note_handshake_failed(connection, "a trusted proxy that sent no PROXY header");
+        cut(connection);
+        return STEP_GONE;
+    }
+    connection->is_proxy = false;
+    if (!proxy.has_peer)
+        return STEP_AGAIN;
+    peer_put_text(&proxy.peer, connection->peer);
+    return may_go_on(connection) ? STEP_AGAIN : STEP_GONE;
+}
+
+/* ---- the round ---- */
 
 static enum step read_more(struct connection *connection)
 {
@@ -539,7 +609,7 @@ static enum step step(struct connection *connection)
         return STEP_WAIT;
     switch (connection->phase) {
     case READING:
-        return read_more(connection);
+        return connection->is_proxy ? read_proxy(connection) : read_more(connection);
     case ANSWERING:
         if (!connection->job)
             return end_answer(connection) ? STEP_AGAIN : STEP_GONE;
@@ -600,6 +670,10 @@ static void on_timer(struct loop_timer *timer)
     const bool is_idle = !list_is_empty(&connection->idle_node);
     const bool can_hear = !connection->tls || tls_stream_is_ready(connection->tls);
 
+    if (connection->is_held) {
+        let_go_on(connection);
+        return;
+    }
     if (connection->is_retrying) {
         if (ask_reader(connection))
             go(connection);
@@ -651,7 +725,7 @@ static int make(struct connection *connection)
     return pass(r);
 }
 
-void connection_new(struct web *web, int take_fd, const char *peer)
+void connection_new(struct web *web, int take_fd, const struct peer_address *peer, bool is_proxy)
 {
     struct connection *connection = calloc(1, sizeof(*connection));
 
@@ -663,7 +737,8 @@ void connection_new(struct web *web, int take_fd, const char *peer)
     connection->web = web;
     connection->file = (struct loop_file){ .fd = take_fd, .events = EPOLLIN, .fn = on_file };
     connection->timer = (struct loop_timer){ .fn = on_timer };
-    snprintf(connection->peer, sizeof(connection->peer), "%s", peer);
+    connection->is_proxy = is_proxy;
+    peer_put_text(peer, connection->peer);
     list_init(&connection->idle_node);
     list_init(&connection->yielded_node);
     if (make(connection) != 0) {
@@ -674,6 +749,9 @@ void connection_new(struct web *web, int take_fd, const char *peer)
     list_append(&web->loop.connections, &connection->node);
     web->loop.n_connections++;
     atomic_fetch_add(&web->counters.n_connections, 1);
+    /* A proxy's client is asked about once it is known. */
+    if (!is_proxy)
+        (void) may_go_on(connection);
 }
 
 void connection_cut_all(struct web *web)

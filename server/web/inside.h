@@ -105,7 +105,7 @@ int web_request(struct web *web,
 
 struct web_counters {
     atomic_uint_fast64_t n_connections, n_accepted, n_refused, n_handshakes_failed, n_timeouts,
-        n_requests, n_failed;
+        n_requests, n_failed, n_refused_address, n_delayed;
 };
 
 struct web {
@@ -143,8 +143,9 @@ struct web {
 
 /* ---- connections, on the loop ---- */
 
-/* Takes the descriptor, also when it fails (that is logged). */
-void connection_new(struct web *web, int take_fd, const char *peer);
+/* Takes the descriptor, also when it fails (that is logged). Of a trusted proxy a header is read
+ * first, and the door asked about its client. */
+void connection_new(struct web *web, int take_fd, const struct peer_address *peer, bool is_proxy);
 /* Goes on with what a job made. */
 void connection_job_is_back(struct connection *connection, struct web_job *job);
 void connection_cut_all(struct web *web);
@@ -154,6 +155,16 @@ void connection_end_all(struct web *web);
 void connection_go_on_all(struct web *web);
 /* Makes room by closing the one that has been idle longest. False: none is idle. */
 bool connection_close_idlest(struct web *web);
+
+/* ---- door.c: who gets in ---- */
+
+/* Takes the header that is in front of what a proxy sends. Outcomes: PEER_MORE: nothing was taken,
+ * the socket stays quiet until more came; PEER_UNFIT. */
+int web_read_proxy(struct web *web, int fd, struct proxy *ret) MUST_USE;
+/* Asked on the loop, refusals are counted and logged. */
+enum rpc_admission web_ask_door(struct web *web, const char *peer, int64_t *ret_delay_us);
+/* It showed no certificate that leads to our roots. */
+void web_tell_stranger(struct web *web, const char *peer);
 
 /* A connection is gone. */
 void web_connection_gone(struct web *web);

@@ -2,6 +2,7 @@
 
 /* /metrics: the hub's own figures, by the rows of metrics.tbl. */
 
+#include <inttypes.h>
 #include <stddef.h>
 
 #include "common/base/usage.h"
@@ -104,9 +105,20 @@ static void fill_web(const struct web *web, struct figures *to)
     to->https_connections = (double) stats.n_connections;
     to->https_connections_accepted_total = (double) stats.n_accepted;
     to->https_connections_refused_total = (double) stats.n_refused;
+    to->https_connections_delayed_total = (double) stats.n_delayed;
     to->https_timeouts_total = (double) stats.n_timeouts;
     to->https_requests_total = (double) stats.n_requests;
     to->https_requests_failed_total = (double) stats.n_failed;
+}
+
+static void fill_grpc(const struct rpc_accept_stats *from, struct figures *to)
+{
+    to->grpc_connections = (double) from->n_connections_now;
+    to->grpc_handshakes = (double) from->n_handshakes_now;
+    to->grpc_connections_accepted_total = (double) from->n_accepted;
+    to->grpc_connections_delayed_total = (double) from->n_delayed;
+    to->grpc_descriptors_exhausted_total = (double) from->n_no_descriptors;
+    to->grpc_handshakes_failed_total = (double) rpc_accept_failed(from);
 }
 
 static void fill_remote_write(const struct web_remote_write *from, struct figures *to)
@@ -143,7 +155,7 @@ static void fill(const struct web *web, const struct web_status *status, struct 
     to->batches_refused_total = (double) ingest.n_refused;
     to->start_time_seconds = seconds(status->started.us);
     to->certificate_expiry_time_seconds = seconds(status->certificate_expires.us);
-    to->grpc_handshakes_failed_total = (double) status->grpc_handshakes_failed;
+    fill_grpc(&status->grpc, to);
     to->serving = atomic_load(&web->state) == WEB_SERVING;
     to->registry_generation = options->pki ? (double) pki_generation(options->pki) : 0;
     to->resident_memory_bytes = (double) usage_resident_bytes();
@@ -158,6 +170,43 @@ static void put_info(struct buf *to, const struct web_status *status)
     buf_append_text(to, ",");
     prom_put_label(to, "version", SENTINEL_VERSION);
     buf_append_text(to, "} 1\n");
+}
+
+/* The families with labels. */
+static void put_labelled(struct buf *to, const struct web *web, const struct web_status *status)
+{
+    static const char handshakes[] = PREFIX "grpc_handshakes_total";
+    static const char refused[] = PREFIX "connections_refused_total";
+    struct web_stats stats;
+
+    web_get_stats(web, &stats);
+    const struct {
+        const char *listener, *reason;
+        uint64_t n;
+    } refusals[] = {
+        { "grpc", "max_connections", status->grpc.n_refused_limit },
+        { "grpc", "address", status->grpc.n_refused_address },
+        { "https", "max_connections", stats.n_refused },
+        { "https", "address", stats.n_refused_address },
+    };
+
+    prom_put_family(to, handshakes, PROM_COUNTER,
+                    "Handshakes on the gRPC listener that ended, by how: finished, or why not.");
+    for (int i = 0; i < RPC_N_HANDSHAKE_RESULTS; i++) {
+        buf_printf(to, "%s{", handshakes);
+        prom_put_label(to, "result", rpc_handshake_name((enum rpc_handshake_result) i));
+        buf_printf(to, "} %" PRIu64 "\n", status->grpc.n_results[i]);
+    }
+    prom_put_family(to, refused, PROM_COUNTER,
+                    "Connections that were closed at once: of the listener as many as are allowed, "
+                    "or of the address.");
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+        buf_printf(to, "%s{", refused);
+        prom_put_label(to, "listener", refusals[i].listener);
+        buf_append_text(to, ",");
+        prom_put_label(to, "reason", refusals[i].reason);
+        buf_printf(to, "} %" PRIu64 "\n", refusals[i].n);
+    }
 }
 
 int web_make_metrics(struct web_job *job)
@@ -178,6 +227,7 @@ int web_make_metrics(struct web_job *job)
         prom_put_value(&job->body, *value);
         buf_append_text(&job->body, "\n");
     }
+    put_labelled(&job->body, job->web, &status);
     job->is_last = true;
     return 0;
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/web/web.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -24,20 +23,6 @@
 #define NO_DESCRIPTORS_WAIT_US 1000000
 
 /* ---- listening ---- */
-
-/* "10.0.0.7:4411" or "[::1]:4411"; a kernel that gives an address gives one that prints. */
-static const char *
-peer_of(const struct sockaddr_storage *address, socklen_t len, char *to, size_t to_bytes)
-{
-    char host[INET6_ADDRSTRLEN], port[8];
-
-    if (getnameinfo((const struct sockaddr *) address, len, host, sizeof(host), port, sizeof(port),
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-        snprintf(to, to_bytes, "unknown");
-    else
-        snprintf(to, to_bytes, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
-    return to;
-}
 
 /* At the limit an idle connection makes room; where all are at work the new one is refused. */
 static bool has_room(struct web *web, const char *peer)
@@ -77,7 +62,8 @@ static void on_listener(struct loop_file *file, uint32_t events)
     for (int i = 0; i < ACCEPTS_PER_ROUND; i++) {
         struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
         socklen_t len = sizeof(address);
-        char peer[INET6_ADDRSTRLEN + 16];
+        char text[PEER_TEXT_BYTES];
+        struct peer_address peer;
         int on = 1;
         int fd =
             accept4(file->fd, (struct sockaddr *) &address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -88,12 +74,17 @@ static void on_listener(struct loop_file *file, uint32_t events)
             return;
         }
         atomic_fetch_add(&web->counters.n_accepted, 1);
-        if (!has_room(web, peer_of(&address, len, peer, sizeof(peer)))) {
+        if (peer_of_sockaddr((const struct sockaddr *) &address, &peer) != 0) {
+            close(fd);
+            continue;
+        }
+        peer_put_text(&peer, text);
+        if (!has_room(web, text)) {
             close(fd);
             continue;
         }
         (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-        connection_new(web, fd, peer);
+        connection_new(web, fd, &peer, peer_nets_have(&web->loop.limits.proxies, &peer));
     }
 }
 
@@ -377,6 +368,8 @@ void web_get_stats(const struct web *web, struct web_stats *ret)
         .n_refused = atomic_load(&from->n_refused),
         .n_handshakes_failed = atomic_load(&from->n_handshakes_failed),
         .n_timeouts = atomic_load(&from->n_timeouts),
+        .n_refused_address = atomic_load(&from->n_refused_address),
+        .n_delayed = atomic_load(&from->n_delayed),
         .n_requests = atomic_load(&from->n_requests),
         .n_failed = atomic_load(&from->n_failed),
     };

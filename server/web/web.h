@@ -23,10 +23,9 @@
  * JSON:
  * {"code":401,"reason":"CERTIFICATE_MISSING","message":"..."}.
  *
- * Files:  web.c the thread and its listener; connection.c bytes and time; request.c who may what,
- *         errors; metrics.c agents.c the pages; newest.c rows of the store.
- * Thread: any, unless a function says otherwise.
- * Start here: web_request() in request.c.
+ * Files:  web.c the thread and its listener; door.c who gets in; connection.c bytes and time;
+ * request.c who may what, errors; metrics.c agents.c the pages; newest.c rows of the store. Thread:
+ * any, unless a function says otherwise. Start here: web_request() in request.c.
  */
 
 #include <stdbool.h>
@@ -34,6 +33,8 @@
 
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
+#include "common/peer/peer.h"
+#include "common/rpc/server/server.h"
 #include "common/tls/stream/stream.h"
 #include "server/audit/audit.h"
 #include "server/ingest/ingest.h"
@@ -59,6 +60,7 @@ struct web_limits {
     int64_t idle_timeout_us; /* between requests */
     int64_t write_timeout_us; /* without a byte taken by the peer */
     bool is_public;           /* /metrics for anyone */
+    struct peer_nets proxies; /* who must send a PROXY header; nobody else may */
 };
 
 struct web_remote_write { /* all zero: it is off */
@@ -73,7 +75,7 @@ struct web_remote_write { /* all zero: it is off */
 struct web_status { /* what /metrics says beyond what web asks for itself */
     wall_us started;
     wall_us certificate_expires; /* us 0: there is none */
-    uint64_t grpc_handshakes_failed;
+    struct rpc_accept_stats grpc;
     const char *security;
     struct web_remote_write remote_write;
 };
@@ -88,6 +90,7 @@ struct web_options {
     struct pki *pki;     /* NULL: without TLS */
     struct ingest *ingest;
     struct query_pool *pool; /* freed before web_free() */
+    struct rpc_door door;    /* the gRPC listener's too; called on the web's thread */
     struct web_limits limits;
     void (*get_status)(void *ctx, struct web_status *ret); /* any thread */
     void *ctx;
@@ -117,6 +120,7 @@ DEFINE_CLEANUP(struct web *, web_free);
 struct web_stats {
     uint64_t n_connections; /* open */
     uint64_t n_accepted, n_refused, n_handshakes_failed, n_timeouts;
-    uint64_t n_requests, n_failed; /* failed: answered with 400 and above */
+    uint64_t n_refused_address, n_delayed; /* by the door */
+    uint64_t n_requests, n_failed;         /* failed: answered with 400 and above */
 };
 void web_get_stats(const struct web *web, struct web_stats *ret);

@@ -12,12 +12,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-static void check_address(const struct peer *peer)
+static void check_address(const struct peer_address *peer)
 {
     char text[PEER_TEXT_BYTES], host[PEER_TEXT_BYTES];
     struct sockaddr_storage address;
     struct peer_nets nets;
-    struct peer again;
+    struct peer_address again;
     size_t len;
 
     peer_put_text(peer, text);

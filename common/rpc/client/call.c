@@ -269,6 +269,7 @@ int rpc_client_call_new(struct rpc_client_call **ret,
     gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
     grpc_slice path;
 
+    ensure(!channel->only_path || strcmp(channel->only_path, options->path) == 0);
     if (!call)
         return fault(-ENOMEM, "no memory for a call");
     if (options->timeout_us > 0)

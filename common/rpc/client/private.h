@@ -43,6 +43,7 @@ struct rpc_channel {
     struct rpc_queue *queue;
     grpc_channel *core;
     uint32_t send_queue_bytes;
+    char *only_path;         /* its server is not verified: no other call; NULL: any */
     grpc_metadata *metadata; /* core takes references when a call starts */
     size_t n_metadata;
 };

@@ -218,6 +218,11 @@ int rpc_channel_new(struct rpc_channel **ret,
     r = copy_metadata(channel, options);
     if (r)
         return r < 0 ? pass(r) : RPC_BAD_METADATA;
+    if (rpc_credentials_only_path(options->credentials)) {
+        channel->only_path = strdup(rpc_credentials_only_path(options->credentials));
+        if (!channel->only_path)
+            return fault(-ENOMEM, "no memory for a channel");
+    }
     channel->queue = queue;
     channel->send_queue_bytes =
         options->send_queue_bytes ? options->send_queue_bytes : DEFAULT_SEND_QUEUE_BYTES;
@@ -253,6 +258,7 @@ struct rpc_channel *rpc_channel_free(struct rpc_channel *channel)
         grpc_slice_unref(channel->metadata[i].value);
     }
     free(channel->metadata);
+    free(channel->only_path);
     free(channel);
     return NULL;
 }

@@ -287,7 +287,7 @@ static bool has_room(struct acceptor *acceptor)
     return has;
 }
 
-static void let_in(struct acceptor *acceptor, int fd, const struct peer *peer)
+static void let_in(struct acceptor *acceptor, int fd, const struct peer_address *peer)
 {
     struct guest *guest;
     char text[PEER_TEXT_BYTES];
@@ -359,7 +359,7 @@ static void on_listener(struct loop_file *file, uint32_t events)
     for (int i = 0; i < ACCEPTS_PER_ROUND; i++) {
         struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
         socklen_t len = sizeof(address);
-        struct peer peer;
+        struct peer_address peer;
         int fd =
             accept4(file->fd, (struct sockaddr *) &address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
@@ -470,7 +470,7 @@ static int learn_port(int fd, uint16_t *ret)
 {
     struct sockaddr_storage bound;
     socklen_t len = sizeof(bound);
-    struct peer self;
+    struct peer_address self;
 
     if (getsockname(fd, (struct sockaddr *) &bound, &len) < 0)
         return fault(-errno, "cannot ask for the port");

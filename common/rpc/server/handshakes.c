@@ -168,7 +168,7 @@ static const struct rpc_handshake_events events = {
 
 /* ---- connections ---- */
 
-struct guest *guest_new(struct acceptor *acceptor, int fd, const struct peer *peer)
+struct guest *guest_new(struct acceptor *acceptor, int fd, const struct peer_address *peer)
 {
     struct guest *guest = calloc(1, sizeof(*guest));
 
@@ -270,7 +270,7 @@ bool guest_end(struct guest *guest, enum rpc_handshake_result result, const char
 /* ---- who makes room ---- */
 
 /* How many of a list are of one neighbourhood. */
-static size_t count_neighbours(const struct list *list, const struct peer *peer)
+static size_t count_neighbours(const struct list *list, const struct peer_address *peer)
 {
     size_t n = 0;
 

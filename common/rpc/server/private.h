@@ -79,8 +79,8 @@ struct guest {
     struct rpc_handshake handshake;
     atomic_uint refs; /* the acceptor's lists while the handshake is not over, core's */
     struct acceptor *acceptor;
-    struct loop_file file; /* loop */
-    struct peer peer;      /* loop */
+    struct loop_file file;    /* loop */
+    struct peer_address peer; /* loop */
     char text[PEER_TEXT_BYTES];
     bool is_loops;        /* loop: it waits or is delayed, the socket is the loop's */
     bool is_proxy;        /* loop: a header is to come */
@@ -141,7 +141,7 @@ struct acceptor *acceptor_unref(struct acceptor *acceptor);
 /* The limits as they are meant: defaults filled in. */
 struct rpc_accept_limits handshakes_limits(const struct rpc_accept_limits *limits);
 /* A connection that waits or is delayed; holds a reference to the acceptor. */
-struct guest *guest_new(struct acceptor *acceptor, int fd, const struct peer *peer);
+struct guest *guest_new(struct acceptor *acceptor, int fd, const struct peer_address *peer);
 void guest_unref(struct guest *guest);
 /* False: it is over already. */
 bool guest_set_stage(struct guest *guest, enum stage stage, mono_us due);

@@ -8,11 +8,11 @@
 
 #include "suite.h"
 
-static struct peer peer_at(const char *host, uint16_t port)
+static struct peer_address peer_at(const char *host, uint16_t port)
 {
     struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(port) };
     struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-    struct peer peer;
+    struct peer_address peer;
 
     if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {
         ck_assert_int_eq(peer_of_sockaddr((const struct sockaddr *) &v4, &peer), 0);
@@ -26,7 +26,7 @@ static struct peer peer_at(const char *host, uint16_t port)
 static const char *text_of(const char *host, uint16_t port)
 {
     static char text[PEER_TEXT_BYTES];
-    struct peer peer = peer_at(host, port);
+    struct peer_address peer = peer_at(host, port);
 
     peer_put_text(&peer, text);
     return text;
@@ -42,9 +42,10 @@ END_TEST
 
 START_TEST(loopback_and_neighbours_are_known)
 {
-    struct peer a = peer_at("127.8.0.1", 1), b = peer_at("::1", 1), c = peer_at("10.0.0.1", 1);
-    struct peer d = peer_at("2001:db8:0:1::7", 1), e = peer_at("2001:db8:0:1:ffff::", 2),
-                f = peer_at("2001:db8:0:2::7", 1), g = peer_at("10.0.0.1", 9);
+    struct peer_address a = peer_at("127.8.0.1", 1), b = peer_at("::1", 1),
+                        c = peer_at("10.0.0.1", 1);
+    struct peer_address d = peer_at("2001:db8:0:1::7", 1), e = peer_at("2001:db8:0:1:ffff::", 2),
+                        f = peer_at("2001:db8:0:2::7", 1), g = peer_at("10.0.0.1", 9);
 
     ck_assert(peer_is_loopback(&a) && peer_is_loopback(&b) && !peer_is_loopback(&c));
     ck_assert(peer_is_neighbour(&d, &e) && !peer_is_neighbour(&d, &f));
@@ -74,7 +75,7 @@ static const struct {
 
 START_TEST(ranges_have_what_lies_in_them)
 {
-    struct peer peer = peer_at(matches[_i].host, 1);
+    struct peer_address peer = peer_at(matches[_i].host, 1);
     struct peer_nets nets;
 
     ck_assert_int_eq(peer_nets_parse(matches[_i].nets, &nets), 0);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -154,6 +155,55 @@ START_TEST(host_name_is_verified)
 }
 END_TEST
 
+/* For the trust bundle at enrolment: anybody may answer, and nothing else is asked. */
+START_TEST(an_unverified_client_takes_any_server)
+{
+    struct rpc_credentials *credentials;
+
+    ck_assert_int_eq(
+        rpc_credentials_new(&credentials,
+                            &(struct rpc_credentials_options){ .unverified_path = "/t/Cert" }),
+        0);
+    rig_start(&rig, &(struct rig_options){
+                        .server = hub_credentials,
+                        .client = credentials,
+                        .server_name = "elsewhere.example",
+                    });
+    ck_assert_int_eq(ask(rig.channel), RPC_OK);
+    ck_assert_uint_eq(stream.last_len, 0); /* and shows nothing of ours */
+    rpc_credentials_free(credentials);
+    rig_stop(&rig);
+}
+END_TEST
+
+START_TEST(an_unverified_client_makes_no_other_call)
+{
+    struct rpc_credentials *credentials;
+
+    ck_assert_int_eq(
+        rpc_credentials_new(&credentials,
+                            &(struct rpc_credentials_options){ .unverified_path = "/t/Cert" }),
+        0);
+    rig_start(&rig, &(struct rig_options){ .server = hub_credentials, .client = credentials });
+    stream_open(&stream, rig.channel, "/t/Echo", 10000000); /* dies here */
+}
+END_TEST
+
+START_TEST(an_unverified_client_has_neither_roots_nor_identity)
+{
+    struct rpc_credentials *credentials = NULL;
+
+    ck_assert_int_eq(rpc_credentials_new(&credentials,
+                                         &(struct rpc_credentials_options){
+                                             .unverified_path = "/t/Cert",
+                                             .chain_pem = buf_span(&agent.chain_pem),
+                                             .key_pem = buf_span(&agent.key_pem),
+                                         }),
+                     RPC_BAD_MATERIAL);
+    ck_assert_ptr_null(credentials);
+}
+END_TEST
+
 START_TEST(plaintext_client_gets_nothing_from_a_tls_server)
 {
     rig_start(&rig, &(struct rig_options){ .server = hub_credentials });
@@ -298,6 +348,9 @@ Suite *suite(void)
     tcase_add_test(tc, client_of_a_foreign_authority_is_turned_away);
     tcase_add_test(tc, server_of_a_foreign_authority_is_not_trusted);
     tcase_add_test(tc, host_name_is_verified);
+    tcase_add_test(tc, an_unverified_client_takes_any_server);
+    tcase_add_test_raise_signal(tc, an_unverified_client_makes_no_other_call, SIGABRT);
+    tcase_add_test(tc, an_unverified_client_has_neither_roots_nor_identity);
     tcase_add_test(tc, plaintext_client_gets_nothing_from_a_tls_server);
     tcase_add_test(tc, replaced_credentials_serve_new_connections_only);
     tcase_add_test(tc, client_takes_a_new_identity_for_its_next_connection);
