@@ -184,12 +184,28 @@ void front_charge_failure(struct front *front, const char *peer)
         quota_charge(front->options.quota, QUOTA_FAILURES, peer, clock_mono());
 }
 
+static const char *user_of(const struct front_caller *caller)
+{
+    return caller->name[0] ? caller->name : "insecure";
+}
+
+void front_charge_time(struct front *front,
+                       const struct front_method *method,
+                       const struct front_caller *caller,
+                       mono_us begun)
+{
+    const mono_us now = clock_mono();
+
+    if (front->options.quota && method->class == FRONT_QUERY)
+        quota_charge_time(front->options.quota, user_of(caller), now.us - begun.us, now);
+}
+
 static enum front_failure admit(struct front *front,
                                 struct rpc_call *call,
                                 const struct front_caller *caller,
                                 struct front_detail *detail)
 {
-    const char *user = caller->name[0] ? caller->name : "insecure";
+    const char *user = user_of(caller);
 
     switch (front_call_method(call)->class) {
     case FRONT_PRIVILEGED:
@@ -200,6 +216,8 @@ static enum front_failure admit(struct front *front,
         return front_take(front, QUOTA_RENEWALS, user, 1, detail);
     case FRONT_ENROLMENT:
         return front_take(front, QUOTA_ENROLMENTS, rpc_call_peer(call), 1, detail);
+    case FRONT_QUERY:
+        return front_take(front, QUOTA_QUERY_COST, user, 0, detail);
     case FRONT_ORDINARY:
     default:
         return FAIL_NOT;

@@ -146,6 +146,8 @@ static enum front_class class_of(const struct wire_method *method)
     if (strcmp(method->service, "sentinel.admin.v1.AdminService") == 0 &&
         (method->role == WIRE_ROLE_OPERATOR || method->role == WIRE_ROLE_ADMIN))
         return FRONT_PRIVILEGED;
+    if (strcmp(method->service, "sentinel.query.v1.QueryService") == 0)
+        return FRONT_QUERY;
     return FRONT_ORDINARY;
 }
 

@@ -23,6 +23,7 @@ void front_hello_read(struct front_hello *hello, const Sentinel__Telemetry__V1__
 {
     const Sentinel__Telemetry__V1__Fingerprint *fingerprint = from->fingerprint;
 
+    hello->has_machine = true;
     hello->generation_seen = from->registry_generation;
     hello->n_instance =
         from->instance.len < sizeof(hello->instance) ? from->instance.len : sizeof(hello->instance);
@@ -107,9 +108,31 @@ static enum front_failure ask_registry(struct front_hello *hello)
     }
 }
 
+enum front_failure
+front_address_allowed(struct front *front, const char *name, const char *peer, int *ret_r)
+{
+    struct pki_agent agent;
+
+    if (!front->options.pki)
+        return FAIL_NOT;
+    *ret_r = pki_agent_get(front->options.pki, name, &agent);
+    if (*ret_r < 0)
+        return FAIL_FAULT;
+    if (*ret_r == PKI_UNKNOWN || agent.n_addresses == 0)
+        return FAIL_NOT;
+    for (size_t i = 0; i < agent.n_addresses; i++) {
+        if (quota_address_matches(agent.addresses[i], peer))
+            return FAIL_NOT;
+    }
+    return FAIL_ADDRESS_NOT_ALLOWED;
+}
+
 void front_hello_run(struct front_hello *hello)
 {
     hello->failure = find_number(hello);
-    if (hello->failure == FAIL_NOT && hello->front->options.pki)
-        hello->failure = ask_registry(hello);
+    if (hello->failure != FAIL_NOT || !hello->front->options.pki)
+        return;
+    hello->failure = hello->has_machine
+                         ? ask_registry(hello)
+                         : front_address_allowed(hello->front, hello->name, hello->peer, &hello->r);
 }

@@ -14,6 +14,7 @@
 struct front_hello {
     struct front *front;
     const char *name, *peer; /* the caller's, the call's */
+    bool has_machine;        /* read from a hello; else (uploads) only the address counts */
     uint8_t instance[16];
     size_t n_instance;
     struct identity_fingerprint fingerprint;
@@ -28,5 +29,8 @@ struct front_hello {
 
 /* Copies what the registry asks for. */
 void front_hello_read(struct front_hello *hello, const Sentinel__Telemetry__V1__StreamHello *from);
+/* May an agent of this name come from there? Blocks. */
+enum front_failure
+front_address_allowed(struct front *front, const char *name, const char *peer, int *ret_r);
 /* On a reader: blocks. Fills what is out. */
 void front_hello_run(struct front_hello *hello);

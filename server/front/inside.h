@@ -159,6 +159,7 @@ enum front_class {
     FRONT_UPLOAD,     /* by agent */
     FRONT_RENEWAL,    /* by agent */
     FRONT_ENROLMENT,  /* by address */
+    FRONT_QUERY,      /* QueryService: by user, its time on readers */
 };
 
 struct unary;
@@ -238,6 +239,11 @@ enum front_failure front_take(struct front *front,
                               const char *who,
                               uint32_t n,
                               struct front_detail *detail);
+/* What a piece of work on a reader took, where that counts. */
+void front_charge_time(struct front *front,
+                       const struct front_method *method,
+                       const struct front_caller *caller,
+                       mono_us begun);
 /* A wrong token or secret from this address. */
 void front_charge_failure(struct front *front, const char *peer);
 

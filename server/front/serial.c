@@ -119,9 +119,11 @@ void serial_wake(void *ctx)
 static void run(struct query_task *task)
 {
     struct serial *s = container_of(task, struct serial, task);
+    const mono_us begun = clock_mono();
 
     if (!atomic_load(&s->is_cancelled))
         s->failure = s->kind->piece(s, &s->work, &s->state, &s->r);
+    front_charge_time(s->unary.front, s->unary.method, &s->unary.caller, begun);
     rpc_call_post(s->call, &s->back_post);
 }
 

@@ -122,9 +122,11 @@ static void on_back(struct rpc_post *post)
 static void run(struct query_task *task)
 {
     struct unary_call *u = container_of(task, struct unary_call, task);
+    const mono_us begun = clock_mono();
 
     if (!atomic_load(&u->is_cancelled))
         answer(u);
+    front_charge_time(u->unary.front, u->unary.method, &u->unary.caller, begun);
     rpc_call_post(u->call, &u->post);
 }
 
