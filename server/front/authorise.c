@@ -269,7 +269,8 @@ static enum front_failure failure_of_bearer(int r)
 
 static void caller_of_identity(struct front_caller *caller, const struct pki_identity *identity)
 {
-    memcpy(caller->name, identity->name, sizeof(caller->name));
+    if (strcmp(caller->name, identity->name) != 0) /* a reader may be looking at it */
+        memcpy(caller->name, identity->name, sizeof(caller->name));
     caller->kind = identity->kind;
     caller->role = identity->role;
     memcpy(caller->sha256, identity->sha256, sizeof(caller->sha256));

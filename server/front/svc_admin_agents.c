@@ -160,11 +160,23 @@ static enum front_failure allow(struct unary *unary,
     return front_failure_of_act(r, why.text[0] ? "addresses" : "agent_id", &why, &unary->detail);
 }
 
+/* Thrown out first: nothing of it comes while what there is goes. */
 static enum front_failure
 forget(struct unary *unary, const change_request *request, const struct pki_act *act)
 {
-    return front_failure_of_act(pki_agent_forget(unary->front->options.pki, request->agent_id, act),
-                                "agent_id", NULL, &unary->detail);
+    struct front *front = unary->front;
+    const int known = pki_agent_forget(front->options.pki, request->agent_id, act);
+    int r;
+
+    if (known != PKI_OK && known != PKI_UNKNOWN)
+        return front_failure_of_act(known, "agent_id", NULL, &unary->detail);
+    front_registry_changed(front);
+    r = store_agent_forget(front->options.store, request->agent_id);
+    if (r == STORE_OK || (r == STORE_NOT_FOUND && known == PKI_OK))
+        return FAIL_NOT;
+    if (r == STORE_NOT_FOUND)
+        return front_failure_of_act(known, "agent_id", NULL, &unary->detail);
+    return r == STORE_FULL ? FAIL_FULL : r == STORE_STOPPED ? FAIL_STOPPING : FAIL_FAULT;
 }
 
 static enum front_failure

@@ -205,9 +205,18 @@ int agent_add_span(struct agent *agent,
 
 /* ---- records ---- */
 
+/* "~7": no agent can have it. */
+#define FORGOTTEN '~'
+static bool is_forgotten_id(const char *id)
+{
+    return id[0] == FORGOTTEN;
+}
+
 static void put_record(struct buf *to, const struct agent *agent)
 {
-    const struct store_agent *facts = &agent->facts;
+    const bool is_forgotten = atomic_load(&agent->is_forgotten);
+    const struct store_agent nobody = { .n_host = 0 };
+    const struct store_agent *facts = &agent->facts, *said = is_forgotten ? &nobody : facts;
     struct agent_record record = {
         .version = RECORD_VERSION,
         .interval_ms = facts->interval_ms,
@@ -220,7 +229,7 @@ static void put_record(struct buf *to, const struct agent *agent)
         .n_lost = facts->n_lost,
         .counted_chunk = agent->counted.chunk,
         .counted_offset = agent->counted.offset,
-        .n_host = (uint32_t) facts->n_host,
+        .n_host = (uint32_t) said->n_host,
         .n_log_records = agent->logs_of.n_records,
         .n_log_bytes = agent->logs_of.n_bytes,
         .n_log_skipped = agent->logs_of.n_skipped,
@@ -229,12 +238,16 @@ static void put_record(struct buf *to, const struct agent *agent)
 
     buf_clear(to);
     buf_append(to, &record, sizeof(record));
-    buf_append(to, facts->id, strlen(facts->id) + 1);
-    buf_append(to, facts->version, strlen(facts->version) + 1);
-    buf_append(to, facts->address, strlen(facts->address) + 1);
-    for (size_t i = 0; i < facts->n_host; i++) {
-        buf_append(to, facts->host[i].key, strlen(facts->host[i].key) + 1);
-        buf_append(to, facts->host[i].value, strlen(facts->host[i].value) + 1);
+    if (is_forgotten)
+        buf_printf(to, "%c%u", FORGOTTEN, facts->number);
+    else
+        buf_append_text(to, facts->id);
+    buf_append(to, "", 1);
+    buf_append(to, said->version, strlen(said->version) + 1);
+    buf_append(to, said->address, strlen(said->address) + 1);
+    for (size_t i = 0; i < said->n_host; i++) {
+        buf_append(to, said->host[i].key, strlen(said->host[i].key) + 1);
+        buf_append(to, said->host[i].value, strlen(said->host[i].value) + 1);
     }
 }
 
@@ -319,6 +332,7 @@ static struct agent *agent_of_record(uint32_t number, struct span value)
     agent->counted.chunk = record.counted_chunk;
     agent->counted.offset = record.counted_offset;
     agent->counted_at_start = agent->counted;
+    atomic_store(&agent->is_forgotten, is_forgotten_id(id));
     return agent;
 }
 
@@ -353,8 +367,10 @@ void agent_record_clear_counts(struct span record, struct buf *to)
 
 static int add_agent(struct agents *agents, struct agent *agent)
 {
-    int r = map_put(&agents->by_id, span_of_text(agent->facts.id), agent);
+    int r = 0;
 
+    if (!atomic_load(&agent->is_forgotten))
+        r = map_put(&agents->by_id, span_of_text(agent->facts.id), agent);
     if (!r && !idtable_put(&agents->table, agent->facts.number, agent))
         r = fault(-ENOMEM, "no memory for agent %u", agent->facts.number);
     return pass(r);
@@ -444,6 +460,8 @@ static int intern_apply(struct state_job *base, MDB_txn *txn)
     uint8_t key[4];
     int r;
 
+    if (agent && atomic_load(&agent->is_forgotten)) /* in this very transaction */
+        agent = NULL;
     if (!agent)
         agent = map_get(&agents->pending.by_id, id);
     if (agent) {
@@ -498,6 +516,104 @@ int agents_intern(struct agents *agents, const char *id, uint32_t *ret_number)
     r = state_run(agents->state, &job.job);
     if (r == 0)
         *ret_number = job.number;
+    return pass(r);
+}
+
+/* ---- forgetting ---- */
+
+struct agent_forget_job {
+    struct state_job job;
+    struct agents *agents;
+    struct agent *agent;
+    struct buf labels; /* their keys, each behind its length as u32 */
+};
+
+static bool note_label(void *ctx, struct span key, struct span value)
+{
+    struct agent_forget_job *job = ctx;
+    const uint32_t len = (uint32_t) key.len;
+
+    (void) value;
+    buf_append(&job->labels, &len, sizeof(len));
+    buf_append_span(&job->labels, key);
+    return true;
+}
+
+static int remove_labels(struct agent_forget_job *job, MDB_txn *txn)
+{
+    const char *id = job->agent->facts.id;
+    const MDB_dbi table = job->agents->state->tables[STATE_LABELS];
+    const struct state_walk walk = { .prefix = span_of(id, strlen(id) + 1),
+                                     .fn = note_label,
+                                     .ctx = job };
+    struct span rest;
+    int r = state_walk(txn, table, &walk);
+
+    if (!r && buf_failed(&job->labels))
+        r = fault(-ENOMEM, "no memory for the labels of an agent");
+    rest = buf_span(&job->labels);
+    while (!r && rest.len > 0) {
+        uint32_t len;
+        MDB_val key;
+        int rc;
+
+        memcpy(&len, rest.data, sizeof(len));
+        key = db_val(rest.data + sizeof(len), len);
+        rc = mdb_del(txn, table, &key, NULL);
+        r = rc == MDB_NOTFOUND ? 0 : db_check(rc, "cannot remove a label");
+        rest = span_of(rest.data + sizeof(len) + len, rest.len - sizeof(len) - len);
+    }
+    return pass(r);
+}
+
+static int agent_forget_apply(struct state_job *base, MDB_txn *txn)
+{
+    struct agent_forget_job *job = container_of(base, struct agent_forget_job, job);
+    CLEANUP(buf_deinit) struct buf record = { 0 };
+    uint8_t key[4];
+
+    atomic_store(&job->agent->is_forgotten, true);
+    pthread_mutex_lock(&job->agent->lock);
+    put_record(&record, job->agent);
+    pthread_mutex_unlock(&job->agent->lock);
+    if (buf_failed(&record))
+        return fault(-ENOMEM, "no memory for the record of an agent");
+    db_key_u32(key, job->agent->facts.number);
+    int r = state_put(job->agents->state, txn, STATE_AGENTS, span_of(key, sizeof(key)),
+                      buf_span(&record));
+    return r ? pass(r) : remove_labels(job, txn);
+}
+
+static void agent_forget_finish(struct state_job *base, int r)
+{
+    struct agent_forget_job *job = container_of(base, struct agent_forget_job, job);
+    struct agents *agents = job->agents;
+    const struct span id = span_of_text(job->agent->facts.id);
+
+    if (r) {
+        atomic_store(&job->agent->is_forgotten, false);
+        return;
+    }
+    pthread_rwlock_wrlock(&agents->lock);
+    if (map_get(&agents->by_id, id) == job->agent) /* else a new one has the id already */
+        (void) map_remove(&agents->by_id, id);
+    pthread_rwlock_unlock(&agents->lock);
+}
+
+int agents_forget(struct agents *agents, const char *id)
+{
+    struct agent_forget_job job = {
+        .job = { .apply = agent_forget_apply, .finish = agent_forget_finish }, .agents = agents
+    };
+    int r;
+
+    pthread_rwlock_rdlock(&agents->lock);
+    job.agent = map_get(&agents->by_id, span_of_text(id));
+    pthread_rwlock_unlock(&agents->lock);
+    if (!job.agent || atomic_load(&job.agent->is_forgotten))
+        return STORE_NOT_FOUND;
+    r = state_run(agents->state, &job.job);
+    buf_deinit(&job.labels);
     return pass(r);
 }
 
@@ -679,7 +795,9 @@ int agents_list(struct agents *agents, struct arena *arena, uint32_t **ret_numbe
     if (!numbers)
         return fault(-ENOMEM, "no room for %u agents", highest);
     for (uint32_t number = 1; number <= highest; number++) {
-        if (agents_get(agents, number))
+        const struct agent *agent = agents_get(agents, number);
+
+        if (agent && !atomic_load(&agent->is_forgotten))
             numbers[n++] = number;
     }
     qsort_r(numbers, n, sizeof(*numbers), by_id, agents);
