@@ -10,6 +10,7 @@
 #include "agent/identity/identity.h"
 #include "agent/spool/spool.h"
 #include "agent/status.h"
+#include "agent/stock.h"
 #include "agent/uplink/uplink.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
@@ -41,6 +42,7 @@ struct agent {
     struct spool *spool;
     struct keeper *keeper; /* NULL: plaintext */
     struct uplink *uplink;
+    struct stock *stock;
 };
 
 void agent_tame_malloc(void)
@@ -88,6 +90,7 @@ static void write_status(struct agent *agent)
     collect_get_totals(agent->collect, &facts.collect);
     spool_get_ledger(agent->spool, &facts.spool);
     uplink_get_status(agent->uplink, &facts.uplink);
+    stock_get_status(agent->stock, &facts.stock);
     if (agent->keeper)
         keeper_get_status(agent->keeper, &facts.identity);
     r = status_write(agent->options->settings->state_dir, &facts);
@@ -191,6 +194,14 @@ static void on_drained(void *ctx)
     loop_stop(agent->loop);
 }
 
+static void on_channel(void *ctx, struct rpc_channel *channel)
+{
+    struct agent *agent = ctx;
+
+    if (agent->stock)
+        stock_set_channel(agent->stock, channel);
+}
+
 static void stop(struct agent *agent, int number)
 {
     if (agent->is_stopping) {
@@ -222,6 +233,7 @@ static void apply_reload(struct agent *agent, struct settings *settings)
     settings_free(&agent->reloaded);
     agent->reloaded = *settings;
     agent->settings = &agent->reloaded;
+    stock_configure(agent->stock, agent->settings);
     set_interval(agent);
 }
 
@@ -257,6 +269,7 @@ static void agent_close(struct agent *agent)
         loop_timer_disarm(agent->loop, &agent->round);
         loop_signals_remove(agent->loop, &agent->signals);
     }
+    agent->stock = stock_free(agent->stock);
     agent->uplink = uplink_free(agent->uplink);
     agent->keeper = keeper_free(agent->keeper);
     if (agent->has_rpc)
@@ -316,23 +329,28 @@ static int agent_open(struct agent *agent)
     r = make_keeper(agent);
     if (r)
         return pass(r);
-    return pass(uplink_new(
-        &agent->uplink, &(struct uplink_options){
-                            .loop = agent->loop,
-                            .spool = agent->spool,
-                            .hub = settings->hub,
-                            .server_name = settings->server_name[0] ? settings->server_name : NULL,
-                            .identity = settings->identity,
-                            .keeper = agent->keeper,
-                            .insecure_id = agent->options->insecure_id,
-                            .is_tls13_only = settings->tls_min_version == SETTINGS_TLS_1_3,
-                            .interval_us = settings->interval,
-                            .pace = pace_of(settings),
-                            .host = &agent->host,
-                            .on_interval = on_interval,
-                            .on_drained = on_drained,
-                            .ctx = agent,
-                        }));
+    r = uplink_new(&agent->uplink,
+                   &(struct uplink_options){
+                       .loop = agent->loop,
+                       .spool = agent->spool,
+                       .hub = settings->hub,
+                       .server_name = settings->server_name[0] ? settings->server_name : NULL,
+                       .identity = settings->identity,
+                       .keeper = agent->keeper,
+                       .insecure_id = agent->options->insecure_id,
+                       .is_tls13_only = settings->tls_min_version == SETTINGS_TLS_1_3,
+                       .interval_us = settings->interval,
+                       .pace = pace_of(settings),
+                       .host = &agent->host,
+                       .on_interval = on_interval,
+                       .on_channel = on_channel,
+                       .on_drained = on_drained,
+                       .ctx = agent,
+                   });
+    if (r)
+        return pass(r);
+    return pass(stock_new(&agent->stock,
+                          &(struct stock_options){ .loop = agent->loop, .settings = settings }));
 }
 
 static void say_goodbye(struct agent *agent)

@@ -76,6 +76,11 @@ static void put_identity(struct json_writer *json, const struct keeper_status *i
     json_put_text(json, "last_message", identity->last_message);
     put_time(json, "grace_ends", identity->grace_ends);
     json_put_u64(json, "registry_generation", identity->generation);
+    json_key(json, "clock_offset_s");
+    if (identity->is_clock_known)
+        json_f64(json, (double) identity->clock_offset_us / 1e6);
+    else
+        json_null(json);
     json_close_object(json);
 }
 
@@ -106,6 +111,24 @@ static void put_collect(struct json_writer *json, const struct collect_totals *c
     json_close_object(json);
 }
 
+static void put_inventory(struct json_writer *json, const struct stock_status *stock)
+{
+    json_key(json, "inventory");
+    json_open_object(json);
+    put_time(json, "read", stock->read);
+    put_time(json, "stored", stock->stored);
+    put_time(json, "next", stock->next);
+    json_put_u64(json, "revision", stock->revision);
+    json_put_u64(json, "tables", stock->n_tables);
+    json_put_u64(json, "rows", stock->n_rows);
+    json_put_u64(json, "tables_not_read", stock->n_stale);
+    json_put_u64(json, "tables_cut", stock->n_cut);
+    json_put_f64(json, "duration_s", (double) stock->duration_us / 1e6);
+    json_put_u64(json, "failures", stock->n_failed);
+    json_put_text(json, "last_error", stock->error);
+    json_close_object(json);
+}
+
 void status_print(const struct status_facts *facts, struct buf *to)
 {
     struct json_writer json;
@@ -123,6 +146,7 @@ void status_print(const struct status_facts *facts, struct buf *to)
         put_identity(&json, &facts->identity);
     put_spool(&json, &facts->spool);
     put_collect(&json, &facts->collect);
+    put_inventory(&json, &facts->stock);
     json_close_object(&json);
     buf_append_text(to, "\n");
 }

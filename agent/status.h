@@ -13,6 +13,7 @@
 #include "agent/collect/collect.h"
 #include "agent/identity/identity.h"
 #include "agent/spool/spool.h"
+#include "agent/stock.h"
 #include "agent/uplink/uplink.h"
 
 struct status_facts {
@@ -24,6 +25,7 @@ struct status_facts {
     struct collect_totals collect;
     struct spool_ledger spool;
     struct uplink_status uplink;
+    struct stock_status stock;
     struct keeper_status identity; /* not with is_insecure */
 };
 

@@ -16,6 +16,9 @@
 /* Rounds that may be missing before an agent counts as gone. */
 #define LATE_ROUNDS 3
 
+/* Clocks that are further apart are worth a line. */
+#define CLOCK_APART_S 60
+
 static const char *text_at(const struct json *object, const char *key)
 {
     return json_get_text(json_member(object, key), "-");
@@ -63,8 +66,23 @@ static void print_hub(const struct json *hub, struct buf *to)
         buf_printf(to, "next try   %s\n", text_at(hub, "next_attempt"));
 }
 
+static void print_inventory(const struct json *inventory, struct buf *to)
+{
+    const char *error = json_get_text(json_member(inventory, "last_error"), "");
+
+    buf_printf(to, "inventory  %lld tables, %lld rows, read %s, stored %s as revision %lld\n",
+               number_at(inventory, "tables"), number_at(inventory, "rows"),
+               text_at(inventory, "read"), text_at(inventory, "stored"),
+               number_at(inventory, "revision"));
+    if (error[0])
+        buf_printf(to, "           last error: %s\n", error);
+}
+
 static void print_identity(const struct json *identity, struct buf *to)
 {
+    double offset_s = json_get_f64(json_member(identity, "clock_offset_s"), 0);
+    char apart[TEXT_DURATION_BYTES];
+
     if (!identity)
         return;
     buf_printf(to, "identity   %s as %s, serial %s\n", text_at(identity, "state"),
@@ -78,6 +96,11 @@ static void print_identity(const struct json *identity, struct buf *to)
         buf_printf(to, "           renewal failed %lld times, last at %s: %s %s\n",
                    number_at(identity, "failed_attempts"), text_at(identity, "last_attempt"),
                    text_at(identity, "last_reason"), text_at(identity, "last_message"));
+    if (offset_s < -CLOCK_APART_S || offset_s > CLOCK_APART_S)
+        buf_printf(
+            to, "           this machine's clock is %s the hub's by %s: set it\n",
+            offset_s > 0 ? "behind" : "ahead of",
+            text_of_duration_us((int64_t) (offset_s < 0 ? -offset_s : offset_s) * 1000000, apart));
     if (text_at(identity, "remedy")[0])
         buf_printf(to, "           %s\n", text_at(identity, "remedy"));
 }
@@ -102,6 +125,7 @@ static void print_text(const struct json *status, bool is_alive, struct buf *to)
                number_at(collect, "series"), number_at(collect, "rounds"),
                number_at(collect, "errors"),
                json_get_f64(json_member(collect, "last_round_s"), 0) * 1000);
+    print_inventory(json_member(status, "inventory"), to);
 }
 
 int cmd_status(int argc, char **argv)

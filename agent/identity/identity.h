@@ -181,6 +181,9 @@ struct keeper_status {
     char last_reason[64], last_message[256];
     wall_us grace_ends; /* as the hub told; 0: it did not */
     uint64_t generation;
+    /* The hub's clock minus this machine's, from the last welcome on, also if this one was set. */
+    bool is_clock_known;
+    int64_t clock_offset_us;
     char problem[384];
 };
 void keeper_get_status(const struct keeper *keeper, struct keeper_status *ret);

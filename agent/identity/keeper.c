@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/identity/inside.h"
@@ -55,7 +56,8 @@ struct keeper {
     char reason[64], message[256];
 
     uint64_t generation;
-    int64_t offset_us; /* the hub's clock minus ours */
+    wall_us hub_time;    /* at the last welcome; 0: there was none */
+    int64_t hub_boot_us; /* the same instant in CLOCK_BOOTTIME */
     bool has_note_failed;
 };
 
@@ -64,13 +66,31 @@ static void arm(struct keeper *keeper, struct loop_timer *timer, int64_t delay_u
     ensure(loop_timer_arm_in(keeper->options.loop, timer, delay_us) == 0);
 }
 
+static int64_t boot_us(void)
+{
+    struct timespec now;
+
+    if (clock_gettime(CLOCK_BOOTTIME, &now) < 0)
+        return clock_mono().us;
+    return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* The hub's clock minus ours, also when ours was set since the last welcome; 0 when not known. */
+static int64_t offset_of(const struct keeper *keeper)
+{
+    if (keeper->hub_time.us == 0)
+        return 0;
+    return keeper->hub_time.us + (boot_us() - keeper->hub_boot_us) - clock_wall().us;
+}
+
 /* The hub's time when it is known to be another. */
 static wall_us time_of(const struct keeper *keeper)
 {
+    int64_t offset_us = offset_of(keeper);
     wall_us now = clock_wall();
 
-    if (keeper->offset_us > CLOCK_APART_US || keeper->offset_us < -CLOCK_APART_US)
-        now.us += keeper->offset_us;
+    if (offset_us > CLOCK_APART_US || offset_us < -CLOCK_APART_US)
+        now.us += offset_us;
     return now;
 }
 
@@ -533,8 +553,10 @@ static void note_generation(struct keeper *keeper, uint64_t generation)
 
 void keeper_on_welcome(struct keeper *keeper, uint64_t use, const struct keeper_welcome *welcome)
 {
-    if (welcome->hub_us)
-        keeper->offset_us = welcome->hub_us - clock_wall().us;
+    if (welcome->hub_us) {
+        keeper->hub_time = (wall_us){ welcome->hub_us };
+        keeper->hub_boot_us = boot_us();
+    }
     note_generation(keeper, welcome->generation);
     if (welcome->anchor.sha256.len && notes_add_anchor(keeper->state_directory, welcome) != 0 &&
         !keeper->has_note_failed) {
@@ -629,6 +651,20 @@ static int percent_left(const struct tls_facts *facts, wall_us now)
     return left >= life ? 100 : (int) ((double) left * 100 / (double) life);
 }
 
+/* A certificate is dated back, so a clock before its beginning is behind by more than that. */
+static void say_clock(const struct keeper *keeper, char to[static 384])
+{
+    char ours[TEXT_TIME_BYTES], from[TEXT_TIME_BYTES], apart[TEXT_DURATION_BYTES];
+    wall_us now = clock_wall();
+
+    snprintf(
+        to, 384,
+        "this machine's clock says %s, but the certificate begins at %s: the clock is at "
+        "least %s behind",
+        text_of_time(now, ours), text_of_time(keeper->facts.not_before, from),
+        text_of_duration_us((keeper->facts.not_before.us - now.us) / 1000000 * 1000000, apart));
+}
+
 void keeper_get_status(const struct keeper *keeper, struct keeper_status *ret)
 {
     wall_us now = time_of(keeper);
@@ -644,8 +680,12 @@ void keeper_get_status(const struct keeper *keeper, struct keeper_status *ret)
     memcpy(ret->last_reason, keeper->reason, sizeof(ret->last_reason));
     memcpy(ret->last_message, keeper->message, sizeof(ret->last_message));
     memcpy(ret->problem, keeper->problem, sizeof(ret->problem));
+    ret->is_clock_known = keeper->hub_time.us != 0;
+    ret->clock_offset_us = offset_of(keeper);
     if (!keeper->has_identity)
         return;
+    if (ret->state == KEEPER_NOT_YET)
+        say_clock(keeper, ret->problem);
     snprintf(ret->agent_id, sizeof(ret->agent_id), "%.63s", keeper->facts.common_name);
     memcpy(ret->serial, keeper->facts.serial, sizeof(ret->serial));
     ret->not_before = keeper->facts.not_before;

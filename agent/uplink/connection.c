@@ -71,4 +71,6 @@ void connection_error(const struct rpc_status *status, struct arena *arena, stru
         *ret = (struct wire_error){ 0 };
     ret->code = status->code;
     ret->message = status->message ? status->message : "";
+    if (!ret->reason && status->code == RPC_UNAVAILABLE)
+        ret->reason = identity_handshake_reason(ret->message);
 }

@@ -6,6 +6,7 @@
  * from a status to an error. Private to agent/uplink.
  */
 
+#include "agent/identity/identity.h"
 #include "agent/uplink/policy.h"
 #include "common/rpc/client/client.h"
 #include "common/rpc/rpc.h"

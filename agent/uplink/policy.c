@@ -20,6 +20,11 @@ enum uplink_class uplink_classify(const struct wire_error *error, bool was_welco
     /* Two of us, or another machine with our identity: to be quick only makes them fight. */
     if (has_reason(error, "SPOOL_TAKEN_OVER") || has_reason(error, "AGENT_ID_CLONED"))
         return UPLINK_SLOW;
+    /* Who answers there is not the hub we know: nothing was sent. */
+    if (has_reason(error, "HUB_UNTRUSTED") || has_reason(error, "HUB_NAME_MISMATCH") ||
+        has_reason(error, "HUB_CERTIFICATE_EXPIRED") ||
+        has_reason(error, "HUB_CERTIFICATE_NOT_YET_VALID"))
+        return UPLINK_SLOW;
 
     switch (error->code) {
     case RPC_INVALID_ARGUMENT:
@@ -57,6 +62,23 @@ const char *uplink_remedy(const struct wire_error *error)
                               "it, or enrol it as an agent of its own" },
         { "AGENT_ID_CLONED",
           "another machine uses this identity: stop its agent, or enrol this one anew" },
+        { "CERTIFICATE_REVOKED", "it was taken away on the hub: sentinelctl agents readmit, or a "
+                                 "new token and sentinel-agent enroll" },
+        { "CERTIFICATE_UNKNOWN", "the hub's registry does not have it: sentinelctl tokens create "
+                                 "on the hub, sentinel-agent enroll here" },
+        { "CERTIFICATE_SUPERSEDED", "it was replaced by another enrolment of this id: sentinelctl "
+                                    "agents readmit, or a new token and sentinel-agent enroll" },
+        { "CERTIFICATE_EXPIRED", "the hub is asked to renew it" },
+        { "LINEAGE_FORKED", "two machines renew one identity: stop the copy, then on the hub: "
+                            "sentinelctl agents readmit" },
+        { "HUB_UNTRUSTED", "the hub's certificate does not lead to a root that this agent knows, "
+                           "and no change was announced: find out who answers there; if the hub "
+                           "has a new CA, a new token and sentinel-agent enroll" },
+        { "HUB_NAME_MISMATCH", "the hub's certificate does not carry the name that is dialled: "
+                               "correct `hub`, or name it in `server_name`" },
+        { "HUB_CERTIFICATE_NOT_YET_VALID", "this machine's clock is behind: set it" },
+        { "HUB_CERTIFICATE_EXPIRED", "this machine's clock is ahead: set it; if it is right, the "
+                                     "hub's certificate must be renewed" },
         { UPLINK_IDENTITY_UNUSABLE,
           "enrol this agent, or name its directory with --identity; it is read again by itself" },
     };

@@ -68,8 +68,10 @@ static bool check_identity(struct probe *probe)
 
     say(&check->detail, "%s", r ? why.text : probe->options->identity);
     if (r)
-        advise(check, r == TLS_ABSENT ? "enrol this agent, or name its directory with --identity"
-                                      : "mend it as said, or enrol this agent again");
+        advise(check,
+               r == TLS_ABSENT
+                   ? "`sentinel-agent enroll` gets one; or name its directory with --identity"
+                   : "mend it as said, or `sentinel-agent enroll` again");
     return r == 0;
 }
 
@@ -93,11 +95,13 @@ static void check_dates(struct probe *probe)
     if (now_us < facts.not_before.us) {
         advise(check, "it is not valid yet: set this machine's clock");
     } else if (now_us >= facts.not_after.us) {
-        advise(check, "it has expired: enrol this agent again");
+        advise(check, "it has expired: the running agent asks the hub to renew it; when its grace "
+                      "is over: sentinelctl agents readmit, or sentinel-agent enroll");
     } else if ((facts.not_after.us - now_us) * SOON_SHARE <
                facts.not_after.us - facts.not_before.us) {
         check->verdict = UPLINK_WARNED;
-        advise(check, "little of its time is left: renew it");
+        advise(check, "little of its time is left: the running agent renews it; see "
+                      "`sentinel-agent status`");
     } else {
         check->verdict = UPLINK_PASSED;
     }
@@ -321,7 +325,8 @@ static int run_hello(struct probe *probe, struct rpc_queue *queue, struct hello_
  */
 static void report_hello(struct probe *probe, const struct hello_call *hello)
 {
-    bool is_below = !hello->has_welcome && !hello->reason[0] &&
+    const char *handshake = identity_handshake_reason(hello->message);
+    bool is_below = !hello->has_welcome && (!hello->reason[0] || handshake) &&
                     (hello->code == RPC_UNAVAILABLE || hello->code == RPC_DEADLINE_EXCEEDED);
     struct uplink_check *tls = add_check(probe, "tls", is_below ? UPLINK_FAILED : UPLINK_PASSED);
     struct uplink_check *check =
@@ -331,9 +336,10 @@ static void report_hello(struct probe *probe, const struct hello_call *hello)
 
     if (is_below) {
         say(&tls->detail, "%s", hello->message);
-        advise(tls,
-               "the hub's certificate must carry the name that is dialled and lead to ca-cert.pem, "
-               "and ours must lead to the hub's CA");
+        advise(tls, handshake ? uplink_remedy(&(struct wire_error){ .reason = handshake })
+                              : "the hub's certificate must carry the name that is dialled and "
+                                "lead to ca-cert.pem, "
+                                "and ours must lead to the hub's CA");
         check->verdict = UPLINK_NOT_TRIED;
         return;
     }

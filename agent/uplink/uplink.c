@@ -35,6 +35,7 @@ struct uplink {
     struct encoder encoder;
     struct uplink_clock clock;
     bool is_welcomed;
+    bool is_channel_lent;
     bool is_half_closed;
     uint64_t use;             /* the keeper's number of the identity */
     const char *local_reason; /* why we ended the call ourselves */
@@ -73,8 +74,17 @@ static void arm(struct uplink *uplink, struct loop_timer *timer, int64_t delay_u
 
 /* ---- the end of an attempt ---- */
 
+static void lend_channel(struct uplink *uplink, struct rpc_channel *channel)
+{
+    if (uplink->options.on_channel && uplink->is_channel_lent != (channel != NULL)) {
+        uplink->is_channel_lent = channel != NULL;
+        uplink->options.on_channel(uplink->options.ctx, channel);
+    }
+}
+
 static void drop_connection(struct uplink *uplink)
 {
+    lend_channel(uplink, NULL);
     uplink->call = rpc_client_call_unref(uplink->call);
     uplink->channel = rpc_channel_free(uplink->channel);
 }
@@ -396,6 +406,7 @@ static void on_welcome(struct uplink *uplink, const struct encoder_response *wel
     /* The handshake is what takes most memory, and the next one is far. */
     malloc_trim(0);
     pump(uplink);
+    lend_channel(uplink, uplink->channel);
 }
 
 static void on_throttle(struct uplink *uplink, const struct encoder_response *throttle)

@@ -30,6 +30,7 @@
 #include "agent/collect/collect.h"
 #include "agent/identity/identity.h"
 #include "agent/spool/spool.h"
+#include "agent/uplink/tables.h" /* inventories */
 #include "common/base/buf.h"
 #include "common/base/cleanup.h"
 #include "common/base/clock.h"
@@ -61,6 +62,11 @@ struct uplink_options {
     const struct collect_host *host; /* borrowed until uplink_free() */
     /* The hub would like this interval; 0: the agent's own. */
     void (*on_interval)(void *ctx, int64_t interval_us);
+    /*
+     * Other calls to the same hub may use the channel from the welcome on, until this comes again
+     * with NULL: before it is closed. NULL: nobody wants it.
+     */
+    void (*on_channel)(void *ctx, struct rpc_channel *channel);
     /* Once, after uplink_drain(); the loop may be stopped then. */
     void (*on_drained)(void *ctx);
     void *ctx;

@@ -72,7 +72,7 @@ int pki_open_with(struct pki **ret,
     }
     if (r != 0)
         return fold(r);
-    r = pki_ca_open(pki, options->ca_key_file, ret_why);
+    r = pki_ca_open(pki, options, ret_why);
     if (r != 0)
         return pass(r);
     r = pki_refresh(pki);
@@ -187,7 +187,10 @@ int pki_issue_identity(struct pki *pki, const struct pki_issue *issue, struct tl
     identity.chain_pem = leaf.chain_pem;
     identity.key_pem = leaf.key_pem;
     leaf.chain_pem = leaf.key_pem = (struct buf){ 0 };
-    return pass(pki_of_tls(tls_identity_save(issue->directory, &identity, ret_why)));
+    r = pki_of_tls(tls_identity_save(issue->directory, &identity, ret_why));
+    if (r == 0 && issue->kind == PKI_AGENT)
+        pki_ca_note_bundle(pki, issue->name);
+    return pass(r);
 }
 
 /* ---- who is it ---- */
@@ -227,7 +230,7 @@ static int look_up(struct pki *pki, const uint8_t sha256[32], wall_us now, struc
 
 /* One that an offline command has just registered is known at once: the database is looked at
  * again. */
-int pki_recheck(struct pki *pki, const uint8_t sha256[32], wall_us now, struct pki_identity *ret)
+static int find(struct pki *pki, const uint8_t sha256[32], wall_us now, struct pki_identity *ret)
 {
     int r = look_up(pki, sha256, now, ret);
 
@@ -239,12 +242,25 @@ int pki_recheck(struct pki *pki, const uint8_t sha256[32], wall_us now, struct p
     return pass(look_up(pki, sha256, now, ret));
 }
 
+int pki_recheck(struct pki *pki, const uint8_t sha256[32], wall_us now, struct pki_identity *ret)
+{
+    int r = pki_bearer_recheck(pki, sha256, now, ret);
+
+    if (r == PKI_UNKNOWN)
+        r = find(pki, sha256, now, ret);
+    if (r != PKI_UNKNOWN || !pki_clerk_find_leaf(pki->ca->clerk, sha256, ret))
+        return pass(r);
+    ret->generation = pki_generation(pki);
+    return now.us >= ret->not_after.us ? PKI_EXPIRED : PKI_OK;
+}
+
 int pki_identify(struct pki *pki, struct span leaf_der, wall_us now, struct pki_identity *ret)
 {
     uint8_t sha256[CRYPTO_SHA256_BYTES];
 
     crypto_sha256(leaf_der, sha256);
-    return pki_recheck(pki, sha256, now, ret);
+    int r = find(pki, sha256, now, ret);
+    return r == PKI_UNKNOWN ? pass(pki_foreign_identify(pki, leaf_der, now, ret)) : pass(r);
 }
 
 const char *pki_first_name(const struct pki *pki)

@@ -61,6 +61,7 @@ struct pki_options {
     /* Of the key that CA keys are sealed under; NULL or empty: SENTINEL_HUB_CA_KEY, then the
      * credential `ca-key`, then none: then they lie in the clear. */
     const char *ca_key_file;
+    bool takes_seed_signatures; /* of bearers: X-Signature: <unix seconds>.<hex or base64> */
 };
 /* Outcomes: PKI_ABSENT, PKI_BAD. */
 int pki_open_with(struct pki **ret,

@@ -84,6 +84,9 @@ bool agent_record_counts(uint32_t number, struct span record, struct agent_count
 /* The record as it would be before the first batch: the replay then counts all there is. */
 void agent_record_clear_counts(struct span record, struct buf *to);
 
+/* The record as it is now. With the agent's lock held. */
+void agent_put_record(struct buf *to, const struct agent *agent);
+
 int agents_open(struct agents *agents, struct state *state) MUST_USE;
 void agents_close(struct agents *agents);
 void agents_settle(struct agents *agents, int r);

@@ -363,7 +363,7 @@ START_TEST(what_needs_somebody_is_said_once_and_with_a_remedy)
     text[n] = '\0';
     at = strstr(text, "reason=CERTIFICATE_REVOKED");
     ck_assert_ptr_nonnull(at);
-    ck_assert_ptr_nonnull(strstr(at, "enrol again"));
+    ck_assert_ptr_nonnull(strstr(at, "agents readmit"));
     ck_assert_ptr_null(strstr(at + 1, "reason=CERTIFICATE_REVOKED"));
 }
 END_TEST

@@ -58,7 +58,7 @@ END_TEST
 
 START_TEST(a_path_that_no_proto_has_is_unimplemented)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     peer_open(&peer, hub.admin, "/sentinel.query.v1.QueryService/NoSuchThing");
     peer_wait_closed(&peer);
@@ -70,7 +70,7 @@ END_TEST
 START_TEST(in_insecure_mode_everybody_is_an_admin_and_agents_name_themselves)
 {
     struct reply reply;
-    struct peer peer;
+    struct test_peer peer;
 
     ask_bytes(hub.nobody, GET_STATUS, nothing, &reply);
     ck_reply(&reply, RPC_OK, "");
@@ -108,7 +108,7 @@ END_TEST
 
 START_TEST(a_call_without_a_message_is_refused)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     peer_open(&peer, hub.admin, GET_STATUS);
     peer_half_close(&peer);
@@ -253,7 +253,7 @@ START_TEST(health_lists_every_service_that_is_handled)
 }
 END_TEST
 
-static int watched(const struct peer *peer)
+static int watched(const struct test_peer *peer)
 {
     ck_assert_uint_gt(peer->n_received, 0);
     return (int) ((const Grpc__Health__V1__HealthCheckResponse *) (const void *)
@@ -264,7 +264,7 @@ static int watched(const struct peer *peer)
 START_TEST(a_watch_says_each_change_once)
 {
     Grpc__Health__V1__HealthCheckRequest request;
-    struct peer peer, unknown;
+    struct test_peer peer, unknown;
 
     grpc__health__v1__health_check_request__init(&request);
     request.service = text(TELEMETRY);
@@ -295,7 +295,7 @@ END_TEST
 START_TEST(a_watch_ends_when_the_hub_drains)
 {
     Grpc__Health__V1__HealthCheckRequest request;
-    struct peer peer;
+    struct test_peer peer;
 
     grpc__health__v1__health_check_request__init(&request);
     peer_open(&peer, hub.nobody, WATCH);
@@ -314,7 +314,7 @@ END_TEST
 typedef Grpc__Reflection__V1__ServerReflectionRequest reflection_request;
 typedef Grpc__Reflection__V1__ServerReflectionResponse reflection_response;
 
-static const reflection_response *reflect(struct peer *peer, const reflection_request *request)
+static const reflection_response *reflect(struct test_peer *peer, const reflection_request *request)
 {
     const unsigned n = peer->n_received;
 
@@ -329,7 +329,7 @@ START_TEST(reflection_lists_only_services_that_are_handled)
     reflection_request request;
     const char *const paths[] = { REFLECTION, REFLECTION_1A };
     const reflection_response *response;
-    struct peer peer;
+    struct test_peer peer;
 
     grpc__reflection__v1__server_reflection_request__init(&request);
     request.message_request_case =
@@ -355,7 +355,7 @@ START_TEST(reflection_sends_a_file_with_all_it_needs_and_nothing_twice)
 {
     reflection_request request;
     const reflection_response *response;
-    struct peer peer;
+    struct test_peer peer;
 
     grpc__reflection__v1__server_reflection_request__init(&request);
     request.message_request_case =
@@ -386,7 +386,7 @@ START_TEST(reflection_answers_what_is_not_there_and_stays_open)
     reflection_request request;
     Grpc__Reflection__V1__ExtensionRequest extension;
     const reflection_response *response;
-    struct peer peer;
+    struct test_peer peer;
 
     grpc__reflection__v1__server_reflection_request__init(&request);
     grpc__reflection__v1__extension_request__init(&extension);
@@ -424,7 +424,7 @@ END_TEST
 
 START_TEST(reflection_needs_a_known_identity)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     peer_open(&peer, hub.nobody, REFLECTION);
     peer_wait_closed(&peer);

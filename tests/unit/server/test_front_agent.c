@@ -11,7 +11,7 @@ typedef Sentinel__Telemetry__V1__StreamMetricsRequest request_message;
 static uint8_t spool[16] = "spool-of-16-byt";
 static uint8_t instance[16] = "instance-of-16b";
 
-void send_hello(struct peer *peer, uint64_t first, uint64_t last, uint32_t crc)
+void send_hello(struct test_peer *peer, uint64_t first, uint64_t last, uint32_t crc)
 {
     Sentinel__Telemetry__V1__Attribute row;
     Sentinel__Telemetry__V1__Attribute *host[] = { &row };
@@ -38,7 +38,7 @@ void send_hello(struct peer *peer, uint64_t first, uint64_t last, uint32_t crc)
     peer_send(peer, &request.base);
 }
 
-uint32_t send_batch(struct peer *peer, uint64_t sequence, double value, bool declares)
+uint32_t send_batch(struct test_peer *peer, uint64_t sequence, double value, bool declares)
 {
     Sentinel__Telemetry__V1__Series series, *all_series[] = { &series };
     Sentinel__Telemetry__V1__Layout layout, *layouts[] = { &layout };
@@ -79,13 +79,13 @@ uint32_t send_batch(struct peer *peer, uint64_t sequence, double value, bool dec
     return crc;
 }
 
-const response_message *received(const struct peer *peer, unsigned at)
+const response_message *received(const struct test_peer *peer, unsigned at)
 {
     ck_assert_uint_lt(at, peer->n_received);
     return (const response_message *) (const void *) peer->received[at];
 }
 
-uint64_t last_ack(const struct peer *peer)
+uint64_t last_ack(const struct test_peer *peer)
 {
     const response_message *last;
 
@@ -98,7 +98,7 @@ uint64_t last_ack(const struct peer *peer)
 }
 
 const Sentinel__Telemetry__V1__Welcome *
-open_stream(struct peer *peer, struct rpc_channel *channel, uint64_t first, uint64_t last)
+open_stream(struct test_peer *peer, struct rpc_channel *channel, uint64_t first, uint64_t last)
 {
     peer_open(peer, channel, STREAM_METRICS);
     send_hello(peer, first, last, 0);
@@ -125,7 +125,7 @@ static Sentinel__Telemetry__V1__Scrape *scrape_of(double value)
     return &scrapes[at];
 }
 
-void send_big_batch(struct peer *peer, uint64_t sequence)
+void send_big_batch(struct test_peer *peer, uint64_t sequence)
 {
     Sentinel__Telemetry__V1__Scrape *scrapes[BIG_SCRAPES];
     Sentinel__Telemetry__V1__MetricBatch batch;

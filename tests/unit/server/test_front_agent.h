@@ -11,13 +11,13 @@
 
 typedef Sentinel__Telemetry__V1__StreamMetricsResponse response_message;
 
-void send_hello(struct peer *peer, uint64_t first, uint64_t last, uint32_t crc);
+void send_hello(struct test_peer *peer, uint64_t first, uint64_t last, uint32_t crc);
 /* One scrape of one gauge; the first batch declares it. The answer is the request's checksum. */
-uint32_t send_batch(struct peer *peer, uint64_t sequence, double value, bool declares);
+uint32_t send_batch(struct test_peer *peer, uint64_t sequence, double value, bool declares);
 /* A thousand scrapes of what is declared: some 40 KB in the journal. */
-void send_big_batch(struct peer *peer, uint64_t sequence);
-const response_message *received(const struct peer *peer, unsigned at);
+void send_big_batch(struct test_peer *peer, uint64_t sequence);
+const response_message *received(const struct test_peer *peer, unsigned at);
 /* 0: none. What came last must be an ack. */
-uint64_t last_ack(const struct peer *peer);
+uint64_t last_ack(const struct test_peer *peer);
 const Sentinel__Telemetry__V1__Welcome *
-open_stream(struct peer *peer, struct rpc_channel *channel, uint64_t first, uint64_t last);
+open_stream(struct test_peer *peer, struct rpc_channel *channel, uint64_t first, uint64_t last);

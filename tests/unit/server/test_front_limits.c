@@ -27,7 +27,7 @@
 #define HEALTH_CHECK "/grpc.health.v1.Health/Check"
 #define SECOND_US INT64_C(1000000)
 
-static const response_message *last_message(const struct peer *peer)
+static const response_message *last_message(const struct test_peer *peer)
 {
     return received(peer, peer->n_received - 1);
 }
@@ -78,7 +78,7 @@ static void start_with_a_short_queue(void)
 
 START_TEST(a_stream_that_waits_for_the_writer_is_told_once_and_its_batch_is_taken)
 {
-    struct peer peer;
+    struct test_peer peer;
     const Sentinel__Telemetry__V1__Throttle *throttle;
     struct store_stats stats;
 
@@ -171,7 +171,7 @@ static void fill_disk(struct rlimit *ret_before)
 START_TEST(a_full_disk_refuses_telemetry_answers_questions_and_ends_by_itself)
 {
     struct rlimit before;
-    struct peer peer;
+    struct test_peer peer;
     uint64_t sequence = 1, acked;
 
     (void) open_stream(&peer, hub.agent, 1, 0);
@@ -291,7 +291,7 @@ static void start_plugged(void)
 START_TEST(acks_that_find_the_queue_full_become_one)
 {
     struct store_stats stats;
-    struct peer peer;
+    struct test_peer peer;
 
     (void) open_stream(&peer, hub.agent, 1, 0);
     (void) send_batch(&peer, 1, 1, true);
@@ -325,7 +325,7 @@ END_TEST
 
 START_TEST(a_status_waits_for_the_ack_that_waits_for_the_queue)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     (void) open_stream(&peer, hub.agent, 1, 0);
     (void) send_batch(&peer, 1, 1, true);
@@ -369,7 +369,7 @@ START_TEST(a_question_cancelled_while_it_waits_leaves_nothing_behind)
     struct reader_plug plugs[2] = { 0 }; /* as many as the rig has readers */
     Sentinel__Query__V1__ListAgentsRequest request;
     uint64_t n_closed = rpc_server_stats(hub.server).calls_closed;
-    struct peer peer;
+    struct test_peer peer;
 
     for (int i = 0; i < 2; i++) {
         plugs[i].task.run = hold_reader;
@@ -408,7 +408,7 @@ START_TEST(a_spent_budget_is_said_by_its_name_and_when_to_come_again)
 {
     Sentinel__Query__V1__ListAgentsRequest request;
     struct reply reply;
-    struct peer peer;
+    struct test_peer peer;
 
     sentinel__query__v1__list_agents_request__init(&request);
     ask(hub.admin, LIST_AGENTS, &request.base, &reply);
@@ -507,7 +507,7 @@ static void start_with_a_clock(void)
 START_TEST(a_certificate_that_expires_ends_its_stream_and_nothing_is_acknowledged)
 {
     struct store_stats stats;
-    struct peer peer;
+    struct test_peer peer;
 
     (void) open_stream(&peer, hub.agent, 1, 0);
     (void) send_batch(&peer, 1, 1, true);

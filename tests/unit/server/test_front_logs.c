@@ -26,13 +26,13 @@ static uint8_t spool[16] = "spool-of-logs-16";
 static uint8_t instance[16] = "instance-of-16b";
 static char source_name[4097] = "/var/log/app.log";
 
-static const logs_response *answer(const struct peer *peer, unsigned at)
+static const logs_response *answer(const struct test_peer *peer, unsigned at)
 {
     ck_assert_uint_lt(at, peer->n_received);
     return (const void *) peer->received[at];
 }
 
-static uint64_t logs_ack(const struct peer *peer)
+static uint64_t logs_ack(const struct test_peer *peer)
 {
     const logs_response *last;
 
@@ -44,7 +44,7 @@ static uint64_t logs_ack(const struct peer *peer)
     return last->ack->sequence;
 }
 
-static void hello_logs(struct peer *peer, uint64_t first, uint64_t last)
+static void hello_logs(struct test_peer *peer, uint64_t first, uint64_t last)
 {
     Sentinel__Telemetry__V1__StreamHello hello = SENTINEL__TELEMETRY__V1__STREAM_HELLO__INIT;
     logs_request request = SENTINEL__TELEMETRY__V1__STREAM_LOGS_REQUEST__INIT;
@@ -59,7 +59,7 @@ static void hello_logs(struct peer *peer, uint64_t first, uint64_t last)
     peer_send(peer, &request.base);
 }
 
-static const Sentinel__Telemetry__V1__Welcome *open_logs(struct peer *peer)
+static const Sentinel__Telemetry__V1__Welcome *open_logs(struct test_peer *peer)
 {
     peer_open(peer, hub.agent, STREAM_LOGS);
     hello_logs(peer, 1, 0);
@@ -69,7 +69,7 @@ static const Sentinel__Telemetry__V1__Welcome *open_logs(struct peer *peer)
 }
 
 /* Of one source, a line each; the first is the oldest. */
-static void send_lines(struct peer *peer, uint64_t sequence, char *const *lines, size_t n)
+static void send_lines(struct test_peer *peer, uint64_t sequence, char *const *lines, size_t n)
 {
     Sentinel__Telemetry__V1__LogSource source = SENTINEL__TELEMETRY__V1__LOG_SOURCE__INIT;
     Sentinel__Telemetry__V1__LogBatch batch = SENTINEL__TELEMETRY__V1__LOG_BATCH__INIT;
@@ -96,7 +96,7 @@ static void send_lines(struct peer *peer, uint64_t sequence, char *const *lines,
     peer_send(peer, &request.base);
 }
 
-static void send_line(struct peer *peer, uint64_t sequence, const char *line)
+static void send_line(struct test_peer *peer, uint64_t sequence, const char *line)
 {
     char copy[200], *lines[] = { copy };
 
@@ -104,7 +104,7 @@ static void send_line(struct peer *peer, uint64_t sequence, const char *line)
     send_lines(peer, sequence, lines, 1);
 }
 
-static void send_bytes(struct peer *peer, struct span bytes)
+static void send_bytes(struct test_peer *peer, struct span bytes)
 {
     ck_assert_int_eq(rpc_client_call_send(peer->call, bytes), 0);
 }
@@ -115,7 +115,7 @@ START_TEST(logs_are_welcomed_and_acknowledged)
 {
     const Sentinel__Telemetry__V1__Welcome *welcome;
     struct store_logs_of of;
-    struct peer peer;
+    struct test_peer peer;
     uint32_t number;
 
     welcome = open_logs(&peer);
@@ -141,7 +141,7 @@ END_TEST
 START_TEST(a_hello_of_logs_leaves_what_another_stream_said_of_the_host)
 {
     struct store_agent facts;
-    struct peer metrics, logs;
+    struct test_peer metrics, logs;
     struct arena arena;
     uint32_t number;
 
@@ -185,7 +185,7 @@ static const struct {
 
 START_TEST(what_is_refused_is_named_after_what_was_taken_is_acknowledged)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     (void) open_logs(&peer);
     send_bytes(&peer, span_of(refusals[_i].bytes, refusals[_i].len));
@@ -204,7 +204,7 @@ START_TEST(what_an_agent_skipped_is_on_record)
     logs_request request = SENTINEL__TELEMETRY__V1__STREAM_LOGS_REQUEST__INIT;
     Sentinel__Query__V1__GetAgentRequest which = SENTINEL__QUERY__V1__GET_AGENT_REQUEST__INIT;
     const Sentinel__Query__V1__GetAgentResponse *told;
-    struct peer peer, asking;
+    struct test_peer peer, asking;
 
     (void) open_logs(&peer);
     send_line(&peer, 1, "five!");
@@ -232,7 +232,7 @@ END_TEST
 
 START_TEST(a_batch_before_the_hello_is_refused)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     peer_open(&peer, hub.agent, STREAM_LOGS);
     send_line(&peer, 1, "early");
@@ -245,7 +245,7 @@ END_TEST
 START_TEST(only_agents_send_logs_and_only_viewers_read_them)
 {
     Sentinel__Query__V1__TailLogsRequest tail = SENTINEL__QUERY__V1__TAIL_LOGS_REQUEST__INIT;
-    struct peer peer;
+    struct test_peer peer;
 
     peer_open(&peer, hub.admin, STREAM_LOGS);
     peer_wait_closed(&peer);
@@ -270,7 +270,7 @@ START_TEST(batches_that_have_to_wait_are_stored_as_they_were)
 {
     enum { BATCHES = 20 };
     struct store_logs_of of;
-    struct peer peer;
+    struct test_peer peer;
     uint64_t n_bytes = 0;
     uint32_t number;
 
@@ -297,13 +297,13 @@ END_TEST
 
 /* ---- tests: tailing ---- */
 
-static const tail_response *tailed(const struct peer *peer, unsigned at)
+static const tail_response *tailed(const struct test_peer *peer, unsigned at)
 {
     ck_assert_uint_lt(at, peer->n_received);
     return (const void *) peer->received[at];
 }
 
-static size_t n_tailed(const struct peer *peer)
+static size_t n_tailed(const struct test_peer *peer)
 {
     size_t n = 0;
 
@@ -312,7 +312,7 @@ static size_t n_tailed(const struct peer *peer)
     return n;
 }
 
-static void open_tail(struct peer *peer, const Sentinel__Query__V1__TailLogsRequest *request)
+static void open_tail(struct test_peer *peer, const Sentinel__Query__V1__TailLogsRequest *request)
 {
     peer_open(peer, hub.admin, TAIL_LOGS);
     peer_send(peer, &request->base);
@@ -327,7 +327,7 @@ START_TEST(a_tail_sees_what_comes_and_fits)
     Sentinel__Query__V1__TailLogsRequest request = SENTINEL__QUERY__V1__TAIL_LOGS_REQUEST__INIT;
     char word[] = "error", *words[] = { word };
     const Sentinel__Query__V1__LogEntry *entry;
-    struct peer agent, all, errors;
+    struct test_peer agent, all, errors;
 
     (void) open_logs(&agent);
     send_line(&agent, 1, "before anybody looks");
@@ -393,7 +393,7 @@ START_TEST(a_tail_gives_its_reader_back_after_some_time)
     struct query_problem problem = { 0 };
     unsigned n = 0, n_reads = 0;
     struct query_tail_read read = { always, count_entry, &n, 0, false };
-    struct peer agent;
+    struct test_peer agent;
 
     (void) open_logs(&agent);
     ck_assert_int_eq(query_tail_open(&tail, &hub.query, &filter, nothing, NULL, &problem), 0);
@@ -438,7 +438,7 @@ START_TEST(everything_of_a_filter_must_hold)
     Sentinel__Query__V1__AgentSelector selector = SENTINEL__QUERY__V1__AGENT_SELECTOR__INIT;
     char *words[1] = { (char *) (uintptr_t) filters[_i].word };
     char *contains[1] = { (char *) (uintptr_t) filters[_i].contains };
-    struct peer agent, tail, all;
+    struct test_peer agent, tail, all;
 
     (void) open_logs(&agent);
     open_tail(&all, &request);
@@ -490,7 +490,7 @@ START_TEST(a_bad_filter_is_refused_by_its_field)
     Sentinel__Query__V1__AgentSelector selector = SENTINEL__QUERY__V1__AGENT_SELECTOR__INIT;
     char *words[1] = { (char *) (uintptr_t) bad_filters[_i].word };
     char *ids[1] = { (char *) (uintptr_t) bad_filters[_i].agent };
-    struct peer peer;
+    struct test_peer peer;
 
     tail.words = search.words = words;
     tail.n_words = search.n_words = bad_filters[_i].word != NULL;
@@ -515,7 +515,7 @@ START_TEST(a_revoked_viewer_is_cut_off_while_its_tail_is_idle)
 {
     const Sentinel__Query__V1__TailLogsRequest request =
         SENTINEL__QUERY__V1__TAIL_LOGS_REQUEST__INIT;
-    struct peer tail;
+    struct test_peer tail;
 
     open_tail(&tail, &request);
     hub_revoke("operators/admin");
@@ -531,7 +531,7 @@ START_TEST(a_tail_ends_when_the_hub_drains)
 {
     const Sentinel__Query__V1__TailLogsRequest request =
         SENTINEL__QUERY__V1__TAIL_LOGS_REQUEST__INIT;
-    struct peer tail;
+    struct test_peer tail;
 
     open_tail(&tail, &request);
     rpc_server_stop(hub.server);
@@ -546,7 +546,7 @@ END_TEST
 #define BATCHES 20u
 #define LINE_BYTES 1300u /* BATCHES times MAX_LINES of them are more than a message of 1 MiB */
 
-static void send_many(struct peer *agent)
+static void send_many(struct test_peer *agent)
 {
     static char texts[MAX_LINES][LINE_BYTES + 1];
     char *lines[MAX_LINES];
@@ -563,7 +563,7 @@ static void send_many(struct peer *agent)
     }
 }
 
-static void search(struct peer *peer, uint32_t page_size, const char *token)
+static void search(struct test_peer *peer, uint32_t page_size, const char *token)
 {
     Sentinel__Query__V1__SearchLogsRequest request = SENTINEL__QUERY__V1__SEARCH_LOGS_REQUEST__INIT;
 
@@ -579,7 +579,7 @@ static void search(struct peer *peer, uint32_t page_size, const char *token)
 }
 
 /* All entries are in order, from `first` on; returns the last message. */
-static const search_response *check_found(const struct peer *peer, unsigned first, unsigned n)
+static const search_response *check_found(const struct test_peer *peer, unsigned first, unsigned n)
 {
     const search_response *message = NULL;
     unsigned at = first;
@@ -597,7 +597,7 @@ static const search_response *check_found(const struct peer *peer, unsigned firs
 START_TEST(a_search_answers_in_messages_that_clients_take)
 {
     const search_response *last;
-    struct peer agent, peer;
+    struct test_peer agent, peer;
 
     (void) open_logs(&agent);
     send_many(&agent);
@@ -616,7 +616,7 @@ END_TEST
 START_TEST(a_message_of_a_search_is_short_however_long_sources_are)
 {
     const search_response *message;
-    struct peer agent, peer;
+    struct test_peer agent, peer;
     size_t n = 0;
 
     memset(source_name, 's', sizeof(source_name) - 1);
@@ -637,7 +637,7 @@ END_TEST
 START_TEST(a_page_ends_where_the_next_one_begins)
 {
     char token[1024] = "";
-    struct peer agent, peer;
+    struct test_peer agent, peer;
 
     (void) open_logs(&agent);
     send_many(&agent);
@@ -660,7 +660,7 @@ START_TEST(a_search_at_its_budget_says_so_and_goes_on)
 {
     const search_response *last;
     char token[1024] = "";
-    struct peer agent, peer;
+    struct test_peer agent, peer;
     unsigned n_rounds = 0, first = 0, n;
 
     hub.query.logs_budget_bytes = 200000;

@@ -289,7 +289,7 @@ void ask(struct rpc_channel *channel,
 
 static void on_message(struct rpc_client_call *call, struct span message)
 {
-    struct peer *peer = rpc_client_call_ctx(call);
+    struct test_peer *peer = rpc_client_call_ctx(call);
 
     ck_assert_uint_lt(peer->n_received, 64);
     ck_assert_int_eq(wire_unpack(peer->response, message, &peer->reply.arena,
@@ -302,7 +302,7 @@ static void on_message(struct rpc_client_call *call, struct span message)
 
 static void on_closed(struct rpc_client_call *call, const struct rpc_status *status)
 {
-    struct peer *peer = rpc_client_call_ctx(call);
+    struct test_peer *peer = rpc_client_call_ctx(call);
 
     note_status(&peer->reply, status);
     peer->is_closed = true;
@@ -311,20 +311,20 @@ static void on_closed(struct rpc_client_call *call, const struct rpc_status *sta
 static const struct rpc_client_handler handler = { .on_message = on_message,
                                                    .on_closed = on_closed };
 
-void peer_open(struct peer *peer, struct rpc_channel *channel, const char *path)
+void peer_open(struct test_peer *peer, struct rpc_channel *channel, const char *path)
 {
     const struct rpc_client_call_options options = {
         .path = path, .timeout_us = 60000000, .handler = &handler, .ctx = peer
     };
     const struct wire_method *method = wire_find_method(path);
 
-    *peer = (struct peer){ .response = method ? method->response : NULL };
+    *peer = (struct test_peer){ .response = method ? method->response : NULL };
     arena_init(&peer->reply.arena, 64 << 20);
     ck_assert_int_eq(rpc_client_call_new(&peer->call, channel, &options), 0);
     rpc_client_call_read(peer->call);
 }
 
-void peer_send(struct peer *peer, const ProtobufCMessage *message)
+void peer_send(struct test_peer *peer, const ProtobufCMessage *message)
 {
     struct buf packed = { 0 };
     int r;
@@ -335,23 +335,23 @@ void peer_send(struct peer *peer, const ProtobufCMessage *message)
     buf_deinit(&packed);
 }
 
-void peer_read(struct peer *peer)
+void peer_read(struct test_peer *peer)
 {
     peer->is_holding = false;
     rpc_client_call_read(peer->call);
 }
 
-void peer_half_close(struct peer *peer)
+void peer_half_close(struct test_peer *peer)
 {
     rpc_client_call_half_close(peer->call);
 }
 
-void peer_wait_closed(struct peer *peer)
+void peer_wait_closed(struct test_peer *peer)
 {
     hub_until(peer->is_closed);
 }
 
-void peer_deinit(struct peer *peer)
+void peer_deinit(struct test_peer *peer)
 {
     peer->call = rpc_client_call_unref(peer->call);
     reply_deinit(&peer->reply);

@@ -84,7 +84,7 @@ void ask_bytes(struct rpc_channel *channel,
 
 /* ---- one stream ---- */
 
-struct peer {
+struct test_peer {
     struct rpc_client_call *call;
     const ProtobufCMessageDescriptor *response;
     ProtobufCMessage *received[64]; /* in reply.arena */
@@ -93,9 +93,9 @@ struct peer {
     bool is_closed;
     struct reply reply; /* when is_closed */
 };
-void peer_open(struct peer *peer, struct rpc_channel *channel, const char *path);
-void peer_send(struct peer *peer, const ProtobufCMessage *message);
-void peer_read(struct peer *peer);
-void peer_half_close(struct peer *peer);
-void peer_wait_closed(struct peer *peer);
-void peer_deinit(struct peer *peer);
+void peer_open(struct test_peer *peer, struct rpc_channel *channel, const char *path);
+void peer_send(struct test_peer *peer, const ProtobufCMessage *message);
+void peer_read(struct test_peer *peer);
+void peer_half_close(struct test_peer *peer);
+void peer_wait_closed(struct test_peer *peer);
+void peer_deinit(struct test_peer *peer);

@@ -19,7 +19,7 @@ typedef Sentinel__Telemetry__V1__StreamMetricsRequest request_message;
 START_TEST(batches_are_acknowledged_and_the_stream_ends_well)
 {
     const Sentinel__Telemetry__V1__Welcome *welcome;
-    struct peer peer;
+    struct test_peer peer;
 
     welcome = open_stream(&peer, hub.agent, 1, 0);
     ck_assert_uint_eq(welcome->resume_after_sequence, 0);
@@ -46,7 +46,7 @@ START_TEST(what_was_sent_can_be_asked_for)
     const Sentinel__Query__V1__ListMetricsResponse *names;
     const Sentinel__Query__V1__GetAgentResponse *agent;
     struct reply reply;
-    struct peer peer;
+    struct test_peer peer;
 
     sentinel__query__v1__query_metrics_request__init(&request);
     sentinel__query__v1__list_metrics_request__init(&metrics);
@@ -94,7 +94,7 @@ END_TEST
 START_TEST(a_stream_goes_on_where_the_one_before_it_ended)
 {
     const Sentinel__Telemetry__V1__Welcome *welcome;
-    struct peer peer;
+    struct test_peer peer;
     uint32_t crc;
 
     (void) open_stream(&peer, hub.agent, 1, 0);
@@ -122,7 +122,7 @@ END_TEST
 
 START_TEST(a_newer_stream_takes_the_spool_over)
 {
-    struct peer older, newer;
+    struct test_peer older, newer;
 
     (void) open_stream(&older, hub.agent, 1, 0);
     (void) open_stream(&newer, hub.agent, 1, 0);
@@ -139,7 +139,7 @@ END_TEST
 
 START_TEST(a_batch_before_the_hello_is_refused)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     peer_open(&peer, hub.agent, STREAM_METRICS);
     (void) send_batch(&peer, 1, 1, true);
@@ -151,7 +151,7 @@ END_TEST
 
 START_TEST(a_stream_without_any_message_is_refused)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     peer_open(&peer, hub.agent, STREAM_METRICS);
     peer_half_close(&peer);
@@ -163,7 +163,7 @@ END_TEST
 
 START_TEST(a_second_hello_is_refused_after_the_acks)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     (void) open_stream(&peer, hub.agent, 1, 0);
     (void) send_batch(&peer, 1, 1, true);
@@ -178,7 +178,7 @@ END_TEST
 START_TEST(an_empty_message_is_refused)
 {
     request_message request;
-    struct peer peer;
+    struct test_peer peer;
 
     sentinel__telemetry__v1__stream_metrics_request__init(&request);
     (void) open_stream(&peer, hub.agent, 1, 0);
@@ -191,7 +191,7 @@ END_TEST
 
 START_TEST(a_gap_names_its_field_and_comes_after_the_acks)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     (void) open_stream(&peer, hub.agent, 1, 0);
     (void) send_batch(&peer, 1, 1, true);
@@ -209,7 +209,7 @@ START_TEST(a_message_over_the_limit_is_refused_by_its_name)
 {
     Sentinel__Telemetry__V1__StreamHello hello;
     request_message request;
-    struct peer peer;
+    struct test_peer peer;
 
     sentinel__telemetry__v1__stream_hello__init(&hello);
     sentinel__telemetry__v1__stream_metrics_request__init(&request);
@@ -230,7 +230,7 @@ END_TEST
 
 START_TEST(a_hello_that_breaks_a_rule_names_its_field)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     peer_open(&peer, hub.agent, STREAM_METRICS);
     send_hello(&peer, 0, 0, 0);
@@ -245,7 +245,7 @@ END_TEST
 
 START_TEST(only_agents_push)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     peer_open(&peer, hub.admin, STREAM_METRICS);
     peer_wait_closed(&peer);
@@ -260,7 +260,7 @@ END_TEST
 
 START_TEST(a_method_without_a_handler_says_so_after_authorisation)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     peer_open(&peer, hub.agent, CONNECT);
     peer_wait_closed(&peer);
@@ -275,7 +275,7 @@ END_TEST
 
 START_TEST(a_revoked_agent_is_cut_off_while_it_is_idle)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     (void) open_stream(&peer, hub.agent, 1, 0);
     (void) send_batch(&peer, 1, 1, true);
@@ -297,7 +297,7 @@ END_TEST
 
 START_TEST(nothing_of_a_revoked_agent_is_acknowledged)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     (void) open_stream(&peer, hub.agent, 1, 0);
     hub_revoke("web-1");
@@ -312,7 +312,7 @@ END_TEST
 START_TEST(another_agents_revocation_disturbs_nobody)
 {
     struct rpc_channel *other = hub_enrol("web-2");
-    struct peer peer;
+    struct test_peer peer;
 
     (void) open_stream(&peer, hub.agent, 1, 0);
     hub_revoke("web-2");
@@ -328,7 +328,7 @@ END_TEST
 
 START_TEST(a_draining_hub_acknowledges_and_then_says_when_to_come_back)
 {
-    struct peer peer;
+    struct test_peer peer;
 
     (void) open_stream(&peer, hub.agent, 1, 0);
     for (uint64_t i = 1; i <= 10; i++)
@@ -346,7 +346,7 @@ END_TEST
 START_TEST(a_peer_that_goes_away_in_the_middle_leaves_nothing_open)
 {
     struct ingest_stats stats;
-    struct peer peer;
+    struct test_peer peer;
 
     (void) open_stream(&peer, hub.agent, 1, 0);
     for (uint64_t i = 1; i <= 10; i++)
