@@ -79,6 +79,7 @@ static const struct {
     ADMIN("RevokeBearer", svc_admin_revoke_bearer),
     ADMIN("RevokeCertificate", svc_admin_revoke_certificate),
     ADMIN("RevokeToken", svc_admin_revoke_token),
+    ADMIN("RollBearer", svc_admin_roll_bearer),
     ADMIN("RotateCa", svc_admin_rotate_ca),
     ADMIN("SetAgentLabels", svc_admin_set_agent_labels),
     ADMIN("SetLimit", svc_admin_set_limit),

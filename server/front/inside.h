@@ -381,7 +381,8 @@ extern const struct rpc_handler svc_admin_backup, svc_audit_export;
 front_answer_fn svc_health_check, svc_health_list;
 front_answer_fn svc_admin_get_status, svc_admin_set_agent_labels, svc_admin_reload;
 front_answer_fn svc_admin_create_token, svc_admin_list_tokens, svc_admin_revoke_token;
-front_answer_fn svc_admin_create_bearer, svc_admin_list_bearers, svc_admin_revoke_bearer;
+front_answer_fn svc_admin_create_bearer, svc_admin_list_bearers, svc_admin_revoke_bearer,
+    svc_admin_roll_bearer;
 front_answer_fn svc_admin_list_certificates, svc_admin_revoke_certificate, svc_admin_renew_own;
 front_answer_fn svc_admin_list_agent_identities, svc_admin_change_agent;
 front_answer_fn svc_admin_list_operators, svc_admin_change_operator;

@@ -12,18 +12,15 @@
 #include "server/front/inside.h"
 
 #define REPLACE_IS_GIVEN SENTINEL__ADMIN__V1__CREATE_TOKEN_REQUEST___REPLACE_REPLACE
-#define BEARER_TTL_US (INT64_C(90) * 24 * 3600 * 1000000)
 
 /* ---- tokens of enrolment ---- */
 
 typedef Sentinel__Admin__V1__CreateTokenRequest create_request;
 
-static enum front_failure read_ttl(struct unary *unary,
-                                   const Google__Protobuf__Duration *from,
-                                   int64_t fallback,
-                                   int64_t *ret)
+static enum front_failure
+read_ttl(struct unary *unary, const Google__Protobuf__Duration *from, int64_t *ret)
 {
-    *ret = fallback;
+    *ret = 0; /* the registry's own */
     if (!from)
         return FAIL_NOT;
     if (front_duration_of(from, ret) && *ret > 0)
@@ -67,7 +64,7 @@ enum front_failure svc_admin_create_token(struct unary *unary)
     int r;
 
     if (failure == FAIL_NOT)
-        failure = read_ttl(unary, request->ttl, 0, &wish.ttl_us);
+        failure = read_ttl(unary, request->ttl, &wish.ttl_us);
     if (failure != FAIL_NOT)
         return failure;
     if (unary->is_short)
@@ -177,7 +174,7 @@ enum front_failure svc_admin_create_bearer(struct unary *unary)
     int r;
 
     if (failure == FAIL_NOT)
-        failure = read_ttl(unary, request->ttl, BEARER_TTL_US, &wish.ttl_us);
+        failure = read_ttl(unary, request->ttl, &wish.ttl_us);
     if (failure != FAIL_NOT)
         return failure;
     if (!answer)
@@ -259,5 +256,29 @@ enum front_failure svc_admin_revoke_bearer(struct unary *unary)
         return front_failure_of_act(r, "bearer_id", NULL, &unary->detail);
     front_registry_changed(unary->front);
     sentinel__admin__v1__revoke_bearer_response__init(answer);
+    return unary_finish(unary, &answer->base);
+}
+
+enum front_failure svc_admin_roll_bearer(struct unary *unary)
+{
+    const Sentinel__Admin__V1__RollBearerRequest *request = (const void *) unary->request;
+    Sentinel__Admin__V1__RollBearerResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
+    enum front_failure failure = front_needs_pki(unary);
+    struct pki_bearer bearer = { .is_revoked = false };
+    struct tls_why why = { "" };
+    struct front_act act;
+    int r;
+
+    if (failure != FAIL_NOT)
+        return failure;
+    if (!answer)
+        return unary_finish(unary, NULL);
+    r = pki_bearer_roll(unary->front->options.pki, request->bearer_id,
+                        front_act_of(unary, NULL, &act), &bearer, &why);
+    if (r != PKI_OK)
+        return front_failure_of_act(r, "bearer_id", &why, &unary->detail);
+    sentinel__admin__v1__roll_bearer_response__init(answer);
+    answer->hmac_key = front_hex(unary, bearer.hmac_key, sizeof(bearer.hmac_key));
+    crypto_wipe(&bearer, sizeof(bearer));
     return unary_finish(unary, &answer->base);
 }
