@@ -227,6 +227,7 @@ static void apply_reload(struct agent *agent, struct settings *settings)
         log_event(LOG_WARN, "restart_needed", LOG_S("settings", buf_text(&fixed)));
     apply_log(settings);
     ensure(collect_configure(agent->collect, &collect) == 0); /* settings_load() knows the names */
+    collect_start(agent->collect, agent->loop);
     spool_set_limit(agent->spool, settings->spool_memory_size);
     uplink_set_pace(agent->uplink, &pace, settings->interval);
 
@@ -388,6 +389,7 @@ static int run(struct agent *agent)
                   LOG_S("id", agent->options->insecure_id),
                   LOG_S("meaning", "plaintext: nobody is authenticated, anybody on this machine "
                                    "can read and send"));
+    collect_start(agent->collect, agent->loop);
     r = uplink_start(agent->uplink);
     if (r == 0 && agent->keeper)
         r = keeper_start(agent->keeper);

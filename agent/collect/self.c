@@ -89,7 +89,7 @@ static void add_rows(struct probe *c)
         const struct spool_attribute *attributes =
             ATTRIBUTES({ "sentinel.collector", collect_registry[i].name });
 
-        if (!c->rules->is_enabled[i] || !(row->has_run || row->is_running))
+        if (!c->rules->is_enabled[i] || !row->has_news)
             continue;
         collect_add(c, &duration, (double) row->duration_us / 1e6, attributes);
         collect_add(c, &success, row->is_success, attributes);

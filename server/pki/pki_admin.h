@@ -105,8 +105,16 @@ int pki_agent_allow(struct pki *pki,
 int pki_agent_forget(struct pki *pki, const char *name, const struct pki_act *act) MUST_USE;
 /*
  * A hello of this agent: may it stream from here, as this machine?
- * Outcomes: PKI_REFUSED with PKI_REFUSED_ADDRESS; PKI_CLONED (another fingerprint than the
- * registered one while that machine is live, or instances of one fingerprint that take turns).
+ *
+ * Its fingerprint is registered at enrolment, else at the first hello. Another one is let in while
+ * the registered machine is away, and becomes the registered one when that did not come for a day.
+ * A new instance is a restart; one that was superseded by another and comes again is a second
+ * process: refused while the other is live, else let in, counted and on record.
+ *
+ * A registry that is behind what the agent saw is on record once for each agent; the caller sees it
+ * too: generation_seen > pki_generation().
+ *
+ * Outcomes: PKI_REFUSED (the address), PKI_CLONED; ret_why.
  */
 struct pki_hello {
     const char *name, *peer;

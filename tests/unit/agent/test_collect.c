@@ -574,7 +574,9 @@ START_TEST(a_host_has_facts_and_a_fingerprint)
 }
 END_TEST
 
-/* test_collect_machine.c, test_collect_rounds.c */
+/* test_collect_machine.c, _rounds.c, _services.c, _custom.c */
+void add_custom_cases(Suite *s);
+void add_service_cases(Suite *s);
 void add_machine_cases(Suite *s);
 void add_round_cases(Suite *s);
 
@@ -618,5 +620,7 @@ Suite *suite(void)
     suite_add_tcase(s, host);
     add_machine_cases(s);
     add_round_cases(s);
+    add_service_cases(s);
+    add_custom_cases(s);
     return s;
 }
