@@ -372,6 +372,8 @@ int hub_make_modules(struct hub *hub)
     if (r == 0)
         r = open_pki(hub);
     if (r == 0)
+        r = fold(audit_start(hub->audit)); /* who signs for it is there now */
+    if (r == 0)
         r = make_middle(hub);
     return pass(r);
 }
