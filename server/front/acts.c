@@ -10,6 +10,7 @@
 #include "common/base/ensure.h"
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
+#include "server/front/acts.h"
 #include "server/front/inside.h"
 
 const struct pki_act *front_act_of(struct unary *unary, const char *reason, struct front_act *to)

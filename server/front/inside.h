@@ -18,129 +18,12 @@
 #include "common/base/arena.h"
 #include "common/base/list.h"
 #include "common/wire/wire.h"
+#include "server/front/failures.h"
 #include "server/front/front.h"
 
 #define FRONT_MAX_WORKERS 64
 #define FRONT_ANSWER_BYTES \
     (64u << 20) /* what one answer may take while it is made; on reader threads only */
-
-/* ---- errors.c ---- */
-
-/* Every way a call of ours fails; errors.c has the row for each. */
-enum front_failure {
-    FAIL_NOT = 0, /* all is well */
-    FAIL_FAULT,   /* ours: INTERNAL and a correlation id */
-    FAIL_UNIMPLEMENTED,
-    /* who calls */
-    FAIL_NO_CERTIFICATE,
-    FAIL_CERTIFICATE_UNKNOWN,
-    FAIL_CERTIFICATE_REVOKED,
-    FAIL_CERTIFICATE_SUPERSEDED,
-    FAIL_CERTIFICATE_EXPIRED,
-    FAIL_LINEAGE_FORKED,
-    FAIL_BEARER_UNKNOWN,
-    FAIL_BEARER_EXPIRED,
-    FAIL_BEARER_REVOKED,
-    FAIL_SIGNATURE_INVALID,
-    FAIL_NO_AGENT_NAME,
-    FAIL_ROLE_MISSING,
-    FAIL_RATE_LIMITED,
-    /* enrolment: of enum pki_refusal */
-    FAIL_TOKEN_UNKNOWN,
-    FAIL_TOKEN_EXPIRED,
-    FAIL_TOKEN_USED,
-    FAIL_TOKEN_REVOKED,
-    FAIL_ADDRESS_NOT_ALLOWED,
-    FAIL_NAME_NOT_ALLOWED,
-    FAIL_CSR_INVALID,
-    FAIL_CHAIN_UNTRUSTED,
-    FAIL_GRACE_OVER,
-    FAIL_REQUEST_LATE,
-    /* acts */
-    FAIL_NO_IDENTITIES,
-    FAIL_REFUSED,
-    FAIL_EXISTS,
-    FAIL_BACKUP_BUSY,
-    FAIL_RELOAD,
-    /* messages */
-    FAIL_NO_REQUEST,
-    FAIL_MALFORMED,
-    FAIL_TOO_DEEP,
-    FAIL_TOO_BIG,
-    FAIL_BAD_TEXT,
-    FAIL_MESSAGE_BYTES,
-    FAIL_ARENA_BUDGET,
-    FAIL_READERS_BUSY,
-    /* the stream protocol */
-    FAIL_HELLO_EXPECTED,
-    FAIL_HELLO_TWICE,
-    FAIL_MESSAGE_EMPTY,
-    FAIL_BAD_HELLO,
-    FAIL_FORKED,
-    FAIL_TAKEN_OVER,
-    FAIL_GAP,
-    FAIL_BAD_BATCH,
-    FAIL_TIME_OUT_OF_RANGE,
-    FAIL_LIMIT,
-    FAIL_FULL,
-    FAIL_STOPPING,
-    FAIL_CLONED,
-    /* uploads */
-    FAIL_HEADER_EXPECTED,
-    FAIL_HEADER_TWICE,
-    FAIL_UPLOAD_EMPTY,
-    FAIL_UPLOAD_UNFINISHED,
-    FAIL_BAD_UPLOAD,
-    FAIL_UPLOAD_DIFFERS,
-    FAIL_UPLOAD_MISMATCH,
-    FAIL_UPLOAD_LIMIT,
-    FAIL_UPLOADS_BUSY,
-    FAIL_UPLOAD_TAKEN,
-    FAIL_UPLOAD_INCOMPLETE,
-    FAIL_UPLOAD_DAMAGED,
-    /* questions */
-    FAIL_BAD_QUESTION,
-    FAIL_NOT_FOUND,
-    FAIL_TOO_MUCH,
-    FAIL_DAMAGED,
-    /* inventories */
-    FAIL_BAD_INVENTORY,
-    FAIL_INVENTORY_TIME,
-    FAIL_INVENTORY_LIMIT,
-    FAIL_INVENTORY_LACKS,
-    FAIL_INVENTORY_BUSY,
-    FAIL_INVENTORY_TAKEN,
-    FAIL_INVENTORY_LATE,
-    N_FAILURES,
-};
-
-struct front_detail {
-    char field[192];
-    char description[320];
-    const char *quota;    /* a literal; NULL: none */
-    uint64_t retry_ms;    /* in place of the row's; 0: that */
-    char correlation[17]; /* of the act, as the audit has it; empty: none */
-    /* Of a FAILED_PRECONDITION: what is wanted, each of a kind; borrowed until front_fail(). */
-    const char *precondition;
-    const char *const *subjects;
-    size_t n_subjects;
-};
-
-/* Ends the call with the failure's row; `detail` may be NULL. `r` is logged with a FAIL_FAULT. */
-void front_fail(struct rpc_call *call,
-                enum front_failure failure,
-                const struct front_detail *detail,
-                int r);
-void front_finish_ok(struct rpc_call *call);
-enum front_failure front_failure_of_ingest(int outcome);
-enum front_failure front_failure_of_wire(int outcome,
-                                         const struct wire_problem *problem,
-                                         struct front_detail *ret_detail);
-enum front_failure front_failure_of_query(int outcome,
-                                          const struct query_problem *problem,
-                                          struct front_detail *ret_detail);
-void front_describe(struct front_detail *detail, const char *field, const char *fmt, ...)
-    PRINTF_LIKE(3, 4);
 
 struct front_caller {
     char name[64];      /* empty: nobody known */
@@ -257,49 +140,6 @@ void front_watch_end(struct front_watched *watched);
 /* `late_only`: those alone that are past their time. */
 void front_watched_recheck_all(struct front *front, bool late_only);
 
-/* ---- acts.c: what is the same of all acts ---- */
-
-struct unary;
-struct front_act {
-    struct pki_act act; /* points to the rest */
-    char by[FRONT_ACTOR_BYTES], source[FRONT_SOURCE_BYTES], correlation[17];
-};
-/* Who does it, for the audit; a failure of the call tells the correlation too. Returns &to->act. */
-const struct pki_act *front_act_of(struct unary *unary, const char *reason, struct front_act *to);
-/* FAIL_NO_IDENTITIES in insecure mode. */
-enum front_failure front_needs_pki(struct unary *unary);
-/* Of pki's outcomes for acts: `field` is what is wrong with PKI_BAD_NAME and the like. */
-enum front_failure front_failure_of_act(int r,
-                                        const char *field,
-                                        const struct tls_why *why,
-                                        struct front_detail *ret_detail);
-enum front_failure front_failure_of_refusal(enum pki_refusal refusal);
-/* A time or id into the answer's arena; "" where there is none. */
-char *front_hex(struct unary *unary, const uint8_t *bytes, size_t len);
-char *front_copy(struct unary *unary, const char *text);
-/* DER into a repeated bytes field. */
-void *front_ders(struct unary *unary, const struct span *ders, size_t n);
-/* The enrolment string of a token, and the hub's address in it. */
-enum front_failure front_enrolment_string(struct unary *unary,
-                                          const struct pki_token *token,
-                                          char **ret_text,
-                                          char **ret_hub,
-                                          char **ret_pin);
-#define FRONT_PAGE 100
-#define FRONT_MAX_PAGE 1000
-/* How many; FAIL_BAD_QUESTION beyond FRONT_MAX_PAGE. */
-enum front_failure front_page_size(struct unary *unary, uint32_t asked, uint32_t *ret);
-/*
- * Page tokens: hex of (8 bytes of an HMAC over method, question and key, then the key), with the
- * key of this process. `question` is whatever the pages must have in common.
- */
-char *front_token_make(struct unary *unary, struct span question, struct span behind);
-/* Empty: *ret_behind is empty. */
-enum front_failure front_token_read(struct unary *unary,
-                                    const char *token,
-                                    struct span question,
-                                    struct span *ret_behind);
-
 /* ---- front.c ---- */
 
 const char *front_reason(enum front_failure failure);
@@ -362,10 +202,6 @@ bool front_duration_of(const struct Google__Protobuf__Duration *from, int64_t *r
 bool unary_is_unwanted(void *ctx);
 /* FAIL_NOT, or FAIL_TOO_MUCH when the answer is not whole. */
 enum front_failure unary_finish(struct unary *unary, const ProtobufCMessage *answer);
-
-struct Sentinel__Query__V1__AgentIdentity;
-struct Sentinel__Query__V1__AgentIdentity *svc_admin_identity(struct unary *unary,
-                                                              const struct pki_agent *agent);
 
 /* ---- svc_*.c ---- */
 

@@ -10,6 +10,7 @@
 #include "common/base/buf.h"
 #include "common/crypto/crypto.h"
 #include "common/log/log.h"
+#include "server/front/acts.h"
 #include "server/front/inside.h"
 
 /* ---- what is known ---- */

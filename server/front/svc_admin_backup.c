@@ -31,6 +31,7 @@
 #include "common/base/text.h"
 #include "common/json/json.h"
 #include "common/log/log.h"
+#include "server/front/acts.h"
 #include "server/front/inside.h"
 #include "server/front/serial.h"
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/log/log.h"
+#include "server/front/acts.h"
 #include "server/front/inside.h"
 
 /* ---- rotation ---- */

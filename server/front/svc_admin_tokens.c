@@ -9,6 +9,7 @@
 #include "common/base/buf.h"
 #include "common/crypto/crypto.h"
 #include "common/log/log.h"
+#include "server/front/acts.h"
 #include "server/front/inside.h"
 
 #define REPLACE_IS_GIVEN SENTINEL__ADMIN__V1__CREATE_TOKEN_REQUEST___REPLACE_REPLACE

@@ -12,6 +12,7 @@
 #include "common/base/buf.h"
 #include "common/base/fault.h"
 #include "common/base/text.h"
+#include "server/front/acts.h"
 #include "server/front/inside.h"
 #include "server/front/serial.h"
 

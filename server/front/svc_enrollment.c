@@ -23,6 +23,7 @@
 #include "common/base/fault.h"
 #include "common/crypto/crypto.h"
 #include "common/log/log.h"
+#include "server/front/acts.h"
 #include "server/front/inside.h"
 
 #define MAX_CHAIN 4

@@ -5,6 +5,7 @@
 #include "sentinel/query/v1/query.pb-c.h"
 
 #include "common/base/text.h"
+#include "server/front/acts.h"
 #include "server/front/inside.h"
 
 #define HOUR_US INT64_C(3600000000)

@@ -302,7 +302,7 @@ class Enrolment(unittest.TestCase):
 
 class Guessing(unittest.TestCase):
     def test_an_address_that_guesses_is_slowed_down_and_others_are_not(self):
-        with fixture.Hub(flags=("--listen-trusted-proxies", "127.0.0.1/32")) as hub:
+        with fixture.Hub(flags=("--listen-trusted-proxies", "127.0.0.2/32")) as hub:
             guesser, honest = enrolment.Relay(hub, "203.0.113.9"), enrolment.Relay(hub, "198.51.100.7")
             token = Token(hub)
             reasons = []

@@ -64,7 +64,8 @@ class Roles(unittest.TestCase):
         with fixture.Hub() as hub:
             identities = {"nobody": None, "agent": hub.issue("agent", "someone")}
             for role in ("viewer", "operator", "admin", "exporter"):
-                identities[role] = hub.issue("operator", "some-" + role, "--role", role)
+                identities[role] = fixture.scratch() / role
+                hub.ctl("operators", "add", "some-" + role, "--role", role, "--out", identities[role])
             wrong = []
             for who, identity in identities.items():
                 channel = hub.channel(identity)

@@ -107,7 +107,7 @@ def refused(call, *args, **fields) -> dict:
 
 
 class Relay:
-    """A proxy that the hub trusts: it says that everybody comes from `address` (PROXY protocol, version 2)."""
+    """A proxy that the hub trusts (127.0.0.2): it says that everybody comes from `address` (PROXY protocol, version 2)."""
 
     def __init__(self, hub: fixture.Hub, address: str):
         self.hub, self.address = hub, address
@@ -122,7 +122,7 @@ class Relay:
                 client, _ = self.listener.accept()
             except OSError:
                 return
-            upstream = socket.create_connection(("127.0.0.1", self.hub.port))
+            upstream = socket.create_connection(("127.0.0.1", self.hub.port), source_address=("127.0.0.2", 0))
             upstream.sendall(b"\r\n\r\n\x00\r\nQUIT\n" + bytes([0x21, 0x11]) + struct.pack(">H", 12) + socket.inet_aton(self.address) +
                              socket.inet_aton("127.0.0.1") + struct.pack(">HH", 40000, self.hub.port))
             for a, b in ((client, upstream), (upstream, client)):
