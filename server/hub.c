@@ -119,6 +119,9 @@ void hub_reload(struct hub *hub, struct front_reload *ret)
     struct ingest_limits limits;
     struct web_limits web_limits;
     apply_log(&hub->settings);
+    const struct pki_lives lives = limits_of_pki(&hub->settings);
+    if (hub->pki)
+        pki_set_lives(hub->pki, &lives);
     limits_of_ingest(&hub->settings, &limits);
     ingest_set_limits(hub->ingest, &limits);
     limits_of_web(&hub->settings, &web_limits);

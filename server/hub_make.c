@@ -165,6 +165,7 @@ static int open_pki(struct hub *hub)
         return 0;
     const struct pki_options options = { .state_directory = hub->state,
                                          .ca_key_file = hub->settings.ca_key_file,
+                                         .lives = limits_of_pki(&hub->settings),
                                          .takes_seed_signatures =
                                              hub->settings.bearer_seed_signatures };
     int r = pki_open_with(&hub->pki, hub->store, &options, &why);

@@ -33,6 +33,7 @@ struct collect_row {
 };
 
 struct collect {
+    struct collect *next_left; /* of those that collect_free() had to leave */
     struct machine machine;
     struct collect_rules *rules;
     struct buf text; /* of the quick ones */
@@ -52,5 +53,5 @@ struct collect {
     struct spool_layout *layout;
     double *values;
     uint32_t *absent;
-    struct spool_ledger ledger;
+    struct spool_ledger ledgers[SPOOL_SIGNALS];
 };
