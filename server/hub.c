@@ -136,6 +136,9 @@ static void reload(struct hub *hub)
     store_objects_set_limits(hub->store, &objects);
     const struct uploads_limits uploads = limits_of_uploads(&hub->settings);
     uploads_set_limits(hub->uploads, &uploads);
+    const struct pki_lives lives = limits_of_lives(&hub->settings);
+    if (hub->pki)
+        pki_set_lives(hub->pki, &lives);
     const struct audit_limits audit = limits_of_audit(&hub->settings);
     audit_set_limits(hub->audit, &audit);
     if (note_settings(hub) != 0)
@@ -269,6 +272,7 @@ static void on_certificate_timer(struct loop_timer *timer)
 
     if (certificate_look_after(&hub->certificate, &hub->settings, clock_wall(), clock_mono()))
         hub_show_certificate(hub);
+    pki_tick(hub->pki);
     if (loop_timer_arm_in(hub->loop, timer, CERTIFICATE_EVERY_US) != 0)
         loop_stop(hub->loop);
 }

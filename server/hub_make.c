@@ -164,7 +164,8 @@ static int open_pki(struct hub *hub)
     if (hub->settings.security == SETTINGS_INSECURE)
         return 0;
     const struct pki_options options = { .state_directory = hub->state,
-                                         .ca_key_file = hub->settings.ca_key_file };
+                                         .ca_key_file = hub->settings.ca_key_file,
+                                         .lives = limits_of_lives(&hub->settings) };
     int r = pki_open_with(&hub->pki, hub->store, &options, &why);
     if (r > 0)
         return hub_refuse(r == PKI_ABSENT ? HUB_NO_DATABASE : HUB_FAILED, why.text);

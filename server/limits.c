@@ -93,3 +93,10 @@ struct uploads_limits limits_of_uploads(const struct settings *settings)
         .agent_open = (uint32_t) settings->uploads_agent_open,
     };
 }
+
+struct pki_lives limits_of_lives(const struct settings *settings)
+{
+    return (struct pki_lives){ .agent_us = settings->identity_agent_life,
+                               .operator_us = settings->identity_operator_life,
+                               .grace_us = settings->identity_grace };
+}

@@ -7,6 +7,7 @@
 #include "common/rpc/server/server.h"
 #include "server/audit/audit.h"
 #include "server/ingest/ingest.h"
+#include "server/pki/pki.h"
 #include "server/settings.h"
 #include "server/store/store.h"
 #include "server/upload/upload.h"
@@ -14,6 +15,7 @@
 
 void limits_of_ingest(const struct settings *settings, struct ingest_limits *ret);
 struct audit_limits limits_of_audit(const struct settings *settings);
+struct pki_lives limits_of_lives(const struct settings *settings);
 struct rpc_accept_limits limits_of_accept(const struct settings *settings);
 void limits_of_proxies(const struct settings *settings, struct peer_nets *ret);
 void limits_of_web(const struct settings *settings, struct web_limits *ret);

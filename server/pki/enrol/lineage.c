@@ -241,7 +241,7 @@ void pki_fork(struct pki *pki, const uint8_t sha256[32])
     struct pki_entry *entry = pki_view_find(pki->view, sha256);
     if (entry && entry->name->has_row && entry->name->state == PKI_AGENT_ALLOWED) {
         entry->name->state = PKI_AGENT_FORKED;
-        job.row.presented = clock_wall();
+        job.row.presented = entry->name->forked = clock_wall();
         job.row.identity = entry->identity;
         is_news = true;
     }

@@ -137,7 +137,9 @@ static int put_agent(struct pki_view *view, const struct pki_agent_row *row)
     if (r != 0)
         return pass(r);
     name->has_row = true;
-    name->state = row->agent.state;
+    if (row->agent.changed.us >= name->forked.us)
+        name->forked.us = 0;
+    name->state = name->forked.us ? PKI_AGENT_FORKED : row->agent.state;
     name->changed = row->agent.changed;
     memcpy(name->lineage, row->lineage, sizeof(name->lineage));
     memcpy(name->current, row->agent.current, sizeof(name->current));
@@ -203,7 +205,8 @@ static bool on_agent(void *ctx, struct span key, struct span value)
 
 static void carry_over(struct pki_view *view, const struct pki_view *before)
 {
-    struct pki_entry *old;
+    const struct pki_entry *old;
+    const struct pki_name *name;
 
     for (size_t at = 0; (old = map_next(&before->by_sha256, &at)) != NULL;) {
         struct pki_entry *entry = pki_view_find(view, old->identity.sha256);
@@ -211,6 +214,14 @@ static void carry_over(struct pki_view *view, const struct pki_view *before)
 
         if (entry && presented_us > atomic_load(&entry->presented_us))
             atomic_store(&entry->presented_us, presented_us);
+    }
+    for (size_t at = 0; (name = map_next(&before->by_name, &at)) != NULL;) {
+        struct pki_name *fresh = map_get(&view->by_name, span_of(name->key, name->key_len));
+
+        if (fresh && fresh->has_row && name->forked.us > fresh->changed.us) {
+            fresh->forked = name->forked;
+            fresh->state = PKI_AGENT_FORKED;
+        }
     }
 }
 

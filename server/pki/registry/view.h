@@ -37,6 +37,9 @@ struct pki_name {
     wall_us changed;
     uint8_t lineage[PKI_LINEAGE_BYTES];
     uint8_t current[32];
+    /* A fork that memory saw and the disk does not have yet: what is written meanwhile does not
+     * let it in again. 0: none. */
+    wall_us forked;
     struct pki_entry *first;
 };
 
