@@ -14,8 +14,8 @@
 #include "server/web/web.h"
 
 void limits_of_ingest(const struct settings *settings, struct ingest_limits *ret);
+struct pki_lives limits_of_pki(const struct settings *settings);
 struct audit_limits limits_of_audit(const struct settings *settings);
-struct pki_lives limits_of_lives(const struct settings *settings);
 struct rpc_accept_limits limits_of_accept(const struct settings *settings);
 void limits_of_proxies(const struct settings *settings, struct peer_nets *ret);
 void limits_of_web(const struct settings *settings, struct web_limits *ret);

@@ -182,6 +182,8 @@ int pki_grant(struct pki *pki,
         r = put_roots(pki, arena, &granted);
     if (r != 0)
         return pass(r);
+    if (row->identity.kind == PKI_AGENT)
+        pki_ca_note_bundle(pki, granted.name); /* it has the roots too */
     *ret = granted;
     return 0;
 }

@@ -49,6 +49,7 @@ struct pki_ca {
     struct pki_signer signers[PKI_N_PARTS];
     bool takes_seed_signatures;
 
+    _Atomic uint64_t version;   /* of row and rules */
     pthread_mutex_t refreshing; /* one who reads the tables, or makes a key; before `lock` */
     pthread_mutex_t lock;
     /* Under `lock`: what is below was read at this generation. */
@@ -140,7 +141,7 @@ int pki_foreign_identify(struct pki *pki,
                          wall_us now,
                          struct pki_identity *ret) MUST_USE;
 
-int pki_foreign_roots(struct pki *pki, struct buf *to) MUST_USE; /* appends PEM */
+bool pki_foreign_is_same(const struct pki_foreign_set *a, const struct pki_foreign_set *b);
 bool pki_foreign_row_is_good(struct span name, struct span value);
 
 /* ---- bearer.c ---- */

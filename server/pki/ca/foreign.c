@@ -507,6 +507,17 @@ int pki_foreign_roots(struct pki *pki, struct buf *to)
     return buf_failed(to) ? fault(-ENOMEM, "no memory for roots") : 0;
 }
 
+bool pki_foreign_is_same(const struct pki_foreign_set *a, const struct pki_foreign_set *b)
+{
+    if ((a ? a->n : 0) != (b ? b->n : 0))
+        return false;
+    for (size_t i = 0; a && i < a->n; i++) {
+        if (memcmp(a->rules[i].shown.sha256, b->rules[i].shown.sha256, 32) != 0)
+            return false;
+    }
+    return true;
+}
+
 bool pki_foreign_row_is_good(struct span name, struct span value)
 {
     struct pki_foreign rule;

@@ -138,6 +138,16 @@ void pki_ca_close(struct pki *pki)
     pki->ca = NULL;
 }
 
+uint64_t pki_ca_version(struct pki *pki)
+{
+    return atomic_load(&pki->ca->version);
+}
+
+static bool is_same_row(const struct pki_ca_row *a, const struct pki_ca_row *b)
+{
+    return a->phase == b->phase && a->current == b->current && a->next == b->next;
+}
+
 int pki_ca_refresh(struct pki *pki)
 {
     struct pki_foreign_set *foreign = NULL;
@@ -158,6 +168,8 @@ int pki_ca_refresh(struct pki *pki)
             struct pki_foreign_set *old_foreign = ca->foreign;
             struct pki_bearer_set *old_bearers = ca->bearers;
 
+            if (!is_same_row(&row, &ca->row) || !pki_foreign_is_same(foreign, ca->foreign))
+                atomic_fetch_add(&ca->version, 1);
             pthread_mutex_lock(&ca->lock);
             ca->foreign = foreign;
             ca->bearers = bearers;

@@ -200,15 +200,13 @@ static void confirm_entry(struct pki_entry *entry, wall_us now)
 {
     const struct pki_kin kin = kin_of_entry(entry);
 
-    entry->identity.state = PKI_ACTIVE;
+    pki_view_move(entry, PKI_ACTIVE, now);
     if (entry->identity.kind != PKI_AGENT)
         return;
     for (struct pki_entry *at = entry->name->first; at; at = at->next) {
         const struct pki_kin other = kin_of_entry(at);
-        if (counts(at->identity.state) && pki_supersedes(&kin, &other)) {
-            at->identity.state = PKI_SUPERSEDED;
-            at->changed = now;
-        }
+        if (counts(at->identity.state) && pki_supersedes(&kin, &other))
+            pki_view_move(at, PKI_SUPERSEDED, now);
     }
     memcpy(entry->name->current, entry->identity.sha256, sizeof(entry->name->current));
     memcpy(entry->name->lineage, entry->lineage, sizeof(entry->name->lineage));

@@ -95,6 +95,36 @@ static void remove_entry(struct pki_view *view, const uint8_t sha256[32])
     free(entry);
 }
 
+/* A certificate goes this way, and back only when it is readmitted, which says a later time. */
+static int progress_of(enum pki_state state)
+{
+    switch (state) {
+    case PKI_UNCONFIRMED:
+        return 0;
+    case PKI_ACTIVE:
+        return 1;
+    case PKI_SUPERSEDED:
+        return 2;
+    case PKI_REVOKED:
+    default:
+        return 3;
+    }
+}
+
+void pki_view_move(struct pki_entry *entry, enum pki_state state, wall_us at)
+{
+    entry->identity.state = state;
+    entry->ahead = at;
+    if (state == PKI_SUPERSEDED)
+        entry->changed = at;
+}
+
+static bool is_behind(enum pki_state state, wall_us changed, const struct pki_entry *ahead)
+{
+    return ahead->ahead.us != 0 && changed.us < ahead->ahead.us &&
+           progress_of(state) < progress_of(ahead->identity.state);
+}
+
 static int put_entry(struct pki_view *view, const struct pki_row *row)
 {
     const struct pki_identity *identity = &row->identity;
@@ -115,13 +145,16 @@ static int put_entry(struct pki_view *view, const struct pki_row *row)
             free(entry);
             return pass(r);
         }
-        entry->name = name;
+        entry->name = name; /* its state is put below */
         entry->next = name->first;
         name->first = entry;
     }
-    entry->identity = *identity;
+    if (!is_behind(identity->state, row->changed, entry)) {
+        entry->identity = *identity;
+        entry->changed = row->changed;
+        entry->ahead.us = 0;
+    }
     entry->registered = row->registered;
-    entry->changed = row->changed;
     memcpy(entry->parent, row->parent, sizeof(entry->parent));
     memcpy(entry->lineage, row->lineage, sizeof(entry->lineage));
     if (row->presented.us > atomic_load(&entry->presented_us))
@@ -214,6 +247,8 @@ static void carry_over(struct pki_view *view, const struct pki_view *before)
 
         if (entry && presented_us > atomic_load(&entry->presented_us))
             atomic_store(&entry->presented_us, presented_us);
+        if (entry && is_behind(entry->identity.state, entry->changed, old))
+            pki_view_move(entry, old->identity.state, old->ahead);
     }
     for (size_t at = 0; (name = map_next(&before->by_name, &at)) != NULL;) {
         struct pki_name *fresh = map_get(&view->by_name, span_of(name->key, name->key_len));
