@@ -1,5 +1,4 @@
-/* Targets: pki_check_row, with every decoder of the registry's rows. SPDX-License-Identifier:
- * Apache-2.0 */
+/* Targets: pki_check_row. SPDX-License-Identifier: Apache-2.0 */
 
 /*
  * The first byte picks the table, the second is the length of the key; key and value follow. What a
