@@ -333,21 +333,26 @@ static void count_run(struct queue *queue, struct run *run)
 
 static void end_segments(struct queue *queue)
 {
-    /* Before it is said that nobody needs to read them for their offsets. */
-    bool is_kept = queue->signal != SPOOL_LOGS || offsets_write(queue, true);
+    bool is_kept = true, is_first = true;
 
     list_each(run_node, &queue->runs) list_each(node, &run_of(run_node)->segments)
     {
         struct segment *segment = segment_of(node);
         char name[SEGMENT_NAME_BYTES];
 
-        if (segment->is_ended || !is_kept)
+        if (segment->is_ended)
             continue;
+        /* Before it is said that nobody needs to read it for its offsets. */
+        if (is_first && queue->signal == SPOOL_LOGS)
+            is_kept = offsets_write(queue, true);
+        is_first = false;
+        if (!is_kept)
+            return;
         segment->fd =
             openat(queue->dirfd, segment_name(segment, name), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
         if (segment->fd < 0)
             continue;
-        segment_put_end(queue, segment);
+        segment_put_end(segment); /* not synced: without it it is read again */
         (void) close(segment->fd);
         segment->fd = -1;
     }
@@ -376,7 +381,7 @@ static int read_queue(struct queue *queue, struct found *found)
     end_segments(queue);
     list_each_safe(node, &queue->runs) count_run(queue, run_of(node));
     balance(queue, produced);
-    (void) state_write(queue, true);
+    (void) state_write(queue, false);
     return 0;
 }
 
