@@ -4,7 +4,8 @@
 
 /*
  * The first byte says what the rest is: 0 a segment file as it is; 1 a segment whose checksums are
- * made good first, frame by frame; 2 the payload of a layout, 3 of a scrape, 4 of logs.
+ * made good first, frame by frame; 2 the payload of a layout, 3 of a scrape, 4 of logs; 5 the
+ * state of a queue, 6 its offsets.
  */
 
 #include "agent/spool/spool_private.h"
