@@ -188,6 +188,14 @@ static int recover(struct queue *queue, struct run *run, struct segment *segment
 
 /* ---- runs ---- */
 
+static bool is_known(const struct queue *queue, uint64_t ordinal)
+{
+    for (const struct list *node = queue->runs.next; node != &queue->runs; node = node->next)
+        if (container_of(node, const struct run, node)->ordinal == ordinal)
+            return true;
+    return false;
+}
+
 /* In its place among those that the state told of. */
 static struct run *run_for(struct queue *queue, const struct segment *segment)
 {
@@ -226,11 +234,19 @@ static uint64_t end_of_run(const struct run *run)
 
 static int place_segment(struct queue *queue, struct segment *segment)
 {
-    struct run *run = run_for(queue, segment);
     char name[SEGMENT_NAME_BYTES];
+    struct run *run;
     uint64_t last;
     int r;
 
+    /* The state tells of every run up to it that is not all acknowledged: this file was removed,
+     * and the power went before its name was gone for good. */
+    if (segment->ordinal < queue->known_below && !is_known(queue, segment->ordinal)) {
+        (void) unlinkat(queue->dirfd, segment_name(segment, name), 0);
+        (void) segment_free(segment);
+        return 0;
+    }
+    run = run_for(queue, segment);
     if (!run)
         return fault(-ENOMEM, "no memory for a run");
     last = run->acked;
@@ -369,6 +385,7 @@ static int read_queue(struct queue *queue, struct found *found)
         r = read_directory(queue, found);
     if (r)
         return pass(r);
+    queue->known_below = queue->has_state ? queue->next_ordinal : 0;
     if (found->n)
         qsort(found->segments, found->n, sizeof(struct segment *), by_place);
     for (size_t i = 0; i < found->n; i++) {

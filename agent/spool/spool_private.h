@@ -119,7 +119,7 @@ struct queue {
     struct run *live;
     struct segment *active; /* of the live run; NULL: the next put makes one */
     struct numbers series, layouts;
-    uint64_t next_ordinal;
+    uint64_t next_ordinal, known_below; /* of runs; the state of before told of those below */
     size_t n_segments;
     uint64_t acknowledged, queued, queued_batches;
     uint64_t dropped[SPOOL_REASONS]; /* [0]: all */
