@@ -1,5 +1,4 @@
-/* Targets: codec_read_head, codec_read_frame, codec_find_frame, codec_read_layout,
- * codec_read_scrape, codec_read_logs, codec_read_end, state_take, offsets_take.
+/* Targets: codec_read_head, _frame, _layout, _scrape, _logs, _end, state_take, offsets_take.
  * SPDX-License-Identifier: Apache-2.0 */
 
 /*
