@@ -9,6 +9,7 @@
 #include "agent/collect/collect.h"
 #include "agent/identity/identity.h"
 #include "agent/inventory/inventory.h"
+#include "agent/spool/spool.h"
 #include "common/base/fault.h"
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
@@ -16,6 +17,7 @@
 const char *const settings_log_level_names[] = { "debug", "info", "warn", "error", NULL };
 const char *const settings_log_format_names[] = { "logfmt", "json", NULL };
 const char *const settings_tls_version_names[] = { "1.2", "1.3", NULL };
+const char *const settings_spool_policy_names[] = { "drop_oldest", "drop_newest", "block", NULL };
 
 static const struct conf_row rows[] = {
 #define S(row_name, row_type, field, row_fallback, row_min, row_max, row_choices, reloadable, \
@@ -210,6 +212,10 @@ static int check(const struct settings *settings, struct conf_error *error)
 {
     int r = check_hub(settings->hub, error);
 
+    for (size_t i = 0; i < settings->hub_fallback.n_items && r == 0; i++)
+        r = check_hub(settings->hub_fallback.items[i], error);
+    if (r == 0 && settings->hub_fallback.n_items > 0 && !settings->hub[0])
+        r = refuse(error, "hub_fallback: is for when `hub` cannot be had; give `hub` too");
     if (r == 0)
         r = check_collectors("collect.enable", &settings->collect_enable, error);
     if (r == 0)

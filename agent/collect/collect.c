@@ -141,9 +141,9 @@ struct collect *collect_free(struct collect *collect)
     return NULL;
 }
 
-void collect_set_ledger(struct collect *collect, const struct spool_ledger *ledger)
+void collect_set_ledgers(struct collect *collect, const struct spool_ledger ledgers[SPOOL_SIGNALS])
 {
-    collect->ledger = *ledger;
+    memcpy(collect->ledgers, ledgers, sizeof(collect->ledgers));
 }
 
 /* ---- slots ---- */

@@ -152,7 +152,7 @@ void collect_start(struct collect *collect, struct loop *loop);
 void collect_stop(struct collect *collect);
 
 /* What the self collector says about the agent's queue. */
-void collect_set_ledger(struct collect *collect, const struct spool_ledger *ledger);
+void collect_set_ledgers(struct collect *collect, const struct spool_ledger ledgers[SPOOL_SIGNALS]);
 
 /* One round. ret_sample borrows until the next. */
 int collect_run(struct collect *collect, struct spool_scrape *ret_sample) MUST_USE;

@@ -52,5 +52,5 @@ struct collect {
     struct spool_layout *layout;
     double *values;
     uint32_t *absent;
-    struct spool_ledger ledger;
+    struct spool_ledger ledgers[SPOOL_SIGNALS];
 };

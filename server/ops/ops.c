@@ -173,6 +173,28 @@ const char *ops_check_row(void *ctx, enum store_table table, struct span key, st
     return wrong ? wrong : quota_check_row(ctx, table, key, value);
 }
 
+static bool check_signature(void *ctx, struct span data, struct span signature)
+{
+    return pki_hub_check(ctx, data, signature);
+}
+
+int ops_verify_chain(const char *state_directory,
+                     struct ops_chain *chain,
+                     struct audit_verdict *ret)
+{
+    CLEANUP(pki_closep) struct pki *pki = NULL;
+    struct tls_why why = { "" };
+    int r = pki_open(&pki, chain->store, state_directory, &why);
+
+    if (r == PKI_BAD)
+        ops_refuse("audit", 0, "signatures are not looked at: %s", why.text);
+    if (r < 0)
+        return r;
+    chain->has_signatures = pki != NULL;
+    return audit_verify(chain->audit, chain->anchors, chain->n_anchors,
+                        pki ? check_signature : NULL, pki, ret);
+}
+
 const char *ops_actor(void)
 {
     static char actor[80];
