@@ -360,6 +360,23 @@ int pki_identify(struct pki *pki, struct span leaf_der, wall_us now, struct pki_
     return r == PKI_UNKNOWN ? pass(pki_foreign_identify(pki, leaf_der, now, ret)) : pass(r);
 }
 
+const char *pki_first_name(const struct pki *pki)
+{
+    static const char *const defaults[] = { "localhost", "127.0.0.1", "::1" };
+    const struct buf *names = &pki->authority.names;
+
+    for (size_t at = 0; at < names->len; at += strlen((const char *) names->data + at) + 1) {
+        const char *name = (const char *) names->data + at;
+        bool is_default = false;
+
+        for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
+            is_default = is_default || strcmp(name, defaults[i]) == 0;
+        if (!is_default)
+            return name;
+    }
+    return defaults[0];
+}
+
 uint64_t pki_generation(const struct pki *pki)
 {
     return atomic_load_explicit(&pki->generation, memory_order_acquire);
