@@ -288,10 +288,11 @@ class Renewal(unittest.TestCase):
                 self.check_registry(hub, machine)
 
     def test_after_the_grace_somebody_readmits_it_and_it_goes_on_alone(self):
-        with fixture.Hub(flags=("--identity-agent-life", "10s", "--identity-grace", "1s")) as hub:
+        # Readmitted, it has the grace once more: longer than the agent's pace of asking.
+        with fixture.Hub(flags=("--identity-agent-life", "10s", "--identity-grace", "40s")) as hub:
             machine = Machine(hub, "stranded")
             machine.enroll(token(hub))
-            fixture.wait_until(lambda: machine.seconds_left() < -2, "the grace to end")
+            fixture.wait_until(lambda: machine.seconds_left() < -41, "the grace to end", 2 * fixture.PATIENCE)
             with machine:
                 fixture.wait_until(lambda: machine.state_is("needs-token"), "the status to say so")
                 rounds = machine.status()["collect"]["rounds"]
