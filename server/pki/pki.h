@@ -93,8 +93,8 @@ struct pki_issue {
     const char *name;      /* agent id: [a-z0-9][a-z0-9.-]{0,62}; operators: the same rule */
     enum pki_role role;    /* of an operator; PKI_ROLE_NONE: operator */
     const char *directory; /* becomes an identity directory */
-    int64_t life_us;       /* 0: 7 days for agents, 90 days for operators. May be negative in tests:
-                              already expired */
+    int64_t life_us;       /* 0: as the lives of the options. May be negative in tests: already
+                              expired */
 };
 /* A new key and certificate, registered, then written. Outcomes: PKI_EXISTS, PKI_BAD_NAME, PKI_BAD.
  */
