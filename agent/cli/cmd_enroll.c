@@ -302,8 +302,10 @@ static int go_on(const struct enroll_command *command)
     }
     for (size_t i = 0; i < args->n_flags; i++) {
         snprintf(names[i], sizeof(names[i]), "--%s", args->flags[i].row);
-        for (char *at = names[i]; *at; at++)
-            *at = *at == '.' || *at == '_' ? '-' : *at;
+        for (char *at = names[i]; *at; at++) {
+            if (*at == '.' || *at == '_')
+                *at = '-';
+        }
         argv[n++] = names[i];
         argv[n++] = args->flags[i].value;
     }
