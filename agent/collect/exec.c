@@ -235,12 +235,12 @@ void collect_exec(struct probe *c)
         run_one(c, state, i);
 }
 
-void collect_exec_stop(struct probe *c)
+void collect_exec_stop(struct probe *probe)
 {
     pid_t pid;
 
-    atomic_store(&c->is_stopping, true);
-    pid = atomic_load(&c->child);
+    atomic_store(&probe->is_stopping, true);
+    pid = atomic_load(&probe->child);
     if (pid > 0)
         (void) kill(-pid, SIGKILL);
 }
