@@ -253,7 +253,8 @@ static bool scan(struct probe *c, struct state *state)
     for (const char *name; (name = collect_next_name(state->directory));)
         if (name[0] >= '1' && name[0] <= '9')
             see(c, state, name);
-    qsort(state->known, state->n_known, sizeof(*state->known), compare_known);
+    if (state->n_known > 1)
+        qsort(state->known, state->n_known, sizeof(*state->known), compare_known);
     return true;
 }
 

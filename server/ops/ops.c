@@ -26,6 +26,7 @@ static const struct command commands[] = {
     { "init", ops_init, "make the CA, the hub's certificate, the first operator, the database" },
     { "run", ops_run, "the daemon; logs to stderr" },
     { "issue", ops_issue, "make an identity for an agent or an operator" },
+    { "certs", ops_certs, "certificates by hand: generate, rotate, show, verify" },
     { "seal-keys", ops_seal_keys, "seal the CA's keys under a key that lies elsewhere" },
     { "check-config", ops_check_config, "say whether the settings are good" },
     { "print-config", ops_print_config, "print every setting with its value and meaning" },

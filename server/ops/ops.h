@@ -34,6 +34,7 @@ int ops_main(int argc, char **argv);
 int ops_init(int argc, char **argv);
 int ops_run(int argc, char **argv);
 int ops_issue(int argc, char **argv);
+int ops_certs(int argc, char **argv);
 int ops_seal_keys(int argc, char **argv);
 int ops_check_config(int argc, char **argv);
 int ops_print_config(int argc, char **argv);

@@ -29,6 +29,7 @@
 #include "server/pki/pki_ca.h"
 #include "server/pki/pki_enrol.h"
 #include "server/pki/pki_identity.h"
+#include "server/pki/pki_offline.h"
 #include "server/store/store.h"
 
 struct pki;
