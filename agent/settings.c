@@ -9,6 +9,7 @@
 #include "agent/collect/collect.h"
 #include "agent/identity/identity.h"
 #include "agent/inventory/inventory.h"
+#include "agent/policy/policy.h"
 #include "agent/spool/spool.h"
 #include "common/base/fault.h"
 #include "common/base/text.h"
