@@ -20,6 +20,9 @@
 #include "common/loop/loop.h"
 #include "common/rpc/rpc.h"
 
+/* How often what is too old is looked for. */
+#define SPOOL_TICK_US INT64_C(60000000)
+
 struct agent {
     const struct agent_options *options;
     struct settings reloaded; /* owned; in use when `settings` points here */
@@ -33,6 +36,7 @@ struct agent {
     mono_us round_due;
     int64_t interval_us; /* the hub's wish, or the settings' */
     int64_t hub_interval_us;
+    struct loop_timer spool_tick;
     bool has_rpc;
     bool is_stopping;
     bool has_status_failed; /* said once */
@@ -62,6 +66,26 @@ static struct uplink_pace pace_of(const struct settings *settings)
         .backoff_us = settings->uplink_backoff,
         .max_backoff_us = settings->uplink_max_backoff,
         .keepalive_us = settings->uplink_keepalive,
+        .prefer_us = settings->uplink_prefer_after,
+        .behind_us = settings->spool_behind,
+        .bandwidth = settings->uplink_bandwidth,
+        .backfill_rate = settings->uplink_backfill_rate,
+    };
+}
+
+static void limits_of(const struct settings *settings, struct spool_limits ret[SPOOL_SIGNALS])
+{
+    ret[SPOOL_METRICS] = (struct spool_limits){
+        .limit_bytes = settings->spool_metrics_size,
+        .max_age_us = settings->spool_metrics_max_age,
+        .policy = (enum spool_policy) settings->spool_metrics_policy,
+        .sync_us = settings->spool_metrics_sync,
+    };
+    ret[SPOOL_LOGS] = (struct spool_limits){
+        .limit_bytes = settings->spool_logs_size,
+        .max_age_us = settings->spool_logs_max_age,
+        .policy = (enum spool_policy) settings->spool_logs_policy,
+        .sync_us = settings->spool_logs_sync,
     };
 }
 
@@ -76,6 +100,12 @@ static void apply_log(const struct settings *settings)
 
 /* ---- rounds ---- */
 
+static void get_ledgers(const struct agent *agent, struct spool_ledger ret[SPOOL_SIGNALS])
+{
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
+        spool_get_ledger(agent->spool, (enum spool_signal) i, &ret[i]);
+}
+
 static void write_status(struct agent *agent)
 {
     struct status_facts facts = {
@@ -88,7 +118,7 @@ static void write_status(struct agent *agent)
     int r;
 
     collect_get_totals(agent->collect, &facts.collect);
-    spool_get_ledger(agent->spool, &facts.spool);
+    get_ledgers(agent, facts.spool);
     uplink_get_status(agent->uplink, &facts.uplink);
     stock_get_status(agent->stock, &facts.stock);
     if (agent->keeper)
@@ -103,11 +133,11 @@ static void write_status(struct agent *agent)
 
 static void run_round(struct agent *agent)
 {
-    struct spool_ledger ledger;
+    struct spool_ledger ledgers[SPOOL_SIGNALS];
     struct spool_scrape sample;
 
-    spool_get_ledger(agent->spool, &ledger);
-    collect_set_ledger(agent->collect, &ledger);
+    get_ledgers(agent, ledgers);
+    collect_set_ledgers(agent->collect, ledgers);
     /* A fault is in the log, and the next round may do better. */
     if (collect_run(agent->collect, &sample) != 0)
         return;
@@ -136,6 +166,26 @@ static void on_round(struct loop_timer *timer)
     run_round(agent);
     write_status(agent);
     arm_round(agent);
+}
+
+/* What was put is sent once it is synced. */
+static void on_spool_tick(struct loop_timer *timer)
+{
+    struct agent *agent = timer->ctx;
+    int64_t next_us = spool_tick(agent->spool);
+
+    uplink_kick(agent->uplink);
+    if (next_us > SPOOL_TICK_US)
+        next_us = SPOOL_TICK_US;
+    ensure(loop_timer_arm_in(agent->loop, timer, next_us) == 0);
+}
+
+static void on_unsynced(void *ctx, int64_t in_us)
+{
+    struct agent *agent = ctx;
+
+    if (agent->spool_tick.slot == 0 || agent->spool_tick.due.us > clock_mono().us + in_us)
+        ensure(loop_timer_arm_in(agent->loop, &agent->spool_tick, in_us) == 0);
 }
 
 static void set_interval(struct agent *agent)
@@ -219,6 +269,7 @@ static void apply_reload(struct agent *agent, struct settings *settings)
     CLEANUP(buf_deinit) struct buf fixed = { 0 };
     struct collect_options collect;
     struct uplink_pace pace = pace_of(settings);
+    struct spool_limits limits[SPOOL_SIGNALS];
 
     settings_collect(settings, &collect);
     /* What needs a restart is as the agent was started until then. */
@@ -227,7 +278,10 @@ static void apply_reload(struct agent *agent, struct settings *settings)
         log_event(LOG_WARN, "restart_needed", LOG_S("settings", buf_text(&fixed)));
     apply_log(settings);
     ensure(collect_configure(agent->collect, &collect) == 0); /* settings_load() knows the names */
-    spool_set_limit(agent->spool, settings->spool_memory_size);
+    limits_of(settings, limits);
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
+        spool_set_limits(agent->spool, (enum spool_signal) i, &limits[i]);
+    collect_start(agent->collect, agent->loop);
     uplink_set_pace(agent->uplink, &pace, settings->interval);
 
     settings_free(&agent->reloaded);
@@ -267,6 +321,7 @@ static void agent_close(struct agent *agent)
 {
     if (agent->loop) {
         loop_timer_disarm(agent->loop, &agent->round);
+        loop_timer_disarm(agent->loop, &agent->spool_tick);
         loop_signals_remove(agent->loop, &agent->signals);
     }
     agent->stock = stock_free(agent->stock);
@@ -275,7 +330,7 @@ static void agent_close(struct agent *agent)
     if (agent->has_rpc)
         rpc_deinit();
     agent->collect = collect_free(agent->collect);
-    agent->spool = spool_free(agent->spool);
+    agent->spool = spool_close(agent->spool);
     agent->loop = loop_free(agent->loop);
     settings_free(&agent->reloaded);
 }
@@ -297,6 +352,35 @@ static int make_keeper(struct agent *agent)
                             .on_changed = on_identity_changed,
                             .ctx = agent,
                         }));
+}
+
+/* Outcomes: AGENT_IN_USE. */
+static int open_spool(struct agent *agent)
+{
+    CLEANUP(buf_deinit) struct buf path = { 0 };
+    struct spool_options options = { 0 };
+    int64_t begin_us = clock_mono().us;
+    struct spool_ledger ledgers[SPOOL_SIGNALS];
+    int r;
+
+    buf_printf(&path, "%s/spool", agent->settings->state_dir);
+    options.directory = buf_text(&path);
+    options.on_unsynced = on_unsynced;
+    options.ctx = agent;
+    limits_of(agent->settings, options.limits);
+    /* Of the state directory itself; the spool makes its own. */
+    (void) !file_make_directories(agent->settings->state_dir, 0750);
+    r = spool_open(&agent->spool, &options);
+    if (r)
+        return r < 0 ? pass(r) : AGENT_IN_USE;
+    get_ledgers(agent, ledgers);
+    log_event(
+        LOG_INFO, "spool_opened", LOG_U("metrics_queued", ledgers[SPOOL_METRICS].queued),
+        LOG_U("logs_queued", ledgers[SPOOL_LOGS].queued),
+        LOG_U("bytes", ledgers[SPOOL_METRICS].queued_bytes + ledgers[SPOOL_LOGS].queued_bytes),
+        LOG_U("runs", ledgers[SPOOL_METRICS].runs + ledgers[SPOOL_LOGS].runs),
+        LOG_I("took_us", clock_mono().us - begin_us));
+    return 0;
 }
 
 static int agent_open(struct agent *agent)
@@ -322,9 +406,9 @@ static int agent_open(struct agent *agent)
     r = collect_new(&agent->collect, &collect);
     if (r)
         return r < 0 ? pass(r) : AGENT_NO_ROOT;
-    r = spool_new(&agent->spool, settings->spool_memory_size);
+    r = open_spool(agent);
     if (r)
-        return pass(r);
+        return r < 0 ? pass(r) : r;
     collect_read_host(settings->collect_root, &agent->host);
     r = make_keeper(agent);
     if (r)
@@ -334,6 +418,8 @@ static int agent_open(struct agent *agent)
                        .loop = agent->loop,
                        .spool = agent->spool,
                        .hub = settings->hub,
+                       .more_hubs = (const char *const *) settings->hub_fallback.items,
+                       .n_more_hubs = settings->hub_fallback.n_items,
                        .server_name = settings->server_name[0] ? settings->server_name : NULL,
                        .identity = settings->identity,
                        .keeper = agent->keeper,
@@ -355,14 +441,15 @@ static int agent_open(struct agent *agent)
 
 static void say_goodbye(struct agent *agent)
 {
+    struct spool_ledger ledgers[SPOOL_SIGNALS];
+    const struct spool_ledger *metrics = &ledgers[SPOOL_METRICS];
     struct uplink_status uplink;
-    struct spool_ledger ledger;
 
-    spool_get_ledger(agent->spool, &ledger);
+    get_ledgers(agent, ledgers);
     uplink_get_status(agent->uplink, &uplink);
-    log_event(LOG_INFO, "stopped", LOG_U("produced", ledger.produced_samples),
-              LOG_U("acknowledged", ledger.acknowledged_samples),
-              LOG_U("dropped", ledger.dropped_samples), LOG_U("lost", ledger.queued_samples),
+    log_event(LOG_INFO, "stopped", LOG_U("produced", metrics->produced),
+              LOG_U("acknowledged", metrics->acknowledged), LOG_U("dropped", metrics->dropped[0]),
+              LOG_U("queued", metrics->queued), LOG_U("logs_queued", ledgers[SPOOL_LOGS].queued),
               LOG_S("last_reason", uplink.error_reason));
 }
 
@@ -374,12 +461,10 @@ static int run(struct agent *agent)
     r = agent_open(agent);
     if (r)
         return r < 0 ? pass(r) : r;
-    /* Without one the agent still works: only `status` has nothing to read. The first round says
-     * so. */
-    (void) !file_make_directories(settings->state_dir, 0750);
     agent->started = clock_wall();
     agent->interval_us = settings->interval;
     agent->round = (struct loop_timer){ .fn = on_round, .ctx = agent };
+    agent->spool_tick = (struct loop_timer){ .fn = on_spool_tick, .ctx = agent };
     log_event(LOG_INFO, "started", LOG_S("version", SENTINEL_VERSION), LOG_S("hub", settings->hub),
               LOG_S("identity", settings->identity), LOG_S("settings_sha256", agent->digest));
 
@@ -388,6 +473,7 @@ static int run(struct agent *agent)
                   LOG_S("id", agent->options->insecure_id),
                   LOG_S("meaning", "plaintext: nobody is authenticated, anybody on this machine "
                                    "can read and send"));
+    collect_start(agent->collect, agent->loop);
     r = uplink_start(agent->uplink);
     if (r == 0 && agent->keeper)
         r = keeper_start(agent->keeper);
@@ -395,6 +481,8 @@ static int run(struct agent *agent)
         return pass(r);
     agent->round_due = clock_mono();
     r = loop_timer_arm(agent->loop, &agent->round, agent->round_due);
+    if (r == 0)
+        r = loop_timer_arm_in(agent->loop, &agent->spool_tick, SPOOL_TICK_US);
     if (r)
         return pass(r);
     r = loop_run(agent->loop);
@@ -410,6 +498,7 @@ int agent_run(const struct agent_options *options)
 
     apply_log(options->settings);
     (void) signal(SIGPIPE, SIG_IGN);
+    (void) signal(SIGXFSZ, SIG_IGN); /* a limit of files is a full disk */
     r = settings_digest(options->settings, agent.digest);
     if (r)
         return pass(r);

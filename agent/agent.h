@@ -32,9 +32,10 @@ struct agent_options {
 enum agent_outcome {
     AGENT_OK = 0,
     AGENT_NO_ROOT, /* collect.root cannot be opened */
+    AGENT_IN_USE,  /* another agent runs with this state directory */
 };
 
-/* Runs until it is told to stop. Outcomes: AGENT_NO_ROOT. */
+/* Runs until it is told to stop. Outcomes: AGENT_NO_ROOT, AGENT_IN_USE. */
 int agent_run(const struct agent_options *options) MUST_USE;
 
 /*

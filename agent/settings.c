@@ -9,6 +9,7 @@
 #include "agent/collect/collect.h"
 #include "agent/identity/identity.h"
 #include "agent/inventory/inventory.h"
+#include "agent/spool/spool.h"
 #include "common/base/fault.h"
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
@@ -16,6 +17,7 @@
 const char *const settings_log_level_names[] = { "debug", "info", "warn", "error", NULL };
 const char *const settings_log_format_names[] = { "logfmt", "json", NULL };
 const char *const settings_tls_version_names[] = { "1.2", "1.3", NULL };
+const char *const settings_spool_policy_names[] = { "drop_oldest", "drop_newest", "block", NULL };
 
 static const struct conf_row rows[] = {
 #define S(row_name, row_type, field, row_fallback, row_min, row_max, row_choices, reloadable, \
@@ -55,6 +57,10 @@ void settings_collect(const struct settings *settings, struct collect_options *r
             .per_cpu = settings->collect_per_cpu,
             .n_top_processes = settings->collect_top_processes,
             .max_cgroups = settings->collect_max_cgroups,
+            .max_custom = settings->collect_max_custom,
+            .allow_remote = settings->collect_scrape_allow_remote,
+            .scrape_timeout_us = settings->collect_scrape_timeout,
+            .exec_timeout_us = settings->collect_exec_timeout,
         },
         .filters = {
             [COLLECT_DISKS] = { settings->collect_disk_include, settings->collect_disk_exclude },
@@ -72,6 +78,16 @@ void settings_collect(const struct settings *settings, struct collect_options *r
                                     settings->collect_process_exclude },
             [COLLECT_METRICS] = { settings->collect_metric_include,
                                   settings->collect_metric_exclude },
+        },
+        .texts = {
+            [COLLECT_TEXTFILE_DIRECTORY] = settings->collect_textfile_directory,
+            [COLLECT_STATSD_LISTEN] = settings->collect_statsd_listen,
+        },
+        .lists = {
+            [COLLECT_SCRAPE_TARGETS] = { (const char *const *) settings->collect_scrape_targets.items,
+                                         settings->collect_scrape_targets.n_items },
+            [COLLECT_EXEC_COMMANDS] = { (const char *const *) settings->collect_exec_commands.items,
+                                        settings->collect_exec_commands.n_items },
         },
     };
 }
@@ -142,6 +158,32 @@ static int check_filters(const struct settings *settings, struct conf_error *err
     return 0;
 }
 
+/* Where custom metrics come from. */
+static int check_sources(const struct settings *settings, struct conf_error *error)
+{
+    const struct conf_list *targets = &settings->collect_scrape_targets;
+    const struct conf_list *commands = &settings->collect_exec_commands;
+    const char *words = collect_check_listen(settings->collect_statsd_listen);
+
+    if (words)
+        return refuse(error, "collect.statsd.listen: `%.60s`: %s", settings->collect_statsd_listen,
+                      words);
+    if (settings->collect_textfile_directory[0] && settings->collect_textfile_directory[0] != '/')
+        return refuse(error, "collect.textfile.directory: `%.100s`: write the whole path",
+                      settings->collect_textfile_directory);
+    for (size_t i = 0; i < targets->n_items; i++) {
+        words = collect_check_target(targets->items[i], settings->collect_scrape_allow_remote);
+        if (words)
+            return refuse(error, "collect.scrape.targets: `%.100s`: %s", targets->items[i], words);
+    }
+    for (size_t i = 0; i < commands->n_items; i++) {
+        words = collect_check_command(commands->items[i]);
+        if (words)
+            return refuse(error, "collect.exec.commands: `%.100s`: %s", commands->items[i], words);
+    }
+    return 0;
+}
+
 static int check_tables(const char *row, const struct conf_list *list, struct conf_error *error)
 {
     size_t n_kinds;
@@ -170,12 +212,18 @@ static int check(const struct settings *settings, struct conf_error *error)
 {
     int r = check_hub(settings->hub, error);
 
+    for (size_t i = 0; i < settings->hub_fallback.n_items && r == 0; i++)
+        r = check_hub(settings->hub_fallback.items[i], error);
+    if (r == 0 && settings->hub_fallback.n_items > 0 && !settings->hub[0])
+        r = refuse(error, "hub_fallback: is for when `hub` cannot be had; give `hub` too");
     if (r == 0)
         r = check_collectors("collect.enable", &settings->collect_enable, error);
     if (r == 0)
         r = check_collectors("collect.disable", &settings->collect_disable, error);
     if (r == 0)
         r = check_filters(settings, error);
+    if (r == 0)
+        r = check_sources(settings, error);
     if (r == 0)
         r = check_tables("inventory.enable", &settings->inventory_enable, error);
     if (r == 0)

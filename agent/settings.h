@@ -26,6 +26,7 @@ enum settings_tls_version { SETTINGS_TLS_1_2, SETTINGS_TLS_1_3 };
 extern const char *const settings_log_level_names[];  /* in the order of enum log_level */
 extern const char *const settings_log_format_names[]; /* in the order of enum log_format */
 extern const char *const settings_tls_version_names[];
+extern const char *const settings_spool_policy_names[]; /* in the order of enum spool_policy */
 
 #define SETTINGS_C_BOOL bool
 #define SETTINGS_C_U64 uint64_t

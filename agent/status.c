@@ -30,7 +30,7 @@ static void put_hub(struct json_writer *json, const struct status_facts *facts)
 
     json_key(json, "hub");
     json_open_object(json);
-    json_put_text(json, "target", facts->hub);
+    json_put_text(json, "target", hub->hub[0] ? hub->hub : facts->hub);
     json_put_bool(json, "insecure", facts->is_insecure);
     json_put_text(json, "state", uplink_state_name(hub->state));
     put_time(json, "since", hub->since);
@@ -84,18 +84,47 @@ static void put_identity(struct json_writer *json, const struct keeper_status *i
     json_close_object(json);
 }
 
-static void put_spool(struct json_writer *json, const struct spool_ledger *spool)
+static void put_ledger(struct json_writer *json, const struct spool_ledger *ledger)
 {
+    json_put_u64(json, "produced", ledger->produced);
+    json_put_u64(json, "acknowledged", ledger->acknowledged);
+    json_put_u64(json, "queued", ledger->queued);
+    json_put_u64(json, "dropped", ledger->dropped[0]);
+    json_key(json, "dropped_by_reason");
+    json_open_object(json);
+    for (unsigned i = 1; i < SPOOL_REASONS; i++)
+        json_put_u64(json, spool_reason_name((enum spool_reason) i), ledger->dropped[i]);
+    json_close_object(json);
+    json_put_u64(json, "queued_batches", ledger->queued_batches);
+    json_put_u64(json, "queued_bytes", ledger->queued_bytes);
+    json_put_u64(json, "limit_bytes", ledger->limit_bytes);
+    json_put_u64(json, "runs_waiting", ledger->runs);
+    put_time(json, "oldest", ledger->oldest);
+    json_put_u64(json, "damaged_segments", ledger->damaged_segments);
+    json_put_bool(json, "in_memory", ledger->is_volatile);
+}
+
+/* The ledger of each signal; that of metrics once more under the names of old. */
+static void put_spool(struct json_writer *json, const struct spool_ledger ledgers[SPOOL_SIGNALS])
+{
+    const struct spool_ledger *metrics = &ledgers[SPOOL_METRICS];
+
     json_key(json, "spool");
     json_open_object(json);
-    json_put_u64(json, "produced_samples", spool->produced_samples);
-    json_put_u64(json, "acknowledged_samples", spool->acknowledged_samples);
-    json_put_u64(json, "queued_samples", spool->queued_samples);
-    json_put_u64(json, "dropped_samples", spool->dropped_samples);
-    json_put_u64(json, "refused_samples", spool->refused_samples);
-    json_put_u64(json, "queued_batches", spool->queued_batches);
-    json_put_u64(json, "queued_bytes", spool->queued_bytes);
-    json_put_u64(json, "limit_bytes", spool->limit_bytes);
+    json_put_u64(json, "produced_samples", metrics->produced);
+    json_put_u64(json, "acknowledged_samples", metrics->acknowledged);
+    json_put_u64(json, "queued_samples", metrics->queued);
+    json_put_u64(json, "dropped_samples", metrics->dropped[0]);
+    json_put_u64(json, "refused_samples", metrics->dropped[SPOOL_REFUSED]);
+    json_put_u64(json, "queued_batches", metrics->queued_batches);
+    json_put_u64(json, "queued_bytes", metrics->queued_bytes);
+    json_put_u64(json, "limit_bytes", metrics->limit_bytes);
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++) {
+        json_key(json, spool_signal_name((enum spool_signal) i));
+        json_open_object(json);
+        put_ledger(json, &ledgers[i]);
+        json_close_object(json);
+    }
     json_close_object(json);
 }
 
@@ -144,7 +173,7 @@ void status_print(const struct status_facts *facts, struct buf *to)
     put_hub(&json, facts);
     if (!facts->is_insecure)
         put_identity(&json, &facts->identity);
-    put_spool(&json, &facts->spool);
+    put_spool(&json, facts->spool);
     put_collect(&json, &facts->collect);
     put_inventory(&json, &facts->stock);
     json_close_object(&json);

@@ -23,7 +23,7 @@ struct status_facts {
     int64_t interval_us;
     bool is_insecure;
     struct collect_totals collect;
-    struct spool_ledger spool;
+    struct spool_ledger spool[SPOOL_SIGNALS];
     struct uplink_status uplink;
     struct stock_status stock;
     struct keeper_status identity; /* not with is_insecure */

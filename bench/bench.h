@@ -54,6 +54,7 @@ int cmd_record(int argc, char **argv);
 int cmd_export(int argc, char **argv);
 int cmd_export_logs(int argc, char **argv);
 int cmd_identities(int argc, char **argv);
+int cmd_enroll(int argc, char **argv);
 
 /* ---- data.c: a recording, from its file ---- */
 

@@ -34,6 +34,7 @@ static const struct command commands[] = {
     { "query", "how long an operator's questions take, over a day and over a fleet", cmd_query },
     { "idle", "what connections that do nothing cost the hub", cmd_idle },
     { "handshakes", "how many new connections a hub takes in a second", cmd_handshakes },
+    { "enroll", "how many machines a hub enrols in a second", cmd_enroll },
     { "bulk", "how fast uploads reach the disk, beside the disk alone", cmd_bulk },
     { "record", "what an agent sees of this machine under a scripted load, in a file", cmd_record },
     { "export", "the same values for other systems' senders", cmd_export },

@@ -12,13 +12,52 @@
 #define HOUR_US (INT64_C(3600) * 1000000)
 #define PEM_LIMIT_BYTES (1U << 20)
 
-static int read_client_ca(const char *path, struct buf *ret, struct tls_why *ret_why)
+/* What clients may hang on. Outcomes: PKI_BAD. */
+static int read_roots(const struct certificate *certificate,
+                      const char *path,
+                      struct buf *ret,
+                      struct tls_why *ret_why)
 {
     buf_clear(ret);
+    if (!path[0])
+        return pass(pki_client_roots(certificate->pki, ret));
     int r = file_read(path, PEM_LIMIT_BYTES, ret);
+    if (r == 0) {
+        buf_append_text(ret, "\n");
+        return pass(pki_foreign_roots(certificate->pki, ret));
+    }
     if (r <= 0)
         return pass(r);
     snprintf(ret_why->text, sizeof(ret_why->text), "tls.client_ca: cannot read %.300s", path);
+    return PKI_BAD;
+}
+
+/* Agents that are enrolled here verify the hub by this authority's root. Outcomes: PKI_BAD. */
+static int check_trusted(const struct certificate *certificate,
+                         const struct settings *settings,
+                         const struct tls_identity *material,
+                         struct tls_why *ret_why)
+{
+    CLEANUP(buf_deinit) struct buf roots = { 0 };
+    struct pki_ca_status status;
+    struct tls_why why = { "" };
+
+    if (settings->tls_agents_trust_certificate)
+        return 0;
+    int r = pki_ca_get_status(certificate->pki, &status);
+    if (r != 0 || status.n_agents == 0)
+        return pass(r);
+    r = pki_client_roots(certificate->pki, &roots);
+    if (r != 0)
+        return pass(r);
+    r = tls_chain_verify(buf_span(&material->chain_pem), buf_span(&roots), TLS_SERVER, NULL,
+                         clock_wall(), &why);
+    if (r <= 0)
+        return pass(r);
+    snprintf(ret_why->text, sizeof(ret_why->text),
+             "tls.certificate: %u agents of the registry would refuse it: %.160s; take one of this "
+             "hub's authority, or say tls.agents_trust_certificate: true where they trust its CA",
+             (unsigned) status.n_agents, why.text);
     return PKI_BAD;
 }
 
@@ -32,6 +71,7 @@ static int load_material(const struct certificate *certificate,
                          struct tls_why *ret_why)
 {
     CLEANUP(buf_deinit) struct buf roots = { 0 };
+    CLEANUP(tls_identity_deinit) struct tls_identity material = { 0 };
     int r;
 
     if (settings->tls_certificate[0]) {
@@ -40,14 +80,21 @@ static int load_material(const struct certificate *certificate,
             settings->tls_client_ca[0] ? settings->tls_client_ca : buf_text(&roots);
         if (buf_failed(&roots))
             return fault(-ENOMEM, "no memory for a path");
-        r = tls_identity_load_files(client_ca, settings->tls_certificate, settings->tls_key, ret,
-                                    ret_why);
-        return r > 0 ? PKI_BAD : pass(r);
+        r = tls_identity_load_files(client_ca, settings->tls_certificate, settings->tls_key,
+                                    &material, ret_why);
+        r = r > 0 ? PKI_BAD : r;
+        if (r == 0)
+            r = check_trusted(certificate, settings, &material, ret_why);
+    } else {
+        r = pki_load_server(certificate->state, &material, ret_why);
     }
-    r = pki_load_server(certificate->state, ret, ret_why);
-    if (r == 0 && settings->tls_client_ca[0])
-        r = read_client_ca(settings->tls_client_ca, &ret->roots_pem, ret_why);
-    return pass(r);
+    if (r == 0)
+        r = read_roots(certificate, settings->tls_client_ca, &material.roots_pem, ret_why);
+    if (r != 0)
+        return pass(r);
+    *ret = material;
+    material = (struct tls_identity){ .roots_pem = { 0 } };
+    return 0;
 }
 
 static int refuse_material(struct tls_why *ret_why)
@@ -195,7 +242,7 @@ bool certificate_look_after(struct certificate *certificate,
                             wall_us now,
                             mono_us mono)
 {
-    const wall_us shown = certificate->end;
+    bool is_replaced = false;
     struct tls_why why = { "" };
     int r = 0;
 
@@ -209,6 +256,7 @@ bool certificate_look_after(struct certificate *certificate,
         r = certificate_replace(certificate, settings, &why);
         if (r != 0)
             say_renewal_failed(r, &why);
+        is_replaced = r == 0;
     }
     bool is_due = certificate->warned.us == 0 || mono.us - certificate->warned.us >= HOUR_US;
     if (is_due && pki_is_near_its_end(certificate->begin, certificate->end, now)) {
@@ -218,7 +266,13 @@ bool certificate_look_after(struct certificate *certificate,
                   LOG_S("remedy", "put a new certificate in place, then send SIGHUP"));
         certificate->warned = mono;
     }
-    return certificate->end.us != shown.us;
+    return is_replaced;
+}
+
+void certificate_follow(struct certificate *certificate)
+{
+    certificate->is_behind = true;
+    certificate->tried.us = 0;
 }
 
 void certificate_deinit(struct certificate *certificate)

@@ -17,6 +17,13 @@
 #include "server/pki/pki.h"
 #include "server/settings.h"
 
+/*
+ * Clients are checked against the roots of the authority and of every imported one
+ * (pki_client_roots()); tls.client_ca takes the place of the first. A certificate of the operator's
+ * (tls.certificate) that agents of the registry would refuse is refused, unless
+ * tls.agents_trust_certificate says that they trust its CA otherwise.
+ */
+
 /* The zero value, with the borrowed fields filled, is ready for certificate_start(). */
 struct certificate {
     const char *state; /* borrowed: the state directory */
@@ -53,5 +60,8 @@ bool certificate_look_after(struct certificate *certificate,
                             const struct settings *settings,
                             wall_us now,
                             mono_us mono);
+
+/* What is trusted or signs has changed: the next look renews what is due and loads all again. */
+void certificate_follow(struct certificate *certificate);
 
 void certificate_deinit(struct certificate *certificate);

@@ -118,6 +118,9 @@ static void reload(struct hub *hub)
     struct ingest_limits limits;
     struct web_limits web_limits;
     apply_log(&hub->settings);
+    const struct pki_lives lives = limits_of_pki(&hub->settings);
+    if (hub->pki)
+        pki_set_lives(hub->pki, &lives);
     limits_of_ingest(&hub->settings, &limits);
     ingest_set_limits(hub->ingest, &limits);
     limits_of_web(&hub->settings, &web_limits);
@@ -244,6 +247,19 @@ static void on_store_word(struct loop_wakeup *wakeup)
 
 /* ---- timers ---- */
 
+/* A step of a rotation, or a foreign authority came or went: both listeners follow at once. */
+static void follow_ca(struct hub *hub)
+{
+    const uint64_t version = pki_ca_version(hub->pki);
+
+    if (version == hub->ca_version || !hub->certificate.credentials)
+        return;
+    hub->ca_version = version;
+    certificate_follow(&hub->certificate);
+    if (certificate_look_after(&hub->certificate, &hub->settings, clock_wall(), clock_mono()))
+        hub_show_certificate(hub);
+}
+
 static void on_registry_timer(struct loop_timer *timer)
 {
     struct hub *hub = timer->ctx;
@@ -255,6 +271,7 @@ static void on_registry_timer(struct loop_timer *timer)
             hub->generation = generation;
             front_registry_changed(hub->front);
         }
+        follow_ca(hub);
     }
     if (quota_refresh(hub->quota) != 0)
         log_plain(LOG_WARN, "limits_are_stale");

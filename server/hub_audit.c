@@ -13,7 +13,6 @@ int hub_make_audit(struct hub *hub)
         .store = hub->store,
         .directory = directory,
         .limits = limits_of_audit(&hub->settings),
-        .has_thread = true,
     };
     const struct conf_list *exempt = &hub->settings.limits_exempt;
     const struct conf_list *proxies = &hub->settings.listen_trusted_proxies;

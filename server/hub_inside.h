@@ -55,6 +55,7 @@ struct hub {
     struct loop_timer registry_timer, certificate_timer, drain_timer;
     struct loop_wakeup store_wakeup;
     uint64_t generation; /* of the registry that front was told last */
+    uint64_t ca_version; /* that the listeners' certificates and roots are of */
     mono_us drain_due;   /* when what is open is cut */
     bool is_draining;
     bool has_said_started; /* in the audit */

@@ -164,13 +164,17 @@ static int open_pki(struct hub *hub)
     if (hub->settings.security == SETTINGS_INSECURE)
         return 0;
     const struct pki_options options = { .state_directory = hub->state,
-                                         .ca_key_file = hub->settings.ca_key_file };
+                                         .ca_key_file = hub->settings.ca_key_file,
+                                         .lives = limits_of_pki(&hub->settings),
+                                         .takes_seed_signatures =
+                                             hub->settings.bearer_seed_signatures };
     int r = pki_open_with(&hub->pki, hub->store, &options, &why);
     if (r > 0)
         return hub_refuse(r == PKI_ABSENT ? HUB_NO_DATABASE : HUB_FAILED, why.text);
     if (r < 0)
         return pass(r);
     hub->generation = pki_generation(hub->pki);
+    hub->ca_version = pki_ca_version(hub->pki);
     return 0;
 }
 
@@ -353,6 +357,8 @@ int hub_make_modules(struct hub *hub)
     if (r == 0)
         r = open_pki(hub);
     if (r == 0)
+        r = fold(audit_start(hub->audit)); /* who signs for it is there now */
+    if (r == 0)
         r = make_middle(hub);
     return pass(r);
 }
@@ -395,6 +401,24 @@ static void say_ready(const struct hub *hub)
         log_plain(LOG_WARN, "stderr_is_closed");
 }
 
+/* In development keys in the clear are usual. */
+static void say_keys(const struct hub *hub)
+{
+    const bool is_production = hub->settings.security == SETTINGS_PRODUCTION;
+    struct pki_ca_status status;
+
+    if (pki_ca_get_status(hub->pki, &status) != 0)
+        return; /* the fault is in the log */
+    if (!status.is_sealed)
+        log_event(is_production ? LOG_WARN : LOG_INFO, "ca_keys_unsealed",
+                  LOG_S("reason", "the CA's keys lie in the clear in the state directory"),
+                  LOG_S("remedy", "sentinel-hub seal-keys --ca-key-file FILE, then ca.key_file"));
+    if (status.phase != PKI_CA_STEADY)
+        log_event(LOG_INFO, "ca_rotation_under_way",
+                  LOG_S("phase", pki_ca_phase_name(status.phase)), LOG_U("ready", status.n_ready),
+                  LOG_U("agents", status.n_agents));
+}
+
 static void say_start(const struct hub *hub)
 {
     const struct settings *settings = &hub->settings;
@@ -407,6 +431,8 @@ static void say_start(const struct hub *hub)
                   LOG_S("reason",
                         "PLAINTEXT AND NO AUTHENTICATION: everybody on this machine is an "
                         "administrator of this hub; never use it for real data"));
+    else
+        say_keys(hub);
 }
 
 void hub_say_ready(const struct hub *hub)

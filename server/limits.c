@@ -30,6 +30,15 @@ void limits_of_ingest(const struct settings *settings, struct ingest_limits *ret
     ret->logs_retention_us = settings->logs_retention;
 }
 
+struct pki_lives limits_of_pki(const struct settings *settings)
+{
+    return (struct pki_lives){
+        .agent_us = settings->identity_agent_life,
+        .operator_us = settings->identity_operator_life,
+        .grace_us = settings->identity_grace,
+    };
+}
+
 struct audit_limits limits_of_audit(const struct settings *settings)
 {
     return (struct audit_limits){

@@ -121,6 +121,19 @@ static int check_loopback(const char *name, const char *address, struct conf_err
     return r;
 }
 
+/* Only what is for anyone by its nature (health, enrolment, the CRL) is answered to anyone. */
+static int check_production(const struct settings *settings, struct conf_error *error)
+{
+    if (settings->metrics_public)
+        return refuse(error, "metrics.public contradicts `security: production`, in which a page "
+                             "of figures needs a client certificate or a bearer token (role "
+                             "viewer); leave one of them out");
+    if (settings->reflection_for_all)
+        return refuse(error, "reflection.for_all contradicts `security: production`, in which "
+                             "reflection needs a known identity; leave one of them out");
+    return 0;
+}
+
 static int check_security(struct settings *settings, bool is_flag_given, struct conf_error *error)
 {
     if (is_flag_given && settings->security == SETTINGS_PRODUCTION)
@@ -128,8 +141,10 @@ static int check_security(struct settings *settings, bool is_flag_given, struct 
                       "--insecure contradicts `security: production`; leave one of them out");
     if (is_flag_given)
         settings->security = SETTINGS_INSECURE;
-    if (settings->security == SETTINGS_PRODUCTION)
+    if (settings->security == SETTINGS_PRODUCTION) {
         settings->tls_min_version = SETTINGS_TLS_1_3;
+        return check_production(settings, error);
+    }
     if (settings->security != SETTINGS_INSECURE)
         return 0;
     if (!is_flag_given)

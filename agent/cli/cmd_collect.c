@@ -123,6 +123,7 @@ int cmd_collect(int argc, char **argv)
         return cmd_fail(CLI_USAGE,
                         "collect: give --once; `sentinel-agent run` collects all the time");
     settings_collect(&line.settings, &wanted);
+    wanted.waits_for_all = true;
     r = collect_new(&collect, &wanted);
     if (r == COLLECT_ABSENT)
         return cmd_fail(CLI_NOT_FOUND, "collect.root: %s cannot be opened",

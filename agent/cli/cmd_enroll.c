@@ -27,6 +27,7 @@ struct enroll_command {
     struct cmd_line line;
     const char *token_file, *id, *give_up;
     int64_t give_up_us;
+    bool runs;
     struct identity_enrolment enrolment;
     char text[INPUT_BYTES]; /* what was pasted; wiped */
     char name[64];
@@ -286,6 +287,30 @@ static int enroll(struct enroll_command *command)
     return CLI_OK;
 }
 
+/* Goes on as `sentinel-agent run` with the same settings; returns only when that fails. */
+static int go_on(const struct enroll_command *command)
+{
+    const struct conf_args *args = &command->line.args;
+    char names[sizeof(args->flags) / sizeof(args->flags[0])][64];
+    const char *argv[2 * sizeof(names) / sizeof(names[0]) + 5] = { "sentinel-agent", "run" };
+    size_t n = 2;
+
+    if (command->line.config) {
+        argv[n++] = "--config";
+        argv[n++] = command->line.config;
+    }
+    for (size_t i = 0; i < args->n_flags; i++) {
+        snprintf(names[i], sizeof(names[i]), "--%s", args->flags[i].row);
+        for (char *at = names[i]; *at; at++)
+            *at = *at == '.' || *at == '_' ? '-' : *at;
+        argv[n++] = names[i];
+        argv[n++] = args->flags[i].value;
+    }
+    argv[n] = NULL;
+    execv("/proc/self/exe", (char **) (uintptr_t) argv);
+    return cmd_fail(CLI_FAILURE, "enroll: cannot go on as `run`: %s", strerror(errno));
+}
+
 static int run(struct enroll_command *command)
 {
     int code = check(command), r;
@@ -297,6 +322,8 @@ static int run(struct enroll_command *command)
     log_init(&(struct log_options){ .level = LOG_ERROR, .format = LOG_LOGFMT, .fd = 2 });
     code = enroll(command);
     r = cmd_print(&command->out);
+    if (r == CLI_OK && code == CLI_OK && command->runs)
+        return go_on(command);
     return r ? r : code;
 }
 
@@ -316,10 +343,14 @@ int cmd_enroll(int argc, char **argv)
           .metavar = "DURATION",
           .value = &command.give_up,
           .help = "how long an answer that was lost, or that comes later, is tried for; 1m" },
+        { .flag = "--run",
+          .is_set = &command.runs,
+          .help = "go on as `sentinel-agent run` with the same settings" },
         { .flag = NULL },
     };
     const struct cmd cmd = {
-        .usage = "enroll [--hub HOST:PORT] [--token-file F|-] [--id NAME] [--state-dir D] [--json]",
+        .usage = "enroll [--hub HOST:PORT] [--token-file F|-] [--id NAME] [--state-dir D] [--run] "
+                 "[--json]",
         .help = "Makes a key here and gets its certificate from the hub, with the string that "
                 "`sentinelctl tokens create` printed. Run again with the same string it goes on "
                 "where it was cut.",

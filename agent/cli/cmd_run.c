@@ -49,5 +49,9 @@ int cmd_run(int argc, char **argv)
     if (r == AGENT_NO_ROOT)
         return cmd_fail(CLI_NOT_FOUND, "collect.root: %s cannot be opened",
                         line.settings.collect_root);
+    if (r == AGENT_IN_USE)
+        return cmd_fail(CLI_FAILURE,
+                        "run: another agent runs with %s; stop it, or give --state-dir",
+                        line.settings.state_dir);
     return r ? CLI_FAILURE : CLI_OK;
 }

@@ -105,22 +105,46 @@ static void print_identity(const struct json *identity, struct buf *to)
         buf_printf(to, "           %s\n", text_at(identity, "remedy"));
 }
 
+static void
+print_ledger(const char *name, const char *records, const struct json *ledger, struct buf *to)
+{
+    static const char *const reasons[] = { "queue_full", "too_old", "refused", "damaged", NULL };
+    const struct json *dropped = json_member(ledger, "dropped_by_reason");
+    char used[TEXT_SIZE_BYTES], limit[TEXT_SIZE_BYTES], age[TEXT_DURATION_BYTES];
+    wall_us oldest;
+
+    buf_printf(to, "%-10s %lld %s produced, %lld acknowledged, %lld queued, %lld dropped", name,
+               number_at(ledger, "produced"), records, number_at(ledger, "acknowledged"),
+               number_at(ledger, "queued"), number_at(ledger, "dropped"));
+    for (size_t i = 0; reasons[i]; i++)
+        if (number_at(dropped, reasons[i]) > 0)
+            buf_printf(to, ", %s %lld", reasons[i], number_at(dropped, reasons[i]));
+    buf_printf(to, "\n           %lld batches, %s of %s", number_at(ledger, "queued_batches"),
+               text_of_size((uint64_t) number_at(ledger, "queued_bytes"), used),
+               text_of_size((uint64_t) number_at(ledger, "limit_bytes"), limit));
+    if (number_at(ledger, "queued") > 0 &&
+        text_to_time(text_at(ledger, "oldest"), clock_wall(), &oldest) == 0)
+        buf_printf(to, ", oldest %s ago",
+                   text_of_duration_us((clock_wall().us - oldest.us) / 1000000 * 1000000, age));
+    if (number_at(ledger, "runs_waiting") > 0)
+        buf_printf(to, ", %lld runs wait", number_at(ledger, "runs_waiting"));
+    if (json_get_bool(json_member(ledger, "in_memory"), false))
+        buf_append_text(to, ", IN MEMORY ALONE: the disk cannot be written");
+    buf_append_text(to, "\n");
+}
+
 static void print_text(const struct json *status, bool is_alive, struct buf *to)
 {
     const struct json *spool = json_member(status, "spool");
     const struct json *collect = json_member(status, "collect");
-    char size[TEXT_SIZE_BYTES];
 
     buf_printf(to, "agent      %s version %s, pid %lld, as of %s\n",
                is_alive ? "running," : "NOT RUNNING,", text_at(status, "version"),
                number_at(status, "pid"), text_at(status, "time"));
     print_hub(json_member(status, "hub"), to);
     print_identity(json_member(status, "identity"), to);
-    buf_printf(to, "samples    %lld produced, %lld acknowledged, %lld queued, %lld dropped\n",
-               number_at(spool, "produced_samples"), number_at(spool, "acknowledged_samples"),
-               number_at(spool, "queued_samples"), number_at(spool, "dropped_samples"));
-    buf_printf(to, "queue      %lld batches, %s\n", number_at(spool, "queued_batches"),
-               text_of_size((uint64_t) number_at(spool, "queued_bytes"), size));
+    print_ledger("metrics", "samples", json_member(spool, "metrics"), to);
+    print_ledger("logs", "records", json_member(spool, "logs"), to);
     buf_printf(to, "collect    %lld series, %lld rounds, %lld errors, last round %.1f ms\n",
                number_at(collect, "series"), number_at(collect, "rounds"),
                number_at(collect, "errors"),

@@ -14,6 +14,9 @@
 #include "common/base/text.h"
 #include "common/log/log.h"
 
+/* Of a round that waits for all: each program and each target is held to its own time. */
+#define MAX_WAIT_US (3600 * INT64_C(1000000))
+
 const char *const *collect_names(void)
 {
     static const char *names[COLLECT_MAX_COLLECTORS + 1];
@@ -47,7 +50,7 @@ static void run_job(void *ctx)
     int64_t begin = clock_mono().us;
 
     row->probe.collector->fn(&row->probe);
-    row->duration_us = clock_mono().us - begin;
+    row->run_us = clock_mono().us - begin;
 }
 
 static void init_rows(struct collect *collect)
@@ -116,6 +119,7 @@ struct collect *collect_free(struct collect *collect)
 
     if (!collect)
         return NULL;
+    collect_stop(collect);
     is_over = helper_free(collect->helper);
     map_deinit(&collect->slot_of_key);
     for (size_t i = 0; i < collect->n_slots; i++)
@@ -137,9 +141,9 @@ struct collect *collect_free(struct collect *collect)
     return NULL;
 }
 
-void collect_set_ledger(struct collect *collect, const struct spool_ledger *ledger)
+void collect_set_ledgers(struct collect *collect, const struct spool_ledger ledgers[SPOOL_SIGNALS])
 {
-    collect->ledger = *ledger;
+    memcpy(collect->ledgers, ledgers, sizeof(collect->ledgers));
 }
 
 /* ---- slots ---- */
@@ -220,7 +224,8 @@ static void pour(struct collect *collect, struct collect_row *row)
     struct probe *probe = &row->probe;
     const uint8_t *at = probe->tray.data;
 
-    row->has_run = true;
+    row->has_news = row->has_news || probe->n_samples || probe->n_errors || probe->n_denied;
+    row->duration_us = row->run_us;
     row->errors += probe->n_errors;
     row->n_denied = probe->n_denied;
     row->is_success = probe->n_errors == 0;
@@ -357,16 +362,15 @@ start_rows(struct collect *collect, enum collector_manner manner, struct helper_
     return n;
 }
 
-static void take_slow(struct collect *collect)
+static void take_rows(struct collect *collect, enum collector_manner manner)
 {
     for (size_t i = 0; collect_registry[i].name; i++) {
         struct collect_row *row = &collect->rows[i];
 
-        if (collect_registry[i].manner != COLLECTOR_SLOW || !row->is_running)
-            continue;
-        if (row_take(collect, row))
+        if (collect_registry[i].manner != manner || !row->is_running || row_take(collect, row))
             continue;
         row->is_success = false;
+        row->has_news = true;
         row->n_late++;
     }
 }
@@ -392,11 +396,15 @@ static void run_collectors(struct collect *collect)
     struct helper_job *jobs[COLLECT_MAX_COLLECTORS];
     struct helper_job *background[COLLECT_MAX_COLLECTORS];
     size_t n_jobs = start_rows(collect, COLLECTOR_SLOW, jobs);
+    size_t n_background = start_rows(collect, COLLECTOR_BACKGROUND, background);
 
-    (void) start_rows(collect, COLLECTOR_BACKGROUND, background);
     run_quick(collect, false);
     helper_wait(collect->helper, jobs, n_jobs, collect->rules->deadline_us);
-    take_slow(collect);
+    take_rows(collect, COLLECTOR_SLOW);
+    if (collect->rules->waits_for_all) {
+        helper_wait(collect->helper, background, n_background, MAX_WAIT_US);
+        take_rows(collect, COLLECTOR_BACKGROUND);
+    }
     run_quick(collect, true);
 }
 
@@ -474,6 +482,12 @@ const struct collector collect_registry[] = {
     { "nvme", collect_nvme, true, COLLECTOR_SLOW, NULL },
     { "zfs", collect_zfs, true, COLLECTOR_QUICK, NULL },
     { "bonding", collect_bonding, true, COLLECTOR_QUICK, NULL },
+    { "systemd", collect_systemd, true, COLLECTOR_SLOW, collect_systemd_free },
+    { "cgroup", collect_cgroup, true, COLLECTOR_SLOW, NULL },
+    { "textfile", collect_textfile, true, COLLECTOR_SLOW, NULL },
+    { "statsd", collect_statsd, true, COLLECTOR_QUICK, NULL },
+    { "scrape", collect_scrape, true, COLLECTOR_BACKGROUND, NULL },
+    { "exec", collect_exec, true, COLLECTOR_BACKGROUND, NULL },
     { "self", collect_self, true, COLLECTOR_QUICK, NULL },
     { NULL, NULL, false, COLLECTOR_QUICK, NULL },
 };

@@ -99,6 +99,7 @@ struct collect_options {
     size_t max_series;           /* more are refused, and counted */
     int64_t statvfs_timeout_us;  /* of all mount points together */
     int64_t deadline_us;         /* of each slow collector */
+    bool waits_for_all;          /* a round is not over before targets and programs are through */
     collect_statvfs_fn *statvfs; /* NULL: the system's */
     struct collect_numbers numbers;
     struct {
@@ -136,11 +137,22 @@ const char *collect_nearest(const char *name);
 #define COLLECT_FILTER_ERROR_BYTES 160
 /* Outcomes: COLLECT_BAD_FILTER; ret_error has the reason. */
 int collect_check_filter(const char *pattern, char ret_error[COLLECT_FILTER_ERROR_BYTES]) MUST_USE;
+/* NULL: they are fine; else what to write instead. */
+const char *collect_check_target(const char *target, bool allow_remote);
+const char *collect_check_command(const char *command);
+const char *collect_check_listen(const char *listen);
 /* "disk", for the settings' names. */
 const char *collect_filter_name(enum collect_filter filter);
 
+/*
+ * Begins to hear statsd where the options say so, on the loop, until collect_stop(); called again
+ * after collect_configure(). What fails is in the log, and the rest goes on.
+ */
+void collect_start(struct collect *collect, struct loop *loop);
+void collect_stop(struct collect *collect);
+
 /* What the self collector says about the agent's queue. */
-void collect_set_ledger(struct collect *collect, const struct spool_ledger *ledger);
+void collect_set_ledgers(struct collect *collect, const struct spool_ledger ledgers[SPOOL_SIGNALS]);
 
 /* One round. ret_sample borrows until the next. */
 int collect_run(struct collect *collect, struct spool_scrape *ret_sample) MUST_USE;

@@ -140,6 +140,7 @@ struct collect_rules {
     } filters[COLLECT_N_FILTERS];
     struct collect_numbers numbers;
     int64_t statvfs_timeout_us, deadline_us;
+    bool waits_for_all;
     collect_statvfs_fn *statvfs;
     size_t max_series;
     char *texts[COLLECT_N_TEXTS];
@@ -195,8 +196,7 @@ collect_fn collect_cpu, collect_cpufreq, collect_load, collect_memory, collect_n
     collect_clock, collect_entropy, collect_hwmon, collect_thermal, collect_power, collect_mdadm,
     collect_nvme, collect_zfs, collect_bonding, collect_systemd, collect_cgroup, collect_textfile,
     collect_statsd, collect_scrape, collect_exec, collect_self;
-collect_state_free_fn collect_processes_free, collect_filesystem_free, collect_statsd_free,
-    collect_cgroup_free;
+collect_state_free_fn collect_processes_free, collect_filesystem_free, collect_systemd_free;
 
 enum collector_manner {
     COLLECTOR_QUICK,      /* on the loop: /proc files of the kernel's own memory */

@@ -22,10 +22,11 @@ struct collect_row {
     struct helper_job job; /* of a slow one */
     struct buf own_text;   /* of a slow one: the others share */
     struct collect_rules *rules;
-    int64_t duration_us; /* of the run that was last; the helper's while it runs */
+    int64_t run_us;      /* how long the last run took; the helper's while it runs */
+    int64_t duration_us; /* the same, of the last run that was taken */
     bool is_running;     /* on the helper, and not yet taken */
-    bool has_run;
-    bool is_success; /* in time, and without an error */
+    bool has_news;       /* it ever had something to say, or failed: no ZFS, no word of zfs */
+    bool is_success;     /* in time, and without an error */
     bool was_denied_said;
     uint64_t errors, n_denied;
     uint64_t n_late; /* rounds that did not have it in time */
@@ -36,6 +37,7 @@ struct collect {
     struct collect_rules *rules;
     struct buf text; /* of the quick ones */
     struct helper *helper;
+    struct statsd *statsd; /* NULL: not heard */
     struct collect_row rows[COLLECT_MAX_COLLECTORS];
 
     uint64_t round;
@@ -50,5 +52,5 @@ struct collect {
     struct spool_layout *layout;
     double *values;
     uint32_t *absent;
-    struct spool_ledger ledger;
+    struct spool_ledger ledgers[SPOOL_SIGNALS];
 };

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "agent/collect/collector.h"
+#include "agent/collect/scrape.h"
+#include "agent/collect/statsd.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 
@@ -45,6 +47,22 @@ int collect_check_filter(const char *pattern, char ret_error[COLLECT_FILTER_ERRO
     if (r > 0)
         memcpy(ret_error, error, sizeof(error));
     return r < 0 ? pass(r) : r;
+}
+
+const char *collect_check_target(const char *target, bool allow_remote)
+{
+    return scrape_check(target, allow_remote);
+}
+
+const char *collect_check_command(const char *command)
+{
+    return command[0] == '/' ? NULL
+                             : "write the program's whole path, then its words; there is no shell";
+}
+
+const char *collect_check_listen(const char *listen)
+{
+    return statsd_check_listen(listen);
 }
 
 static int set_rows(bool *rows, const char *const *names, size_t n_names, bool value)
@@ -107,6 +125,7 @@ static int fill(struct collect_rules *rules, const struct collect_options *optio
     rules->numbers = options->numbers;
     rules->statvfs_timeout_us = options->statvfs_timeout_us;
     rules->deadline_us = options->deadline_us;
+    rules->waits_for_all = options->waits_for_all;
     rules->statvfs = options->statvfs;
     rules->max_series = options->max_series;
     r = copy_texts(rules, options);

@@ -23,6 +23,15 @@ static const struct collect_metric samples_acknowledged = { "sentinel.agent.samp
                                                             "{sample}", SPOOL_COUNTER };
 static const struct collect_metric samples_dropped = { "sentinel.agent.samples.dropped", "{sample}",
                                                        SPOOL_COUNTER };
+static const struct collect_metric records_produced = { "sentinel.agent.log_records.produced",
+                                                        "{record}", SPOOL_COUNTER };
+static const struct collect_metric records_acknowledged = {
+    "sentinel.agent.log_records.acknowledged", "{record}", SPOOL_COUNTER
+};
+static const struct collect_metric records_dropped = { "sentinel.agent.log_records.dropped",
+                                                       "{record}", SPOOL_COUNTER };
+static const struct collect_metric dropped = { "sentinel.agent.dropped", "{record}",
+                                               SPOOL_COUNTER };
 static const struct collect_metric series_refused = { "sentinel.agent.series.refused", "{series}",
                                                       SPOOL_GAUGE };
 static const struct collect_metric errors = { "sentinel.agent.collector.errors", "{error}",
@@ -89,7 +98,7 @@ static void add_rows(struct probe *c)
         const struct spool_attribute *attributes =
             ATTRIBUTES({ "sentinel.collector", collect_registry[i].name });
 
-        if (!c->rules->is_enabled[i] || !(row->has_run || row->is_running))
+        if (!c->rules->is_enabled[i] || !row->has_news)
             continue;
         collect_add(c, &duration, (double) row->duration_us / 1e6, attributes);
         collect_add(c, &success, row->is_success, attributes);
@@ -102,17 +111,42 @@ static void add_rows(struct probe *c)
     }
 }
 
+/* produced = acknowledged + queued + dropped, of each signal. */
+static void add_ledgers(struct probe *c)
+{
+    const struct spool_ledger *metrics = &c->collect->ledgers[SPOOL_METRICS];
+    const struct spool_ledger *logs = &c->collect->ledgers[SPOOL_LOGS];
+    const struct spool_attribute *of_logs = ATTRIBUTES({ "sentinel.signal", "logs" });
+
+    collect_add(c, &batches_queued, (double) metrics->queued_batches, NULL);
+    collect_add(c, &queue_usage, (double) metrics->queued_bytes, NULL);
+    collect_add(c, &samples_produced, (double) metrics->produced, NULL);
+    collect_add(c, &samples_acknowledged, (double) metrics->acknowledged, NULL);
+    collect_add(c, &samples_dropped, (double) metrics->dropped[0], NULL);
+    if (logs->produced > 0) {
+        collect_add(c, &batches_queued, (double) logs->queued_batches, of_logs);
+        collect_add(c, &queue_usage, (double) logs->queued_bytes, of_logs);
+        collect_add(c, &records_produced, (double) logs->produced, NULL);
+        collect_add(c, &records_acknowledged, (double) logs->acknowledged, NULL);
+        collect_add(c, &records_dropped, (double) logs->dropped[0], NULL);
+    }
+    /* What never happened has no series. */
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
+        for (unsigned k = 1; k < SPOOL_REASONS; k++) {
+            const struct spool_attribute *attributes =
+                ATTRIBUTES({ "sentinel.reason", spool_reason_name((enum spool_reason) k) },
+                           { "sentinel.signal", spool_signal_name((enum spool_signal) i) });
+
+            if (c->collect->ledgers[i].dropped[k] > 0)
+                collect_add(c, &dropped, (double) c->collect->ledgers[i].dropped[k], attributes);
+        }
+}
+
 void collect_self(struct probe *c)
 {
-    const struct spool_ledger *ledger = &c->collect->ledger;
-
     add_process(c);
     add_descriptors(c);
-    collect_add(c, &batches_queued, (double) ledger->queued_batches, NULL);
-    collect_add(c, &queue_usage, (double) ledger->queued_bytes, NULL);
-    collect_add(c, &samples_produced, (double) ledger->produced_samples, NULL);
-    collect_add(c, &samples_acknowledged, (double) ledger->acknowledged_samples, NULL);
-    collect_add(c, &samples_dropped, (double) ledger->dropped_samples, NULL);
+    add_ledgers(c);
     collect_add(c, &series_refused, (double) c->collect->refused_series, NULL);
     add_rows(c);
 }

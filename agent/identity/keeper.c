@@ -241,7 +241,7 @@ static bool weigh(struct keeper *keeper, const char *reason)
 {
     static const char *const unknown[] = { "CERTIFICATE_UNKNOWN", "CERTIFICATE_SUPERSEDED",
                                            "CERTIFICATE_NOT_CURRENT", NULL };
-    static const char *const over[] = { "GRACE_OVER", NULL };
+    static const char *const over[] = { "GRACE_OVER", "CHAIN_UNTRUSTED", NULL };
     static const char *const forked[] = { "LINEAGE_FORKED", NULL };
     static const char *const cloned[] = { "AGENT_ID_CLONED", NULL };
     static const char *const revoked[] = { "CERTIFICATE_REVOKED", NULL };

@@ -116,8 +116,6 @@ int spool_layout_new(struct spool_layout **ret,
 
     layout->id = id;
     layout->n_refs = 1;
-    layout->n_queued = 0;
-    layout->queued_bytes = 0;
     layout->n_series = n_series;
     for (size_t i = 0; i < n_series; i++)
         layout->series[i] = spool_series_ref(series[i]);

@@ -57,9 +57,6 @@ DEFINE_CLEANUP(struct spool_series *, spool_series_unref);
 struct spool_layout {
     uint32_t id; /* of this process, never used again; not 0 */
     uint32_t n_refs;
-    /* The queue's; a layout is in one queue. */
-    uint32_t n_queued;   /* batches in it that have this layout */
-    size_t queued_bytes; /* what it is charged for the layout */
     size_t n_series;
     struct spool_series *series[];
 };

@@ -2,379 +2,379 @@
 #include "agent/spool/spool.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
+#include "agent/spool/put.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
-#include "common/base/list.h"
+#include "common/base/file.h"
+#include "common/base/text.h"
 #include "common/crypto/crypto.h"
+#include "common/log/log.h"
 
-struct record {
-    struct list node;
-    uint64_t sequence; /* of a skip: the last of its numbers */
-    uint64_t samples;
-    size_t bytes;                /* charged for it alone */
-    size_t capacity_bytes;       /* of `values` and what lies behind them */
-    struct spool_layout *layout; /* NULL: a skip */
-    enum spool_reason reason;
-    uint32_t crc32c;
-    wall_us time;
-    int64_t boot_us;
-    size_t n_absent;
-    double values[]; /* then n_absent positions */
-};
-
-struct spool {
-    uint8_t id[SPOOL_ID_BYTES];
-    struct list records;  /* oldest first */
-    struct record *spare; /* the last one that was freed: a calm queue does not allocate */
-    uint64_t limit_bytes;
-    uint64_t last; /* sequence handed out last */
-    uint64_t sent; /* highest that was ever given to the transport */
-    uint64_t acknowledged;
-    uint32_t acknowledged_crc32c;
-    uint32_t highest_series; /* id, of all that were put */
-    struct spool_ledger ledger;
-};
-
-static struct record *record_of(struct list *node)
+const char *spool_signal_name(enum spool_signal signal)
 {
-    return container_of(node, struct record, node);
+    static const char *const names[] = { "metrics", "logs" };
+
+    return names[signal];
 }
 
-static void record_release(struct spool *spool, struct record *record)
+const char *spool_reason_name(enum spool_reason reason)
 {
-    list_remove(&record->node);
-    record->layout = spool_layout_unref(record->layout);
-    free(spool->spare);
-    spool->spare = record;
+    static const char *const names[] = { "all", "queue_full", "too_old", "refused", "damaged" };
+
+    return names[reason];
 }
 
-static struct record *record_new(struct spool *spool, size_t payload_bytes)
-{
-    struct record *record = take(spool->spare);
+/* ---- metrics ---- */
 
-    /* A large one would be held, and charged, for a small batch. */
-    if (!record || record->capacity_bytes < payload_bytes ||
-        record->capacity_bytes / 2 > payload_bytes) {
-        free(record);
-        record = malloc(sizeof(*record) + payload_bytes);
-        if (!record)
-            return NULL;
-        record->capacity_bytes = payload_bytes;
+/* Tells the active segment what it does not know of the layout. */
+static uint32_t tell_layout(struct queue *queue, const struct spool_layout *layout)
+{
+    CLEANUP(buf_deinit) struct buf numbers = { 0 }, is_new = { 0 };
+    uint32_t known = numbers_get(&queue->layouts, layout->id);
+    uint32_t *number;
+    size_t at = queue->frame.len;
+
+    if (known)
+        return known - 1;
+    number = buf_extend(&numbers, (layout->n_series + 1) * sizeof(*number));
+    if (!number || !buf_extend(&is_new, layout->n_series + 1)) {
+        queue->frame.has_failed = true;
+        return 0;
     }
-    list_init(&record->node);
-    record->layout = NULL;
-    record->samples = 0;
-    record->bytes = 0;
-    record->crc32c = 0;
-    record->n_absent = 0;
-    return record;
-}
-
-/* ---- the account ---- */
-
-/*
- * Of series that came after the first batch: the collector lets go of them when they are gone from
- * the machine, and then a queued layout is all that keeps them.
- */
-static size_t new_series_bytes(struct spool *spool, const struct spool_layout *layout)
-{
-    uint32_t highest = spool->highest_series;
-    size_t bytes = 0;
-
     for (size_t i = 0; i < layout->n_series; i++) {
-        const struct spool_series *series = layout->series[i];
+        uint32_t id = layout->series[i]->id;
 
-        if (series->id > spool->highest_series)
-            spool->highest_series = series->id;
-        if (highest && series->id > highest)
-            bytes += sizeof(*series) + series->n_attributes * sizeof(*series->attributes) +
-                     series->key.len + strlen(series->unit) + 1;
+        number[i] = numbers_get(&queue->series, id);
+        if (number[i] == 0) {
+            is_new.data[i] = 1;
+            number[i] = (uint32_t) queue->series.n_used + 1;
+            if (numbers_put(&queue->series, id, number[i] - 1))
+                queue->frame.has_failed = true;
+        }
+        number[i]--;
     }
-    return bytes;
+    codec_begin(&queue->frame);
+    codec_put_layout(&queue->frame, layout, number, is_new.data);
+    codec_finish(&queue->frame, at, queue->active->seed,
+                 &(struct codec_frame){ .kind = CODEC_LAYOUT });
+    known = (uint32_t) queue->layouts.n_used;
+    if (numbers_put(&queue->layouts, layout->id, known))
+        queue->frame.has_failed = true;
+    return known;
 }
 
-/* A layout is charged once, as long as a queued batch has it. */
-static void account_add(struct spool *spool, struct record *record)
+static void make_scrape(struct queue *queue, const struct queue_batch *batch, uint64_t sequence)
 {
-    struct spool_ledger *ledger = &spool->ledger;
-    struct spool_layout *layout = record->layout;
+    const struct spool_scrape *scrape = batch->source;
+    uint32_t layout = tell_layout(queue, scrape->layout);
+    size_t at = queue->frame.len;
 
-    record->bytes = sizeof(*record) + record->capacity_bytes;
-    if (layout->n_queued++ == 0) {
-        layout->queued_bytes = sizeof(*layout) + layout->n_series * sizeof(struct spool_series *) +
-                               new_series_bytes(spool, layout);
-        ledger->queued_bytes += layout->queued_bytes;
-    }
-    ledger->queued_bytes += record->bytes;
-    ledger->queued_samples += record->samples;
-    ledger->queued_batches++;
+    codec_begin(&queue->frame);
+    codec_put_scrape(&queue->frame, scrape, layout);
+    codec_finish(&queue->frame, at, queue->active->seed,
+                 &(struct codec_frame){ .kind = CODEC_SCRAPE,
+                                        .records = (uint32_t) batch->records,
+                                        .sequence = sequence,
+                                        .time_us = batch->time_us });
 }
 
-static void account_remove(struct spool *spool, struct record *record)
+/* With what a new segment has to be told. */
+static size_t scrape_bytes(const struct spool_scrape *scrape)
 {
-    struct spool_ledger *ledger = &spool->ledger;
-    struct spool_layout *layout = record->layout;
+    const struct spool_layout *layout = scrape->layout;
+    size_t bytes = 2 * (CODEC_FRAME_BYTES + CODEC_ALIGN) + 64;
 
-    ensure(layout->n_queued > 0 && ledger->queued_batches > 0);
-    if (--layout->n_queued == 0)
-        ledger->queued_bytes -= layout->queued_bytes;
-    ledger->queued_bytes -= record->bytes;
-    ledger->queued_samples -= record->samples;
-    ledger->queued_batches--;
-    ensure(ledger->queued_batches > 0 || ledger->queued_bytes == 0);
-}
-
-/* ---- the queue ---- */
-
-int spool_new(struct spool **ret, uint64_t limit_bytes)
-{
-    struct spool *spool = calloc(1, sizeof(*spool));
-
-    if (!spool)
-        return fault(-ENOMEM, "no memory for the spool");
-    list_init(&spool->records);
-    crypto_random(spool->id, sizeof(spool->id));
-    spool->limit_bytes = limit_bytes;
-    *ret = spool;
-    return 0;
-}
-
-struct spool *spool_free(struct spool *spool)
-{
-    if (!spool)
-        return NULL;
-    list_each_safe(node, &spool->records)
-    {
-        if (record_of(node)->layout)
-            account_remove(spool, record_of(node));
-        record_release(spool, record_of(node));
-    }
-    free(spool->spare);
-    free(spool);
-    return NULL;
-}
-
-void spool_set_limit(struct spool *spool, uint64_t limit_bytes)
-{
-    spool->limit_bytes = limit_bytes;
-}
-
-/* Turns a batch into a skip, or into a part of the skip before it. */
-static void record_skip(struct spool *spool, struct record *record, enum spool_reason reason)
-{
-    struct record *before =
-        record->node.prev == &spool->records ? NULL : record_of(record->node.prev);
-    struct spool_ledger *ledger = &spool->ledger;
-
-    ensure(record->layout);
-
-    account_remove(spool, record);
-    ledger->dropped_samples += record->samples;
-    if (reason == SPOOL_REFUSED)
-        ledger->refused_samples += record->samples;
-
-    /* A skip that was sent is fixed: the hub may have it. */
-    if (before && !before->layout && before->reason == reason && before->sequence > spool->sent) {
-        before->sequence = record->sequence;
-        before->samples += record->samples;
-        record_release(spool, record);
-        return;
-    }
-    record->layout = spool_layout_unref(record->layout);
-    record->reason = reason;
-    record->bytes = 0;
-    record->crc32c = 0;
-}
-
-/* Takes the memory of a skip's values back; there may be one for each REFUSED batch. */
-static void record_shrink(struct spool *spool, struct record *skip)
-{
-    struct record *small = malloc(sizeof(*small));
-
-    if (!small) /* it keeps what it has */
-        return;
-    *small = *skip;
-    small->capacity_bytes = 0;
-    list_init(&small->node);
-    list_append(&skip->node, &small->node);
-    record_release(spool, skip);
-}
-
-static void record_drop(struct spool *spool, struct record *record, enum spool_reason reason)
-{
-    uint64_t sequence = record->sequence;
-
-    record_skip(spool, record, reason);
-    list_each(node, &spool->records)
-    {
-        struct record *skip = record_of(node);
-
-        if (skip->sequence < sequence)
-            continue;
-        if (!skip->layout && skip->capacity_bytes > 0)
-            record_shrink(spool, skip);
-        break;
-    }
-}
-
-/* Sent ones are at the front and few: the walk is short. */
-static struct record *oldest_unsent_batch(struct spool *spool)
-{
-    list_each(node, &spool->records)
-    {
-        struct record *record = record_of(node);
-
-        if (record->layout && record->sequence > spool->sent)
-            return record;
-    }
-    return NULL;
+    for (size_t i = 0; i < layout->n_series; i++)
+        bytes += layout->series[i]->key.len + strlen(layout->series[i]->unit) + 16;
+    return bytes + scrape->n_absent * 5 + layout->n_series * (sizeof(double) + 5);
 }
 
 int spool_put(struct spool *spool, const struct spool_scrape *scrape)
 {
-    size_t n_values = scrape->layout->n_series;
-    size_t values_bytes = n_values * sizeof(double);
-    size_t absent_bytes = scrape->n_absent * sizeof(uint32_t);
-    struct record *record, *victim;
+    const struct queue_batch batch = {
+        .bytes = scrape_bytes(scrape),
+        .make = make_scrape,
+        .source = scrape,
+        .records = scrape->layout->n_series - scrape->n_absent,
+        .has_number = true,
+        .time_us = scrape->time.us,
+    };
+    bool is_dropped;
 
-    ensure(scrape->n_absent <= n_values);
+    ensure(scrape->n_absent <= scrape->layout->n_series);
+    if (batch.bytes > SPOOL_MAX_BATCH_BYTES)
+        return SPOOL_TOO_LARGE;
+    return fold(queue_put(&spool->queues[SPOOL_METRICS], &batch, &is_dropped));
+}
 
-    record = record_new(spool, values_bytes + absent_bytes);
-    if (!record)
-        return fault(-ENOMEM, "no memory for a batch of %zu samples", n_values);
+/* ---- logs ---- */
 
-    record->layout = spool_layout_ref(scrape->layout);
-    record->samples = n_values - scrape->n_absent;
-    record->time = scrape->time;
-    record->boot_us = scrape->boot_us;
-    record->n_absent = scrape->n_absent;
-    memcpy(record->values, scrape->values, values_bytes);
-    if (absent_bytes)
-        memcpy(record->values + n_values, scrape->absent, absent_bytes);
-    record->sequence = ++spool->last;
-    list_append(&spool->records, &record->node);
+static void make_logs(struct queue *queue, const struct queue_batch *batch, uint64_t sequence)
+{
+    size_t at = queue->frame.len;
 
-    spool->ledger.produced_samples += record->samples;
-    account_add(spool, record);
+    codec_begin(&queue->frame);
+    codec_put_logs(&queue->frame, batch->source, batch->split);
+    codec_finish(&queue->frame, at, queue->active->seed,
+                 &(struct codec_frame){ .kind = CODEC_LOGS,
+                                        .records = (uint32_t) batch->records,
+                                        .sequence = sequence,
+                                        .time_us = batch->time_us });
+}
 
-    /* The last victim may be the new batch itself. */
-    while (spool->ledger.queued_bytes > spool->limit_bytes) {
-        victim = oldest_unsent_batch(spool);
-        if (!victim)
-            break;
-        record_drop(spool, victim, SPOOL_QUEUE_FULL);
+static size_t attributes_bytes(const struct spool_log_attribute *attributes, size_t n)
+{
+    size_t bytes = 5;
+
+    for (size_t i = 0; i < n; i++)
+        bytes += attributes[i].key.len + attributes[i].value.len + 10;
+    return bytes;
+}
+
+static size_t logs_bytes(const struct spool_logs *logs)
+{
+    size_t bytes = CODEC_FRAME_BYTES + CODEC_ALIGN + 64 + logs->source.type.len +
+                   logs->source.name.len +
+                   attributes_bytes(logs->source.attributes, logs->source.n_attributes);
+
+    for (size_t i = 0; i < logs->n_offsets; i++)
+        bytes += logs->offsets[i].key.len + logs->offsets[i].value.len + 10;
+    for (size_t i = 0; i < logs->n_records; i++) {
+        const struct spool_log_record *record = &logs->records[i];
+
+        bytes += 60 + record->body.len + record->trace_id.len + record->span_id.len +
+                 attributes_bytes(record->attributes, record->n_attributes);
     }
+    return bytes;
+}
+
+static bool is_takeable(const struct queue *queue, const struct spool_logs *logs, size_t bytes)
+{
+    for (size_t i = 0; i < logs->n_offsets; i++)
+        if (logs->offsets[i].key.len == 0 || logs->offsets[i].key.len > SPOOL_MAX_KEY_BYTES ||
+            logs->offsets[i].value.len > SPOOL_MAX_VALUE_BYTES)
+            return false;
+    return bytes <= SPOOL_MAX_BATCH_BYTES && logs->n_records <= SPOOL_MAX_BATCH_RECORDS &&
+           queue->offsets.n_entries + logs->n_offsets <= SPOOL_MAX_OFFSETS;
+}
+
+int put_logs(struct queue *queue, const struct spool_logs *logs, const struct codec_split *split)
+{
+    const struct queue_batch batch = {
+        .bytes = logs_bytes(logs),
+        .make = make_logs,
+        .source = logs,
+        .split = split,
+        .records = logs->n_records,
+        .has_number = logs->n_records > 0,
+        .time_us = logs->time.us,
+        .may_block = true,
+        .is_half = split != NULL,
+    };
+    bool is_dropped;
+    int r;
+
+    if (!is_takeable(queue, logs, batch.bytes))
+        return SPOOL_TOO_LARGE;
+    r = queue_put(queue, &batch, &is_dropped);
+    if (r)
+        return r < 0 ? pass(r) : SPOOL_FULL;
+    if (is_dropped && split)
+        return SPOOL_FULL;
+    r = offsets_apply(queue, logs->offsets, logs->n_offsets);
+    if (r)
+        return pass(r);
+    /* There is no record of it: the table itself has to say so. */
+    if (is_dropped && logs->n_offsets)
+        (void) offsets_write(queue, false);
     return 0;
 }
 
-int spool_next(const struct spool *spool, uint64_t after, struct spool_item *ret)
+int spool_put_logs(struct spool *spool, const struct spool_logs *batch)
 {
-    for (const struct list *node = spool->records.next; node != &spool->records;
-         node = node->next) {
-        const struct record *record = container_of(node, const struct record, node);
-
-        if (record->sequence <= after)
-            continue;
-        *ret = (struct spool_item){
-            .sequence = record->sequence,
-            .is_skip = !record->layout,
-            .reason = record->reason,
-            .samples = record->samples,
-        };
-        if (record->layout)
-            ret->scrape = (struct spool_scrape){
-                .layout = record->layout,
-                .time = record->time,
-                .boot_us = record->boot_us,
-                .values = record->values,
-                .absent =
-                    (const uint32_t *) (const void *) (record->values + record->layout->n_series),
-                .n_absent = record->n_absent,
-            };
-        return 0;
-    }
-    return SPOOL_EMPTY;
+    return put_logs(&spool->queues[SPOOL_LOGS], batch, NULL);
 }
 
-static struct record *find(struct spool *spool, uint64_t sequence)
+bool spool_get_offset(const struct spool *spool, struct span key, struct span *ret)
 {
-    list_each(node, &spool->records)
-    {
-        if (record_of(node)->sequence >= sequence)
-            return record_of(node)->sequence == sequence ? record_of(node) : NULL;
+    const struct offset *offset = map_get(&spool->queues[SPOOL_LOGS].offsets, key);
+
+    if (!offset)
+        return false;
+    *ret = offset->value;
+    return true;
+}
+
+bool spool_next_offset(const struct spool *spool, size_t *at, struct spool_offset *ret)
+{
+    const struct offset *offset = map_next(&spool->queues[SPOOL_LOGS].offsets, at);
+
+    if (!offset)
+        return false;
+    *ret = (struct spool_offset){ .key = offset->key, .value = offset->value };
+    return true;
+}
+
+/* ---- life ---- */
+
+static void read_boot_id(struct spool *spool)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    uint8_t digest[CRYPTO_SHA256_BYTES];
+
+    if (file_read("/proc/sys/kernel/random/boot_id", 256, &text) != 0 || text.len == 0)
+        crypto_random(spool->boot_id, sizeof(spool->boot_id)); /* each process is a boot */
+    else {
+        crypto_sha256(buf_span(&text), digest);
+        memcpy(spool->boot_id, digest, sizeof(spool->boot_id));
     }
+}
+
+/* Outcomes: SPOOL_IN_USE. Without a directory all is in memory. */
+static int open_directory(struct spool *spool)
+{
+    const char *path = spool->options.directory;
+
+    if (!path)
+        return 0;
+    if (file_make_directories(path, 0700) == 0)
+        spool->dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (spool->dirfd < 0) {
+        log_event(LOG_ERROR, "spool_unwritable", LOG_S("directory", path),
+                  LOG_S("error", strerror(errno)),
+                  LOG_S("meaning", "what is not acknowledged is kept in memory alone"));
+        return 0;
+    }
+    spool->lock = openat(spool->dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (spool->lock >= 0 && flock(spool->lock, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+        return SPOOL_IN_USE;
+    return 0;
+}
+
+int spool_open(struct spool **ret, const struct spool_options *options)
+{
+    CLEANUP(spool_closep) struct spool *spool = calloc(1, sizeof(*spool));
+    int r;
+
+    if (!spool)
+        return fault(-ENOMEM, "no memory for the spool");
+    spool->options = *options;
+    spool->dirfd = spool->lock = -1;
+    read_boot_id(spool);
+    r = open_directory(spool);
+    if (r)
+        return r;
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++) {
+        r = queue_open(&spool->queues[i], spool, (enum spool_signal) i);
+        if (r)
+            return pass(r);
+    }
+    spool->options.directory = NULL; /* it is the caller's */
+    *ret = take(spool);
+    return 0;
+}
+
+struct spool *spool_close(struct spool *spool)
+{
+    if (!spool)
+        return NULL;
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
+        queue_close(&spool->queues[i]);
+    if (spool->lock >= 0)
+        (void) close(spool->lock);
+    if (spool->dirfd >= 0)
+        (void) close(spool->dirfd);
+    free(spool);
     return NULL;
 }
 
-void spool_mark_sent(struct spool *spool, uint64_t sequence, uint32_t crc32c)
+void spool_set_limits(struct spool *spool,
+                      enum spool_signal signal,
+                      const struct spool_limits *limits)
 {
-    struct record *record = find(spool, sequence);
-
-    ensure(record);
-    record->crc32c = crc32c;
-    if (sequence > spool->sent)
-        spool->sent = sequence;
+    spool->queues[signal].limits = *limits;
 }
 
-int spool_acknowledge(struct spool *spool, uint64_t sequence)
+int64_t spool_tick(struct spool *spool)
 {
-    if (sequence > spool->sent)
-        return SPOOL_BEYOND;
+    int64_t next_us = INT64_MAX;
 
-    list_each_safe(node, &spool->records)
-    {
-        struct record *record = record_of(node);
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++) {
+        int64_t left_us = queue_tick(&spool->queues[i]);
 
-        if (record->sequence > sequence)
-            break;
-        if (record->layout) {
-            spool->ledger.acknowledged_samples += record->samples;
-            account_remove(spool, record);
+        if (left_us < next_us)
+            next_us = left_us;
+    }
+    return next_us;
+}
+
+void spool_note_clock(struct spool *spool, int64_t boot_offset_us)
+{
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++) {
+        struct queue *queue = &spool->queues[i];
+        struct boot *boots = queue->boots;
+        size_t at = 0;
+
+        while (at < SPOOL_BOOTS - 1 && boots[at].offset_us != 0 &&
+               memcmp(boots[at].id, spool->boot_id, CODEC_BOOT_ID_BYTES) != 0)
+            at++;
+        /* The oldest goes when there are too many: it is the first. */
+        if (at == SPOOL_BOOTS - 1 && boots[at].offset_us != 0 &&
+            memcmp(boots[at].id, spool->boot_id, CODEC_BOOT_ID_BYTES) != 0)
+            memmove(boots, boots + 1, (SPOOL_BOOTS - 1) * sizeof(*boots));
+        memcpy(boots[at].id, spool->boot_id, CODEC_BOOT_ID_BYTES);
+        boots[at].offset_us = boot_offset_us;
+    }
+}
+
+int64_t spool_live_age_us(const struct spool *spool, enum spool_signal signal)
+{
+    const struct run *run = spool->queues[signal].live;
+    int64_t age_us = clock_wall().us - run->oldest_us;
+
+    if (run->last == run->acked || age_us < 0)
+        return 0;
+    return age_us;
+}
+
+int spool_rotate(struct spool *spool, enum spool_signal signal)
+{
+    return pass(queue_rotate(&spool->queues[signal]));
+}
+
+void spool_get_ledger(const struct spool *spool, enum spool_signal signal, struct spool_ledger *ret)
+{
+    const struct queue *queue = &spool->queues[signal];
+
+    *ret = (struct spool_ledger){
+        .produced = queue_produced(queue),
+        .acknowledged = queue->acknowledged,
+        .queued = queue->queued,
+        .queued_batches = queue->queued_batches,
+        .limit_bytes = queue->limits.limit_bytes,
+        .damaged_segments = queue->damaged_segments,
+        .is_volatile = queue->volatile_bytes > 0,
+    };
+    memcpy(ret->dropped, queue->dropped, sizeof(ret->dropped));
+    for (struct list *node = queue->runs.next; node != &queue->runs; node = node->next) {
+        const struct run *run = container_of(node, struct run, node);
+
+        ret->runs += !run->is_open && run->last > run->acked;
+        for (struct list *at = run->segments.next; at != &run->segments; at = at->next) {
+            const struct segment *segment = container_of(at, struct segment, node);
+
+            if (segment->last <= run->acked)
+                continue;
+            ret->queued_bytes += segment->bytes - segment->acked_bytes;
+            if (segment->oldest_us && (ret->oldest.us == 0 || segment->oldest_us < ret->oldest.us))
+                ret->oldest.us = segment->oldest_us;
         }
-        spool->acknowledged = record->sequence;
-        spool->acknowledged_crc32c = record->crc32c;
-        record_release(spool, record);
     }
-    return 0;
-}
-
-int spool_refuse(struct spool *spool, uint64_t sequence)
-{
-    struct record *record = find(spool, sequence);
-
-    if (!record || !record->layout)
-        return SPOOL_EMPTY;
-    record_drop(spool, record, SPOOL_REFUSED);
-    return 0;
-}
-
-void spool_restart(struct spool *spool)
-{
-    crypto_random(spool->id, sizeof(spool->id));
-    spool->last = spool->sent = spool->acknowledged = 0;
-    spool->acknowledged_crc32c = 0;
-    list_each(node, &spool->records)
-    {
-        record_of(node)->sequence = ++spool->last;
-        record_of(node)->crc32c = 0;
-    }
-}
-
-void spool_get_run(const struct spool *spool, struct spool_run *ret)
-{
-    memcpy(ret->id, spool->id, sizeof(ret->id));
-    ret->first_sequence = spool->acknowledged + 1;
-    ret->last_sequence = spool->last;
-    ret->crc32c_before_first = spool->acknowledged_crc32c;
-}
-
-void spool_get_ledger(const struct spool *spool, struct spool_ledger *ret)
-{
-    *ret = spool->ledger;
-    ret->limit_bytes = spool->limit_bytes;
-    ensure(ret->produced_samples ==
-           ret->acknowledged_samples + ret->queued_samples + ret->dropped_samples);
 }

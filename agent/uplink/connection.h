@@ -13,6 +13,7 @@
 #include "common/tls/tls.h"
 
 #define STREAM_METRICS_PATH "/sentinel.telemetry.v1.TelemetryService/StreamMetrics"
+#define STREAM_LOGS_PATH "/sentinel.telemetry.v1.TelemetryService/StreamLogs"
 
 struct connection_options {
     struct rpc_queue *queue;

@@ -136,8 +136,7 @@ static int put_batch(const struct encoder *encoder,
                      const struct spool_item *item,
                      const struct uplink_clock *clock,
                      struct arena *arena,
-                     struct buf *to,
-                     uint32_t *ret_checksum)
+                     struct buf *to)
 {
     const struct spool_scrape *from = &item->scrape;
     Sentinel__Telemetry__V1__StreamMetricsRequest request;
@@ -159,17 +158,16 @@ static int put_batch(const struct encoder *encoder,
         if (r)
             return pass(r);
     }
-    scrape.time_unix_us = uplink_stamp(clock, from->time, from->boot_us);
+    scrape.time_unix_us = uplink_stamp_scrape(clock, item);
     scrape.layout_id = from->layout->id;
     scrape.n_values = from->layout->n_series;
     scrape.values = (double *) (uintptr_t) from->values;
     scrape.n_absent = from->n_absent;
     scrape.absent = (uint32_t *) (uintptr_t) from->absent;
-    *ret_checksum = wire_checksum(&request.base);
     return pass(wire_pack(&request.base, to));
 }
 
-static int put_skip(const struct spool_item *item, struct buf *to, uint32_t *ret_checksum)
+static int put_skip(const struct spool_item *item, struct buf *to)
 {
     Sentinel__Telemetry__V1__StreamMetricsRequest request;
     Sentinel__Telemetry__V1__Skip skip;
@@ -180,34 +178,37 @@ static int put_skip(const struct spool_item *item, struct buf *to, uint32_t *ret
     request.skip = &skip;
     skip.through_sequence = item->sequence;
     skip.reason = (Sentinel__Telemetry__V1__SkipReason) item->reason;
-    skip.records = item->samples;
-    *ret_checksum = wire_checksum(&request.base);
+    skip.records = item->records;
     return pass(wire_pack(&request.base, to));
 }
 
 int encoder_put(struct encoder *encoder,
+                enum spool_signal signal,
                 const struct spool_item *item,
                 const struct uplink_clock *clock,
-                struct buf *to,
-                uint32_t *ret_checksum)
+                struct buf *to)
 {
     struct arena arena;
     int r;
 
     if (item->is_skip)
-        return pass(put_skip(item, to, ret_checksum));
+        return pass(put_skip(item, to));
+    if (signal == SPOOL_LOGS) {
+        encoder_put_logs(item, uplink_log_offset(clock, item), to);
+        return buf_failed(to) ? fault(-ENOMEM, "no memory for a batch of logs") : 0;
+    }
     arena_init(&arena, ARENA_BYTES);
-    r = put_batch(encoder, item, clock, &arena, to, ret_checksum);
+    r = put_batch(encoder, item, clock, &arena, to);
     arena_deinit(&arena);
     return pass(r);
 }
 
-int encoder_commit(struct encoder *encoder, const struct spool_item *item)
+int encoder_commit(struct encoder *encoder, enum spool_signal signal, const struct spool_item *item)
 {
     const struct spool_layout *layout = item->scrape.layout;
     int r = 0;
 
-    if (item->is_skip || ids_has(&encoder->layouts, layout->id))
+    if (item->is_skip || signal != SPOOL_METRICS || ids_has(&encoder->layouts, layout->id))
         return 0;
     for (size_t i = 0; i < layout->n_series && r == 0; i++)
         r = ids_add(&encoder->series, layout->series[i]->id);
@@ -263,8 +264,10 @@ int encoder_put_hello(const struct encoder_hello *from, struct buf *to)
     hello.fingerprint = &fingerprint;
     hello.time_unix_us = from->time.us;
     hello.agent_version = unconst(SENTINEL_VERSION);
-    hello.lane = from->is_probe ? SENTINEL__TELEMETRY__V1__LANE__LANE_UNSPECIFIED
-                                : SENTINEL__TELEMETRY__V1__LANE__LANE_LIVE;
+    hello.lane = from->lane == SPOOL_BACKFILL ? SENTINEL__TELEMETRY__V1__LANE__LANE_BACKFILL
+                                              : SENTINEL__TELEMETRY__V1__LANE__LANE_LIVE;
+    if (from->is_probe)
+        hello.lane = SENTINEL__TELEMETRY__V1__LANE__LANE_UNSPECIFIED;
     hello.n_host = host->n_attributes;
     hello.host = rows;
     hello.registry_generation = from->generation;

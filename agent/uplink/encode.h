@@ -2,8 +2,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * From what the spool holds to StreamMetricsRequest, and from StreamMetricsResponse to what the
- * stream does with it. Private to agent/uplink.
+ * From what the spool holds to StreamMetricsRequest and StreamLogsRequest, which have hello and
+ * skip under the same numbers, and from StreamMetricsResponse to what the stream does with it.
+ * Private to agent/uplink.
  *
  * Ids in a stream are the process' own of series and layouts: an encoder knows which of them this
  * stream has heard of.
@@ -27,14 +28,18 @@ void encoder_deinit(struct encoder *encoder);
 /* A new stream: it has heard of nothing. */
 void encoder_reset(struct encoder *encoder);
 
-/* Appends the request for a batch or a skip, with what it has to declare; wire_checksum() of it. */
+/* Appends the request for a batch or a skip, with what it has to declare. */
 int encoder_put(struct encoder *encoder,
+                enum spool_signal signal,
                 const struct spool_item *item,
                 const struct uplink_clock *clock,
-                struct buf *to,
-                uint32_t *ret_checksum) MUST_USE;
+                struct buf *to) MUST_USE;
 /* It was given to the transport: what it declared is declared. */
-int encoder_commit(struct encoder *encoder, const struct spool_item *item) MUST_USE;
+int encoder_commit(struct encoder *encoder,
+                   enum spool_signal signal,
+                   const struct spool_item *item) MUST_USE;
+/* Of logs, which protobuf-c would cut at a NUL. Private to the encoder. */
+void encoder_put_logs(const struct spool_item *item, int64_t offset_us, struct buf *to);
 
 struct encoder_hello {
     struct spool_run run;
@@ -43,7 +48,8 @@ struct encoder_hello {
     wall_us time;
     uint32_t interval_ms;
     uint64_t generation; /* of the registry, the highest seen */
-    bool is_probe;       /* lane unspecified */
+    enum spool_lane lane;
+    bool is_probe; /* lane unspecified */
 };
 int encoder_put_hello(const struct encoder_hello *from, struct buf *to) MUST_USE;
 

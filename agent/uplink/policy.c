@@ -123,6 +123,64 @@ int64_t uplink_stamp(const struct uplink_clock *clock, wall_us time, int64_t boo
     return apart > HOUR_US || apart < -HOUR_US ? by_hub : time.us;
 }
 
+/* The hub's clock minus the boot clock of the batch's boot; false: nobody knows. */
+static bool
+boot_offset(const struct uplink_clock *clock, const struct spool_item *item, int64_t *ret_us)
+{
+    if (item->is_this_boot && clock->is_known)
+        *ret_us = clock->hub_us - clock->boot_us;
+    else if (item->has_boot_offset)
+        *ret_us = item->boot_offset_us;
+    else
+        return false;
+    return true;
+}
+
+int64_t uplink_stamp_scrape(const struct uplink_clock *clock, const struct spool_item *item)
+{
+    const struct uplink_clock known = { .is_known = true };
+    struct uplink_clock other = known; /* at boot */
+
+    if (!boot_offset(clock, item, &other.hub_us))
+        return item->scrape.time.us;
+    return uplink_stamp(&other, item->scrape.time, item->scrape.boot_us);
+}
+
+int64_t uplink_log_offset(const struct uplink_clock *clock, const struct spool_item *item)
+{
+    int64_t offset_us;
+
+    if (!boot_offset(clock, item, &offset_us))
+        return 0;
+    offset_us -= item->stamp_offset_us;
+    return offset_us > HOUR_US || offset_us < -HOUR_US ? offset_us : 0;
+}
+
+void uplink_bucket_set(struct uplink_bucket *bucket, uint64_t rate)
+{
+    if (bucket->rate != rate)
+        *bucket = (struct uplink_bucket){ .rate = rate, .tokens = (double) rate };
+}
+
+bool uplink_bucket_has(struct uplink_bucket *bucket, int64_t now_us, double part)
+{
+    double rate = (double) bucket->rate;
+
+    if (bucket->rate == 0)
+        return true;
+    if (bucket->at_us)
+        bucket->tokens += rate * (double) (now_us - bucket->at_us) / 1e6;
+    bucket->at_us = now_us;
+    if (bucket->tokens > rate)
+        bucket->tokens = rate;
+    return bucket->tokens > rate * part;
+}
+
+void uplink_bucket_take(struct uplink_bucket *bucket, size_t bytes)
+{
+    bucket->tokens -= (double) bytes;
+}
+
 int64_t uplink_boot_us(void)
 {
     struct timespec now;

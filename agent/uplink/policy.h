@@ -13,7 +13,13 @@
 /* A reason of our own: the next attempt is at once, with the other identity. */
 #define UPLINK_IDENTITY_CHANGED "IDENTITY_CHANGED"
 
+/* Reasons of our own, of streams that come again: the first hub is looked at; the run was closed.
+ */
+#define UPLINK_PREFERS_OTHER "PREFERRED_HUB_TRIED"
+#define UPLINK_RUN_CHANGED "RUN_CHANGED"
+
 enum uplink_class {
+    UPLINK_AGAIN,  /* as we wanted it: at once, and no failure */
     UPLINK_RETRY,  /* passes by itself */
     UPLINK_SLOW,   /* somebody has to do something: the slow pace */
     UPLINK_POISON, /* the hub refuses the first batch it has not acknowledged, for what it is */
@@ -48,4 +54,20 @@ struct uplink_clock {
     int64_t boot_us; /* the same instant in CLOCK_BOOTTIME */
 };
 int64_t uplink_stamp(const struct uplink_clock *clock, wall_us time, int64_t boot_us);
+/* Of a scrape from the spool, which may be of an earlier boot. */
+int64_t uplink_stamp_scrape(const struct uplink_clock *clock, const struct spool_item *item);
+/* What to add to times of logs that this machine's clock told, about `item->logs.time`; 0: it was
+ * right. */
+int64_t uplink_log_offset(const struct uplink_clock *clock, const struct spool_item *item);
 int64_t uplink_boot_us(void);
+
+/* Bytes in a second, with up to a second's worth at once; a message that is larger makes debts. */
+struct uplink_bucket {
+    uint64_t rate; /* 0: no limit */
+    double tokens;
+    int64_t at_us;
+};
+void uplink_bucket_set(struct uplink_bucket *bucket, uint64_t rate);
+/* Whether more than this part of a second's worth is left. */
+bool uplink_bucket_has(struct uplink_bucket *bucket, int64_t now_us, double part);
+void uplink_bucket_take(struct uplink_bucket *bucket, size_t bytes);

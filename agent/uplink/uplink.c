@@ -6,51 +6,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "agent/uplink/connection.h"
-#include "agent/uplink/encode.h"
-#include "common/base/crc32c.h"
+#include "agent/uplink/link.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
-#include "common/base/rand.h"
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
 #include "common/log/log.h"
 
-#define WELCOME_TIMEOUT_US INT64_C(30000000)
 #define HALF_CLOSE_TIMEOUT_US INT64_C(1000000)
-#define WINDOW_BATCHES 64 /* also when the hub names no limit, or a wider one */
 #define OFFSET_WORTH_SAYING_US INT64_C(5000000)
-#define ERROR_ARENA_BYTES (64u << 10)
+#define REFILL_US INT64_C(100000)
+/* From one hub of the list to the next, at most. */
+#define NEXT_HUB_US INT64_C(2000000)
+/* A hub that does not stay is looked at less and less often. */
+#define MAX_PREFER_US INT64_C(7200000000)
 
-struct uplink {
-    struct uplink_options options;
-    char *hub, *server_name, *identity, *insecure_id;
-    struct rpc_queue *queue;
-    struct rand rand;
-    uint8_t instance[16];
+static struct stream *first_stream(struct uplink *uplink)
+{
+    return &uplink->streams[SPOOL_METRICS][SPOOL_LIVE];
+}
 
-    /* One attempt. */
-    struct rpc_channel *channel;
-    struct rpc_client_call *call;
-    struct encoder encoder;
-    struct uplink_clock clock;
-    bool is_welcomed;
-    bool is_channel_lent;
-    bool is_half_closed;
-    uint64_t use;             /* the keeper's number of the identity */
-    const char *local_reason; /* why we ended the call ourselves */
-    uint64_t cursor;          /* sent last in this stream */
-    uint64_t acknowledged;
-    uint32_t window;
-    bool is_throttled;
-
-    unsigned n_failed;     /* ends since the last acknowledgement */
-    int64_t hub_spread_us; /* 0: the settings' */
-    bool is_draining;
-    struct buf out;
-    struct loop_timer attempt, welcome, throttle, drain, reap;
-    struct uplink_status status;
-};
+static const char *hub_of(const struct uplink *uplink)
+{
+    return uplink->hubs[uplink->at];
+}
 
 static void set_state(struct uplink *uplink, enum uplink_state state)
 {
@@ -65,7 +44,7 @@ const char *uplink_state_name(enum uplink_state state)
     return names[state];
 }
 
-static void arm(struct uplink *uplink, struct loop_timer *timer, int64_t delay_us)
+void link_arm(struct uplink *uplink, struct loop_timer *timer, int64_t delay_us)
 {
     /* A heap that cannot grow by one is out of memory: the fault is in the log, and nothing would
      * ever happen again. */
@@ -85,7 +64,9 @@ static void lend_channel(struct uplink *uplink, struct rpc_channel *channel)
 static void drop_connection(struct uplink *uplink)
 {
     lend_channel(uplink, NULL);
-    uplink->call = rpc_client_call_unref(uplink->call);
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
+        for (unsigned k = 0; k < LINK_LANES; k++)
+            stream_close(&uplink->streams[i][k]);
     uplink->channel = rpc_channel_free(uplink->channel);
 }
 
@@ -123,9 +104,15 @@ static void note_error(struct uplink *uplink, const struct wire_error *error, bo
 }
 
 /* We ended it, to begin again with another identity. */
-static bool is_changed(const struct uplink *uplink)
+static bool is_changed(const struct wire_error *error)
 {
-    return uplink->local_reason && strcmp(uplink->local_reason, UPLINK_IDENTITY_CHANGED) == 0;
+    return error->reason && strcmp(error->reason, UPLINK_IDENTITY_CHANGED) == 0;
+}
+
+/* We ended it, as a hub that is liked better may be well again. */
+static bool is_preferring(const struct wire_error *error)
+{
+    return error->reason && strcmp(error->reason, UPLINK_PREFERS_OTHER) == 0;
 }
 
 static int64_t
@@ -136,7 +123,7 @@ choose_wait(struct uplink *uplink, enum uplink_class class, const struct wire_er
         (int64_t) (error->retry_after_ms < 86400000 ? error->retry_after_ms : 86400000) * 1000;
     int64_t wait_us;
 
-    if (is_changed(uplink))
+    if (is_changed(error) || is_preferring(error))
         return 0;
     /* Nobody but this machine is asked, and somebody may be mending it right now. */
     if (error->reason && strcmp(error->reason, UPLINK_IDENTITY_UNUSABLE) == 0)
@@ -154,18 +141,21 @@ choose_wait(struct uplink *uplink, enum uplink_class class, const struct wire_er
 
 /* The batch behind the last acknowledged one is what was refused: acks for all before it came
  * first. */
-static void set_aside(struct uplink *uplink, const struct wire_error *error)
+static void set_aside(struct stream *stream, const struct wire_error *error)
 {
-    struct spool_item item;
+    CLEANUP(buf_deinit) struct buf why = { 0 };
 
-    if (spool_next(uplink->options.spool, uplink->acknowledged, &item) || item.is_skip ||
-        item.sequence > uplink->cursor)
-        return;
-    log_event(LOG_ERROR, "batch_refused", LOG_U("sequence", item.sequence),
-              LOG_U("samples", item.samples), LOG_S("reason", error->reason),
+    buf_printf(&why, "%s %s: %s", rpc_code_name(error->code), error->reason ? error->reason : "-",
+               error->message);
+    if (error->field)
+        buf_printf(&why, " (%s: %s)", error->field,
+                   error->field_description ? error->field_description : "-");
+    log_event(LOG_ERROR, "batch_refused", LOG_S("signal", spool_signal_name(stream->signal)),
+              LOG_U("after", stream->acknowledged), LOG_S("reason", error->reason),
               LOG_S("field", error->field), LOG_S("description", error->field_description),
               LOG_S("message", error->message));
-    ensure(spool_refuse(uplink->options.spool, item.sequence) == 0);
+    if (spool_refuse(stream->reader, buf_text(&why)) != 0)
+        stream->n_failed++; /* a skip, which no hub refuses: not at once again */
 }
 
 /* What needs somebody is said once, with what to do, and not again until it changes. */
@@ -175,19 +165,40 @@ static void say_end(struct uplink *uplink,
                     bool is_said,
                     int64_t wait_us)
 {
-    const char *event = uplink->is_welcomed ? "hub_stream_ended" : "hub_unreachable";
+    const char *event =
+        uplink->status.state == UPLINK_STREAMING ? "hub_stream_ended" : "hub_unreachable";
     char text[TEXT_DURATION_BYTES];
 
     text_of_duration_us(wait_us / 1000 * 1000, text);
     if (class == UPLINK_SLOW)
-        log_event(is_said ? LOG_DEBUG : LOG_ERROR, event, LOG_S("hub", uplink->hub),
+        log_event(is_said ? LOG_DEBUG : LOG_ERROR, event, LOG_S("hub", hub_of(uplink)),
                   LOG_S("code", rpc_code_name(error->code)), LOG_S("reason", error->reason),
                   LOG_S("message", error->message), LOG_S("remedy", uplink_remedy(error)),
                   LOG_S("retry_in", text));
     else
-        log_event(is_changed(uplink) ? LOG_INFO : LOG_WARN, event, LOG_S("hub", uplink->hub),
-                  LOG_S("code", rpc_code_name(error->code)), LOG_S("reason", error->reason),
-                  LOG_S("message", error->message), LOG_S("retry_in", text));
+        log_event(is_changed(error) || is_preferring(error) ? LOG_INFO : LOG_WARN, event,
+                  LOG_S("hub", hub_of(uplink)), LOG_S("code", rpc_code_name(error->code)),
+                  LOG_S("reason", error->reason), LOG_S("message", error->message),
+                  LOG_S("retry_in", text));
+}
+
+/* Hubs are tried one after the other; when all were, it counts as one failure. */
+static int64_t choose_hub(struct uplink *uplink, enum uplink_class class, int64_t wait_us)
+{
+    int64_t soon_us =
+        uplink->options.pace.spread_us < NEXT_HUB_US ? uplink->options.pace.spread_us : NEXT_HUB_US;
+
+    uplink->n_tried++;
+    if (class == UPLINK_AGAIN)
+        uplink->n_tried = uplink->at = 0;
+    if (uplink->n_hubs == 1 || class == UPLINK_AGAIN)
+        return wait_us;
+    if (uplink->n_tried < uplink->n_hubs) {
+        uplink->at = (uplink->at + 1) % uplink->n_hubs;
+        return (int64_t) ((double) soon_us * rand_unit(&uplink->rand));
+    }
+    uplink->n_tried = uplink->at = 0;
+    return wait_us;
 }
 
 static void
@@ -197,153 +208,218 @@ end_attempt(struct uplink *uplink, enum uplink_class class, const struct wire_er
                    strcmp(uplink->status.error_reason, error->reason ? error->reason : "") == 0;
     int64_t wait_us;
 
-    loop_timer_disarm(uplink->options.loop, &uplink->welcome);
-    loop_timer_disarm(uplink->options.loop, &uplink->throttle);
-    uplink->n_failed++;
-    if (class == UPLINK_POISON)
-        set_aside(uplink, error);
-    if (class == UPLINK_FORKED) {
-        log_event(LOG_WARN, "spool_forked", LOG_S("message", error->message));
-        spool_restart(uplink->options.spool);
-    }
+    loop_timer_disarm(uplink->options.loop, &uplink->prefer);
+    loop_timer_disarm(uplink->options.loop, &uplink->refill);
+    if (uplink->n_tried + 1 >= uplink->n_hubs)
+        uplink->n_failed++;
     note_error(uplink, error, class == UPLINK_SLOW);
     uplink->status.unacknowledged = 0;
-    arm(uplink, &uplink->reap, 0);
+    link_arm(uplink, &uplink->reap, 0);
     if (uplink->options.keeper)
         keeper_on_ended(uplink->options.keeper, uplink->use, error->reason);
     if (uplink->is_draining) {
         finish_drain(uplink);
         return;
     }
-    wait_us = choose_wait(uplink, class, error);
-    set_state(uplink, UPLINK_WAITING);
-    uplink->status.next_attempt = (wall_us){ clock_wall().us + wait_us };
-    arm(uplink, &uplink->attempt, wait_us);
+    if (is_preferring(error))
+        class = UPLINK_AGAIN;
+    wait_us = uplink->n_failed ? choose_wait(uplink, class, error) : 0;
     say_end(uplink, class, error, is_said, wait_us);
+    set_state(uplink, UPLINK_WAITING);
+    wait_us = choose_hub(uplink, class, wait_us);
+    uplink->status.next_attempt = (wall_us){ clock_wall().us + wait_us };
+    link_arm(uplink, &uplink->attempt, wait_us);
 }
 
-static void on_closed(struct rpc_client_call *call, const struct rpc_status *status)
-{
-    struct uplink *uplink = rpc_client_call_ctx(call);
-    struct wire_error error;
-    struct arena arena;
+/* ---- the end of a stream ---- */
 
-    arena_init(&arena, ERROR_ARENA_BYTES);
-    connection_error(status, &arena, &error);
-    if (uplink->local_reason) {
-        error.code = RPC_CANCELLED;
-        error.reason = uplink->local_reason;
-        error.message = "the agent ended the stream";
+/* The link stays; the stream comes again. */
+static void
+retry_stream(struct stream *stream, enum uplink_class class, const struct wire_error *error)
+{
+    struct uplink *uplink = stream->uplink;
+    const struct uplink_pace *pace = &uplink->options.pace;
+    int64_t asked_us = (int64_t) error->retry_after_ms * 1000;
+    int64_t wait_us = 0;
+
+    if (class == UPLINK_SLOW)
+        wait_us = uplink_jitter(pace->max_backoff_us, rand_unit(&uplink->rand));
+    else if (stream->n_failed > 0)
+        wait_us = uplink_backoff(pace, stream->n_failed + 1, rand_unit(&uplink->rand));
+    if (wait_us < asked_us)
+        wait_us = asked_us;
+    if (class != UPLINK_AGAIN) {
+        note_error(uplink, error, false);
+        log_event(LOG_WARN, "stream_ended", LOG_S("signal", spool_signal_name(stream->signal)),
+                  LOG_S("lane", stream->lane == SPOOL_LIVE ? "live" : "backfill"),
+                  LOG_S("code", rpc_code_name(error->code)), LOG_S("reason", error->reason),
+                  LOG_S("message", error->message), LOG_I("retry_in_ms", wait_us / 1000));
     }
-    end_attempt(uplink, uplink_classify(&error, uplink->is_welcomed), &error);
-    arena_deinit(&arena);
+    stream_open_in(stream, wait_us);
 }
 
-/* on_closed follows. */
-static void give_up(struct uplink *uplink, const char *reason)
+/* What is wrong with the connection, or with this agent, and not with the stream. */
+static bool
+is_of_link(const struct stream *stream, enum uplink_class class, const struct wire_error *error)
 {
-    uplink->local_reason = reason;
-    rpc_client_call_cancel(uplink->call);
+    if (class == UPLINK_POISON || class == UPLINK_FORKED)
+        return false;
+    if (stream == &stream->uplink->streams[SPOOL_METRICS][SPOOL_LIVE])
+        return true;
+    return error->code == RPC_UNAVAILABLE || error->code == RPC_UNAUTHENTICATED ||
+           error->code == RPC_PERMISSION_DENIED;
 }
 
-static void on_welcome_timeout(struct loop_timer *timer)
+void link_on_ended(struct stream *stream, const struct wire_error *error)
 {
-    give_up(timer->ctx, "HELLO_UNANSWERED");
+    struct uplink *uplink = stream->uplink;
+    enum uplink_class class = uplink_classify(error, stream->is_welcomed);
+
+    if (uplink->status.state == UPLINK_WAITING || uplink->status.state == UPLINK_ENDED)
+        return; /* with the link */
+    if (error->reason && strcmp(error->reason, UPLINK_RUN_CHANGED) == 0)
+        class = UPLINK_AGAIN;
+    else if (error->code == RPC_OK && stream->lane == SPOOL_BACKFILL)
+        class = UPLINK_AGAIN; /* the next run */
+    else if (is_of_link(stream, class, error)) {
+        end_attempt(uplink, class, error);
+        return;
+    }
+    if (class == UPLINK_POISON)
+        set_aside(stream, error);
+    else if (class == UPLINK_FORKED) {
+        log_event(LOG_WARN, "spool_forked", LOG_S("signal", spool_signal_name(stream->signal)),
+                  LOG_S("message", error->message));
+        spool_fork(stream->reader);
+        stream->n_failed++;
+    } else if (class != UPLINK_AGAIN)
+        stream->n_failed++;
+    if (uplink->is_draining) {
+        finish_drain(uplink);
+        return;
+    }
+    retry_stream(stream, class, error);
 }
 
 /* ---- sending ---- */
 
-static bool has_room(const struct uplink *uplink)
+bool link_take_bandwidth(struct stream *stream, size_t bytes)
 {
-    /* A skip counts as all its numbers: it travels alone, which is once after an outage. */
-    return uplink->cursor - uplink->acknowledged < uplink->window;
-}
+    struct uplink *uplink = stream->uplink;
+    bool is_backfill = stream->lane == SPOOL_BACKFILL;
+    int64_t now_us = clock_mono().us;
 
-/* Returns 0, an outcome of the call, or a fault. */
-static int send_item(struct uplink *uplink, const struct spool_item *item)
-{
-    uint32_t checksum;
-    int r;
-
-    buf_clear(&uplink->out);
-    r = encoder_put(&uplink->encoder, item, &uplink->clock, &uplink->out, &checksum);
-    if (r)
-        return pass(r);
-    r = rpc_client_call_send(uplink->call, buf_span(&uplink->out));
-    if (r)
-        return r < 0 ? pass(r) : r;
-    spool_mark_sent(uplink->options.spool, item->sequence, checksum);
-    uplink->cursor = item->sequence;
-    return pass(encoder_commit(&uplink->encoder, item));
+    /* What is new goes first: the backlog takes no more than leaves something over. */
+    if (uplink_bucket_has(&uplink->bandwidth, now_us, is_backfill ? 0.5 : 0) &&
+        (!is_backfill || uplink_bucket_has(&uplink->backfill, now_us, 0))) {
+        uplink_bucket_take(&uplink->bandwidth, bytes);
+        if (is_backfill)
+            uplink_bucket_take(&uplink->backfill, bytes);
+        return true;
+    }
+    if (uplink->refill.slot == 0)
+        link_arm(uplink, &uplink->refill, REFILL_US);
+    return false;
 }
 
 static void end_when_drained(struct uplink *uplink)
 {
-    struct spool_run run;
+    struct stream *first = first_stream(uplink);
     int64_t left_us;
 
-    spool_get_run(uplink->options.spool, &run);
-    if (!uplink->is_draining || uplink->is_half_closed || run.first_sequence <= run.last_sequence)
+    if (!uplink->is_draining || first->is_half_closed)
         return;
-    uplink->is_half_closed = true;
-    rpc_client_call_half_close(uplink->call);
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
+        if (stream_is_open(&uplink->streams[i][SPOOL_LIVE]) &&
+            !stream_is_idle(&uplink->streams[i][SPOOL_LIVE]))
+            return;
+    stream_half_close(first);
     /* Nothing can be lost any more, so not for long, and never beyond the drain's own end. */
     left_us = uplink->drain.due.us - clock_mono().us;
     if (left_us > HALF_CLOSE_TIMEOUT_US)
-        arm(uplink, &uplink->drain, HALF_CLOSE_TIMEOUT_US);
+        link_arm(uplink, &uplink->drain, HALF_CLOSE_TIMEOUT_US);
 }
 
-static void pump(struct uplink *uplink)
+/* The streams beside the first one, where there is something for them. */
+static void open_others(struct uplink *uplink)
 {
-    struct spool_item item;
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
+        for (unsigned k = 0; k < LINK_LANES; k++) {
+            struct stream *stream = &uplink->streams[i][k];
+            struct spool_ledger ledger;
 
-    if (uplink->status.state != UPLINK_STREAMING || uplink->is_throttled || uplink->is_half_closed)
-        return;
-    while (has_room(uplink) && spool_next(uplink->options.spool, uplink->cursor, &item) == 0) {
-        int r = send_item(uplink, &item);
-
-        if (r < 0) {
-            give_up(uplink, "ENCODING_FAILED");
-            return;
+            if (stream_is_open(stream) || stream->again.slot != 0)
+                continue;
+            spool_get_ledger(uplink->options.spool, (enum spool_signal) i, &ledger);
+            if (k == SPOOL_BACKFILL ? ledger.runs == 0 : ledger.queued_batches == 0)
+                continue;
+            if (stream_open(stream) < 0)
+                stream_open_in(stream, uplink->options.pace.backoff_us);
         }
-        if (r) /* full: on_writable comes; closed: on_closed comes */
-            break;
+}
+
+/* What cannot be kept up with is closed, and goes on beside what is new. */
+static void leave_behind(struct uplink *uplink)
+{
+    int64_t behind_us = uplink->options.pace.behind_us;
+
+    for (unsigned i = 0; i < SPOOL_SIGNALS && behind_us > 0; i++) {
+        struct stream *stream = &uplink->streams[i][SPOOL_LIVE];
+
+        if (!stream->is_welcomed || stream->is_over || stream->local_reason ||
+            spool_live_age_us(uplink->options.spool, (enum spool_signal) i) <= behind_us)
+            continue;
+        log_event(LOG_WARN, "fell_behind", LOG_S("signal", spool_signal_name(stream->signal)));
+        stream_give_up(stream, UPLINK_RUN_CHANGED);
     }
-    uplink->status.unacknowledged = uplink->cursor - uplink->acknowledged;
+}
+
+static uint64_t count_unacknowledged(const struct uplink *uplink)
+{
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
+        for (unsigned k = 0; k < LINK_LANES; k++)
+            if (uplink->streams[i][k].is_welcomed)
+                n += uplink->streams[i][k].cursor - uplink->streams[i][k].acknowledged;
+    return n;
+}
+
+void link_pump(struct uplink *uplink)
+{
+    if (uplink->status.state != UPLINK_STREAMING)
+        return;
+    if (!uplink->is_draining) {
+        leave_behind(uplink);
+        open_others(uplink);
+    }
+    for (unsigned k = 0; k < LINK_LANES; k++)
+        for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
+            stream_pump(&uplink->streams[i][k]);
+    uplink->status.unacknowledged = count_unacknowledged(uplink);
     end_when_drained(uplink);
 }
 
-static void on_writable(struct rpc_client_call *call)
+static void on_refill(struct loop_timer *timer)
 {
-    pump(rpc_client_call_ctx(call));
-}
-
-static void on_throttle_end(struct loop_timer *timer)
-{
-    struct uplink *uplink = timer->ctx;
-
-    uplink->is_throttled = false;
-    pump(uplink);
+    link_pump(timer->ctx);
 }
 
 void uplink_kick(struct uplink *uplink)
 {
-    pump(uplink);
+    link_pump(uplink);
 }
 
 /* ---- what the hub says ---- */
 
-static void acknowledge(struct uplink *uplink, uint64_t sequence)
+void link_on_acknowledged(struct stream *stream)
 {
-    if (sequence > uplink->cursor || spool_acknowledge(uplink->options.spool, sequence)) {
-        give_up(uplink, "ACK_BEYOND_SENT");
-        return;
-    }
-    if (sequence > uplink->acknowledged)
-        uplink->acknowledged = sequence;
+    struct uplink *uplink = stream->uplink;
+
     uplink->n_failed = 0;
     uplink->status.last_ack = clock_wall();
-    pump(uplink);
+    uplink->status.unacknowledged = count_unacknowledged(uplink);
+    end_when_drained(uplink);
 }
 
 static int64_t at_most(int64_t value, int64_t limit)
@@ -361,117 +437,66 @@ static void note_clock(struct uplink *uplink, int64_t hub_us)
         return;
     uplink->clock = (struct uplink_clock){ true, hub_us, uplink_boot_us() };
     uplink->status.clock_offset_us = offset_us;
+    spool_note_clock(uplink->options.spool, hub_us - uplink->clock.boot_us);
     if (apart_us > OFFSET_WORTH_SAYING_US)
         log_event(LOG_WARN, "clock_off",
                   LOG_S("direction", offset_us > 0 ? "behind the hub" : "ahead of the hub"),
                   LOG_S("offset", text_of_duration_us(apart_us / 1000 * 1000, text)));
 }
 
-static void on_welcome(struct uplink *uplink, const struct encoder_response *welcome)
+static void stand(struct uplink *uplink, const struct encoder_response *welcome)
 {
     struct uplink_status *status = &uplink->status;
-    struct spool_run run;
+    struct stream *first = first_stream(uplink);
+    struct spool_ledger ledger;
 
-    loop_timer_disarm(uplink->options.loop, &uplink->welcome);
-    uplink->is_welcomed = true;
-    note_clock(uplink, welcome->hub_us);
-    if (uplink->options.keeper)
-        keeper_on_welcome(uplink->options.keeper, uplink->use, &welcome->hub);
-    if (spool_acknowledge(uplink->options.spool, welcome->sequence) == SPOOL_BEYOND) {
-        /* The hub has more of this run than we ever sent: it is not ours. */
-        spool_restart(uplink->options.spool);
-        give_up(uplink, "RESUME_BEYOND_SENT");
-        return;
-    }
-    spool_get_run(uplink->options.spool, &run);
-    uplink->cursor = uplink->acknowledged = run.first_sequence - 1;
-    uplink->window = WINDOW_BATCHES;
-    if (welcome->unacknowledged_batches && welcome->unacknowledged_batches < uplink->window)
-        uplink->window = welcome->unacknowledged_batches;
     uplink->hub_spread_us = at_most((int64_t) welcome->spread_ms * 1000, UPLINK_MAX_SPREAD_US);
-
+    uplink->n_tried = 0;
     set_state(uplink, UPLINK_STREAMING);
     status->streams++;
     status->next_attempt = (wall_us){ 0 };
     status->is_slow = false;
-    snprintf(status->peer, sizeof(status->peer), "%s", rpc_client_call_peer(uplink->call));
+    snprintf(status->peer, sizeof(status->peer), "%s", rpc_client_call_peer(first->call));
     snprintf(status->hub_version, sizeof(status->hub_version), "%s", welcome->text);
-    log_event(LOG_INFO, "hub_connected", LOG_S("hub", uplink->hub), LOG_S("peer", status->peer),
+    spool_get_ledger(uplink->options.spool, SPOOL_METRICS, &ledger);
+    log_event(LOG_INFO, "hub_connected", LOG_S("hub", hub_of(uplink)), LOG_S("peer", status->peer),
               LOG_S("hub_version", status->hub_version), LOG_U("resume_after", welcome->sequence),
-              LOG_U("queued", run.last_sequence + 1 - run.first_sequence));
-    if (welcome->lost_last)
-        log_event(LOG_WARN, "hub_lost_batches", LOG_U("first", welcome->lost_first),
-                  LOG_U("last", welcome->lost_last));
+              LOG_U("queued", ledger.queued_batches));
+    if (uplink->at > 0) {
+        link_arm(uplink, &uplink->prefer, uplink_jitter(uplink->prefer_us, 0.5));
+        uplink->prefer_us = at_most(uplink->prefer_us * 2, MAX_PREFER_US);
+    }
     uplink->options.on_interval(uplink->options.ctx, (int64_t) welcome->interval_ms * 1000);
     /* The handshake is what takes most memory, and the next one is far. */
     malloc_trim(0);
-    pump(uplink);
     lend_channel(uplink, uplink->channel);
 }
 
-static void on_throttle(struct uplink *uplink, const struct encoder_response *throttle)
+void link_on_welcome(struct stream *stream, const struct encoder_response *welcome)
 {
-    log_peer(LOG_INFO, "hub_throttles", LOG_S("reason", throttle->text),
-             LOG_U("retry_after_ms", throttle->retry_after_ms));
-    uplink->is_throttled = true;
-    arm(uplink, &uplink->throttle,
-        at_most((int64_t) throttle->retry_after_ms * 1000, UPLINK_MAX_THROTTLE_US));
+    struct uplink *uplink = stream->uplink;
+
+    note_clock(uplink, welcome->hub_us);
+    if (stream == first_stream(uplink)) {
+        if (uplink->options.keeper)
+            keeper_on_welcome(uplink->options.keeper, uplink->use, &welcome->hub);
+        if (uplink->status.state != UPLINK_STREAMING)
+            stand(uplink, welcome);
+    }
+    link_pump(uplink);
 }
 
-static void on_message(struct rpc_client_call *call, struct span message)
+/* The first hub may be well again. When it is not, this one is gone to again. */
+static void on_prefer(struct loop_timer *timer)
 {
-    struct uplink *uplink = rpc_client_call_ctx(call);
-    struct encoder_response response;
-    struct wire_problem problem;
-    struct arena arena;
-    int r;
+    struct uplink *uplink = timer->ctx;
 
-    if (uplink->local_reason)
-        return;
-    arena_init(&arena, wire_arena_limit(message.len));
-    r = encoder_read(message, &arena, &response, &problem);
-    if (r)
-        give_up(uplink, "BAD_RESPONSE");
-    else if (response.kind == ENCODER_WELCOME && !uplink->is_welcomed)
-        on_welcome(uplink, &response);
-    else if (response.kind == ENCODER_ACK && uplink->is_welcomed)
-        acknowledge(uplink, response.sequence);
-    else if (response.kind == ENCODER_THROTTLE)
-        on_throttle(uplink, &response);
-    else if (response.kind != ENCODER_OTHER) /* others: of a later version */
-        give_up(uplink, "UNEXPECTED_RESPONSE");
-    arena_deinit(&arena);
-    rpc_client_call_read(call);
+    if (uplink->status.state == UPLINK_STREAMING && !uplink->is_draining &&
+        !first_stream(uplink)->local_reason)
+        stream_give_up(first_stream(uplink), UPLINK_PREFERS_OTHER);
 }
-
-static const struct rpc_client_handler handler = {
-    .on_message = on_message,
-    .on_writable = on_writable,
-    .on_closed = on_closed,
-};
 
 /* ---- an attempt ---- */
-
-static int send_hello(struct uplink *uplink)
-{
-    struct encoder_hello hello = {
-        .instance = uplink->instance,
-        .host = uplink->options.host,
-        .time = clock_wall(),
-        .interval_ms = (uint32_t) (uplink->options.interval_us / 1000),
-    };
-    int r;
-
-    if (uplink->options.keeper)
-        hello.generation = keeper_generation(uplink->options.keeper);
-    spool_get_run(uplink->options.spool, &hello.run);
-    buf_clear(&uplink->out);
-    r = encoder_put_hello(&hello, &uplink->out);
-    if (r)
-        return pass(r);
-    r = rpc_client_call_send(uplink->call, buf_span(&uplink->out));
-    return r < 0 ? pass(r) : 0; /* closed already: on_closed comes */
-}
 
 /* Returns 0, or says in `error` what is wrong here. */
 static int open_call(struct uplink *uplink, struct tls_why *ret_why)
@@ -490,7 +515,7 @@ static int open_call(struct uplink *uplink, struct tls_why *ret_why)
     r = connection_open(&uplink->channel,
                         &(struct connection_options){
                             .queue = uplink->queue,
-                            .hub = uplink->hub,
+                            .hub = hub_of(uplink),
                             .server_name = uplink->server_name,
                             .insecure_id = uplink->insecure_id,
                             .is_tls13_only = uplink->options.is_tls13_only,
@@ -499,19 +524,7 @@ static int open_call(struct uplink *uplink, struct tls_why *ret_why)
                         uplink->insecure_id ? NULL : &identity, ret_why);
     if (r)
         return r < 0 ? pass(r) : r;
-    r = rpc_client_call_new(&uplink->call, uplink->channel,
-                            &(struct rpc_client_call_options){
-                                .path = STREAM_METRICS_PATH,
-                                .handler = &handler,
-                                .ctx = uplink,
-                            });
-    if (r)
-        return fold(r);
-    r = send_hello(uplink);
-    if (r)
-        return pass(r);
-    rpc_client_call_read(uplink->call);
-    return 0;
+    return pass(stream_open(first_stream(uplink)));
 }
 
 static void attempt(struct uplink *uplink)
@@ -521,19 +534,14 @@ static void attempt(struct uplink *uplink)
 
     drop_connection(uplink);
     loop_timer_disarm(uplink->options.loop, &uplink->reap);
-    encoder_reset(&uplink->encoder);
-    uplink->is_welcomed = uplink->is_half_closed = uplink->is_throttled = false;
-    uplink->local_reason = NULL;
     uplink->status.attempts++;
     uplink->status.next_attempt = (wall_us){ 0 };
     uplink->status.peer[0] = '\0';
     set_state(uplink, UPLINK_CONNECTING);
 
     r = open_call(uplink, &why);
-    if (r == 0) {
-        arm(uplink, &uplink->welcome, WELCOME_TIMEOUT_US);
+    if (r == 0)
         return;
-    }
     end_attempt(
         uplink, r == CONNECTION_BAD_IDENTITY ? UPLINK_SLOW : UPLINK_RETRY,
         &(struct wire_error){
@@ -550,6 +558,27 @@ static void on_attempt(struct loop_timer *timer)
 
 /* ---- life ---- */
 
+static int copy_hubs(struct uplink *uplink, const struct uplink_options *options)
+{
+    uplink->hubs = calloc(1 + options->n_more_hubs, sizeof(*uplink->hubs));
+    if (!uplink->hubs)
+        return fault(-ENOMEM, "no memory for the uplink");
+    for (size_t i = 0; i < 1 + options->n_more_hubs; i++) {
+        uplink->hubs[i] = strdup(i == 0 ? options->hub : options->more_hubs[i - 1]);
+        if (!uplink->hubs[i])
+            return fault(-ENOMEM, "no memory for the uplink");
+        uplink->n_hubs++;
+    }
+    return 0;
+}
+
+static void apply_pace(struct uplink *uplink, const struct uplink_pace *pace)
+{
+    uplink->options.pace = *pace;
+    uplink_bucket_set(&uplink->bandwidth, pace->bandwidth);
+    uplink_bucket_set(&uplink->backfill, pace->backfill_rate);
+}
+
 int uplink_new(struct uplink **ret, const struct uplink_options *options)
 {
     CLEANUP(uplink_freep) struct uplink *uplink = calloc(1, sizeof(*uplink));
@@ -560,19 +589,26 @@ int uplink_new(struct uplink **ret, const struct uplink_options *options)
     ensure(options->loop && options->spool && options->on_drained && options->on_interval);
     uplink->options = *options;
     uplink->attempt = (struct loop_timer){ .fn = on_attempt, .ctx = uplink };
-    uplink->welcome = (struct loop_timer){ .fn = on_welcome_timeout, .ctx = uplink };
-    uplink->throttle = (struct loop_timer){ .fn = on_throttle_end, .ctx = uplink };
+    uplink->refill = (struct loop_timer){ .fn = on_refill, .ctx = uplink };
+    uplink->prefer = (struct loop_timer){ .fn = on_prefer, .ctx = uplink };
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
+        for (unsigned k = 0; k < LINK_LANES; k++)
+            stream_init(&uplink->streams[i][k], uplink, (enum spool_signal) i, (enum spool_lane) k);
+    apply_pace(uplink, &options->pace);
+    uplink->prefer_us = options->pace.prefer_us;
     uplink->drain = (struct loop_timer){ .fn = on_drain_timeout, .ctx = uplink };
     uplink->reap = (struct loop_timer){ .fn = on_reap, .ctx = uplink };
     rand_init_from_system(&uplink->rand);
     crypto_random(uplink->instance, sizeof(uplink->instance));
     set_state(uplink, UPLINK_WAITING);
 
-    uplink->hub = strdup(options->hub);
+    r = copy_hubs(uplink, options);
+    if (r)
+        return pass(r);
     uplink->identity = strdup(options->identity);
     uplink->server_name = options->server_name ? strdup(options->server_name) : NULL;
     uplink->insecure_id = options->insecure_id ? strdup(options->insecure_id) : NULL;
-    if (!uplink->hub || !uplink->identity || (options->server_name && !uplink->server_name) ||
+    if (!uplink->identity || (options->server_name && !uplink->server_name) ||
         (options->insecure_id && !uplink->insecure_id))
         return fault(-ENOMEM, "no memory for the uplink");
     r = rpc_queue_new(&uplink->queue, options->loop);
@@ -590,15 +626,18 @@ struct uplink *uplink_free(struct uplink *uplink)
         return NULL;
     loop = uplink->options.loop;
     loop_timer_disarm(loop, &uplink->attempt);
-    loop_timer_disarm(loop, &uplink->welcome);
-    loop_timer_disarm(loop, &uplink->throttle);
     loop_timer_disarm(loop, &uplink->drain);
     loop_timer_disarm(loop, &uplink->reap);
+    loop_timer_disarm(loop, &uplink->refill);
+    loop_timer_disarm(loop, &uplink->prefer);
     drop_connection(uplink);
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
+        for (unsigned k = 0; k < LINK_LANES; k++)
+            stream_deinit(&uplink->streams[i][k]);
     uplink->queue = rpc_queue_free(uplink->queue);
-    encoder_deinit(&uplink->encoder);
-    buf_deinit(&uplink->out);
-    free(uplink->hub);
+    for (size_t i = 0; uplink->hubs && i < uplink->n_hubs; i++)
+        free(uplink->hubs[i]);
+    free(uplink->hubs);
     free(uplink->server_name);
     free(uplink->identity);
     free(uplink->insecure_id);
@@ -615,13 +654,13 @@ void uplink_set_pace(struct uplink *uplink, const struct uplink_pace *pace, int6
 {
     int64_t wait_us = (int64_t) ((double) pace->spread_us * rand_unit(&uplink->rand));
 
-    uplink->options.pace = *pace;
+    apply_pace(uplink, pace);
     uplink->options.interval_us = interval_us;
     if (uplink->status.state != UPLINK_WAITING || uplink->attempt.slot == 0 ||
         uplink->attempt.due.us - clock_mono().us <= wait_us)
         return;
     uplink->status.next_attempt = (wall_us){ clock_wall().us + wait_us };
-    arm(uplink, &uplink->attempt, wait_us);
+    link_arm(uplink, &uplink->attempt, wait_us);
 }
 
 void uplink_reconnect(struct uplink *uplink)
@@ -630,34 +669,40 @@ void uplink_reconnect(struct uplink *uplink)
         return;
     if (uplink->status.state == UPLINK_WAITING) {
         if (uplink->status.attempts > 0)
-            arm(uplink, &uplink->attempt, 0);
+            link_arm(uplink, &uplink->attempt, 0);
         return;
     }
-    if (!uplink->local_reason)
-        give_up(uplink, UPLINK_IDENTITY_CHANGED);
+    if (stream_is_open(first_stream(uplink)) && !first_stream(uplink)->is_over &&
+        !first_stream(uplink)->local_reason)
+        stream_give_up(first_stream(uplink), UPLINK_IDENTITY_CHANGED);
 }
 
 void uplink_drain(struct uplink *uplink, int64_t timeout_us)
 {
-    struct spool_run run;
+    uint64_t n_queued = 0;
 
-    spool_get_run(uplink->options.spool, &run);
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++) {
+        struct spool_ledger ledger;
+
+        spool_get_ledger(uplink->options.spool, (enum spool_signal) i, &ledger);
+        n_queued += ledger.queued_batches;
+    }
     uplink->is_draining = true;
-    arm(uplink, &uplink->drain, timeout_us);
+    link_arm(uplink, &uplink->drain, timeout_us);
     if (uplink->status.state == UPLINK_STREAMING) {
-        pump(uplink);
-        end_when_drained(uplink);
+        link_pump(uplink);
         return;
     }
-    if (run.first_sequence > run.last_sequence || uplink->status.is_slow) {
+    if (n_queued == 0 || uplink->status.is_slow) {
         finish_drain(uplink);
         return;
     }
     if (uplink->status.state == UPLINK_WAITING)
-        arm(uplink, &uplink->attempt, 0);
+        link_arm(uplink, &uplink->attempt, 0);
 }
 
 void uplink_get_status(const struct uplink *uplink, struct uplink_status *ret)
 {
     *ret = uplink->status;
+    snprintf(ret->hub, sizeof(ret->hub), "%s", hub_of(uplink));
 }

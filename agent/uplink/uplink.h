@@ -2,26 +2,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Uplink: one StreamMetrics call to the hub, kept up for as long as the agent runs.
+ * Uplink: a connection to a hub, kept up for as long as the agent runs, and what the spool has for
+ * it.
  *
  *     WAITING -> CONNECTING (the call is made, hello on its way) -> STREAMING (welcome came) ->
  * WAITING (it ended) ...
  *
- * The very first attempt is at once. Then a stream that ended is tried again after a time uniform
- * in 0 .. spread, as a hub that comes back has all its agents to serve; what fails after that waits
- * backoff x 2^n +-20 % up to a limit. What cannot get better by itself (a certificate that is
- * refused, an agent that another machine runs too) is tried at that limit, and said loudly;
- * collecting goes on. An acknowledgement resets the count. Each attempt has a connection and
- * credentials of its own, read from the identity directory: a new certificate is used from the next
- * connection on.
+ * There may be several hubs: when the one in use ends or cannot be had, the next one is tried soon.
+ * While another than the first is in use, the first is tried again after a while, less and less
+ * often when it does not stay.
  *
- * Batches come out of the spool in order, at most a window of them unacknowledged. Series and
- * layouts are declared once in a stream. A batch that the hub refuses for what it is, is set aside:
- * a skip takes its place.
+ * The very first attempt is at once. Then a connection that ended is tried again after a time
+ * uniform in 0 .. spread, as a hub that comes back has all its agents to serve; what fails after
+ * that, at all hubs, waits backoff x 2^n +-20 % up to a limit. What cannot get better by itself (a
+ * certificate that is refused, an agent that another machine runs too) is tried at that limit, and
+ * said loudly; collecting goes on. An acknowledgement resets the count. Each attempt has a
+ * connection and credentials of its own: a new certificate is used from the next connection on.
+ *
+ * On it are up to four streams: what is new (LIVE) and what piled up (BACKFILL), of metrics and of
+ * logs. BACKFILL has a rate of its own, and never more than LIVE leaves. Batches come out of the
+ * spool in order, at most a window of them unacknowledged. Series and layouts are declared once in
+ * a stream. A batch that the hub refuses for what it is, is halved until the record is alone that
+ * it does not like, which is set aside: a skip takes its place.
+ *
+ * Messages are not compressed: doubles do not pay for it, and most batches of logs are small; TLS
+ * and the spool take more time than the bytes.
  *
  * Thread: the loop's, for everything.
- * Start here: uplink.c for the states, policy.h for what follows from an error, encode.h for the
- * messages.
+ * Start here: uplink.c for the states, stream.c for one stream, policy.h for what follows from an
+ * error, encode.h for the messages.
  */
 
 #include <stdbool.h>
@@ -45,12 +54,18 @@ struct uplink_pace {
     int64_t backoff_us;     /* second retry, +-20 % */
     int64_t max_backoff_us; /* and the pace of what does not get better by itself */
     int64_t keepalive_us;   /* between pings, +-20 % */
+    int64_t prefer_us;      /* on another hub: until the first one is tried again */
+    int64_t behind_us;      /* what waited longer goes beside what is new; 0: all in one line */
+    uint64_t bandwidth;     /* bytes in a second, of all streams; 0: no limit */
+    uint64_t backfill_rate; /* bytes in a second, of what goes beside; 0: no limit */
 };
 
 struct uplink_options {
     struct loop *loop;
     struct spool *spool;
-    const char *hub;         /* HOST:PORT */
+    const char *hub;              /* HOST:PORT, the preferred one */
+    const char *const *more_hubs; /* in order of preference; n_more_hubs */
+    size_t n_more_hubs;
     const char *server_name; /* what the hub's certificate must carry; NULL: the host of `hub` */
     const char *identity;    /* directory */
     struct keeper *keeper;   /* what connections are made with, and who hears what became of them;
@@ -108,6 +123,7 @@ struct uplink_status {
     enum uplink_state state;
     wall_us since;        /* of the state */
     wall_us next_attempt; /* WAITING; 0: none is planned */
+    char hub[256];        /* in use, or tried next */
     char peer[128];
     char hub_version[64];
     uint64_t attempts;

@@ -47,6 +47,17 @@ int tls_cert_key(const struct tls_cert *cert, struct tls_key **ret)
     return pass(tls_key_wrap(ret, &pkey));
 }
 
+int tls_cert_is_issued_by(const struct tls_cert *cert, const struct tls_cert *issuer)
+{
+    EVP_PKEY *pkey = X509_get0_pubkey(issuer->x509);
+
+    if (!pkey || !tls_is_good_key(pkey) ||
+        X509_NAME_cmp(X509_get_issuer_name(cert->x509), X509_get_subject_name(issuer->x509)) != 0 ||
+        X509_verify(cert->x509, pkey) != 1)
+        return tls_clear(TLS_MISMATCH);
+    return 0;
+}
+
 int tls_key_digest(const struct tls_key *key, uint8_t ret[32])
 {
     uint8_t *der = NULL;

@@ -54,6 +54,8 @@ int tls_cert_issue_by(struct tls_cert **ret,
                       const struct tls_signer *signer) MUST_USE;
 /* A public key of a certificate, without its private half. */
 int tls_cert_key(const struct tls_cert *cert, struct tls_key **ret) MUST_USE;
+/* Whether the issuer signed it: name and signature, no dates. Outcomes: TLS_MISMATCH. */
+int tls_cert_is_issued_by(const struct tls_cert *cert, const struct tls_cert *issuer) MUST_USE;
 /* SHA-256 of the key's SubjectPublicKeyInfo: tls_facts' key_sha256 of its certificate. */
 int tls_key_digest(const struct tls_key *key, uint8_t ret[32]) MUST_USE;
 /* "RSA-4096", "P-256": what kind of key, and its size, for rules and people. */

@@ -8,6 +8,8 @@
 #include "common/base/faultpoint.h"
 #include "common/base/file.h"
 #include "common/crypto/crypto.h"
+#include "common/log/log.h"
+#include "server/audit/anchor.h"
 #include "server/audit/inside.h"
 
 #define HOT_US (90 * DAY_US)
@@ -211,23 +213,37 @@ int audit_open(struct audit **ret, const struct audit_options *options)
     audit->directory = strdup(options->directory);
     if (!audit->directory)
         return fault(-ENOMEM, "no memory for the audit");
-    r = file_make_directories(options->directory, 0700);
-    if (r > 0)
-        return fault(-EACCES, "may not make %s", options->directory);
-    if (r == 0)
-        r = store_state_range(audit->store, STORE_TABLE_AUDIT, span_of_text(row_anchor_key), false,
-                              get_anchor, audit);
-    if (r == 0 && options->has_thread)
-        r = notes_start(audit);
+    r = store_state_range(audit->store, STORE_TABLE_AUDIT, span_of_text(row_anchor_key), false,
+                          get_anchor, audit);
+    audit->shared.anchored_at = audit->shared.anchor.entry + 1;
     if (r != 0)
         return fold(r);
     *ret = take(audit);
     return 0;
 }
 
+int audit_start(struct audit *audit)
+{
+    int r = file_make_directories(audit->directory, 0700);
+
+    if (r > 0)
+        return fault(-EACCES, "may not make %s", audit->directory);
+    if (r == 0)
+        r = audit_days_clean(audit);
+    if (r == 0)
+        r = notes_start(audit);
+    return pass(r);
+}
+
 void audit_stop(struct audit *audit)
 {
     notes_stop(audit);
+    pthread_mutex_lock(&audit->tick_lock);
+    int r = anchor_make(audit, clock_wall(), true);
+    audit->sign = NULL; /* who signs may be gone from now on */
+    pthread_mutex_unlock(&audit->tick_lock);
+    if (r != 0)
+        log_plain(LOG_WARN, "audit_anchor_failed"); /* the next start makes one */
 }
 
 struct audit *audit_close(struct audit *audit)
@@ -244,11 +260,20 @@ struct audit *audit_close(struct audit *audit)
 
 int audit_tick(struct audit *audit, wall_us now)
 {
+    struct audit_limits limits;
     int r;
 
-    (void) now;
+    pthread_mutex_lock(&audit->shared.lock);
+    limits = audit->shared.limits;
+    pthread_mutex_unlock(&audit->shared.lock);
     pthread_mutex_lock(&audit->tick_lock);
     r = notes_write(audit);
+    if (r == 0 && anchor_make(audit, now, false) < 0)
+        log_plain(LOG_WARN, "audit_anchor_failed"); /* the next tick tries again */
+    if (r == 0)
+        r = audit_days_close(audit, &limits, now);
+    if (r == 0)
+        r = audit_days_drop(audit, &limits, now);
     pthread_mutex_unlock(&audit->tick_lock);
     return r == AUDIT_FULL ? 0 : pass(r);
 }

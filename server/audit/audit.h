@@ -81,17 +81,17 @@ struct audit_limits {
 
 struct audit_options {
     struct store *store;
-    const char *directory; /* <state>/audit: closed days; made when missing */
+    const char *directory; /* <state>/audit: closed days; audit_start() makes it */
     struct audit_limits limits;
-    /* The hub: a thread writes notes and ticks each minute. Otherwise notes wait for audit_tick()
-     * or the end. */
-    bool has_thread;
     /* Signs anchors: appends a signature over the SHA-256 of what it is given. NULL: no anchors
      * (offline commands). On the thread, and in audit_tick() and audit_stop(). */
     int (*sign)(void *ctx, struct span data, struct buf *to);
     void *ctx;
 };
 int audit_open(struct audit **ret, const struct audit_options *options) MUST_USE;
+/* The hub, when `sign` can be called: a thread writes notes from now on, and ticks each minute.
+ * Without it they wait for audit_tick() or the end. */
+int audit_start(struct audit *audit) MUST_USE;
 /* Writes what is queued, and (with `sign`) an anchor over all of it; the thread ends. Blocks. What
  * is noted afterwards is written by audit_close(). */
 void audit_stop(struct audit *audit);
@@ -164,15 +164,21 @@ int audit_export(struct audit *audit,
 void audit_record_print(const struct audit_record *record, struct buf *to);
 
 struct audit_verdict {
-    uint64_t n_entries, first, last;
-    uint64_t n_anchors; /* that fit */
-    uint64_t n_days;
-    uint64_t bad_entry; /* where it broke; 0: nowhere */
+    uint64_t n_entries, first, last; /* that are good */
+    uint64_t n_anchors;              /* that fit */
+    uint64_t anchored;               /* the last entry that one of them covers */
+    uint64_t n_anchors_refused;      /* given, but not signed by the hub: they say nothing */
+    uint64_t n_days;                 /* that are files */
+    uint64_t bad_entry;              /* where it broke; 0: nowhere */
     char why[256];
 };
 /*
  * Walks the chain from the oldest entry on and compares the anchors on record, and those given
- * (from agents or a log). `check` looks at a signature. Outcomes: AUDIT_BROKEN (ret says where).
+ * (from agents or a log; for one without a signature who gives it answers). `check` looks at a
+ * signature over audit_anchor_signed_bytes(); NULL: signatures are not looked at. Also beside the
+ * hub that writes: it ends at the head as of now.
+ *
+ * Outcomes: AUDIT_BROKEN (ret says where).
  */
 int audit_verify(struct audit *audit,
                  const struct audit_anchor *anchors,

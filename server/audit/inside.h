@@ -4,8 +4,11 @@
 /*
  * The audit object, for the files of server/audit only.
  *
- *   row.c    rows, pure             event.c   the table of events
- *   audit.c  the chain's end        notes.c   what is queued, its rate, the thread
+ *   row.c    rows, pure             event.c    the table of events
+ *   audit.c  the chain's end        notes.c    what is queued, its rate, the thread
+ *   days.c   into files, and away   segment.c  segment_write.c  files of closed days
+ *   walk.c   both as one chain      find.c verify.c  what is asked of it
+ *   anchor.c heads that are signed
  */
 
 #include <pthread.h>
@@ -60,6 +63,7 @@ struct audit {
         } events[AUDIT_N_EVENTS];
         bool has_anchor;
         struct audit_anchor anchor;
+        uint64_t anchored_at; /* number of its own entry */
     } shared;
 };
 
@@ -76,6 +80,15 @@ struct audit_frame {
     struct span texts;
 };
 int audit_append(struct store_change *change, const struct audit_frame *frame) MUST_USE;
+
+/* ---- days.c ---- */
+
+int audit_days_close(struct audit *audit, const struct audit_limits *limits, wall_us now) MUST_USE;
+int audit_days_drop(struct audit *audit, const struct audit_limits *limits, wall_us now) MUST_USE;
+/* What a killed hub left of a file that was not whole. */
+int audit_days_clean(struct audit *audit) MUST_USE;
+/* Up to where entries went; last 0: none did. */
+int audit_days_dropped(struct audit *audit, struct row_dropped *ret) MUST_USE;
 
 /* ---- notes.c ---- */
 

@@ -346,7 +346,7 @@ static void wait_for(struct audit *audit, size_t n, int64_t us)
 static void *notes_main(void *arg)
 {
     struct audit *audit = arg;
-    int64_t ticked_us = clock_mono().us;
+    int64_t ticked_us = INT64_MIN / 2; /* the first tick at once */
     bool is_full = false, is_stopping = false;
 
     while (!is_stopping) {

@@ -44,6 +44,12 @@ static void status_json(const status_message *status)
     for (size_t i = 0; i < status->n_handshakes; i++)
         json_put_u64(&json, status->handshakes[i]->result, status->handshakes[i]->count);
     json_close_object(&json);
+    json_put_u64(&json, "audit_entries", status->audit_entries);
+    json_put_u64(&json, "audit_anchored", status->audit_anchored);
+    json_put_i64(&json, "audit_anchor_time_us", convert_time_us(status->audit_anchor_time));
+    json_put_u64(&json, "audit_left_out", status->audit_left_out);
+    json_put_u64(&json, "audit_failed", status->audit_failed);
+    json_put_u64(&json, "limits_refused", status->limits_refused);
     json_put_i64(&json, "certificate_expires_us", convert_time_us(status->certificate_expires));
     json_put_u64(&json, "registry_generation", status->registry_generation);
     json_put_i64(&json, "settings_loaded_us", convert_time_us(status->settings_loaded));
@@ -76,6 +82,10 @@ static void status_people(struct ctl *ctl, const status_message *status)
     FACT("disk free", "%s", format_value(ctl, (double) status->disk_free_bytes, "By"));
     FACT("memory", "%s resident", format_value(ctl, (double) status->resident_bytes, "By"));
     FACT("cpu time", "%.1f s", (double) convert_duration_us(status->cpu_time) / 1e6);
+    FACT("audit", "%llu entries, %llu of them signed; %llu only counted",
+         (unsigned long long) status->audit_entries, (unsigned long long) status->audit_anchored,
+         (unsigned long long) status->audit_left_out);
+    FACT("limits", "%llu refusals", (unsigned long long) status->limits_refused);
     FACT("commit", "p50 %lld us, p99 %lld us", (long long) convert_duration_us(status->commit_p50),
          (long long) convert_duration_us(status->commit_p99));
     FACT("connections", "%llu open, %llu in a handshake, %llu refused, %llu held back",

@@ -56,9 +56,9 @@ struct front_status { /* what GetStatus says beyond what front asks for itself *
 
 struct front_options {
     struct store *store;
-    struct audit *audit;
-    struct quota *quota;
-    struct pki *pki; /* NULL: insecure mode */
+    struct audit *audit; /* NULL: no entries are made (tests) */
+    struct quota *quota; /* NULL: no limits by rate (tests) */
+    struct pki *pki;     /* NULL: insecure mode */
     struct ingest *ingest;
     struct uploads *uploads;
     struct query_pool *pool;

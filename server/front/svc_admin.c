@@ -81,6 +81,30 @@ static void fill_accept(struct unary *unary,
     }
 }
 
+static void fill_audit(struct unary *unary, Sentinel__Admin__V1__GetStatusResponse *to)
+{
+    const struct front_options *options = &unary->front->options;
+    struct audit_stats audit;
+    struct audit_anchor anchor;
+    struct quota_stats quota;
+
+    if (options->audit) {
+        audit_get_stats(options->audit, &audit);
+        to->audit_entries = audit.head;
+        to->audit_left_out = audit.n_left_out;
+        to->audit_failed = audit.n_failed;
+        if (audit_get_anchor(options->audit, &anchor) == AUDIT_OK) {
+            to->audit_anchored = anchor.entry;
+            to->audit_anchor_time = unary_time(unary, anchor.time);
+        }
+    }
+    if (options->quota) {
+        quota_get_stats(options->quota, &quota);
+        for (int i = 0; i < QUOTA_N_LIMITS; i++)
+            to->limits_refused += quota.n_refused[i];
+    }
+}
+
 enum front_failure svc_admin_get_status(struct unary *unary)
 {
     const struct front_options *options = &unary->front->options;
@@ -107,6 +131,7 @@ enum front_failure svc_admin_get_status(struct unary *unary)
     answer->cpu_time = unary_duration(unary, usage_cpu_us());
     fill_store(unary, answer);
     fill_ingest(unary, answer);
+    fill_audit(unary, answer);
     return unary_finish(unary, &answer->base);
 }
 

@@ -7,6 +7,7 @@
 #include "common/base/progress.h"
 #include "common/base/text.h"
 #include "common/json/json.h"
+#include "server/audit/audit.h"
 #include "server/ops/ops.h"
 #include "server/pki/pki.h"
 #include "server/settings.h"
@@ -85,9 +86,26 @@ static int exit_of(int r)
     }
 }
 
+/* Best effort: a full disk or a damaged database is when a backup is wanted most. */
+static void put_entry(const char *state, const struct store_backup *done)
+{
+    CLEANUP(store_closep) struct store *store = NULL;
+    CLEANUP(audit_closep) struct audit *audit = NULL;
+    char bytes[24];
+    const struct audit_field fields[] = { { "to", done->to }, { "bytes", bytes } };
+    const struct audit_entry entry = {
+        .event = AUDIT_BACKUP, .actor = ops_actor(), .fields = fields, .n_fields = 2
+    };
+
+    snprintf(bytes, sizeof(bytes), "%" PRIu64, done->n_bytes);
+    if (ops_open_store("backup", state, &store) != 0 ||
+        ops_open_audit("backup", state, store, &audit) != 0 || audit_put(audit, &entry) != 0)
+        ops_refuse("backup", 0, "the backup was made, but the audit has no entry of it");
+}
+
 static int run(const char *state, const char *to, bool is_json)
 {
-    static const char *const beside[] = { "certs", "operators", NULL };
+    static const char *const beside[] = { "certs", "operators", "audit", NULL };
     struct backup backup = { .progress = { NULL } };
     struct store_backup asked = {
         .state_directory = state,
@@ -107,6 +125,7 @@ static int run(const char *state, const char *to, bool is_json)
         return ops_refuse("backup", exit_of(r), "%s", why.text);
     if (r < 0)
         return ops_refuse("backup", OPS_FAILED, "no backup was made");
+    put_entry(state, &asked);
     print(&asked, is_json);
     if (asked.n_left_out == 0)
         return OPS_OK;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/ops/ops.h"
 
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,9 @@
 #include "common/base/fault.h"
 #include "common/base/text.h"
 #include "common/log/log.h"
+#include "server/audit/audit.h"
 #include "server/pki/pki.h"
+#include "server/quota/quota.h"
 #include "server/store/store.h"
 
 struct command {
@@ -29,6 +32,7 @@ static const struct command commands[] = {
     { "backup", ops_backup, "copy it all as it is at one moment, beside a running hub" },
     { "restore", ops_restore, "make a state directory of a backup" },
     { "verify", ops_verify, "read all of the database and name what is damaged" },
+    { "audit", ops_audit, "look through the audit log: verify, search, export" },
     { "stats", ops_stats, "what the database holds, and what it takes" },
     { "compact", ops_compact, "seal and compact all of it now; the hub must be stopped" },
     { "version", ops_version, "print the version" },
@@ -144,6 +148,41 @@ int ops_open_store(const char *command, const char *state_directory, struct stor
                           "--state-dir %s",
                           directory, state_directory);
     return r == 0 ? 0 : ops_refuse(command, OPS_FAILED, "%s", why.text);
+}
+
+int ops_open_audit(const char *command,
+                   const char *state_directory,
+                   struct store *store,
+                   struct audit **ret)
+{
+    char directory[OPS_PATH_BYTES];
+    const struct audit_options options = { .store = store, .directory = directory };
+
+    snprintf(directory, sizeof(directory), "%.4096s/audit", state_directory);
+    if (audit_open(ret, &options) == 0)
+        return 0;
+    return ops_refuse(command, OPS_FAILED, "cannot open the audit in %s", state_directory);
+}
+
+const char *ops_check_row(void *ctx, enum store_table table, struct span key, struct span value)
+{
+    const char *wrong = pki_check_row(ctx, table, key, value);
+
+    if (!wrong)
+        wrong = audit_check_row(ctx, table, key, value);
+    return wrong ? wrong : quota_check_row(ctx, table, key, value);
+}
+
+const char *ops_actor(void)
+{
+    static char actor[80];
+    const struct passwd *user = getpwuid(geteuid());
+
+    if (user)
+        snprintf(actor, sizeof(actor), "local/%.64s", user->pw_name);
+    else
+        snprintf(actor, sizeof(actor), "local/%u", (unsigned) geteuid());
+    return actor;
 }
 
 int ops_exit_of_pki(int r)

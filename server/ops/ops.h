@@ -13,7 +13,9 @@
 #include <stdbool.h>
 
 #include "common/base/cleanup.h"
+#include "common/base/span.h"
 #include "common/conf/conf.h"
+#include "server/store/store.h"
 
 enum ops_exit {
     OPS_OK = 0,
@@ -41,6 +43,7 @@ int ops_stats(int argc, char **argv);
 int ops_compact(int argc, char **argv);
 int ops_backup(int argc, char **argv);
 int ops_restore(int argc, char **argv);
+int ops_audit(int argc, char **argv);
 
 /* ---- for the commands ---- */
 
@@ -65,6 +68,17 @@ int ops_refuse(const char *command, int exit_code, const char *fmt, ...) PRINTF_
 /* Opens the state's database beside a running hub. Answers 0 or an exit code, said already. */
 struct store;
 int ops_open_store(const char *command, const char *state_directory, struct store **ret) MUST_USE;
+
+/* What is wrong with a row of `state` that is not the store's own; NULL: nothing. */
+const char *ops_check_row(void *ctx, enum store_table table, struct span key, struct span value);
+/* The audit beside it. Answers 0 or an exit code, said already. */
+struct audit;
+int ops_open_audit(const char *command,
+                   const char *state_directory,
+                   struct store *store,
+                   struct audit **ret) MUST_USE;
+/* Who runs this command, for the audit: "local/root". Valid until the next call. */
+const char *ops_actor(void);
 
 /* The exit code for an outcome of server/pki. */
 int ops_exit_of_pki(int r);

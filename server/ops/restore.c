@@ -7,6 +7,7 @@
 #include "common/base/progress.h"
 #include "common/base/text.h"
 #include "common/json/json.h"
+#include "server/audit/audit.h"
 #include "server/ops/ops.h"
 #include "server/pki/pki.h"
 #include "server/store/store.h"
@@ -22,6 +23,7 @@ static const char help[] =
 struct restore {
     struct progress progress;
     uint64_t generation;
+    const struct store_restore *asked;
 };
 
 static void on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
@@ -39,12 +41,28 @@ static void on_damage(void *ctx, const struct store_damage *damage)
     ops_refuse("restore", 0, "damaged: %s: %s: %s", damage->path, damage->key, damage->what);
 }
 
+static int put_entry(struct store_change *change, void *ctx)
+{
+    const struct restore *restore = ctx;
+    char began[TEXT_TIME_BYTES];
+    const struct audit_field fields[] = {
+        { "from", restore->asked->from },
+        { "backup_began", text_of_time((wall_us){ restore->asked->began_us }, began) },
+    };
+    const struct audit_entry entry = {
+        .event = AUDIT_RESTORED, .actor = ops_actor(), .fields = fields, .n_fields = 2
+    };
+
+    return audit_put_in(change, &entry);
+}
+
 static int on_copied(void *ctx, struct store *store, const char *state_directory)
 {
     struct restore *restore = ctx;
 
     (void) state_directory; /* the registry is the database alone */
-    return pki_restored(store, &restore->generation);
+    int r = store_state_change(store, put_entry, restore);
+    return r != 0 ? r : pki_restored(store, &restore->generation);
 }
 
 static void print_json(const struct store_restore *done, uint64_t generation)
@@ -98,7 +116,7 @@ static int run(const char *from, const char *to, bool is_json)
     struct store_restore asked = {
         .from = from,
         .to = to,
-        .check_row = pki_check_row,
+        .check_row = ops_check_row,
         .on_copied = on_copied,
         .on_progress = on_progress,
         .on_damage = on_damage,
@@ -106,6 +124,7 @@ static int run(const char *from, const char *to, bool is_json)
     };
     struct store_why why = { "" };
 
+    restore.asked = &asked;
     progress_begin(&restore.progress, "restoring");
     int r = store_restore(&asked, &why);
     progress_end(&restore.progress);

@@ -11,13 +11,31 @@
 #include "server/pki/registry/view.h"
 #include "server/store/store.h"
 
-struct pki_ca; /* ca/ca.h */
+struct pki_ca;      /* ca/ca.h */
+struct pki_revoked; /* agents/revoked.h */
+struct pki_hellos;  /* agents/hello.c */
+struct pki_job;     /* enrol/lineage.h */
+
+/* enrol/worker.c */
+struct pki_worker {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    /* under `lock` */
+    struct pki_job *first, *last;
+    bool has_thread, is_stopping;
+};
 
 struct pki {
     struct store *store; /* borrowed */
     struct pki_ca *ca;
     char certs[PKI_PATH_BYTES];
     struct pki_authority authority;
+    struct pki_revoked *revoked;
+    struct pki_hellos *hellos;
+    struct pki_worker worker;
+    _Atomic int64_t agent_life_us, operator_life_us, grace_us;
+    _Atomic int64_t adopt_until_us; /* 0: never restored */
 
     /* registry/change.c */
     _Atomic uint64_t generation; /* that the view has; written under both locks */
@@ -30,3 +48,9 @@ struct pki {
     pthread_rwlock_t lock;
     struct pki_view *view; /* under `lock` */
 };
+
+/* Reads it all again. */
+int pki_view_reread(struct pki *pki) MUST_USE;
+/* Rows of the first hubs get what they lack: an index by name, and rows of their agents. Once.
+ * Outcomes: PKI_FULL. */
+int pki_migrate(struct pki *pki) MUST_USE;

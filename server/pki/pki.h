@@ -56,11 +56,21 @@ int pki_create(struct store *store, const struct pki_init *init, struct tls_why 
  */
 int pki_check_state(const char *state_directory, struct tls_why *ret_why) MUST_USE;
 
+/* Of identity.agent_life, identity.operator_life, identity.grace; 0: the default. */
+#define PKI_AGENT_LIFE_US (INT64_C(7) * 24 * 3600 * 1000000)
+#define PKI_OPERATOR_LIFE_US (INT64_C(90) * 24 * 3600 * 1000000)
+#define PKI_GRACE_US (INT64_C(7) * 24 * 3600 * 1000000)
+struct pki_lives {
+    int64_t agent_us, operator_us; /* of certificates issued from now on */
+    int64_t grace_us;              /* after its end a certificate may still be renewed */
+};
 struct pki_options {
     const char *state_directory;
     /* Of the key that CA keys are sealed under; NULL or empty: SENTINEL_HUB_CA_KEY, then the
      * credential `ca-key`, then none: then they lie in the clear. */
     const char *ca_key_file;
+    struct pki_lives lives;
+    bool takes_seed_signatures; /* of bearers: X-Signature: <unix seconds>.<hex or base64> */
 };
 /* Outcomes: PKI_ABSENT, PKI_BAD. */
 int pki_open_with(struct pki **ret,
@@ -71,6 +81,9 @@ int pki_open(struct pki **ret,
              struct store *store,
              const char *state_directory,
              struct tls_why *ret_why) MUST_USE;
+/* From now on: settings were loaded again. */
+void pki_set_lives(struct pki *pki, const struct pki_lives *lives);
+/* Ends its thread when what it has to write is durable. Blocks. */
 struct pki *pki_close(struct pki *pki);
 DEFINE_CLEANUP(struct pki *, pki_close);
 
@@ -107,6 +120,13 @@ int pki_recheck(struct pki *pki,
 uint64_t pki_generation(const struct pki *pki);
 /* Reads the registry again when the database changed. Call every 100 ms; cheap when nothing did. */
 int pki_refresh(struct pki *pki) MUST_USE;
+/*
+ * Call it every minute: the ends of tokens go on record, and rows that nobody can come with any
+ * more are dropped: PKI_ROWS_LINGER_US after a certificate's end, superseded ones after the grace.
+ * What an agent had last stays. Queues.
+ */
+#define PKI_ROWS_LINGER_US (INT64_C(30) * 24 * 3600 * 1000000)
+void pki_tick(struct pki *pki);
 
 /* The hub's own material from the files, checked (key matches, chain leads to the root). Outcomes:
  * PKI_ABSENT, PKI_BAD. */

@@ -105,8 +105,16 @@ int pki_agent_allow(struct pki *pki,
 int pki_agent_forget(struct pki *pki, const char *name, const struct pki_act *act) MUST_USE;
 /*
  * A hello of this agent: may it stream from here, as this machine?
- * Outcomes: PKI_REFUSED with PKI_REFUSED_ADDRESS; PKI_CLONED (another fingerprint than the
- * registered one while that machine is live, or instances of one fingerprint that take turns).
+ *
+ * Its fingerprint is registered at enrolment, else at the first hello. Another one is let in while
+ * the registered machine is away, and becomes the registered one when that did not come for a day.
+ * A new instance is a restart; one that was superseded by another and comes again is a second
+ * process: refused while the other is live, else let in, counted and on record.
+ *
+ * A registry that is behind what the agent saw is on record once for each agent; the caller sees it
+ * too: generation_seen > pki_generation().
+ *
+ * Outcomes: PKI_REFUSED (the address), PKI_CLONED; ret_why.
  */
 struct pki_hello {
     const char *name, *peer;
@@ -150,10 +158,17 @@ int pki_operator_remove(struct pki *pki,
                         struct tls_why *ret_why) MUST_USE;
 
 /* ---- bearer tokens and signed requests (design: for clients without certificates) ---- */
+
+/* Signing keys are rolled each month; the one before counts for the overlap, and one that nobody
+ * rolled so much longer. */
+#define PKI_BEARER_ROLL_US (INT64_C(31) * 24 * 3600 * 1000000)
+#define PKI_BEARER_OVERLAP_US (INT64_C(7) * 24 * 3600 * 1000000)
+#define PKI_BEARER_TTL_US (INT64_C(30) * 24 * 3600 * 1000000)
+#define PKI_BEARER_MAX_TTL_US (INT64_C(366) * 24 * 3600 * 1000000)
 struct pki_bearer_wish {
     const char *name; /* of the user it acts as */
     enum pki_role role;
-    int64_t ttl_us;
+    int64_t ttl_us; /* 0: PKI_BEARER_TTL_US */
     bool must_sign; /* calls carry X-Signature */
 };
 struct pki_bearer {
@@ -165,6 +180,8 @@ struct pki_bearer {
     bool must_sign, is_revoked;
     wall_us created, expires, last_used;
 };
+/* Outcomes: PKI_BAD_NAME (ret_why names the field), PKI_BAD (the hub's secret is sealed under
+ * another key), PKI_FULL. */
 int pki_bearer_create(struct pki *pki,
                       const struct pki_bearer_wish *wish,
                       const struct pki_act *act,
@@ -176,6 +193,13 @@ int pki_bearer_list(struct pki *pki,
                     size_t *ret_n) MUST_USE;
 /* Outcomes: PKI_UNKNOWN, PKI_FULL. */
 int pki_bearer_revoke(struct pki *pki, const char *id, const struct pki_act *act) MUST_USE;
+/* Another signing key, in ret->hmac_key; the one before counts for the overlap. Outcomes:
+ * PKI_UNKNOWN (none, over, or not one that signs), PKI_BAD, PKI_FULL. */
+int pki_bearer_roll(struct pki *pki,
+                    const char *id,
+                    const struct pki_act *act,
+                    struct pki_bearer *ret,
+                    struct tls_why *ret_why) MUST_USE;
 /*
  * Who calls with "authorization: Bearer ID.SECRET", and with "x-signature" where that must be.
  * Memory only but for a nonce's bookkeeping: fine on call threads. The identity's kind is
@@ -187,6 +211,8 @@ struct pki_bearer_call {
     const char *method;                   /* "POST" */
     const char *path;
     struct span body_sha256; /* 32 bytes; gRPC: of the empty body, as messages stream */
+    bool has_body;           /* `body` is all of it (needed for the seed document's form alone) */
+    struct span body;
     const char *peer;
 };
 int pki_bearer_identify(struct pki *pki,

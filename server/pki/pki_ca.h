@@ -92,9 +92,14 @@ int pki_foreign_list(struct pki *pki,
 /* Outcomes: PKI_UNKNOWN, PKI_FULL. */
 int pki_foreign_remove(struct pki *pki, const char *name, const struct pki_act *act) MUST_USE;
 
+/* Grows with each step of a rotation and each rule of a foreign authority: time to look at
+ * pki_client_roots() and pki_renew_server() again. Cheap: any thread. */
+uint64_t pki_ca_version(struct pki *pki);
+
 /* Every root that a client's certificate may hang on, PEM: for both listeners. Grows and shrinks
- * with rotation and foreign CAs: pki_generation() tells. */
+ * with rotation and foreign CAs: pki_ca_version() tells. */
 int pki_client_roots(struct pki *pki, struct buf *to) MUST_USE;
+int pki_foreign_roots(struct pki *pki, struct buf *to) MUST_USE; /* those of foreign ones alone */
 
 /* The CRL of the agents' intermediate, DER, signed at each change and once a day; the bytes are
  * appended. Outcomes: PKI_ABSENT (the key is not there). */

@@ -53,12 +53,18 @@ int pki_load_server(const char *state_directory, struct tls_identity *ret, struc
     return 0;
 }
 
-/* Whether the certificate in the file is by our hubs CA; then its digest and dates are filled. */
+#define HUBS_CA "Sentinel Hubs CA" /* a number follows after a rotation */
+
+/*
+ * Whether the certificate in the file is by a hubs CA of ours; then its digest and dates are
+ * filled. *ret_is_due: it is not the one that signs now, as a rotation went a step on or back.
+ */
 static int read_own(const struct pki *pki,
                     const struct pki_issuer *hubs,
                     const char *path,
                     struct tls_facts *ret,
-                    bool *ret_is_ours)
+                    bool *ret_is_ours,
+                    bool *ret_is_due)
 {
     CLEANUP(buf_deinit) struct buf pem = { 0 }, root = { 0 };
     CLEANUP(tls_cert_freep) struct tls_cert *cert = NULL;
@@ -83,7 +89,8 @@ static int read_own(const struct pki *pki,
         r = tls_cert_read(hubs->cert, &issuer);
     if (r != 0)
         return fold(r);
-    if (strcmp(facts.issuer, issuer.common_name) != 0)
+    *ret_is_due = strcmp(facts.issuer, issuer.common_name) != 0;
+    if (*ret_is_due && strncmp(facts.issuer, HUBS_CA, sizeof(HUBS_CA) - 1) != 0)
         return 0;
     /* As of its own time, so that an expired one is still known as ours. */
     wall_us within = { facts.not_before.us + (facts.not_after.us - facts.not_before.us) / 2 };
@@ -108,7 +115,7 @@ int pki_renew_server(struct pki *pki, wall_us now, bool *ret_is_renewed, struct 
     CLEANUP(pki_leaf_deinit) struct pki_leaf leaf = { 0 };
     struct tls_facts facts = { 0 };
     struct tls_why ignored;
-    bool is_ours = false;
+    bool is_ours = false, is_due = false;
 
     int r = server_paths(pki->certs, roots, chain, key);
     if (r != 0)
@@ -119,7 +126,7 @@ int pki_renew_server(struct pki *pki, wall_us now, bool *ret_is_renewed, struct 
         return 0;
     }
     if (r == 0)
-        r = read_own(pki, &hubs, chain, &facts, &is_ours);
+        r = read_own(pki, &hubs, chain, &facts, &is_ours, &is_due);
     if (r != 0)
         return pass(r);
     /* Key and certificate are two files: a power cut between them leaves a pair that does not
@@ -127,12 +134,14 @@ int pki_renew_server(struct pki *pki, wall_us now, bool *ret_is_renewed, struct 
     int pair = tls_identity_load_files(roots, chain, key, &identity, &ignored);
     if (pair < 0)
         return pass(pair);
-    if (!is_ours ||
-        (pair != TLS_MISMATCH && !pki_is_near_its_end(facts.not_before, facts.not_after, now))) {
+    if (!is_ours || (pair != TLS_MISMATCH && !is_due &&
+                     !pki_is_near_its_end(facts.not_before, facts.not_after, now))) {
         *ret_is_renewed = false;
         return 0;
     }
     r = pki_leaf_make_hub(&leaf, &pki->authority, &hubs, now);
+    if (r == 0)
+        r = pki_ca_append_cross(pki, &leaf.chain_pem);
     if (r != 0)
         return pass(r);
     memcpy(leaf.row.parent, facts.sha256, sizeof(leaf.row.parent));

@@ -270,7 +270,8 @@ static void put_head(const struct connection *connection, struct buf *to)
     put_date(date);
     headers[n++] = (struct http_header){ "date", date };
     headers[n++] = (struct http_header){ "content-type", job->content_type };
-    headers[n++] = (struct http_header){ "cache-control", "no-store" };
+    headers[n++] = (struct http_header){ "cache-control",
+                                         job->cache_control ? job->cache_control : "no-store" };
     headers[n++] = (struct http_header){ "x-content-type-options", "nosniff" };
     headers[n++] = (struct http_header){ "x-frame-options", "DENY" };
     headers[n++] = (struct http_header){ "content-security-policy",
@@ -279,7 +280,9 @@ static void put_head(const struct connection *connection, struct buf *to)
     if (connection->tls)
         headers[n++] = (struct http_header){ "strict-transport-security", "max-age=31536000" };
     if (job->status == 405)
-        headers[n++] = (struct http_header){ "allow", "GET, HEAD" };
+        headers[n++] = (struct http_header){ "allow", job->allow ? job->allow : "GET, HEAD" };
+    if (job->status == 401)
+        headers[n++] = (struct http_header){ "www-authenticate", "Bearer" };
     if (job->retry_after_s > 0) {
         snprintf(retry, sizeof(retry), "%u", job->retry_after_s);
         headers[n++] = (struct http_header){ "retry-after", retry };

@@ -41,12 +41,16 @@ struct web_job {
     void (*free_state)(void *state); /* NULL: there is none */
     void *state;                     /* make()'s */
     char agent[64];                  /* asked for; empty: all */
+    char bearer[16];                 /* id of the token that calls; empty: none */
+    char actor[80], peer[64];        /* for the audit */
     uint32_t max_series;             /* as of the request */
     int r;                           /* make()'s */
 
     unsigned status;
     const char *content_type;
-    unsigned retry_after_s; /* 0: not said */
+    const char *allow;         /* with 405; NULL: GET, HEAD */
+    const char *cache_control; /* NULL: no-store */
+    unsigned retry_after_s;    /* 0: not said */
     struct buf body;
     bool is_last;
 };
@@ -88,6 +92,17 @@ int newest_add(struct newest_set *set,
                uint32_t number,
                uint32_t agent,
                int64_t from_us) MUST_USE;
+
+/* ---- credentials.c ---- */
+
+/* Who has the token of the head's `authorization`. Outcomes: of pki_bearer_identify(). */
+int web_identify_bearer(struct web *web,
+                        const struct http_head *head,
+                        const char *peer,
+                        struct pki_identity *ret,
+                        struct tls_why *ret_why) MUST_USE;
+int web_make_crl(struct web_job *job) MUST_USE;
+int web_make_roll(struct web_job *job) MUST_USE;
 
 /* ---- requests ---- */
 

@@ -96,6 +96,21 @@ static void fill_uploads(struct store *store, struct figures *to)
     to->uploads_damaged_total = (double) stats.n_damaged;
 }
 
+static void fill_audit(struct audit *audit, struct figures *to)
+{
+    struct audit_stats stats;
+    struct audit_anchor anchor;
+
+    if (!audit)
+        return;
+    audit_get_stats(audit, &stats);
+    to->audit_entries_total = (double) stats.head;
+    to->audit_left_out_total = (double) stats.n_left_out;
+    to->audit_failed_total = (double) stats.n_failed;
+    if (audit_get_anchor(audit, &anchor) == AUDIT_OK)
+        to->audit_anchor_time_seconds = seconds(anchor.time.us);
+}
+
 static void fill_web(const struct web *web, struct figures *to)
 {
     struct web_stats stats;
@@ -147,6 +162,7 @@ static void fill(const struct web *web, const struct web_status *status, struct 
 
     fill_store(options->store, to);
     fill_uploads(options->store, to);
+    fill_audit(options->audit, to);
     fill_web(web, to);
     fill_remote_write(&status->remote_write, to);
     ingest_get_stats(options->ingest, &ingest);
@@ -170,6 +186,22 @@ static void put_info(struct buf *to, const struct web_status *status)
     buf_append_text(to, ",");
     prom_put_label(to, "version", SENTINEL_VERSION);
     buf_append_text(to, "} 1\n");
+}
+
+static void put_limits(struct buf *to, struct quota *quota)
+{
+    static const char refused[] = PREFIX "limits_refused_total";
+    struct quota_stats stats;
+
+    if (!quota)
+        return;
+    quota_get_stats(quota, &stats);
+    prom_put_family(to, refused, PROM_COUNTER, "What limits by rate refused, by limit.");
+    for (int i = 0; i < QUOTA_N_LIMITS; i++) {
+        buf_printf(to, "%s{", refused);
+        prom_put_label(to, "limit", quota_limit_name((enum quota_limit) i));
+        buf_printf(to, "} %" PRIu64 "\n", stats.n_refused[i]);
+    }
 }
 
 /* The families with labels. */
@@ -228,6 +260,7 @@ int web_make_metrics(struct web_job *job)
         buf_append_text(&job->body, "\n");
     }
     put_labelled(&job->body, job->web, &status);
+    put_limits(&job->body, options->quota);
     job->is_last = true;
     return 0;
 }

@@ -82,6 +82,13 @@ static const struct refusal {
   superseded = { 401, "CERTIFICATE_SUPERSEDED",
                  "this certificate was replaced by a newer one; use that" },
   expired = { 401, "CERTIFICATE_EXPIRED", "this certificate has expired; renew it" },
+  no_token = { 401, "TOKEN_UNKNOWN",
+               "there is no such bearer token; make one with: sentinelctl bearers create" },
+  token_revoked = { 401, "TOKEN_REVOKED", "this bearer token was revoked; make another one" },
+  token_expired = { 401, "TOKEN_EXPIRED", "this bearer token has expired; make another one" },
+  not_signed = { 401, "SIGNATURE_REFUSED", "" /* pki says why */ },
+  no_bearer = { 401, "TOKEN_MISSING",
+                "this is for a bearer token: authorization: Bearer ID.SECRET" },
   role_missing = { 403, "ROLE_MISSING",
                    "this identity may not read metrics; use one with the role viewer, operator or "
                    "admin" };
@@ -91,28 +98,15 @@ static bool may_view(enum pki_role role)
     return role == PKI_ROLE_VIEWER || role == PKI_ROLE_OPERATOR || role == PKI_ROLE_ADMIN;
 }
 
-/* NULL: he may. Faults are in ret_r. */
-static const struct refusal *who(struct web *web, struct span leaf, int *ret_r)
+static const struct refusal *of_certificate(int r, const struct pki_identity *identity)
 {
-    struct pki_identity identity = { 0 };
-    int r;
-
-    if (!web->options.pki || web->loop.limits.is_public)
-        return NULL;
-    if (leaf.len == 0)
-        return &no_certificate;
-    r = pki_identify(web->options.pki, leaf, clock_wall(), &identity);
-    if (r < 0) {
-        *ret_r = r;
-        return NULL;
-    }
     switch ((enum pki_outcome) r) {
     case PKI_OK:
-        return may_view(identity.role) ? NULL : &role_missing;
+        return may_view(identity->role) ? NULL : &role_missing;
     case PKI_EXPIRED:
         return &expired;
     case PKI_NOT_ACTIVE:
-        return identity.state == PKI_SUPERSEDED ? &superseded : &revoked;
+        return identity->state == PKI_SUPERSEDED ? &superseded : &revoked;
     case PKI_UNKNOWN:
     case PKI_EXISTS:
     case PKI_BAD_NAME:
@@ -125,6 +119,55 @@ static const struct refusal *who(struct web *web, struct span leaf, int *ret_r)
     default:
         return &unknown;
     }
+}
+
+static const struct refusal *of_bearer(int r, const struct pki_identity *identity)
+{
+    switch (r) {
+    case PKI_OK:
+        return may_view(identity->role) ? NULL : &role_missing;
+    case PKI_EXPIRED:
+        return &token_expired;
+    case PKI_NOT_ACTIVE:
+        return &token_revoked;
+    case PKI_REFUSED:
+        return &not_signed;
+    default:
+        return &no_token;
+    }
+}
+
+/* A bearer token, where one is sent; else the certificate. NULL: he may. Faults are in ret_r. */
+static const struct refusal *who(struct web *web,
+                                 const struct http_head *head,
+                                 struct span leaf,
+                                 const char *peer,
+                                 struct web_job *job,
+                                 struct tls_why *ret_why,
+                                 int *ret_r)
+{
+    const bool is_bearer = http_header_get(head, "authorization") != NULL;
+    struct pki_identity identity = { 0 };
+    int r;
+
+    if (!web->options.pki || (web->loop.limits.is_public && !is_bearer))
+        return NULL;
+    if (is_bearer)
+        r = web_identify_bearer(web, head, peer, &identity, ret_why);
+    else if (leaf.len == 0)
+        return &no_certificate;
+    else
+        r = pki_identify(web->options.pki, leaf, clock_wall(), &identity);
+    if (r < 0) {
+        *ret_r = r;
+        return NULL;
+    }
+    if (r == 0 && is_bearer) {
+        (void) snprintf(job->bearer, sizeof(job->bearer), "%.15s", identity.serial);
+        (void) snprintf(job->actor, sizeof(job->actor), "bearer/%s", identity.name);
+    }
+    (void) snprintf(job->peer, sizeof(job->peer), "%s", peer);
+    return is_bearer ? of_bearer(r, &identity) : of_certificate(r, &identity);
 }
 
 /* ---- what there is ---- */
@@ -177,17 +220,40 @@ static void ask_for_metrics(struct web_job *job)
         job->make = web_make_metrics;
 }
 
+static void ask_for_crl(struct web_job *job)
+{
+    job->make = web_make_crl;
+}
+
+static void ask_to_roll(struct web_job *job)
+{
+    if (job->bearer[0])
+        job->make = web_make_roll;
+    else
+        web_job_fail(job, no_bearer.status, no_bearer.reason, "%s", no_bearer.message);
+}
+
 static const struct page {
     const char *path;
     bool is_for_anyone;
     bool takes_agent;                   /* ?agent=ID */
+    bool is_posted;                     /* it changes something: POST alone */
     void (*begin)(struct web_job *job); /* makes it, or sets who makes it */
 } pages[] = {
-    { "/healthz", true, false, answer_health },
-    { "/readyz", true, false, answer_ready },
-    { "/metrics", false, true, ask_for_metrics },
-    { "/metrics/agents", false, true, ask_for_agents },
+    { "/healthz", true, false, false, answer_health },
+    { "/readyz", true, false, false, answer_ready },
+    { "/metrics", false, true, false, ask_for_metrics },
+    { "/metrics/agents", false, true, false, ask_for_agents },
+    { "/crl", true, false, false, ask_for_crl },
+    { "/bearer/roll", false, false, true, ask_to_roll },
 };
+
+static bool takes_method(const struct page *page, const char *method)
+{
+    if (page->is_posted)
+        return strcmp(method, "POST") == 0;
+    return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+}
 
 static const struct page *find_page(const char *target)
 {
@@ -234,21 +300,27 @@ int web_request(struct web *web,
     CLEANUP(web_job_freep) struct web_job *job = NULL;
     const struct page *page = find_page(head->target);
     const struct refusal *refusal = NULL;
+    struct tls_why why = { "" };
     int r = web_job_new(&job, web);
 
-    if (r == 0 && page && !page->is_for_anyone)
-        refusal = who(web, leaf, &r);
+    if (r == 0 && page && !page->is_for_anyone && takes_method(page, head->method))
+        refusal = who(web, head, leaf, peer, job, &why, &r);
+    if (refusal == &role_missing && page->is_posted && job->bearer[0])
+        refusal = NULL; /* its own key, whatever else it may do */
     if (r != 0)
         return pass(r);
     if (!page) {
         web_job_fail(job, 404, "NOT_FOUND",
-                     "there is no such page; there are /metrics, /metrics/agents, /healthz and "
-                     "/readyz");
-    } else if (strcmp(head->method, "GET") != 0 && strcmp(head->method, "HEAD") != 0) {
-        web_job_fail(job, 405, "METHOD_NOT_ALLOWED", "%s takes GET and HEAD", page->path);
+                     "there is no such page; there are /metrics, /metrics/agents, /healthz, "
+                     "/readyz, /crl and /bearer/roll");
+    } else if (!takes_method(page, head->method)) {
+        job->allow = page->is_posted ? "POST" : NULL;
+        web_job_fail(job, 405, "METHOD_NOT_ALLOWED", "%s takes %s", page->path,
+                     page->is_posted ? "POST" : "GET and HEAD");
     } else if (refusal) {
         log_refused(peer, refusal->reason, page->path);
-        web_job_fail(job, refusal->status, refusal->reason, "%s", refusal->message);
+        web_job_fail(job, refusal->status, refusal->reason, "%s",
+                     refusal->message[0] ? refusal->message : why.text);
     } else if (!page->takes_agent || read_agent(job, head->target)) {
         page->begin(job);
     }

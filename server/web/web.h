@@ -9,6 +9,8 @@
  *   GET /metrics?agent=ID     those of one agent
  *   GET /healthz              the process is alive: 200
  *   GET /readyz               it takes samples and answers: 200, else 503 with the state
+ *   GET /crl                  the list of revoked certificates, DER (RFC 5280), for anyone
+ *   POST /bearer/roll         a bearer token's next signing key, as JSON
  *
  * One thread with one loop has every connection: it reads requests, writes answers, and touches no
  * page of the store. What reads the store is made on the readers (server/query), a slice at a time:

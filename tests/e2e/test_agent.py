@@ -77,7 +77,7 @@ class RealAgent(unittest.TestCase):
         hub = fixture.Hub().start()
         port = hub.port
         config = hub.home / "agent.yaml"
-        config.write_text("uplink:\n  reconnect_spread: 500ms\nspool:\n  memory_size: 64KiB\n")
+        config.write_text("uplink:\n  reconnect_spread: 500ms\nspool:\n  metrics:\n    size: 256KiB\n")
         agent = fixture.Agent(hub, "full", flags=("--config", str(config)), interval="100ms")
         hub.stop(expect=0)
         hub.port = port

@@ -76,7 +76,7 @@ ROOT_HEADERS = {
 # foreign header: the only modules that may include it
 FOREIGN = {
     r"lmdb\.h": {"server/store"},
-    r"zstd\.h": {"server/store", "server/store/codec", "server/store/block", "server/store/logblock", "agent/spool"},
+    r"zstd\.h": {"server/store", "server/store/codec", "server/store/block", "server/store/logblock", "server/audit", "agent/spool"},
     r"snappy.*\.h": {"server/export"},
     r"openssl/.*": {"common/crypto", "common/tls", "common/tls/stream", "server/pki"},
     r"llhttp\.h": {"common/http"},

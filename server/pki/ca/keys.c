@@ -11,7 +11,9 @@
 #include "common/base/file.h"
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
+#include "server/pki/ca/bearer.h"
 #include "server/pki/ca/ca.h"
+#include "server/pki/ca/nonces.h"
 #include "server/pki/inside.h"
 
 /* Keys at rest, and what signs. */
@@ -89,19 +91,28 @@ static int read_row(struct pki *pki, struct pki_ca_row *ret)
 
 /* ---- life ---- */
 
-int pki_ca_open(struct pki *pki, const char *key_file, struct tls_why *ret_why)
+int pki_ca_open(struct pki *pki, const struct pki_options *options, struct tls_why *ret_why)
 {
     struct pki_ca *ca = calloc(1, sizeof(*ca));
 
     if (!ca)
         return fault(-ENOMEM, "no memory for the authority");
+    pthread_mutex_init(&ca->refreshing, NULL);
     pthread_mutex_init(&ca->lock, NULL);
     pki->ca = ca;
-    int r = sealed_key_find(key_file, &ca->sealing, ret_why);
+    ca->takes_seed_signatures = options->takes_seed_signatures;
+    ca->clerk = pki_clerk_new(pki);
+    ca->crl = pki_crl_cache_new();
+    ca->nonces = pki_nonces_new();
+    if (!ca->clerk || !ca->crl || !ca->nonces)
+        return fault(-ENOMEM, "no memory for the authority");
+    int r = sealed_key_find(options->ca_key_file, &ca->sealing, ret_why);
     if (r > 0)
         return r == SEALED_ABSENT ? PKI_ABSENT : PKI_BAD;
     if (r == 0)
         r = read_row(pki, &ca->row);
+    if (r == 0)
+        r = pki_ca_mend_roots(pki, &ca->row);
     return pass(r);
 }
 
@@ -111,31 +122,66 @@ void pki_ca_close(struct pki *pki)
 
     if (!ca)
         return;
+    pki_clerk_free(ca->clerk);
+    pki_crl_cache_free(ca->crl);
+    pki_nonces_free(ca->nonces);
+    pki_foreign_free(ca->foreign);
+    pki_bearers_free(ca->bearers);
     for (size_t i = 0; i < PKI_N_PARTS; i++) {
         if (ca->signers[i].free)
             ca->signers[i].free(ca->signers[i].ctx);
     }
     sealed_key_deinit(&ca->sealing);
     pthread_mutex_destroy(&ca->lock);
+    pthread_mutex_destroy(&ca->refreshing);
     free(ca);
     pki->ca = NULL;
 }
 
+uint64_t pki_ca_version(struct pki *pki)
+{
+    return atomic_load(&pki->ca->version);
+}
+
+static bool is_same_row(const struct pki_ca_row *a, const struct pki_ca_row *b)
+{
+    return a->phase == b->phase && a->current == b->current && a->next == b->next;
+}
+
 int pki_ca_refresh(struct pki *pki)
 {
-    const uint64_t generation = pki_generation(pki);
+    struct pki_foreign_set *foreign = NULL;
+    struct pki_bearer_set *bearers = NULL;
+    struct pki_ca *ca = pki->ca;
     struct pki_ca_row row;
     int r = 0;
 
-    pthread_mutex_lock(&pki->ca->lock);
-    if (generation != pki->ca->generation) {
+    pthread_mutex_lock(&ca->refreshing);
+    const uint64_t generation = pki_generation(pki);
+    if (generation != ca->generation || !ca->foreign) {
         r = read_row(pki, &row);
+        if (r == 0)
+            r = pki_foreign_read(pki->store, &foreign);
+        if (r == 0) /* what is in place stays meanwhile: only here it is replaced */
+            r = pki_bearers_read(pki, ca->bearers, &bearers);
         if (r == 0) {
-            pki->ca->row = row;
-            pki->ca->generation = generation;
+            struct pki_foreign_set *old_foreign = ca->foreign;
+            struct pki_bearer_set *old_bearers = ca->bearers;
+
+            if (!is_same_row(&row, &ca->row) || !pki_foreign_is_same(foreign, ca->foreign))
+                atomic_fetch_add(&ca->version, 1);
+            pthread_mutex_lock(&ca->lock);
+            ca->foreign = foreign;
+            ca->bearers = bearers;
+            ca->row = row;
+            ca->generation = generation;
+            pthread_mutex_unlock(&ca->lock);
+            foreign = old_foreign;
+            pki_bearers_free(old_bearers);
         }
+        pki_foreign_free(foreign);
     }
-    pthread_mutex_unlock(&pki->ca->lock);
+    pthread_mutex_unlock(&ca->refreshing);
     return pass(r);
 }
 
@@ -369,4 +415,23 @@ int pki_ca_is_sealed(const char *certs, bool *ret)
         return pass(r);
     *ret = is_sealed;
     return 0;
+}
+
+const char *pki_ca_check_row(enum store_table table, struct span key, struct span value)
+{
+    static const char foreign[] = "pki.foreign/";
+    struct pki_ca_row row;
+
+    if (table == STORE_TABLE_TOKENS && key.len > 0 && key.data[0] == 'b' &&
+        !pki_bearer_row_is_good(span_of(key.data + 1, key.len - 1), value))
+        return "no row of a bearer token";
+    if (table != STORE_TABLE_META)
+        return NULL;
+    if (span_equal(key, span_of_text(row_key)) && pki_ca_row_decode(value, &row) != 0)
+        return "no phase of a rotation of the CA";
+    if (key.len > sizeof(foreign) - 1 && memcmp(key.data, foreign, sizeof(foreign) - 1) == 0 &&
+        !pki_foreign_row_is_good(
+            span_of(key.data + sizeof(foreign) - 1, key.len - (sizeof(foreign) - 1)), value))
+        return "no rule of a foreign authority";
+    return NULL;
 }

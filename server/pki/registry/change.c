@@ -38,6 +38,14 @@ static int read_again(struct pki *pki)
     return 0;
 }
 
+int pki_view_reread(struct pki *pki)
+{
+    pthread_mutex_lock(&pki->refreshing);
+    int r = read_again(pki);
+    pthread_mutex_unlock(&pki->refreshing);
+    return pass(r);
+}
+
 int pki_refresh(struct pki *pki)
 {
     uint64_t generation;

@@ -278,6 +278,11 @@ int pki_edit_rows_of(struct pki_edit *edit,
     return 0;
 }
 
+int pki_edit_audit(struct pki_edit *edit, const struct audit_entry *entry)
+{
+    return pass(audit_put_in(edit->change, entry));
+}
+
 /* ---- running one ---- */
 
 struct run {
@@ -349,6 +354,8 @@ static int put_rows(struct pki_edit *edit, void *ctx)
                                : pki_edit_put_raw(edit, STORE_TABLE_META,
                                                   span_of_text(authority_key), buf_span(&value));
     }
+    if (r == 0 && change->entry)
+        r = pki_edit_audit(edit, change->entry);
     return pass(r);
 }
 

@@ -25,6 +25,7 @@
 #include "common/base/arena.h"
 #include "common/base/buf.h"
 #include "common/base/cleanup.h"
+#include "server/audit/audit.h"
 #include "server/pki/pki.h"
 #include "server/store/store.h"
 
@@ -132,6 +133,7 @@ int pki_edit_rows_of(struct pki_edit *edit,
                      const char *name,
                      struct pki_row **ret,
                      size_t *ret_n) MUST_USE;
+int pki_edit_audit(struct pki_edit *edit, const struct audit_entry *entry) MUST_USE;
 /* Any other row. */
 int pki_edit_put_raw(struct pki_edit *edit,
                      enum store_table table,
@@ -152,11 +154,12 @@ int pki_edit_run(struct store *store,
  * the registry afterwards. */
 int pki_change(struct pki *pki, pki_edit_fn *fn, void *ctx, uint64_t *ret_generation) MUST_USE;
 
-/* The simple one: rows and the authority's facts. */
+/* The simple one: rows, the authority's facts, an audit entry. */
 struct pki_change {
     const struct pki_row *rows;
     size_t n_rows;
     const struct pki_authority *authority; /* NULL: stays as it is */
+    const struct audit_entry *entry;       /* NULL: none */
 };
 /* Adds or replaces rows and raises the generation. Blocks. Outcomes: PKI_FULL. */
 int pki_registry_change(struct store *store, const struct pki_change *change) MUST_USE;

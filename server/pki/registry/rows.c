@@ -5,6 +5,7 @@
 #include "common/base/arena.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
+#include "server/pki/ca/ca.h"
 #include "server/pki/enrol/tokens.h"
 #include "server/pki/registry/codec.h"
 #include "server/pki/registry/registry.h"
@@ -297,9 +298,12 @@ static const char *check_meta(struct span key, struct span value)
 
 const char *pki_check_row(void *ctx, enum store_table table, struct span key, struct span value)
 {
+    const char *wrong = pki_ca_check_row(table, key, value);
     struct pki_row row;
 
     (void) ctx;
+    if (wrong)
+        return wrong;
     switch (table) {
     case STORE_TABLE_CERTIFICATES:
         return pki_row_decode(key, value, &row) != 0 ? "no row of a certificate" : NULL;

@@ -138,6 +138,7 @@ static int put_agent(struct pki_view *view, const struct pki_agent_row *row)
         return pass(r);
     name->has_row = true;
     name->state = row->agent.state;
+    name->changed = row->agent.changed;
     memcpy(name->lineage, row->lineage, sizeof(name->lineage));
     memcpy(name->current, row->agent.current, sizeof(name->current));
     return 0;

@@ -33,7 +33,8 @@ struct pki_name {
     uint8_t key[1 + 64]; /* kind, name */
     size_t key_len;
     bool has_row;
-    enum pki_agent_state state; /* of one with a row */
+    enum pki_agent_state state; /* of one with a row; the next ones too */
+    wall_us changed;
     uint8_t lineage[PKI_LINEAGE_BYTES];
     uint8_t current[32];
     struct pki_entry *first;

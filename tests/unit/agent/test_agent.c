@@ -29,7 +29,8 @@ START_TEST(settings_have_defaults_that_run)
     ck_assert_str_eq(settings.state_dir, "/var/lib/sentinel-agent");
     ck_assert_str_eq(settings.identity, "/var/lib/sentinel-agent/identity");
     ck_assert_int_eq(settings.interval, 10000000);
-    ck_assert_uint_eq(settings.spool_memory_size, 8u << 20);
+    ck_assert_uint_eq(settings.spool_metrics_size, 256u << 20);
+    ck_assert_uint_eq(settings.spool_logs_policy, SPOOL_BLOCK);
     ck_assert_int_eq(settings.uplink_reconnect_spread, 30000000);
     ck_assert_int_eq(settings.uplink_max_backoff, 900000000);
     settings_free(&settings);
@@ -94,7 +95,7 @@ START_TEST(status_is_json_with_ledger_and_reason)
         .settings_digest = "d",
         .started = { 1 },
         .interval_us = 10000000,
-        .spool = { .produced_samples = 7, .dropped_samples = 2 },
+        .spool = { { .produced = 7, .dropped = { 2 } } },
         .uplink = { .state = UPLINK_WAITING,
                     .attempts = 3,
                     .error_code = 16,

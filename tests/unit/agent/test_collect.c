@@ -232,18 +232,19 @@ END_TEST
 START_TEST(self_tells_use_and_ledger)
 {
     struct collect *collect = new_collect(PLAIN, "self");
-    struct spool_ledger ledger = {
-        .produced_samples = 50,
-        .acknowledged_samples = 30,
-        .queued_samples = 15,
-        .dropped_samples = 5,
-        .queued_batches = 3,
-        .queued_bytes = 999,
+    const struct spool_ledger ledgers[SPOOL_SIGNALS] = {
+        { .produced = 50,
+          .acknowledged = 30,
+          .queued = 15,
+          .dropped = { [0] = 5, [SPOOL_REFUSED] = 5 },
+          .queued_batches = 3,
+          .queued_bytes = 999 },
+        { .produced = 7, .acknowledged = 7 },
     };
     double hz = (double) sysconf(_SC_CLK_TCK);
     struct spool_scrape sample;
 
-    collect_set_ledger(collect, &ledger);
+    collect_set_ledgers(collect, ledgers);
     ck_assert_int_eq(collect_run(collect, &sample), 0);
     expect(&sample, "process.cpu.time{cpu.mode=user}", 150 / hz);
     expect(&sample, "process.cpu.time{cpu.mode=system}", 50 / hz);
@@ -256,7 +257,9 @@ START_TEST(self_tells_use_and_ledger)
     expect(&sample, "sentinel.agent.samples.produced", 50);
     expect(&sample, "sentinel.agent.samples.acknowledged", 30);
     expect(&sample, "sentinel.agent.samples.dropped", 5);
-    expect(&sample, "sentinel.agent.samples.dropped", 5);
+    expect(&sample, "sentinel.agent.dropped{sentinel.reason=refused,sentinel.signal=metrics}", 5);
+    expect(&sample, "sentinel.agent.log_records.produced", 7);
+    expect(&sample, "sentinel.agent.queue.usage{sentinel.signal=logs}", 0);
     collect_free(collect);
 }
 END_TEST
@@ -574,7 +577,9 @@ START_TEST(a_host_has_facts_and_a_fingerprint)
 }
 END_TEST
 
-/* test_collect_machine.c, test_collect_rounds.c */
+/* test_collect_machine.c, _rounds.c, _services.c, _custom.c */
+void add_custom_cases(Suite *s);
+void add_service_cases(Suite *s);
 void add_machine_cases(Suite *s);
 void add_round_cases(Suite *s);
 
@@ -618,5 +623,7 @@ Suite *suite(void)
     suite_add_tcase(s, host);
     add_machine_cases(s);
     add_round_cases(s);
+    add_service_cases(s);
+    add_custom_cases(s);
     return s;
 }

@@ -1,346 +1,528 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "suite.h"
 
-#include "agent/spool/spool.h"
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
-#define N_SERIES 10
+#include "common/base/rand.h"
+#include "test_spool_rig.h"
 
-static struct spool_layout *layout;
-static struct spool *spool;
+static struct rig rig;
+static struct rig_hub hub;
 
 static void set_up(void)
 {
-    struct spool_series *series[N_SERIES];
-
-    for (uint32_t i = 0; i < N_SERIES; i++) {
-        char name[16] = "test.a", key[64];
-        size_t len;
-
-        name[5] = (char) ('a' + i);
-        len = spool_series_key(name, NULL, key, sizeof(key));
-        ck_assert_int_eq(spool_series_new(&series[i], i + 1, SPOOL_GAUGE, "1", span_of(key, len)),
-                         0);
-    }
-    ck_assert_int_eq(spool_layout_new(&layout, 1, series, N_SERIES), 0);
-    for (uint32_t i = 0; i < N_SERIES; i++)
-        (void) spool_series_unref(series[i]);
-    ck_assert_int_eq(spool_new(&spool, 1u << 20), 0);
+    rig_start(&rig);
+    rig_hub_start(&hub);
+    rig_open(&rig);
 }
 
 static void tear_down(void)
 {
-    (void) spool_free(spool);
-    (void) spool_layout_unref(layout);
+    rig_stop(&rig);
+    rig_hub_stop(&hub);
 }
 
-/* A batch of 9 samples that says `value`. */
-static void put(double value)
+/* Each of from .. to - 1 came once. */
+static void expect_seen(uint64_t from, uint64_t to)
 {
-    double values[N_SERIES] = { value };
-    uint32_t absent[] = { 9 };
-
-    ck_assert_int_eq(spool_put(spool, &(struct spool_scrape){ .layout = layout,
-                                                              .time = { (int64_t) value },
-                                                              .values = values,
-                                                              .absent = absent,
-                                                              .n_absent = 1 }),
-                     0);
+    for (uint64_t i = from; i < to; i++)
+        ck_assert_msg(hub.seen[i] == 1, "%llu came %u times", (unsigned long long) i,
+                      (unsigned) hub.seen[i]);
 }
 
-static void send(uint64_t sequence)
+static void put_many(uint64_t from, uint64_t to)
 {
-    spool_mark_sent(spool, sequence, (uint32_t) (0xc0000000u + sequence));
-}
-
-static void expect_batch(uint64_t after, uint64_t sequence, double value)
-{
-    struct spool_item item;
-
-    ck_assert_int_eq(spool_next(spool, after, &item), 0);
-    ck_assert(!item.is_skip);
-    ck_assert_uint_eq(item.sequence, sequence);
-    ck_assert_uint_eq(item.samples, 9);
-    ck_assert_double_eq(item.scrape.values[0], value);
-    ck_assert_int_eq(item.scrape.time.us, (int64_t) value);
-    ck_assert_uint_eq(item.scrape.n_absent, 1);
-    ck_assert_uint_eq(item.scrape.absent[0], 9);
-}
-
-static void
-expect_skip(uint64_t after, uint64_t through, enum spool_reason reason, uint64_t samples)
-{
-    struct spool_item item;
-
-    ck_assert_int_eq(spool_next(spool, after, &item), 0);
-    ck_assert(item.is_skip);
-    ck_assert_uint_eq(item.sequence, through);
-    ck_assert_int_eq(item.reason, reason);
-    ck_assert_uint_eq(item.samples, samples);
-}
-
-static struct spool_ledger ledger(void)
-{
-    struct spool_ledger ret;
-
-    spool_get_ledger(spool, &ret); /* holds the equation itself */
-    return ret;
-}
-
-/* What `n` batches take. */
-static uint64_t bytes_of(unsigned n)
-{
-    struct spool *other;
-    struct spool *ours = spool;
-    uint64_t bytes;
-
-    ck_assert_int_eq(spool_new(&other, 1u << 30), 0);
-    spool = other;
-    for (unsigned i = 0; i < n; i++)
-        put(i);
-    bytes = ledger().queued_bytes;
-    spool = ours;
-    (void) spool_free(other);
-    return bytes;
+    for (uint64_t i = from; i < to; i++)
+        rig_put(&rig, (double) i);
 }
 
 START_TEST(batches_come_out_as_they_went_in)
 {
-    struct spool_item item;
-
-    ck_assert_int_eq(spool_next(spool, 0, &item), SPOOL_EMPTY);
-    put(100);
-    put(200);
-    expect_batch(0, 1, 100);
-    expect_batch(1, 2, 200);
-    ck_assert_int_eq(spool_next(spool, 2, &item), SPOOL_EMPTY);
-    ck_assert_uint_eq(ledger().produced_samples, 18);
-    ck_assert_uint_eq(ledger().queued_samples, 18);
-    ck_assert_uint_eq(ledger().queued_batches, 2);
+    put_many(1, 50);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_seen(1, 50);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).acknowledged, 49 * RIG_SAMPLES);
+    ck_assert_uint_eq(hub.n_runs, 1);
 }
 END_TEST
 
-START_TEST(acknowledged_batches_are_gone_and_their_crc_is_kept)
+START_TEST(what_was_put_is_there_after_a_kill)
 {
-    struct spool_run run;
+    put_many(1, 50);
+    ck_assert_int_eq(rig_put_logs(&rig, 1, 20), 0);
+    rig_kill(&rig);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).queued, 49 * RIG_SAMPLES);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).queued, 20);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).runs, 1);
+    ck_assert_uint_eq(rig_offset(&rig), 21);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_seen(1, 50);
+    memset(hub.seen, 0, RIG_MAX);
+    rig_drain(&rig, &hub, SPOOL_LOGS);
+    expect_seen(1, 21);
+    /* Kept over any number of starts, with nothing queued. */
+    rig_kill(&rig);
+    rig_close(&rig);
+    rig_open(&rig);
+    ck_assert_uint_eq(rig_offset(&rig), 21);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).acknowledged, 20);
+}
+END_TEST
 
-    spool_get_run(spool, &run);
-    ck_assert_uint_eq(run.first_sequence, 1);
-    ck_assert_uint_eq(run.last_sequence, 0);
-    ck_assert_uint_eq(run.crc32c_before_first, 0);
-
-    put(1);
-    put(2);
-    put(3);
-    send(1);
-    send(2);
-    ck_assert_int_eq(spool_acknowledge(spool, 2), 0);
-    expect_batch(0, 3, 3);
-    spool_get_run(spool, &run);
-    ck_assert_uint_eq(run.first_sequence, 3);
-    ck_assert_uint_eq(run.last_sequence, 3);
-    ck_assert_uint_eq(run.crc32c_before_first, 0xc0000002u);
-    ck_assert_uint_eq(ledger().acknowledged_samples, 18);
-
-    ck_assert_int_eq(spool_acknowledge(spool, 1), 0); /* late: nothing */
-    ck_assert_uint_eq(ledger().acknowledged_samples, 18);
+START_TEST(what_the_hub_has_without_having_said_so_is_not_sent_again)
+{
+    put_many(1, 30);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 20, 7);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).acknowledged, 7 * RIG_SAMPLES);
+    rig_kill(&rig);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_seen(1, 30);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).acknowledged, 29 * RIG_SAMPLES);
 }
 END_TEST
 
 START_TEST(an_acknowledgement_of_what_was_never_sent_is_refused)
 {
-    put(1);
-    put(2);
-    send(1);
-    ck_assert_int_eq(spool_acknowledge(spool, 2), SPOOL_BEYOND);
-    ck_assert_uint_eq(ledger().acknowledged_samples, 0);
+    struct spool_reader *reader;
+    struct spool_item item;
+
+    put_many(1, 5);
+    ck_assert_int_eq(spool_reader_open(&reader, rig.spool, SPOOL_METRICS, SPOOL_LIVE), 0);
+    ck_assert_int_eq(spool_reader_resume(reader, 3), SPOOL_BEYOND);
+    ck_assert_int_eq(spool_read(reader, &item), 0);
+    ck_assert_int_eq(spool_acknowledge(reader, 2), SPOOL_BEYOND);
+    ck_assert_int_eq(spool_acknowledge(reader, 1), 0);
+    ck_assert_int_eq(spool_acknowledge(reader, 1), 0);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).acknowledged, RIG_SAMPLES);
+    (void) spool_reader_close(reader);
 }
 END_TEST
 
-START_TEST(a_full_queue_drops_the_oldest_and_says_so_in_one_skip)
+static void set_limit(enum spool_signal signal, uint64_t bytes, enum spool_policy policy)
 {
-    struct spool_run run;
+    spool_set_limits(rig.spool, signal,
+                     &(struct spool_limits){ .limit_bytes = bytes, .policy = policy });
+}
 
-    spool_set_limit(spool, bytes_of(3));
-    for (unsigned i = 1; i <= 7; i++)
-        put(i);
-    expect_skip(0, 4, SPOOL_QUEUE_FULL, 36);
-    expect_batch(4, 5, 5);
-    expect_batch(5, 6, 6);
-    expect_batch(6, 7, 7);
-    ck_assert_uint_eq(ledger().dropped_samples, 36);
-    ck_assert_uint_eq(ledger().queued_bytes, ledger().limit_bytes);
+START_TEST(at_the_limit_the_oldest_goes_and_a_skip_says_so)
+{
+    struct spool_ledger ledger;
+    uint64_t n = 0;
 
-    send(4);
-    ck_assert_int_eq(spool_acknowledge(spool, 4), 0);
-    spool_get_run(spool, &run);
-    ck_assert_uint_eq(run.first_sequence, 5);
-    ck_assert_uint_eq(run.crc32c_before_first, 0xc0000004u);
-    ck_assert_uint_eq(ledger().acknowledged_samples, 0);
+    set_limit(SPOOL_METRICS, SPOOL_MIN_LIMIT_BYTES, SPOOL_DROP_OLDEST);
+    put_many(1, 5000);
+    ledger = rig_ledger(&rig, SPOOL_METRICS);
+    ck_assert_uint_eq(ledger.produced, 4999 * RIG_SAMPLES);
+    ck_assert_uint_gt(ledger.dropped[SPOOL_QUEUE_FULL], 0);
+    ck_assert_uint_le(ledger.queued_bytes, SPOOL_MIN_LIMIT_BYTES);
+    rig_kill(&rig);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).dropped[SPOOL_QUEUE_FULL],
+                      ledger.dropped[SPOOL_QUEUE_FULL]);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    ck_assert_uint_eq(hub.skipped[SPOOL_QUEUE_FULL], ledger.dropped[SPOOL_QUEUE_FULL]);
+    ck_assert_uint_eq(hub.n_skips, 1);
+    for (uint64_t i = 1; i < 5000; i++)
+        n += hub.seen[i];
+    ck_assert_uint_eq(n * RIG_SAMPLES + ledger.dropped[0], ledger.produced);
+    ck_assert_uint_eq(hub.seen[4999], 1);
+    ck_assert_uint_eq(hub.seen[1], 0);
 }
 END_TEST
 
 START_TEST(what_was_sent_is_never_dropped)
 {
-    spool_set_limit(spool, bytes_of(3));
-    put(1);
-    put(2);
-    send(1);
-    send(2);
-    for (unsigned i = 3; i <= 6; i++)
-        put(i);
-    expect_batch(0, 1, 1);
-    expect_batch(1, 2, 2);
-    expect_skip(2, 5, SPOOL_QUEUE_FULL, 27);
-    expect_batch(5, 6, 6);
+    set_limit(SPOOL_METRICS, SPOOL_MIN_LIMIT_BYTES, SPOOL_DROP_OLDEST);
+    put_many(1, 10);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 5, 0);
+    rig_kill(&rig);
+    set_limit(SPOOL_METRICS, SPOOL_MIN_LIMIT_BYTES, SPOOL_DROP_OLDEST);
+    put_many(10, 5000);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_seen(1, 10);
+    ck_assert_uint_eq(hub.skipped[SPOOL_QUEUE_FULL],
+                      rig_ledger(&rig, SPOOL_METRICS).dropped[SPOOL_QUEUE_FULL]);
 }
 END_TEST
 
-START_TEST(a_skip_that_was_sent_does_not_grow)
+START_TEST(at_the_limit_the_newest_goes_where_that_is_wanted)
 {
-    spool_set_limit(spool, bytes_of(2));
-    put(1);
-    put(2);
-    put(3); /* 1 is dropped */
-    send(1);
-    put(4);
-    put(5); /* 2 and 3 are dropped */
-    expect_skip(0, 1, SPOOL_QUEUE_FULL, 9);
-    expect_skip(1, 3, SPOOL_QUEUE_FULL, 18);
-    expect_batch(3, 4, 4);
+    uint64_t n = 0;
+
+    set_limit(SPOOL_LOGS, SPOOL_MIN_LIMIT_BYTES, SPOOL_DROP_NEWEST);
+    for (uint64_t i = 0; i < 2000; i++)
+        ck_assert_int_eq(rig_put_logs(&rig, 1 + 10 * i, 10), 0);
+    ck_assert_uint_eq(rig_offset(&rig), 20001);
+    rig_kill(&rig);
+    ck_assert_uint_eq(rig_offset(&rig), 20001);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).produced, 20000);
+    rig_drain(&rig, &hub, SPOOL_LOGS);
+    for (uint64_t i = 1; i < 20001; i++)
+        n += hub.seen[i];
+    expect_seen(1, 100);
+    ck_assert_uint_eq(hub.seen[20000], 0);
+    ck_assert_uint_eq(n + hub.skipped[SPOOL_QUEUE_FULL], 20000);
 }
 END_TEST
 
-START_TEST(a_batch_that_is_larger_than_the_queue_is_dropped_itself)
+START_TEST(a_producer_that_may_wait_is_told_when_there_is_room)
 {
-    spool_set_limit(spool, 10);
-    put(1);
-    expect_skip(0, 1, SPOOL_QUEUE_FULL, 9);
-    ck_assert_uint_eq(ledger().queued_batches, 0);
-    ck_assert_uint_eq(ledger().dropped_samples, 9);
+    uint64_t next = 1;
+
+    set_limit(SPOOL_LOGS, SPOOL_MIN_LIMIT_BYTES, SPOOL_BLOCK);
+    while (rig_put_logs(&rig, next, 10) == 0)
+        next += 10;
+    ck_assert_int_eq(rig_put_logs(&rig, next, 10), SPOOL_FULL);
+    ck_assert_uint_eq(rig_offset(&rig), next);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).produced, next - 1);
+    ck_assert_uint_eq(rig.n_rooms, 0);
+    rig_drain(&rig, &hub, SPOOL_LOGS);
+    ck_assert_uint_gt(rig.n_rooms, 0);
+    ck_assert_int_eq(rig_put_logs(&rig, next, 10), 0);
+    rig_drain(&rig, &hub, SPOOL_LOGS);
+    expect_seen(1, next + 10);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).dropped[0], 0);
 }
 END_TEST
 
-START_TEST(the_limit_holds_layouts_and_new_series_too)
+START_TEST(what_is_too_old_goes)
 {
-    uint64_t one = bytes_of(1), two = bytes_of(2), record = two - one;
-    struct spool_series *series;
-    struct spool_layout *wider, *ours = layout;
-    size_t len;
-    char key[64];
-
-    /* The layout stays charged when the batch that brought it is gone. */
-    spool_set_limit(spool, two);
-    put(1);
-    put(2);
-    send(1);
-    ck_assert_int_eq(spool_acknowledge(spool, 1), 0);
-    ck_assert_uint_eq(ledger().queued_bytes, one);
-    put(3);
-    put(4);
-    ck_assert_uint_eq(ledger().queued_batches, 2);
-    ck_assert_uint_eq(ledger().queued_bytes, two);
-
-    /* A series that came later is charged with the first layout that has it. */
-    spool_set_limit(spool, 1u << 20);
-    len = spool_series_key("test.later", NULL, key, sizeof(key));
-    ck_assert_int_eq(spool_series_new(&series, 99, SPOOL_GAUGE, "1", span_of(key, len)), 0);
-    layout->series[N_SERIES - 1] = (spool_series_unref(layout->series[N_SERIES - 1]), series);
-    ck_assert_int_eq(spool_layout_new(&wider, 2, layout->series, N_SERIES), 0);
-    layout = wider;
-    put(5);
-    ck_assert_uint_gt(ledger().queued_bytes, two + record + len);
-    layout = ours;
-    (void) spool_layout_unref(wider);
-    for (uint64_t i = 3; i <= 5; i++)
-        send(i);
-    ck_assert_int_eq(spool_acknowledge(spool, 5), 0);
-    ck_assert_uint_eq(ledger().queued_bytes, 0);
+    put_many(1, 20);
+    rig_close(&rig); /* ends the segment */
+    rig_open(&rig);
+    put_many(20, 30);
+    spool_set_limits(rig.spool, SPOOL_METRICS,
+                     &(struct spool_limits){ .limit_bytes = 16u << 20, .max_age_us = 1 });
+    (void) spool_tick(rig.spool);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).dropped[SPOOL_TOO_OLD], 19 * RIG_SAMPLES);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], 19 * RIG_SAMPLES);
+    expect_seen(20, 30);
 }
 END_TEST
 
-START_TEST(a_refused_batch_becomes_a_skip_in_its_place)
+START_TEST(a_refused_batch_of_logs_is_halved_until_the_record_is_alone)
 {
-    put(1);
-    put(2);
-    put(3);
-    send(1);
-    send(2);
-    send(3);
-    ck_assert_int_eq(spool_acknowledge(spool, 1), 0);
-    ck_assert_int_eq(spool_refuse(spool, 2), 0);
-    expect_skip(1, 2, SPOOL_REFUSED, 9);
-    expect_batch(2, 3, 3);
-    ck_assert_uint_eq(ledger().refused_samples, 9);
-    ck_assert_uint_eq(ledger().dropped_samples, 9);
-    ck_assert_int_eq(spool_refuse(spool, 2), SPOOL_EMPTY); /* it is a skip already */
-    ck_assert_int_eq(spool_refuse(spool, 9), SPOOL_EMPTY);
+    ck_assert_int_eq(rig_put_logs(&rig, 1, 100), 0);
+    ck_assert_int_eq(rig_put_logs(&rig, 101, 10), 0);
+    hub.refused = 37;
+    for (int i = 0; i < 12; i++) {
+        rig_stream(&rig, &hub, SPOOL_LOGS, i % 2 ? SPOOL_LIVE : SPOOL_BACKFILL, 1000, 1000);
+        rig_stream(&rig, &hub, SPOOL_LOGS, SPOOL_LIVE, 1000, 1000);
+        if (i % 3 == 0)
+            rig_kill(&rig);
+    }
+    rig_drain(&rig, &hub, SPOOL_LOGS);
+    expect_seen(1, 37);
+    expect_seen(38, 111);
+    ck_assert_uint_eq(hub.seen[37], 0);
+    ck_assert_uint_eq(hub.skipped[SPOOL_REFUSED], 1);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).produced, 110);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).dropped[SPOOL_REFUSED], 1);
+    ck_assert_uint_eq(rig_count(&rig, "refused", ".refused"), 1);
 }
 END_TEST
 
-START_TEST(a_restart_keeps_what_is_not_acknowledged_under_a_new_id)
+START_TEST(a_refused_scrape_is_set_aside_and_the_rest_goes_on)
 {
-    struct spool_run before, after;
-
-    spool_set_limit(spool, bytes_of(3));
-    for (unsigned i = 1; i <= 6; i++)
-        put(i); /* 1 to 3 are one skip */
-    send(3);
-    send(4);
-    ck_assert_int_eq(spool_acknowledge(spool, 3), 0);
-    spool_get_run(spool, &before);
-
-    spool_restart(spool);
-    spool_get_run(spool, &after);
-    ck_assert_mem_ne(before.id, after.id, SPOOL_ID_BYTES);
-    ck_assert_uint_eq(after.first_sequence, 1);
-    ck_assert_uint_eq(after.last_sequence, 3);
-    ck_assert_uint_eq(after.crc32c_before_first, 0);
-    expect_batch(0, 1, 4);
-    expect_batch(2, 3, 6);
-    ck_assert_int_eq(spool_acknowledge(spool, 1), SPOOL_BEYOND); /* nothing of it was sent */
-    put(7);
-    expect_skip(0, 1, SPOOL_QUEUE_FULL, 9);
+    put_many(1, 10);
+    hub.refused = 4;
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_seen(1, 4);
+    expect_seen(5, 10);
+    ck_assert_uint_eq(hub.skipped[SPOOL_REFUSED], RIG_SAMPLES);
+    ck_assert_uint_eq(rig_count(&rig, "refused", ".refused"), 1);
 }
 END_TEST
 
-START_TEST(series_keys_tell_names_from_attributes)
+START_TEST(a_forked_run_goes_on_from_1_under_a_new_id)
 {
-    struct spool_attribute attributes[] = { { "key", "value" }, { "k", "" }, { NULL, NULL } };
-    struct spool_series *series;
-    char key[64];
-    size_t len = spool_series_key("name", attributes, key, sizeof(key));
+    struct spool_reader *reader;
+    struct spool_run before, behind;
 
-    ck_assert_uint_eq(len, 5 + 4 + 6 + 2 + 1);
-    ck_assert_uint_eq(spool_series_key("name", attributes, NULL, 0), len);
-    ck_assert_int_eq(spool_series_new(&series, 7, SPOOL_COUNTER, "By", span_of(key, len)), 0);
-    ck_assert_str_eq(series->name, "name");
-    ck_assert_str_eq(series->unit, "By");
-    ck_assert_uint_eq(series->n_attributes, 2);
-    ck_assert_str_eq(series->attributes[0].key, "key");
-    ck_assert_str_eq(series->attributes[0].value, "value");
-    ck_assert_str_eq(series->attributes[1].key, "k");
-    ck_assert_str_eq(series->attributes[1].value, "");
-    ck_assert_ptr_null(spool_series_unref(series));
+    put_many(1, 10);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 4, 4);
+    ck_assert_int_eq(spool_reader_open(&reader, rig.spool, SPOOL_METRICS, SPOOL_LIVE), 0);
+    spool_reader_get_run(reader, &before);
+    spool_fork(reader);
+    spool_reader_get_run(reader, &behind);
+    (void) spool_reader_close(reader);
+    ck_assert_int_ne(memcmp(before.id, behind.id, sizeof(before.id)), 0);
+    ck_assert_uint_eq(before.first_sequence, 5);
+    ck_assert_uint_eq(behind.first_sequence, 1);
+    ck_assert_uint_eq(behind.last_sequence, 5);
+    ck_assert_uint_eq(behind.crc32c_before_first, 0);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 2, 1);
+    rig_kill(&rig);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_seen(1, 10);
 }
 END_TEST
+
+START_TEST(a_run_that_fell_behind_is_closed_and_a_new_one_goes_first)
+{
+    put_many(1, 10);
+    ck_assert_int_eq(spool_rotate(rig.spool, SPOOL_METRICS), 0);
+    put_many(10, 15);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 100, 100);
+    expect_seen(10, 15);
+    ck_assert_uint_eq(hub.seen[1], 0);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 100, 100);
+    expect_seen(1, 15);
+    ck_assert_uint_eq(hub.n_runs, 2);
+}
+END_TEST
+
+/* ---- damage ---- */
+
+START_TEST(a_torn_tail_is_the_end_and_no_damage)
+{
+    char path[256];
+    FILE *file;
+
+    put_many(1, 10);
+    rig_segment(&rig, SPOOL_METRICS, 0, path);
+    rig_kill(&rig);
+    rig_close(&rig);
+    rig_segment(&rig, SPOOL_METRICS, 0, path);
+    /* Without its end, and with half a frame. */
+    file = fopen(path, "r+");
+    ck_assert_int_eq(fseek(file, 0, SEEK_END), 0);
+    ck_assert_int_eq(ftruncate(fileno(file), ftell(file) - 72), 0);
+    ck_assert_int_eq(fclose(file), 0);
+    rig_open(&rig);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_seen(1, 9);
+    ck_assert_uint_eq(rig_count(&rig, "metrics", ".damaged"), 0);
+}
+END_TEST
+
+static void damage_and_drain(long offset, bool is_ended)
+{
+    char path[256];
+    uint64_t n = 0;
+
+    put_many(1, 200);
+    if (is_ended)
+        rig_close(&rig);
+    else
+        rig_kill(&rig);
+    if (rig.spool)
+        rig_close(&rig);
+    rig_segment(&rig, SPOOL_METRICS, 0, path);
+    rig_damage(path, offset);
+    rig_open(&rig);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    for (uint64_t i = 1; i < 200; i++) {
+        ck_assert_uint_le(hub.seen[i], 1);
+        n += hub.seen[i];
+    }
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).produced, 199 * RIG_SAMPLES);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).dropped[SPOOL_DAMAGED],
+                      (199 - n) * RIG_SAMPLES);
+    ck_assert_uint_eq(hub.skipped[SPOOL_DAMAGED], (199 - n) * RIG_SAMPLES);
+}
+
+START_TEST(a_damaged_batch_is_skipped_and_counted_and_the_segment_set_aside)
+{
+    damage_and_drain(20000, true);
+    ck_assert_uint_eq(hub.n_skips, 1);
+    ck_assert_uint_eq(hub.skipped[SPOOL_DAMAGED], RIG_SAMPLES);
+    ck_assert_uint_eq(rig_count(&rig, "metrics", ".damaged"), 1);
+}
+END_TEST
+
+START_TEST(damage_anywhere_is_skipped_and_counted)
+{
+    damage_and_drain(96 + 250 * _i, true);
+}
+END_TEST
+
+START_TEST(a_segment_without_a_head_is_set_aside_and_counted)
+{
+    char path[256];
+
+    set_limit(SPOOL_METRICS, 1u << 20, SPOOL_DROP_OLDEST);
+    put_many(1, 3000);
+    rig_close(&rig);
+    rig_segment(&rig, SPOOL_METRICS, 1, path);
+    rig_damage(path, 50);
+    rig_open(&rig);
+    ck_assert_uint_eq(rig_count(&rig, "metrics", ".damaged"), 1);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).produced, 2999 * RIG_SAMPLES);
+    ck_assert_uint_gt(rig_ledger(&rig, SPOOL_METRICS).dropped[SPOOL_DAMAGED], 0);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    ck_assert_uint_eq(hub.skipped[SPOOL_DAMAGED],
+                      rig_ledger(&rig, SPOOL_METRICS).dropped[SPOOL_DAMAGED]);
+    ck_assert_uint_eq(hub.seen[1], 1);
+    ck_assert_uint_eq(hub.seen[2999], 1);
+}
+END_TEST
+
+START_TEST(a_spool_without_its_state_still_opens)
+{
+    char path[256];
+
+    put_many(1, 10);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 4, 4);
+    rig_close(&rig);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof(path), "%s/metrics/state.%d", rig.directory, i);
+        (void) unlink(path);
+    }
+    rig_open(&rig);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_seen(1, 10);
+}
+END_TEST
+
+START_TEST(one_process_at_a_time_has_it)
+{
+    struct spool *other;
+
+    ck_assert_int_eq(spool_open(&other, &rig.options), SPOOL_IN_USE);
+}
+END_TEST
+
+/* ---- disks that cannot be written ---- */
+
+START_TEST(a_disk_that_is_full_is_made_good_by_memory)
+{
+    struct rlimit limit;
+
+    (void) signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = 50000; /* what the test program itself writes must fit */
+    put_many(1, 5);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    ck_assert_int_eq(spool_rotate(rig.spool, SPOOL_METRICS), 0);
+    put_many(5, 50);
+    limit.rlim_cur = RLIM_INFINITY;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    ck_assert(rig_ledger(&rig, SPOOL_METRICS).is_volatile);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_seen(1, 50);
+    ck_assert_int_eq(spool_rotate(rig.spool, SPOOL_METRICS), 0);
+    put_many(300, 310);
+    rig_kill(&rig);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_seen(300, 310);
+}
+END_TEST
+
+START_TEST(without_a_directory_it_works_in_memory)
+{
+    rig_close(&rig);
+    rig.options.directory = NULL;
+    ck_assert_int_eq(spool_open(&rig.spool, &rig.options), 0);
+    put_many(1, 100);
+    ck_assert_int_eq(rig_put_logs(&rig, 1000, 5), 0);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    rig_drain(&rig, &hub, SPOOL_LOGS);
+    expect_seen(1, 100);
+    expect_seen(1000, 1005);
+}
+END_TEST
+
+/* ---- kills at any moment ---- */
+
+/* Every number that was put came once, or was counted as dropped; whatever happened. */
+START_TEST(nothing_is_lost_or_doubled_whatever_happens)
+{
+    enum spool_signal signal = _i % 2 ? SPOOL_LOGS : SPOOL_METRICS;
+    uint64_t weight = signal == SPOOL_LOGS ? 1 : RIG_SAMPLES;
+    uint64_t next = 1, n = 0;
+    struct rand rand;
+
+    rand_init(&rand, 1000 + (uint64_t) _i);
+    for (int step = 0; step < 400; step++) {
+        uint64_t what = rand_below(&rand, 100);
+        enum spool_lane lane = rand_below(&rand, 2) ? SPOOL_LIVE : SPOOL_BACKFILL;
+
+        set_limit(signal, _i % 4 < 2 ? 16u << 20 : SPOOL_MIN_LIMIT_BYTES,
+                  _i % 8 < 6 ? SPOOL_DROP_OLDEST : SPOOL_DROP_NEWEST);
+        if (what < 60) {
+            for (uint64_t i = rand_below(&rand, 60); i > 0; i--) {
+                size_t few = 1 + (size_t) rand_below(&rand, 5);
+
+                if (signal == SPOOL_METRICS)
+                    rig_put(&rig, (double) next++);
+                else if (rig_put_logs(&rig, next, few) == 0)
+                    next += few;
+            }
+        } else if (what < 85) {
+            unsigned max = (unsigned) rand_below(&rand, 100);
+
+            (void) rig_stream(&rig, &hub, signal, lane, max, (unsigned) rand_below(&rand, max + 1));
+        } else if (what < 90) {
+            ck_assert_int_eq(spool_rotate(rig.spool, signal), 0);
+        } else if (what < 97) {
+            rig_kill(&rig);
+        } else {
+            rig_close(&rig);
+            rig_open(&rig);
+        }
+        ck_assert_uint_eq(rig_ledger(&rig, signal).produced, (next - 1) * weight);
+    }
+    rig_drain(&rig, &hub, signal);
+    for (uint64_t i = 1; i < next; i++) {
+        ck_assert_msg(hub.seen[i] <= 1, "%llu came %u times", (unsigned long long) i,
+                      (unsigned) hub.seen[i]);
+        n += hub.seen[i];
+    }
+    ck_assert_uint_eq(n * weight, rig_ledger(&rig, signal).acknowledged);
+    ck_assert_uint_eq((next - 1 - n) * weight, rig_ledger(&rig, signal).dropped[0]);
+    ck_assert_uint_eq(hub.skipped[SPOOL_QUEUE_FULL],
+                      rig_ledger(&rig, signal).dropped[SPOOL_QUEUE_FULL]);
+    ck_assert_uint_eq(rig_ledger(&rig, signal).dropped[SPOOL_DAMAGED], 0);
+    if (signal == SPOOL_LOGS)
+        ck_assert_uint_eq(rig_offset(&rig), next);
+}
+END_TEST
+
+static void add(Suite *s, const char *name, const TTest *const *tests, size_t n)
+{
+    TCase *tcase = tcase_create(name);
+
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_set_timeout(tcase, 120);
+    for (size_t i = 0; i < n; i++)
+        tcase_add_test(tcase, tests[i]);
+    suite_add_tcase(s, tcase);
+}
+
+#define ADD(suite, name, ...)                               \
+    add(suite, name, (const TTest *const[]){ __VA_ARGS__ }, \
+        sizeof((const TTest *const[]){ __VA_ARGS__ }) / sizeof(const TTest *))
 
 Suite *suite(void)
 {
     Suite *s = suite_create("agent/spool");
-    TCase *queue = tcase_create("queue");
+    TCase *loops = tcase_create("torture");
 
-    tcase_add_checked_fixture(queue, set_up, tear_down);
-    tcase_add_test(queue, batches_come_out_as_they_went_in);
-    tcase_add_test(queue, acknowledged_batches_are_gone_and_their_crc_is_kept);
-    tcase_add_test(queue, an_acknowledgement_of_what_was_never_sent_is_refused);
-    tcase_add_test(queue, a_full_queue_drops_the_oldest_and_says_so_in_one_skip);
-    tcase_add_test(queue, what_was_sent_is_never_dropped);
-    tcase_add_test(queue, a_skip_that_was_sent_does_not_grow);
-    tcase_add_test(queue, a_batch_that_is_larger_than_the_queue_is_dropped_itself);
-    tcase_add_test(queue, the_limit_holds_layouts_and_new_series_too);
-    tcase_add_test(queue, a_refused_batch_becomes_a_skip_in_its_place);
-    tcase_add_test(queue, a_restart_keeps_what_is_not_acknowledged_under_a_new_id);
-    tcase_add_test(queue, series_keys_tell_names_from_attributes);
-    suite_add_tcase(s, queue);
+    ADD(s, "queue", batches_come_out_as_they_went_in, what_was_put_is_there_after_a_kill,
+        what_the_hub_has_without_having_said_so_is_not_sent_again,
+        an_acknowledgement_of_what_was_never_sent_is_refused,
+        a_forked_run_goes_on_from_1_under_a_new_id,
+        a_run_that_fell_behind_is_closed_and_a_new_one_goes_first, one_process_at_a_time_has_it);
+    ADD(s, "limits", at_the_limit_the_oldest_goes_and_a_skip_says_so,
+        what_was_sent_is_never_dropped, at_the_limit_the_newest_goes_where_that_is_wanted,
+        a_producer_that_may_wait_is_told_when_there_is_room, what_is_too_old_goes);
+    ADD(s, "refused", a_refused_batch_of_logs_is_halved_until_the_record_is_alone,
+        a_refused_scrape_is_set_aside_and_the_rest_goes_on);
+    ADD(s, "damage", a_torn_tail_is_the_end_and_no_damage,
+        a_damaged_batch_is_skipped_and_counted_and_the_segment_set_aside,
+        a_segment_without_a_head_is_set_aside_and_counted, a_spool_without_its_state_still_opens);
+    ADD(s, "disk", a_disk_that_is_full_is_made_good_by_memory,
+        without_a_directory_it_works_in_memory);
+    tcase_add_checked_fixture(loops, set_up, tear_down);
+    tcase_set_timeout(loops, 300);
+    tcase_add_loop_test(loops, damage_anywhere_is_skipped_and_counted, 0, 100);
+    tcase_add_loop_test(loops, nothing_is_lost_or_doubled_whatever_happens, 0, 16);
+    suite_add_tcase(s, loops);
     return s;
 }

@@ -125,18 +125,17 @@ START_TEST(series_and_layouts_are_declared_once_in_a_stream)
                     .values = values,
                     .absent = absent,
                     .n_absent = 1 },
-        .samples = 2,
+        .records = 2,
     };
     const Sentinel__Telemetry__V1__StreamMetricsRequest *request;
     struct encoder encoder = { { 0 } };
     struct arena arena;
-    uint32_t checksum, again;
 
     arena_init(&arena, 1u << 20);
     /* Not committed: not declared. */
     for (int i = 0; i < 2; i++) {
         buf_clear(&bytes);
-        ck_assert_int_eq(encoder_put(&encoder, &item, &clock, &bytes, &checksum), 0);
+        ck_assert_int_eq(encoder_put(&encoder, SPOOL_METRICS, &item, &clock, &bytes), 0);
         request = decode(&arena, &bytes);
         ck_assert_uint_eq(request->batch->sequence, 7);
         ck_assert_uint_eq(request->batch->n_series, 3);
@@ -150,10 +149,10 @@ START_TEST(series_and_layouts_are_declared_once_in_a_stream)
         ck_assert_uint_eq(request->batch->layouts[0]->n_series_ids, 3);
         ck_assert_uint_eq(request->batch->layouts[0]->series_ids[1], request->batch->series[1]->id);
     }
-    ck_assert_int_eq(encoder_commit(&encoder, &item), 0);
+    ck_assert_int_eq(encoder_commit(&encoder, SPOOL_METRICS, &item), 0);
 
     buf_clear(&bytes);
-    ck_assert_int_eq(encoder_put(&encoder, &item, &clock, &bytes, &checksum), 0);
+    ck_assert_int_eq(encoder_put(&encoder, SPOOL_METRICS, &item, &clock, &bytes), 0);
     request = decode(&arena, &bytes);
     ck_assert_uint_eq(request->batch->n_series, 0);
     ck_assert_uint_eq(request->batch->n_layouts, 0);
@@ -166,9 +165,8 @@ START_TEST(series_and_layouts_are_declared_once_in_a_stream)
 
     encoder_reset(&encoder);
     buf_clear(&bytes);
-    ck_assert_int_eq(encoder_put(&encoder, &item, &clock, &bytes, &again), 0);
+    ck_assert_int_eq(encoder_put(&encoder, SPOOL_METRICS, &item, &clock, &bytes), 0);
     ck_assert_uint_eq(decode(&arena, &bytes)->batch->n_series, 3);
-    ck_assert_uint_eq(again, checksum); /* whatever a stream has to declare */
     encoder_deinit(&encoder);
     arena_deinit(&arena);
     (void) spool_layout_unref(layout);
@@ -180,15 +178,14 @@ START_TEST(a_skip_carries_its_reason_and_count)
     const struct uplink_clock clock = { 0 };
     CLEANUP(buf_deinit) struct buf bytes = { 0 };
     struct spool_item item = {
-        .sequence = 9, .is_skip = true, .reason = SPOOL_REFUSED, .samples = 12
+        .sequence = 9, .is_skip = true, .reason = SPOOL_REFUSED, .records = 12
     };
     const Sentinel__Telemetry__V1__StreamMetricsRequest *request;
     struct encoder encoder = { { 0 } };
     struct arena arena;
-    uint32_t checksum;
 
     arena_init(&arena, 1u << 20);
-    ck_assert_int_eq(encoder_put(&encoder, &item, &clock, &bytes, &checksum), 0);
+    ck_assert_int_eq(encoder_put(&encoder, SPOOL_METRICS, &item, &clock, &bytes), 0);
     request = decode(&arena, &bytes);
     ck_assert_uint_eq(request->skip->through_sequence, 9);
     ck_assert_int_eq(request->skip->reason,
@@ -198,16 +195,102 @@ START_TEST(a_skip_carries_its_reason_and_count)
 }
 END_TEST
 
+START_TEST(logs_are_encoded_as_they_are_read_and_restamped_when_the_clock_was_wrong)
+{
+    static const struct spool_log_attribute attribute = { { (const uint8_t *) "key", 3 },
+                                                          { (const uint8_t *) "a\0b", 3 } };
+    const struct spool_log_record records[] = {
+        { .time_us = 5000,
+          .observed_us = 6000,
+          .severity = 17,
+          .source_offset = 300,
+          .body = { (const uint8_t *) "one\0two", 7 },
+          .attributes = &attribute,
+          .n_attributes = 1 },
+        { .time_us = 100 * HOUR_US, .is_raw = true, .body = { (const uint8_t *) "\xff", 1 } },
+    };
+    struct uplink_clock clock = { .is_known = true, .hub_us = 1000 * HOUR_US, .boot_us = HOUR_US };
+    struct spool_item item = {
+        .sequence = 300,
+        .records = 2,
+        .is_this_boot = true,
+        .logs = { .source = { span_of_text("file"), span_of_text("/var/log/a"), &attribute, 1 },
+                  .records = records,
+                  .n_records = 2,
+                  .time = { 7000 } },
+    };
+    CLEANUP(buf_deinit) struct buf bytes = { 0 };
+    struct wire_log_record record;
+    struct wire_problem problem;
+    struct encoder encoder = { { 0 } };
+    struct wire_logs logs;
+
+    ck_assert_int_eq(encoder_put(&encoder, SPOOL_LOGS, &item, &clock, &bytes), 0);
+    ck_assert_int_eq(wire_logs_open(buf_span(&bytes), &logs, &problem), 0);
+    ck_assert_int_eq(logs.type, WIRE_LOGS_BATCH);
+    ck_assert_uint_eq(logs.sequence, 300);
+    ck_assert_uint_eq(logs.n_records, 2);
+    ck_assert_uint_eq(logs.n_source_attributes, 1);
+    ck_assert(span_equal(logs.source_name, span_of_text("/var/log/a")));
+    ck_assert_int_eq(wire_logs_next(&logs, &record, &problem), 0);
+    /* Stamped in 1970, an hour after the boot. */
+    ck_assert_int_eq(record.time_us, 999 * HOUR_US + 5000);
+    ck_assert_int_eq(record.observed_us, 999 * HOUR_US + 6000);
+    ck_assert_uint_eq(record.severity, 17);
+    ck_assert_uint_eq(record.source_offset, 300);
+    ck_assert(!record.is_raw);
+    ck_assert(span_equal(record.body, records[0].body));
+    ck_assert_uint_eq(record.n_attributes, 1);
+    ck_assert_int_eq(wire_logs_next(&logs, &record, &problem), 0);
+    ck_assert_int_eq(record.time_us, 100 * HOUR_US); /* that is what the line said */
+    ck_assert(record.is_raw);
+    ck_assert(span_equal(record.body, records[1].body));
+    ck_assert_uint_eq(
+        logs.crc32c,
+        wire_logs_checksum_add(wire_logs_checksum_add(wire_logs_checksum(300), 17, records[0].body),
+                               0, records[1].body));
+}
+END_TEST
+
+START_TEST(a_bucket_gives_no_more_than_its_rate)
+{
+    struct uplink_bucket bucket = { 0 };
+
+    ck_assert(uplink_bucket_has(&bucket, 1, 0)); /* no limit */
+    uplink_bucket_set(&bucket, 1000);
+    ck_assert(uplink_bucket_has(&bucket, 1, 0.5));
+    uplink_bucket_take(&bucket, 600);
+    ck_assert(!uplink_bucket_has(&bucket, 1, 0.5));
+    ck_assert(uplink_bucket_has(&bucket, 1, 0));
+    uplink_bucket_take(&bucket, 2400); /* larger than all: debts */
+    ck_assert(!uplink_bucket_has(&bucket, 1000001, 0));
+    ck_assert(!uplink_bucket_has(&bucket, 2000001, 0));
+    ck_assert(uplink_bucket_has(&bucket, 2100001, 0));
+    ck_assert(uplink_bucket_has(&bucket, 900000001, 0.9));
+    uplink_bucket_take(&bucket, 1000);
+    ck_assert(!uplink_bucket_has(&bucket, 900000001, 0));
+}
+END_TEST
+
 /* ---- the stream, against a hub of ours ---- */
 
 static struct hub hub;
 static struct spool *spool;
 static struct uplink *uplink;
 
+static void open_spool(struct spool **ret)
+{
+    struct spool_options options = { 0 }; /* in memory */
+
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
+        options.limits[i].limit_bytes = 1u << 20;
+    ck_assert_int_eq(spool_open(ret, &options), 0);
+}
+
 static void set_up(void)
 {
     hub_start(&hub);
-    ck_assert_int_eq(spool_new(&spool, 1u << 20), 0);
+    open_spool(&spool);
     uplink = hub_uplink(&hub, spool);
     ck_assert_int_eq(uplink_start(uplink), 0);
 }
@@ -215,7 +298,7 @@ static void set_up(void)
 static void tear_down(void)
 {
     uplink = uplink_free(uplink);
-    spool = spool_free(spool);
+    spool = spool_close(spool);
     hub_stop(&hub);
 }
 
@@ -233,10 +316,10 @@ static void put(double value)
 
 static uint64_t acknowledged(void)
 {
-    struct spool_run run;
+    struct spool_ledger ledger; /* a sample is a batch here */
 
-    spool_get_run(spool, &run);
-    return run.first_sequence - 1;
+    spool_get_ledger(spool, SPOOL_METRICS, &ledger);
+    return ledger.produced - ledger.queued;
 }
 
 static struct uplink_status status(void)
@@ -260,8 +343,8 @@ START_TEST(batches_reach_the_hub_and_are_acknowledged)
     ck_assert_str_eq(status().hub_version, "hub-test");
     ck_assert_uint_eq(hub.n_stored, 3);
     ck_assert_uint_eq(hub.n_declared, 1);
-    spool_get_ledger(spool, &ledger);
-    ck_assert_uint_eq(ledger.acknowledged_samples, 3);
+    spool_get_ledger(spool, SPOOL_METRICS, &ledger);
+    ck_assert_uint_eq(ledger.acknowledged, 3);
     ck_assert_uint_eq(ledger.queued_bytes, 0);
 }
 END_TEST
@@ -311,12 +394,11 @@ START_TEST(a_refused_batch_is_set_aside_and_the_rest_goes_on)
     put(1);
     put(2);
     put(3);
-    hub_until(&hub, acknowledged() == 3);
-    ck_assert_uint_eq(hub.n_stored, 2);
+    hub_until(&hub, acknowledged() == 3 && hub.n_skipped == 1 && hub.n_stored == 2);
     ck_assert_uint_eq(hub.n_skipped, 1);
-    spool_get_ledger(spool, &ledger);
-    ck_assert_uint_eq(ledger.refused_samples, 1);
-    ck_assert_uint_eq(ledger.acknowledged_samples, 2);
+    spool_get_ledger(spool, SPOOL_METRICS, &ledger);
+    ck_assert_uint_eq(ledger.dropped[SPOOL_REFUSED], 1);
+    ck_assert_uint_eq(ledger.acknowledged, 2);
 }
 END_TEST
 
@@ -327,7 +409,7 @@ START_TEST(a_forked_run_goes_on_under_a_new_id)
     hub_forge(&hub); /* it remembers another batch 1 */
     hub_restart(&hub);
     put(2);
-    hub_until(&hub, hub.n_forked == 1 && acknowledged() == 1 && hub.n_stored == 2);
+    hub_until(&hub, hub.n_forked == 1 && acknowledged() == 2 && hub.n_stored == 2);
 }
 END_TEST
 
@@ -405,6 +487,8 @@ START_TEST(a_hub_that_never_answers_does_not_hold_up_a_stop)
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     CLEANUP(fd_closep) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     socklen_t len = sizeof(address);
+    const double value = 1;
+    struct spool *its_spool;
     struct uplink *other;
     char target[32];
 
@@ -413,9 +497,12 @@ START_TEST(a_hub_that_never_answers_does_not_hold_up_a_stop)
     ck_assert_int_eq(getsockname(fd, (struct sockaddr *) &address, &len), 0);
     snprintf(target, sizeof(target), "127.0.0.1:%u", (unsigned) ntohs(address.sin_port));
     options.hub = target;
+    open_spool(&its_spool);
+    options.spool = its_spool;
     hub_until(&hub, status().state == UPLINK_STREAMING);
     hub_set_silent(&hub, true);
-    put(1);
+    ck_assert_int_eq(
+        spool_put(its_spool, &(struct spool_scrape){ .layout = hub.layout, .values = &value }), 0);
     ck_assert_int_eq(uplink_new(&other, &options), 0);
     ck_assert_int_eq(uplink_start(other), 0);
     for (int i = 0; i < 20; i++)
@@ -423,6 +510,7 @@ START_TEST(a_hub_that_never_answers_does_not_hold_up_a_stop)
     uplink_drain(other, 50000);
     hub_until(&hub, hub.is_drained);
     ck_assert_ptr_null(uplink_free(other));
+    ck_assert_ptr_null(spool_close(its_spool));
 }
 END_TEST
 
@@ -511,6 +599,9 @@ Suite *suite(void)
     tcase_add_test(policy, the_first_retry_is_uniform_in_the_spread);
     tcase_add_test(policy, later_retries_double_with_jitter_up_to_the_limit);
     tcase_add_test(policy, errors_fall_into_classes);
+    tcase_add_test(policy, a_bucket_gives_no_more_than_its_rate);
+    tcase_add_test(encoding,
+                   logs_are_encoded_as_they_are_read_and_restamped_when_the_clock_was_wrong);
     tcase_add_test(policy, a_stamp_is_kept_unless_the_clock_was_far_off);
     suite_add_tcase(s, policy);
     tcase_add_test(encoding, series_and_layouts_are_declared_once_in_a_stream);

@@ -252,5 +252,8 @@ Suite *suite(void)
 
     suite_add_tcase(s, case_chain());
     suite_add_tcase(s, case_notes());
+    suite_add_tcase(s, case_days());
+    suite_add_tcase(s, case_find());
+    suite_add_tcase(s, case_tampering());
     return s;
 }

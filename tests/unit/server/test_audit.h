@@ -46,5 +46,22 @@ const struct audit_record *all_entries(size_t *ret_n);
 /* The field's value, or "". */
 const char *field_of(const struct audit_record *record, const char *key);
 
+/* A key of the test's: HMAC under it is the signature of anchors. */
+int fake_sign(void *ctx, struct span data, struct buf *to);
+bool fake_check(void *ctx, struct span data, struct span signature);
+/* Closes and opens it with a signer. */
+void open_signing(const struct audit_limits *limits);
+void tick(void);
+
+/* As audit_verify() with fake_check(). */
+int verify_with(const struct audit_anchor *anchors, size_t n);
+extern struct audit_verdict verdict;
+/* It is broken at this entry, and the reason has this text. */
+void verify_says(uint64_t entry, const char *text);
+void verify_is_good(void);
+
 TCase *case_chain(void);
 TCase *case_notes(void);
+TCase *case_days(void);
+TCase *case_find(void);
+TCase *case_tampering(void);

@@ -17,11 +17,6 @@ static size_t n_of(const char *event)
     return found;
 }
 
-static void tick(void)
-{
-    ck_assert_int_eq(audit_tick(audit, (wall_us){ now_us }), 0);
-}
-
 START_TEST(notes_are_written_at_the_tick_with_the_time_of_the_note)
 {
     const struct audit_record *entries;
@@ -158,12 +153,12 @@ static void *note_many(void *arg)
 
 START_TEST(notes_of_many_threads_are_written_by_the_one_of_the_hub)
 {
-    const struct audit_options options = { .has_thread = true,
-                                           .limits = { .notes_per_minute = 1000000 } };
+    const struct audit_options options = { .limits = { .notes_per_minute = 1000000 } };
     pthread_t threads[4];
 
     audit = audit_close(audit);
     open_audit(&options);
+    ck_assert_int_eq(audit_start(audit), 0);
     for (size_t i = 0; i < 4; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, note_many, NULL), 0);
     put_many(20);

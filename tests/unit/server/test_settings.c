@@ -154,6 +154,16 @@ START_TEST(https_can_be_off)
 }
 END_TEST
 
+START_TEST(production_shows_nothing_to_strangers)
+{
+    ck_assert_int_eq(load("security: production\nmetrics: {public: true}\n", false), CONF_BAD);
+    ck_assert_ptr_nonnull(strstr(problem.text, "metrics.public"));
+    ck_assert_int_eq(load("security: production\nreflection: {for_all: true}\n", false), CONF_BAD);
+    ck_assert_ptr_nonnull(strstr(problem.text, "reflection.for_all"));
+    ck_assert_int_eq(load("security: production\n", false), 0);
+}
+END_TEST
+
 START_TEST(insecure_never_weakens_production)
 {
     ck_assert_int_eq(load("security: production\nlisten: {grpc: '127.0.0.1:0'}\n", true), CONF_BAD);
@@ -279,6 +289,7 @@ Suite *suite(void)
     tcase_add_test(security, insecure_is_refused_where_others_could_connect);
     tcase_add_test(security, insecure_is_taken_on_loopback_with_its_flag);
     tcase_add_test(security, https_can_be_off);
+    tcase_add_test(security, production_shows_nothing_to_strangers);
     tcase_add_test(security, insecure_never_weakens_production);
     suite_add_tcase(s, security);
     return s;

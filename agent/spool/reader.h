@@ -1,0 +1,50 @@
+#pragma once
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A run on its way to the hub: reader.c reads it, deliver.c is about what the hub says of it.
+ * Private to agent/spool.
+ */
+
+#include "agent/spool/spool_private.h"
+
+#define READER_RECENT 8 /* layouts whose ids are used again */
+
+/* An item that was handed out and is not acknowledged. */
+struct sent {
+    uint64_t last, records;
+    int64_t time_us;
+    size_t bytes;
+    uint32_t crc32c;
+    bool is_skip;
+};
+
+struct spool_reader {
+    struct queue *queue;
+    struct run *run;
+    uint64_t cursor; /* handed out last */
+    struct sent *sent;
+    size_t sent_from, n_sent, sent_room;
+
+    struct segment *at; /* NULL: none is open */
+    int fd;
+    uint64_t offset; /* of the next frame */
+    struct buf frame;
+    struct arena arena; /* of the item that was handed out last */
+    /* What the segment has told so far. */
+    struct spool_series **series;
+    struct spool_layout **layouts;
+    size_t n_series, n_layouts;
+    /* What any segment has told: the same ids for the same series. */
+    struct map known;
+    struct spool_layout *recent[READER_RECENT];
+    size_t next_recent;
+    uint32_t last_id;
+};
+
+/* Goes on behind what is acknowledged. */
+void reader_rewind(struct spool_reader *reader);
+/* wire_checksum() of the item. */
+uint32_t reader_checksum(enum spool_signal signal, const struct spool_item *item);
+/* When it was put, by the wall's clock. */
+int64_t reader_time(const struct spool_reader *reader, const struct spool_item *item);

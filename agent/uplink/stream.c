@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+
+#include "agent/uplink/link.h"
+#include "common/base/ensure.h"
+#include "common/base/fault.h"
+#include "common/log/log.h"
+
+#define WINDOW_BATCHES 64 /* also when the hub names no limit, or a wider one */
+#define ERROR_ARENA_BYTES (64u << 10)
+
+void stream_give_up(struct stream *stream, const char *reason)
+{
+    stream->local_reason = reason;
+    rpc_client_call_cancel(stream->call);
+}
+
+static void on_closed(struct rpc_client_call *call, const struct rpc_status *status)
+{
+    struct stream *stream = rpc_client_call_ctx(call);
+    struct wire_error error;
+    struct arena arena;
+
+    arena_init(&arena, ERROR_ARENA_BYTES);
+    connection_error(status, &arena, &error);
+    if (stream->local_reason) {
+        error.code = RPC_CANCELLED;
+        error.reason = stream->local_reason;
+        error.message = "the agent ended the stream";
+    }
+    loop_timer_disarm(stream->uplink->options.loop, &stream->welcome);
+    loop_timer_disarm(stream->uplink->options.loop, &stream->throttle);
+    stream->is_over = true;
+    link_on_ended(stream, &error);
+    arena_deinit(&arena);
+}
+
+static void on_welcome_timeout(struct loop_timer *timer)
+{
+    stream_give_up(timer->ctx, "HELLO_UNANSWERED");
+}
+
+/* ---- sending ---- */
+
+static bool has_room(const struct stream *stream)
+{
+    /* A skip counts as all its numbers: it travels alone, which is once after an outage. */
+    return stream->cursor - stream->acknowledged < stream->window;
+}
+
+/* Fills `out` with the next message. Outcomes: SPOOL_EMPTY. */
+static int prepare(struct stream *stream)
+{
+    int r;
+
+    if (stream->is_pending)
+        return 0;
+    r = spool_read(stream->reader, &stream->item);
+    if (r)
+        return r < 0 ? pass(r) : SPOOL_EMPTY;
+    buf_clear(&stream->out);
+    r = encoder_put(&stream->encoder, stream->signal, &stream->item, &stream->uplink->clock,
+                    &stream->out);
+    if (r)
+        return pass(r);
+    stream->is_pending = true;
+    return 0;
+}
+
+/* Outcomes: those of rpc_client_call_send(). */
+static int send_prepared(struct stream *stream)
+{
+    int r = rpc_client_call_send(stream->call, buf_span(&stream->out));
+
+    if (r)
+        return r < 0 ? pass(r) : r;
+    stream->is_pending = false;
+    stream->cursor = stream->item.sequence;
+    r = encoder_commit(&stream->encoder, stream->signal, &stream->item);
+    if (stream->out.capacity > (256u << 10)) /* a large one is not kept for small ones */
+        buf_deinit(&stream->out);
+    return pass(r);
+}
+
+void stream_pump(struct stream *stream)
+{
+    int r = 0;
+
+    if (!stream->is_welcomed || stream->is_throttled || stream->is_half_closed || stream->is_over ||
+        stream->local_reason)
+        return;
+    while (has_room(stream)) {
+        r = prepare(stream);
+        if (r)
+            break;
+        if (!link_take_bandwidth(stream, stream->out.len))
+            return;
+        r = send_prepared(stream);
+        if (r) /* full: on_writable comes; closed: on_closed comes */
+            break;
+    }
+    if (r < 0)
+        stream_give_up(stream, "ENCODING_FAILED");
+}
+
+bool stream_is_idle(const struct stream *stream)
+{
+    struct spool_run run;
+
+    spool_reader_get_run(stream->reader, &run);
+    return run.first_sequence > run.last_sequence;
+}
+
+void stream_half_close(struct stream *stream)
+{
+    if (stream->is_half_closed || stream->is_over)
+        return;
+    stream->is_half_closed = true;
+    rpc_client_call_half_close(stream->call);
+}
+
+static void on_writable(struct rpc_client_call *call)
+{
+    stream_pump(rpc_client_call_ctx(call));
+}
+
+static void on_throttle_end(struct loop_timer *timer)
+{
+    struct stream *stream = timer->ctx;
+
+    stream->is_throttled = false;
+    stream_pump(stream);
+}
+
+/* ---- what the hub says ---- */
+
+static void on_ack(struct stream *stream, uint64_t sequence)
+{
+    if (sequence > stream->cursor || spool_acknowledge(stream->reader, sequence)) {
+        stream_give_up(stream, "ACK_BEYOND_SENT");
+        return;
+    }
+    if (sequence > stream->acknowledged)
+        stream->acknowledged = sequence;
+    stream->n_failed = 0;
+    link_on_acknowledged(stream);
+    stream_pump(stream);
+    if (stream->lane == SPOOL_BACKFILL && spool_reader_is_done(stream->reader))
+        stream_half_close(stream);
+}
+
+static void on_welcome(struct stream *stream, const struct encoder_response *welcome)
+{
+    struct spool_run run;
+    int r;
+
+    loop_timer_disarm(stream->uplink->options.loop, &stream->welcome);
+    stream->is_welcomed = true;
+    r = spool_reader_resume(stream->reader, welcome->sequence);
+    if (r == SPOOL_BEYOND) {
+        /* The hub has more of this run than we ever sent: it is not ours. */
+        spool_fork(stream->reader);
+        stream_give_up(stream, "RESUME_BEYOND_SENT");
+        return;
+    }
+    if (r < 0) {
+        stream_give_up(stream, "SPOOL_UNREADABLE");
+        return;
+    }
+    spool_reader_get_run(stream->reader, &run);
+    stream->cursor = stream->acknowledged = run.first_sequence - 1;
+    stream->window = WINDOW_BATCHES;
+    if (welcome->unacknowledged_batches && welcome->unacknowledged_batches < stream->window)
+        stream->window = welcome->unacknowledged_batches;
+    if (welcome->lost_last)
+        log_event(LOG_WARN, "hub_lost_batches", LOG_S("signal", spool_signal_name(stream->signal)),
+                  LOG_U("first", welcome->lost_first), LOG_U("last", welcome->lost_last));
+    link_on_welcome(stream, welcome);
+    if (stream->lane == SPOOL_BACKFILL && spool_reader_is_done(stream->reader))
+        stream_half_close(stream);
+}
+
+static void on_throttle(struct stream *stream, const struct encoder_response *throttle)
+{
+    int64_t wait_us = (int64_t) throttle->retry_after_ms * 1000;
+
+    log_peer(LOG_INFO, "hub_throttles", LOG_S("signal", spool_signal_name(stream->signal)),
+             LOG_S("reason", throttle->text), LOG_U("retry_after_ms", throttle->retry_after_ms));
+    stream->is_throttled = true;
+    link_arm(stream->uplink, &stream->throttle,
+             wait_us < UPLINK_MAX_THROTTLE_US ? wait_us : UPLINK_MAX_THROTTLE_US);
+}
+
+static void on_message(struct rpc_client_call *call, struct span message)
+{
+    struct stream *stream = rpc_client_call_ctx(call);
+    struct encoder_response response;
+    struct wire_problem problem;
+    struct arena arena;
+    int r;
+
+    if (stream->local_reason)
+        return;
+    arena_init(&arena, wire_arena_limit(message.len));
+    r = encoder_read(message, &arena, &response, &problem);
+    if (r)
+        stream_give_up(stream, "BAD_RESPONSE");
+    else if (response.kind == ENCODER_WELCOME && !stream->is_welcomed)
+        on_welcome(stream, &response);
+    else if (response.kind == ENCODER_ACK && stream->is_welcomed)
+        on_ack(stream, response.sequence);
+    else if (response.kind == ENCODER_THROTTLE)
+        on_throttle(stream, &response);
+    else if (response.kind != ENCODER_OTHER) /* others: of a later version */
+        stream_give_up(stream, "UNEXPECTED_RESPONSE");
+    arena_deinit(&arena);
+    rpc_client_call_read(call);
+}
+
+static const struct rpc_client_handler handler = {
+    .on_message = on_message,
+    .on_writable = on_writable,
+    .on_closed = on_closed,
+};
+
+/* ---- life ---- */
+
+static int send_hello(struct stream *stream)
+{
+    static const struct collect_host nothing; /* what the first stream said stays */
+    struct uplink *uplink = stream->uplink;
+    bool is_first = stream->signal == SPOOL_METRICS && stream->lane == SPOOL_LIVE;
+    struct encoder_hello hello = {
+        .instance = uplink->instance,
+        .host = uplink->options.host,
+        .time = clock_wall(),
+        .lane = stream->lane,
+    };
+    struct collect_host quiet = *uplink->options.host;
+    int r;
+
+    quiet.n_attributes = nothing.n_attributes;
+    if (is_first)
+        hello.interval_ms = (uint32_t) (uplink->options.interval_us / 1000);
+    else
+        hello.host = &quiet;
+    if (uplink->options.keeper)
+        hello.generation = keeper_generation(uplink->options.keeper);
+    spool_reader_get_run(stream->reader, &hello.run);
+    buf_clear(&stream->out);
+    r = encoder_put_hello(&hello, &stream->out);
+    if (r)
+        return pass(r);
+    r = rpc_client_call_send(stream->call, buf_span(&stream->out));
+    return r < 0 ? pass(r) : 0; /* closed already: on_closed comes */
+}
+
+static void on_again(struct loop_timer *timer)
+{
+    struct stream *stream = timer->ctx;
+
+    if (!stream->uplink->channel)
+        return;
+    if (stream_open(stream) < 0)
+        stream_open_in(stream, stream->uplink->options.pace.backoff_us);
+    /* A run that this one has left may be there to be backfilled. */
+    link_pump(stream->uplink);
+}
+
+void stream_init(struct stream *stream,
+                 struct uplink *uplink,
+                 enum spool_signal signal,
+                 enum spool_lane lane)
+{
+    stream->uplink = uplink;
+    stream->signal = signal;
+    stream->lane = lane;
+    stream->again = (struct loop_timer){ .fn = on_again, .ctx = stream };
+    stream->welcome = (struct loop_timer){ .fn = on_welcome_timeout, .ctx = stream };
+    stream->throttle = (struct loop_timer){ .fn = on_throttle_end, .ctx = stream };
+}
+
+void stream_deinit(struct stream *stream)
+{
+    stream_close(stream);
+    buf_deinit(&stream->out);
+}
+
+void stream_open_in(struct stream *stream, int64_t delay_us)
+{
+    link_arm(stream->uplink, &stream->again, delay_us);
+}
+
+void stream_close(struct stream *stream)
+{
+    struct loop *loop = stream->uplink->options.loop;
+
+    loop_timer_disarm(loop, &stream->again);
+    loop_timer_disarm(loop, &stream->welcome);
+    loop_timer_disarm(loop, &stream->throttle);
+    stream->call = rpc_client_call_unref(stream->call);
+    stream->reader = spool_reader_close(stream->reader);
+    encoder_reset(&stream->encoder);
+    stream->is_pending = stream->is_welcomed = stream->is_half_closed = false;
+    stream->is_throttled = stream->is_over = false;
+    stream->local_reason = NULL;
+}
+
+static int open_reader(struct stream *stream)
+{
+    struct uplink *uplink = stream->uplink;
+    int64_t behind_us = uplink->options.pace.behind_us;
+
+    /* What piled up meanwhile goes beside what is new. */
+    if (stream->lane == SPOOL_LIVE && behind_us > 0 &&
+        spool_live_age_us(uplink->options.spool, stream->signal) > behind_us) {
+        int r = spool_rotate(uplink->options.spool, stream->signal);
+
+        if (r)
+            return pass(r);
+    }
+    return spool_reader_open(&stream->reader, uplink->options.spool, stream->signal, stream->lane);
+}
+
+int stream_open(struct stream *stream)
+{
+    struct uplink *uplink = stream->uplink;
+    int r;
+
+    stream_close(stream);
+    r = open_reader(stream);
+    if (r)
+        return r < 0 ? pass(r) : STREAM_NOTHING;
+    r = rpc_client_call_new(
+        &stream->call, uplink->channel,
+        &(struct rpc_client_call_options){
+            .path = stream->signal == SPOOL_METRICS ? STREAM_METRICS_PATH : STREAM_LOGS_PATH,
+            .handler = &handler,
+            .ctx = stream,
+        });
+    if (r == 0)
+        r = send_hello(stream);
+    if (r) {
+        stream_close(stream);
+        return fold(r);
+    }
+    rpc_client_call_read(stream->call);
+    link_arm(uplink, &stream->welcome, LINK_WELCOME_TIMEOUT_US);
+    return 0;
+}
