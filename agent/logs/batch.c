@@ -94,21 +94,21 @@ int batch_add(struct batch *batch,
               size_t n_attributes)
 {
     struct logs_status *status = &batch->logs->status;
-    const struct rules *rules = batch->logs->plan->rules;
+    const struct screen *screen = batch->logs->plan->screen;
     struct spool_log_record *to = &batch->records[batch->n_records];
     const size_t at = batch->text.len;
     size_t n_places;
     int r;
 
     ensure(batch->n_records < BATCH_MAX_RECORDS && n_attributes <= BATCH_MAX_ATTRIBUTES);
-    if (!rules_want(rules, record->body)) {
+    if (!screen_want(screen, record->body)) {
         status->n_filtered++;
         return 0;
     }
     r = add_attributes(batch, attributes, n_attributes);
     if (r)
         return pass(r);
-    n_places = rules_redact(rules, record->body, &batch->text);
+    n_places = screen_redact(screen, record->body, &batch->text);
     if (n_places == 0)
         buf_append_span(&batch->text, record->body);
     if (buf_failed(&batch->text))
@@ -153,6 +153,8 @@ int batch_put(struct batch *batch, const struct spool_offset *offset)
         return fold(r);
     batch->logs->status.n_records += batch->n_records;
     batch->logs->status.n_bytes += at;
+    if (batch->n_records > 0 && batch->logs->on_put)
+        batch->logs->on_put(batch->logs->ctx);
     batch->n_records = batch->n_attributes = 0;
     buf_clear(&batch->text);
     return 0;

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #include "agent/logs/logs.h"
-#include "agent/logs/rules.h"
+#include "agent/logs/screen.h"
 #include "agent/logs/text.h"
 #include "common/base/arena.h"
 #include "common/base/buf.h"
@@ -92,7 +92,7 @@ struct tail {
 bool tail_stat(int fd, struct stat *ret, int64_t *ret_born_us);
 /* Whether the first bytes, and those before the offset, are what the mark says. */
 bool mark_fits(const struct mark *mark, int fd, uint64_t size);
-/* Hashes and time as of now. */
+/* Hashes as of the file now, and the time. */
 void mark_renew(struct mark *mark, int fd);
 
 enum tail_state {
@@ -116,7 +116,6 @@ struct tails {
     struct list all; /* in the order in which they are read: old ones of a path before new ones */
     size_t n;
     bool has_scanned; /* once since the start */
-    int64_t started_us, scanned_us;
 };
 /* Looks at the patterns and beside what is followed. Faults: no memory. */
 int tails_scan(struct logs *logs) MUST_USE;
@@ -175,7 +174,7 @@ struct plan {
     size_t n_multiline;
     struct labelled *attributes;
     size_t n_attributes;
-    struct rules *rules;
+    struct screen *screen;
     char *root, *journalctl;
     bool from_beginning, journald, kmsg;
     size_t max_record_bytes, max_files;
@@ -198,6 +197,8 @@ size_t plan_attributes(const struct plan *plan,
 struct logs {
     struct loop *loop;
     struct spool *spool;
+    void (*on_put)(void *ctx);
+    void *ctx;
     struct plan *plan;
     struct tails tails;
     struct watch watch;

@@ -125,9 +125,10 @@ int logs_new(struct logs **ret, const struct logs_options *options, struct logs_
         return fault(-ENOMEM, "no memory for logs");
     logs->loop = options->loop;
     logs->spool = options->spool;
+    logs->on_put = options->on_put;
+    logs->ctx = options->ctx;
     logs->watch.fd = -1;
     list_init(&logs->tails.all);
-    logs->tails.started_us = clock_wall().us;
     logs->work = (struct loop_timer){ .fn = on_work, .ctx = logs };
     logs->sweep = (struct loop_timer){ .fn = on_sweep, .ctx = logs };
     r = plan_new(&logs->plan, &options->settings, ret_error);
@@ -198,5 +199,5 @@ void logs_get_status(const struct logs *logs, struct logs_status *ret)
 
 const char *const *logs_redactions(void)
 {
-    return rules_known();
+    return screen_known();
 }

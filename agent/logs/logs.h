@@ -21,7 +21,7 @@
  * Lines of files that exist when a pattern is seen for the first time are passed over (start at the
  * end), unless settings say otherwise.
  *
- * Files: text.c records, severity, time; rules.c filters and redaction; tail.c one file; tails.c
+ * Files: text.c records, severity, time; screen.c filters and redaction; tail.c one file; tails.c
  * which files; watch.c when to look; journal.c, kmsg.c, export.c; batch.c into the spool.
  *
  * Thread: the loop's, for everything. Blocks on local disks.
@@ -46,7 +46,7 @@ struct logs_settings {
     size_t n_multiline;
     const char *const *attributes; /* "PATTERN key=value" */
     size_t n_attributes;
-    const char *const *include, *const *exclude, *const *redact; /* rules.h */
+    const char *const *include, *const *exclude, *const *redact; /* screen.h */
     size_t n_include, n_exclude, n_redact;
     bool from_beginning;
     uint64_t max_record_bytes; /* longer ones come in parts */
@@ -64,6 +64,9 @@ struct logs_options {
     struct loop *loop;
     struct spool *spool; /* outlives the logs */
     struct logs_settings settings;
+    /* Records went into the spool. NULL: nobody wants to know. */
+    void (*on_put)(void *ctx);
+    void *ctx;
 };
 
 enum logs_outcome {

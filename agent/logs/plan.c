@@ -122,7 +122,7 @@ static int check_files(const struct logs_settings *settings, struct logs_error *
 static int
 make_rules(struct plan *plan, const struct logs_settings *settings, struct logs_error *ret_error)
 {
-    const struct rules_options options = {
+    const struct screen_options options = {
         .include = settings->include,
         .exclude = settings->exclude,
         .redact = settings->redact,
@@ -130,9 +130,9 @@ make_rules(struct plan *plan, const struct logs_settings *settings, struct logs_
         .n_exclude = settings->n_exclude,
         .n_redact = settings->n_redact,
     };
-    int r = rules_new(&plan->rules, &options, ret_error->text);
+    int r = screen_new(&plan->screen, &options, ret_error->text);
 
-    return r == RULES_BAD ? LOGS_BAD : pass(r);
+    return r == SCREEN_BAD ? LOGS_BAD : pass(r);
 }
 
 int plan_new(struct plan **ret, const struct logs_settings *settings, struct logs_error *ret_error)
@@ -192,7 +192,7 @@ struct plan *plan_free(struct plan *plan)
         free(plan->attributes[i].value);
     }
     free(plan->attributes);
-    rules_free(plan->rules);
+    screen_free(plan->screen);
     free(plan->root);
     free(plan->journalctl);
     free(plan);

@@ -124,16 +124,23 @@ bool tail_stat(int fd, struct stat *ret, int64_t *ret_born_us)
     return true;
 }
 
+static void hash(struct span bytes, uint8_t to[static MARK_HASH_BYTES])
+{
+    uint8_t whole[CRYPTO_SHA256_BYTES];
+
+    crypto_sha256(bytes, whole);
+    memcpy(to, whole, MARK_HASH_BYTES);
+}
+
 /* Of so many bytes at a place; false: they are not there. */
 static bool hash_at(int fd, uint64_t at, size_t n, uint8_t to[static MARK_HASH_BYTES])
 {
-    uint8_t bytes[MARK_HEAD_BYTES], hash[CRYPTO_SHA256_BYTES];
+    uint8_t bytes[MARK_HEAD_BYTES];
 
     ensure(n <= sizeof(bytes));
     if (n > 0 && pread(fd, bytes, n, (off_t) at) != (ssize_t) n)
         return false;
-    crypto_sha256(span_of(bytes, n), hash);
-    memcpy(to, hash, MARK_HASH_BYTES);
+    hash(span_of(bytes, n), to);
     return true;
 }
 
@@ -168,9 +175,9 @@ void mark_renew(struct mark *mark, int fd)
 bool tail_is_copy(const struct tail *tail, int fd, uint64_t size)
 {
     const struct mark *mark = &tail->mark;
-    uint8_t bytes[MARK_HEAD_BYTES], own[MARK_HEAD_BYTES], hash[MARK_HASH_BYTES];
+    uint8_t bytes[MARK_HEAD_BYTES], own[MARK_HEAD_BYTES], head[MARK_HASH_BYTES];
 
-    if (mark->offset == 0 || size == 0)
+    if (mark->offset == 0 || size == 0 || mark->head_bytes == 0)
         return false;
     if (mark_fits(mark, fd, size))
         return true;
@@ -178,8 +185,8 @@ bool tail_is_copy(const struct tail *tail, int fd, uint64_t size)
     if (size >= mark->offset)
         return false;
     if (size >= mark->head_bytes)
-        return mark->head_bytes > 0 && hash_at(fd, 0, mark->head_bytes, hash) &&
-               memcmp(hash, mark->head, sizeof(hash)) == 0;
+        return hash_at(fd, 0, mark->head_bytes, head) &&
+               memcmp(head, mark->head, sizeof(head)) == 0;
     return pread(fd, bytes, (size_t) size, 0) == (ssize_t) size &&
            pread(tail->fd, own, (size_t) size, 0) == (ssize_t) size &&
            memcmp(bytes, own, (size_t) size) == 0;
@@ -293,11 +300,49 @@ static int add_all(struct tail *tail, struct mark *mark, struct span text, bool 
     return 0;
 }
 
+/*
+ * So much before the offset is read again, in the same call: whether it is still the file that the
+ * mark is of is told by the bytes themselves, and new hashes are made of what was read, not of what
+ * a truncation put in its place meanwhile.
+ */
+static size_t bytes_back(const struct mark *mark)
+{
+    return mark->offset <= MARK_HEAD_BYTES ? (size_t) mark->offset : MARK_LAST_BYTES;
+}
+
+/* `text` begins `back` bytes before the offset. */
+static bool is_same_before(const struct mark *mark, const uint8_t *text, size_t back)
+{
+    uint8_t now[MARK_HASH_BYTES];
+
+    if (mark->last_bytes == 0 || mark->last_bytes > back)
+        return true;
+    hash(span_of(text + back - mark->last_bytes, mark->last_bytes), now);
+    return memcmp(now, mark->last, sizeof(now)) == 0;
+}
+
+/* `text` begins at `at` of the file, and reaches behind the mark's offset. */
+static void renew_from(struct mark *mark, const uint8_t *text, uint64_t at)
+{
+    const uint32_t last =
+        mark->offset - at < MARK_LAST_BYTES ? (uint32_t) (mark->offset - at) : MARK_LAST_BYTES;
+
+    if (at == 0) {
+        mark->head_bytes =
+            mark->offset < MARK_HEAD_BYTES ? (uint32_t) mark->offset : MARK_HEAD_BYTES;
+        hash(span_of(text, mark->head_bytes), mark->head);
+    }
+    mark->last_bytes = last;
+    hash(span_of(text + (mark->offset - at) - last, last), mark->last);
+    mark->time_us = clock_wall().us;
+}
+
 /* *ret_has_moved: the offset is another one, and committed. Outcomes: SPOOL_FULL. */
 static int read_once(struct tail *tail, size_t *budget_bytes, bool *ret_has_moved)
 {
     struct spool_log_attribute attributes[BATCH_MAX_ATTRIBUTES];
-    const size_t room = tail->logs->plan->max_record_bytes + READ_MORE_BYTES;
+    const size_t back = bytes_back(&tail->mark);
+    const size_t room = back + tail->logs->plan->max_record_bytes + READ_MORE_BYTES;
     uint8_t *text = malloc(room);
     struct mark mark = tail->mark;
     ssize_t n;
@@ -306,15 +351,15 @@ static int read_once(struct tail *tail, size_t *budget_bytes, bool *ret_has_move
     if (!text)
         return fault(-ENOMEM, "no memory to read a log");
     *ret_has_moved = false;
-    n = pread(tail->fd, text, room, (off_t) mark.offset);
-    if (n > 0) {
+    n = pread(tail->fd, text, room, (off_t) (mark.offset - back));
+    if (n > (ssize_t) back && is_same_before(&mark, text, back)) {
         begin_batch(tail, attributes);
-        r = add_all(tail, &mark, span_of(text, (size_t) n), (size_t) n < room);
+        r = add_all(tail, &mark, span_of(text + back, (size_t) n - back), (size_t) n < room);
     } else if (n < 0) {
         logs_say(tail->logs, "log_unreadable", tail->mark.path, strerror(errno));
     }
     if (r == 0 && mark.offset != tail->mark.offset) {
-        mark_renew(&mark, tail->fd);
+        renew_from(&mark, text, tail->mark.offset - back);
         r = put(tail, &mark);
     }
     if (r == 0 && mark.offset != tail->mark.offset) {

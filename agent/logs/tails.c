@@ -20,13 +20,12 @@
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/base/file.h"
+#include "common/crypto/crypto.h"
 #include "common/log/log.h"
 
 #define BUDGET_BYTES ((size_t) 4 << 20) /* of one turn of the loop, all files together */
 #define FORGET_US (INT64_C(7) * 24 * 3600 * 1000000)
 #define MAX_FORGET 256
-/* Before the last commit of a path: what was born then and has no mark was not seen any more. */
-#define SLACK_US (INT64_C(600) * 1000000)
 
 /* ---- what may be followed ---- */
 
@@ -82,29 +81,77 @@ static struct tail *find_tail(const struct tails *tails, dev_t device, ino_t ino
     return NULL;
 }
 
-static bool get_mark(const struct logs *logs, dev_t device, ino_t inode, struct mark *ret)
+/* An inode that was born at another time is another file. */
+static bool
+get_mark(const struct logs *logs, const struct stat *st, int64_t born_us, struct mark *ret)
 {
     uint8_t key[MARK_KEY_BYTES];
     struct span value;
 
-    mark_key(device, inode, key);
+    mark_key(st->st_dev, st->st_ino, key);
     return spool_get_offset(logs->spool, span_of(key, sizeof(key)), &value) &&
-           mark_parse(value, ret);
+           mark_parse(value, ret) && (!ret->born_us || !born_us || ret->born_us == born_us);
 }
 
-/* The last time that anything of this path was committed; 0: never. */
-static int64_t path_seen_us(const struct logs *logs, const char *path)
+/*
+ * Since when a pattern has been followed: "p", the first 16 bytes of its SHA-256 -> microseconds
+ * since 1970 as text. Written behind the first look, in which every file that was there got its
+ * mark: so a file without one came later.
+ */
+static void pattern_key(const char *pattern, uint8_t to[static MARK_KEY_BYTES])
 {
-    struct spool_offset offset;
-    struct mark mark;
-    int64_t seen_us = 0;
+    uint8_t hash[CRYPTO_SHA256_BYTES];
 
-    for (size_t at = 0; spool_next_offset(logs->spool, &at, &offset);)
-        if (offset.key.len == MARK_KEY_BYTES && offset.key.data[0] == 'f' &&
-            mark_parse(offset.value, &mark) && strcmp(mark.path, path) == 0 &&
-            mark.time_us > seen_us)
-            seen_us = mark.time_us;
-    return seen_us;
+    to[0] = 'p';
+    crypto_sha256(span_of_text(pattern), hash);
+    memcpy(to + 1, hash, MARK_KEY_BYTES - 1);
+}
+
+static int64_t pattern_since_us(const struct logs *logs, const char *pattern)
+{
+    uint8_t key[MARK_KEY_BYTES];
+    struct span value;
+    char text[32];
+
+    pattern_key(pattern, key);
+    if (!spool_get_offset(logs->spool, span_of(key, sizeof(key)), &value) ||
+        value.len >= sizeof(text))
+        return 0;
+    memcpy(text, value.data, value.len);
+    text[value.len] = '\0';
+    return strtoll(text, NULL, 10);
+}
+
+static int commit_pattern(struct logs *logs, const char *pattern)
+{
+    const struct spool_log_source source = { .type = span_of_text("file"),
+                                             .name = span_of_text("-") };
+    uint8_t key[MARK_KEY_BYTES];
+    char text[32];
+    int r;
+
+    pattern_key(pattern, key);
+    snprintf(text, sizeof(text), "%lld", (long long) clock_wall().us);
+    batch_begin(&logs->batch, &source);
+    r = batch_put(&logs->batch,
+                  &(struct spool_offset){ span_of(key, sizeof(key)), span_of_text(text) });
+    return r < 0 ? pass(r) : 0; /* a full spool: the next look does it */
+}
+
+/* Of the patterns that a path is of, the first; 0: none of them was looked at before. */
+static int64_t path_since_us(const struct logs *logs, const char *path)
+{
+    int64_t first_us = 0;
+
+    for (size_t i = 0; i < logs->plan->n_files; i++) {
+        const int64_t since_us = fnmatch(logs->plan->files[i], path, FNM_PATHNAME) == 0
+                                     ? pattern_since_us(logs, logs->plan->files[i])
+                                     : 0;
+
+        if (since_us && (!first_us || since_us < first_us))
+            first_us = since_us;
+    }
+    return first_us;
 }
 
 /* ---- adding ---- */
@@ -152,6 +199,7 @@ struct candidate {
     const char *path;   /* where it was found */
     const char *source; /* under which name its lines go */
     bool is_beside;     /* not by a pattern: next to a file that is followed */
+    bool known_only;
 };
 
 /* Where a file that has no mark begins to be read; false: not at all. */
@@ -162,17 +210,11 @@ static bool place_of_new(struct logs *logs,
                          struct mark *mark)
 {
     const int64_t changed_us = st->st_mtim.tv_sec * 1000000 + st->st_mtim.tv_nsec / 1000;
-    const int64_t seen_us = logs->tails.has_scanned ? 0 : path_seen_us(logs, candidate->source);
+    const int64_t since_us = path_since_us(logs, candidate->source);
 
-    if (candidate->is_beside) {
-        /* Born here since we look, or written to since we last did before the restart. */
-        const int64_t since_us = seen_us ? seen_us - SLACK_US : logs->tails.started_us;
-
-        if (!logs->tails.has_scanned && !seen_us)
-            return false;
-        return mark->born_us ? mark->born_us >= since_us : changed_us >= since_us;
-    }
-    if (!logs->tails.has_scanned && !seen_us && !logs->plan->from_beginning) {
+    if (candidate->is_beside)
+        return since_us && (mark->born_us ? mark->born_us : changed_us) >= since_us;
+    if (!since_us && !logs->plan->from_beginning) {
         mark->offset = end_of_lines(fd, (uint64_t) st->st_size);
         mark_renew(mark, fd);
     }
@@ -182,8 +224,11 @@ static bool place_of_new(struct logs *logs,
 /* A copy of a file that is followed: its rest is read from it once the other is truncated. */
 static bool is_copy(const struct logs *logs, int fd, uint64_t size)
 {
-    list_each(node, &logs->tails.all) if (tail_is_copy(container_of(node, struct tail, node), fd,
-                                                       size)) return true;
+    list_each(node, &logs->tails.all)
+    {
+        if (tail_is_copy(container_of(node, struct tail, node), fd, size))
+            return true;
+    }
     return false;
 }
 
@@ -205,14 +250,14 @@ static int follow(struct logs *logs, const struct candidate *candidate, int *fd)
     struct stat st;
     struct mark mark, known;
     int64_t born_us;
+    int r;
 
     if (!tail_stat(*fd, &st, &born_us) || !S_ISREG(st.st_mode) ||
         find_tail(&logs->tails, st.st_dev, st.st_ino))
         return 0;
     mark = (struct mark){ .born_us = born_us };
     snprintf(mark.path, sizeof(mark.path), "%s", candidate->source);
-    if (get_mark(logs, st.st_dev, st.st_ino, &known) &&
-        (!known.born_us || !born_us || known.born_us == born_us)) {
+    if (get_mark(logs, &st, born_us, &known)) {
         if (known.is_done && known.offset == (uint64_t) st.st_size &&
             mark_fits(&known, *fd, known.offset))
             return 0;
@@ -220,11 +265,15 @@ static int follow(struct logs *logs, const struct candidate *candidate, int *fd)
         known.is_done = false;
         return pass(add_tail(logs, fd, &st, &known));
     }
-    if (is_copy(logs, *fd, (uint64_t) st.st_size))
+    if (candidate->known_only || is_copy(logs, *fd, (uint64_t) st.st_size))
         return 0;
     if (!place_of_new(logs, candidate, *fd, &st, &mark))
         return pass(settle(logs, *fd, &st, &mark));
-    return pass(add_tail(logs, fd, &st, &mark));
+    r = add_tail(logs, fd, &st, &mark);
+    /* Not only with its first line: what is there now must not count as new after a restart. */
+    if (r == 0 && mark.offset > 0)
+        r = tail_commit(container_of(logs->tails.all.prev, struct tail, node));
+    return pass(r);
 }
 
 static int try_file(struct logs *logs, const struct candidate *candidate)
@@ -271,7 +320,8 @@ static void watch_of(struct logs *logs, const char *path)
     watch_directory(&logs->watch, directory[0] ? directory : "/");
 }
 
-static int look_at_pattern(struct logs *logs, const char *pattern)
+/* `known_only`: files that have a mark. */
+static int look_at_pattern(struct logs *logs, const char *pattern, bool known_only)
 {
     char full[PATH_MAX];
     glob_t found;
@@ -288,7 +338,9 @@ static int look_at_pattern(struct logs *logs, const char *pattern)
 
         watch_of(logs, found.gl_pathv[i]);
         if (!is_excluded(logs->plan, shown) && strlen(shown) <= MARK_PATH_BYTES)
-            r = try_file(logs, &(struct candidate){ .path = found.gl_pathv[i], .source = shown });
+            r = try_file(logs, &(struct candidate){ .path = found.gl_pathv[i],
+                                                    .source = shown,
+                                                    .known_only = known_only });
     }
     globfree(&found);
     return r ? pass(r) : 0;
@@ -367,8 +419,14 @@ int tails_scan(struct logs *logs)
     int r = 0;
 
     logs->status.n_unreadable = 0;
-    list_each(node, &tails->all) note_rotation(logs, container_of(node, struct tail, node));
-    /* Those beside first: they are older than what has their name by now. */
+    list_each(node, &tails->all)
+    {
+        note_rotation(logs, container_of(node, struct tail, node));
+    }
+    /* What is known comes first: a copy is told by the file that it is of. */
+    for (size_t i = 0; i < logs->plan->n_files && r == 0 && !tails->has_scanned; i++)
+        r = look_at_pattern(logs, logs->plan->files[i], true);
+    /* Then those beside, which are older than what has their name by now. */
     for (size_t i = 0; i < logs->plan->n_files && r == 0; i++)
         if (!strpbrk(logs->plan->files[i], "*?["))
             r = each_beside(logs, logs->plan->files[i], try_beside, logs->plan->files[i]);
@@ -383,9 +441,11 @@ int tails_scan(struct logs *logs)
         r = each_beside(logs, source, try_beside, source);
     }
     for (size_t i = 0; i < logs->plan->n_files && r == 0; i++)
-        r = look_at_pattern(logs, logs->plan->files[i]);
+        r = look_at_pattern(logs, logs->plan->files[i], false);
+    for (size_t i = 0; i < logs->plan->n_files && r == 0; i++)
+        if (pattern_since_us(logs, logs->plan->files[i]) == 0)
+            r = commit_pattern(logs, logs->plan->files[i]);
     tails->has_scanned = true;
-    tails->scanned_us = clock_wall().us;
     return r ? pass(r) : 0;
 }
 
@@ -396,6 +456,7 @@ struct rest {
     int fd; /* -1: none yet */
     bool is_wanted;
     struct stat st;
+    int64_t born_us;
 };
 
 static int try_rest(struct logs *logs, const char *path, void *ctx)
@@ -407,8 +468,7 @@ static int try_rest(struct logs *logs, const char *path, void *ctx)
     int64_t born_us;
 
     if (fd < 0 || !tail_stat(fd, &st, &born_us) || !S_ISREG(st.st_mode) ||
-        find_tail(&logs->tails, st.st_dev, st.st_ino) ||
-        get_mark(logs, st.st_dev, st.st_ino, &known) ||
+        find_tail(&logs->tails, st.st_dev, st.st_ino) || get_mark(logs, &st, born_us, &known) ||
         !tail_is_copy(rest->of, fd, (uint64_t) st.st_size))
         return 0;
     if (!rest->is_wanted || rest->fd >= 0 || (uint64_t) st.st_size <= rest->of->mark.offset) {
@@ -417,6 +477,7 @@ static int try_rest(struct logs *logs, const char *path, void *ctx)
     }
     rest->fd = fd;
     rest->st = st;
+    rest->born_us = born_us;
     fd = -1;
     return 0;
 }
@@ -447,7 +508,7 @@ static int on_truncated(struct logs *logs, struct tail *tail)
         struct mark mark = tail->mark;
         struct tail *copy;
 
-        mark.born_us = 0; /* the copy's own, which nobody asks for */
+        mark.born_us = rest.born_us;
         r = add_tail(logs, &rest.fd, &rest.st, &mark);
         if (r)
             return pass(r);

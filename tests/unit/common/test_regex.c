@@ -46,7 +46,6 @@ static const char *const bad[] = { "(",    "a{2000}", "\\8",    "[b-a]",   "((a{
 START_TEST(the_place_of_a_match_is_its_group)
 {
     CLEANUP(regex_freep) struct regex *regex = NULL;
-    char error[REGEX_ERROR_BYTES];
     const struct span text = span_of_text("key=a1 token=b22 key=");
     size_t begin, end;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/logs/rules.h"
+#include "agent/logs/screen.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -34,14 +34,14 @@ struct redaction {
     bool is_card;
 };
 
-struct rules {
+struct screen {
     struct regex **include, **exclude;
     size_t n_include, n_exclude;
     struct redaction *redact;
     size_t n_redact;
 };
 
-const char *const *rules_known(void)
+const char *const *screen_known(void)
 {
     static const char *names[N_READY + 1];
 
@@ -65,7 +65,7 @@ static int make(struct regex **ret, const char *row, const char *text, char ret_
 
     if (r == REGEX_BAD) {
         snprintf(ret_error, 320, "%s: `%.80s` is no regular expression: %s", row, text, error);
-        return RULES_BAD;
+        return SCREEN_BAD;
     }
     return pass(r);
 }
@@ -79,68 +79,68 @@ static int make_list(struct regex ***ret,
 {
     *ret = calloc(n + 1, sizeof(struct regex *));
     if (!*ret)
-        return fault(-ENOMEM, "no memory for rules");
+        return fault(-ENOMEM, "no memory to screen logs");
     for (size_t i = 0; i < n; i++) {
         int r = make(&(*ret)[i], row, texts[i], ret_error);
 
         if (r)
-            return r == RULES_BAD ? r : pass(r);
+            return r == SCREEN_BAD ? r : pass(r);
         *ret_n = i + 1;
     }
     return 0;
 }
 
 static int
-make_redactions(struct rules *rules, const struct rules_options *options, char *ret_error)
+make_redactions(struct screen *screen, const struct screen_options *options, char *ret_error)
 {
-    rules->redact = calloc(options->n_redact + 1, sizeof(*rules->redact));
-    if (!rules->redact)
-        return fault(-ENOMEM, "no memory for rules");
+    screen->redact = calloc(options->n_redact + 1, sizeof(*screen->redact));
+    if (!screen->redact)
+        return fault(-ENOMEM, "no memory to screen logs");
     for (size_t i = 0; i < options->n_redact; i++) {
-        int r = make(&rules->redact[i].regex, "logs.redact", options->redact[i], ret_error);
+        int r = make(&screen->redact[i].regex, "logs.redact", options->redact[i], ret_error);
 
         if (r)
-            return r == RULES_BAD ? r : pass(r);
-        rules->redact[i].is_card = strcmp(options->redact[i], card) == 0;
-        rules->n_redact = i + 1;
+            return r == SCREEN_BAD ? r : pass(r);
+        screen->redact[i].is_card = strcmp(options->redact[i], card) == 0;
+        screen->n_redact = i + 1;
     }
     return 0;
 }
 
-int rules_new(struct rules **ret, const struct rules_options *options, char ret_error[320])
+int screen_new(struct screen **ret, const struct screen_options *options, char ret_error[320])
 {
-    CLEANUP(rules_freep) struct rules *rules = calloc(1, sizeof(*rules));
+    CLEANUP(screen_freep) struct screen *screen = calloc(1, sizeof(*screen));
     int r;
 
-    if (!rules)
-        return fault(-ENOMEM, "no memory for rules");
-    r = make_list(&rules->include, &rules->n_include, "logs.include", options->include,
+    if (!screen)
+        return fault(-ENOMEM, "no memory to screen logs");
+    r = make_list(&screen->include, &screen->n_include, "logs.include", options->include,
                   options->n_include, ret_error);
     if (r == 0)
-        r = make_list(&rules->exclude, &rules->n_exclude, "logs.exclude", options->exclude,
+        r = make_list(&screen->exclude, &screen->n_exclude, "logs.exclude", options->exclude,
                       options->n_exclude, ret_error);
     if (r == 0)
-        r = make_redactions(rules, options, ret_error);
+        r = make_redactions(screen, options, ret_error);
     if (r)
-        return r < 0 ? pass(r) : RULES_BAD;
-    *ret = take(rules);
+        return r < 0 ? pass(r) : SCREEN_BAD;
+    *ret = take(screen);
     return 0;
 }
 
-struct rules *rules_free(struct rules *rules)
+struct screen *screen_free(struct screen *screen)
 {
-    if (!rules)
+    if (!screen)
         return NULL;
-    for (size_t i = 0; i < rules->n_include; i++)
-        regex_free(rules->include[i]);
-    for (size_t i = 0; i < rules->n_exclude; i++)
-        regex_free(rules->exclude[i]);
-    for (size_t i = 0; i < rules->n_redact; i++)
-        regex_free(rules->redact[i].regex);
-    free(rules->include);
-    free(rules->exclude);
-    free(rules->redact);
-    free(rules);
+    for (size_t i = 0; i < screen->n_include; i++)
+        regex_free(screen->include[i]);
+    for (size_t i = 0; i < screen->n_exclude; i++)
+        regex_free(screen->exclude[i]);
+    for (size_t i = 0; i < screen->n_redact; i++)
+        regex_free(screen->redact[i].regex);
+    free(screen->include);
+    free(screen->exclude);
+    free(screen->redact);
+    free(screen);
     return NULL;
 }
 
@@ -152,11 +152,11 @@ static bool matches_any(struct regex *const *list, size_t n, struct span body)
     return false;
 }
 
-bool rules_want(const struct rules *rules, struct span body)
+bool screen_want(const struct screen *screen, struct span body)
 {
-    if (rules->n_include > 0 && !matches_any(rules->include, rules->n_include, body))
+    if (screen->n_include > 0 && !matches_any(screen->include, screen->n_include, body))
         return false;
-    return !matches_any(rules->exclude, rules->n_exclude, body);
+    return !matches_any(screen->exclude, screen->n_exclude, body);
 }
 
 /* ISO/IEC 7812-1, annex B: doubled from the right, each second digit. */
@@ -200,20 +200,20 @@ static size_t redact_one(const struct redaction *redaction, struct span text, st
     return n;
 }
 
-size_t rules_redact(const struct rules *rules, struct span body, struct buf *to)
+size_t screen_redact(const struct screen *screen, struct span body, struct buf *to)
 {
     CLEANUP(buf_deinit) struct buf now = { 0 }, next = { 0 };
     size_t n = 0;
 
-    for (size_t i = 0; i < rules->n_redact; i++) {
+    for (size_t i = 0; i < screen->n_redact; i++) {
         /* Most lines have nothing: asked without places first, which is quicker. */
         const struct span text = n > 0 ? buf_span(&now) : body;
         size_t found;
 
-        if (!regex_matches(rules->redact[i].regex, text))
+        if (!regex_matches(screen->redact[i].regex, text))
             continue;
         buf_clear(&next);
-        found = redact_one(&rules->redact[i], text, &next);
+        found = redact_one(&screen->redact[i], text, &next);
         if (found == 0)
             continue;
         struct buf swap = now;
