@@ -58,6 +58,7 @@ void settings_collect(const struct settings *settings, struct collect_options *r
         .numbers = {
             .per_cpu = settings->collect_per_cpu,
             .n_top_processes = settings->collect_top_processes,
+            .top_min_age_us = settings->collect_top_min_age,
             .max_cgroups = settings->collect_max_cgroups,
             .max_custom = settings->collect_max_custom,
             .allow_remote = settings->collect_scrape_allow_remote,

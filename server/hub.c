@@ -69,8 +69,9 @@ static void apply_log(const struct settings *settings)
 
 /* ---- reload ---- */
 
-static void say_reload_failed(const char *reason)
+static void say_reload_failed(const char *reason, struct front_reload *ret)
 {
+    snprintf(ret->why, sizeof(ret->why), "%s", reason);
     log_event(LOG_ERROR, "reload_failed", LOG_S("reason", reason),
               LOG_S("kept", "the settings and certificates from before"));
 }
@@ -92,7 +93,7 @@ static int replace_material(struct hub *hub, const struct settings *fresh, struc
     return pass(r);
 }
 
-static void reload(struct hub *hub)
+void hub_reload(struct hub *hub, struct front_reload *ret)
 {
     struct settings fresh;
     struct conf_error error = { "" };
@@ -101,12 +102,12 @@ static void reload(struct hub *hub)
 
     int r = settings_load(&fresh, hub->sources, &error);
     if (r != 0) {
-        say_reload_failed(r > 0 ? error.text : "see the fault above");
+        say_reload_failed(r > 0 ? error.text : "see the fault above", ret);
         return;
     }
     r = replace_material(hub, &fresh, &why);
     if (r != 0) {
-        say_reload_failed(r > 0 ? why.text : "see the fault above");
+        say_reload_failed(r > 0 ? why.text : "see the fault above", ret);
         settings_free(&fresh);
         return;
     }
@@ -144,7 +145,10 @@ static void reload(struct hub *hub)
     if (note_settings(hub) != 0)
         log_plain(LOG_WARN, "status_is_stale");
     hub_say_settings(hub);
+    hub_set_address(hub);
     conf_diff_fixed(&settings_table, &hub->at_start, &hub->settings, &fixed);
+    if (fixed.len > 0)
+        snprintf(ret->needs_restart, sizeof(ret->needs_restart), "%s", buf_text(&fixed));
     if (fixed.len > 0)
         log_event(LOG_WARN, "reloaded", LOG_S("needs_restart", buf_text(&fixed)));
     else
@@ -199,10 +203,12 @@ static void on_signal(struct loop_signals *signals, int number)
     struct hub *hub = signals->ctx;
 
     if (number == SIGHUP) {
+        struct front_reload done = { "" };
+
         if (hub->is_draining)
-            say_reload_failed("the hub is stopping");
+            say_reload_failed("the hub is stopping", &done);
         else
-            reload(hub);
+            hub_reload(hub, &done);
         return;
     }
     if (!hub->is_draining) {
@@ -286,6 +292,7 @@ static void on_certificate_timer(struct loop_timer *timer)
 
     if (certificate_look_after(&hub->certificate, &hub->settings, clock_wall(), clock_mono()))
         hub_show_certificate(hub);
+    pki_tick(hub->pki);
     if (loop_timer_arm_in(hub->loop, timer, CERTIFICATE_EVERY_US) != 0)
         loop_stop(hub->loop);
 }
@@ -308,6 +315,8 @@ static int start_loop(struct hub *hub)
     r = loop_signals_add(hub->loop, &hub->signals, numbers);
     if (r == 0)
         r = loop_wakeup_add(hub->loop, &hub->store_wakeup);
+    if (r == 0)
+        r = hub_reload_begin(hub);
     return pass(r);
 }
 
@@ -364,6 +373,7 @@ static void stop(struct hub *hub)
         export_stop(hub->export, 0); /* it had its patience while others drained */
         export_join(hub->export);
     }
+    hub_reload_end(hub);
     hub->pool = query_pool_free(hub->pool);
     hub->web = web_free(hub->web);
     hub->export = export_free(hub->export);
@@ -390,10 +400,13 @@ static void stop(struct hub *hub)
         loop_timer_disarm(hub->loop, &hub->certificate_timer);
         loop_timer_disarm(hub->loop, &hub->drain_timer);
         loop_wakeup_remove(hub->loop, &hub->store_wakeup);
+        loop_wakeup_remove(hub->loop, &hub->reload.wakeup);
         loop_signals_remove(hub->loop, &hub->signals);
         hub->loop = loop_free(hub->loop);
     }
     pthread_mutex_destroy(&hub->shared.lock);
+    pthread_mutex_destroy(&hub->reload.lock);
+    pthread_cond_destroy(&hub->reload.changed);
     settings_free(&hub->settings);
     settings_free(&hub->at_start);
 }
@@ -426,6 +439,8 @@ int hub_run(const struct settings_sources *sources)
         return fault(-ENOMEM, "no memory for the hub");
     hub->sources = sources;
     pthread_mutex_init(&hub->shared.lock, NULL);
+    pthread_mutex_init(&hub->reload.lock, NULL);
+    pthread_cond_init(&hub->reload.changed, NULL);
     hub->shared.status.started = clock_wall();
     int r = load_settings(hub);
     if (r == 0)

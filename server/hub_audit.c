@@ -6,6 +6,15 @@
 #include "server/hub_inside.h"
 #include "server/limits.h"
 
+/* On the audit's thread, which audit_start() makes when pki is there; until audit_stop(), which
+ * comes before pki goes. */
+static int on_sign(void *ctx, struct span data, struct buf *to)
+{
+    struct hub *hub = ctx;
+
+    return pki_hub_sign(hub->pki, data, to);
+}
+
 int hub_make_audit(struct hub *hub)
 {
     char directory[sizeof(hub->state) + 16];
@@ -13,6 +22,8 @@ int hub_make_audit(struct hub *hub)
         .store = hub->store,
         .directory = directory,
         .limits = limits_of_audit(&hub->settings),
+        .sign = hub->settings.security == SETTINGS_INSECURE ? NULL : on_sign,
+        .ctx = hub,
     };
     const struct conf_list *exempt = &hub->settings.limits_exempt;
     const struct conf_list *proxies = &hub->settings.listen_trusted_proxies;

@@ -6,6 +6,7 @@
  *
  *   hub.c        the life of it: signals, timers, reload, drain, end
  *   hub_make.c   every module made and wired, in the order of server/README.md
+ *   hub_reload.c reloads that are asked for through AdminService
  *   hub_audit.c  the audit and the limits: made, and what the daemon says of itself there
  *   hub_door.c   which addresses may connect
  */
@@ -64,6 +65,15 @@ struct hub {
     /* Set by the store's writers, read by the loop. */
     atomic_bool has_store_failed, is_store_full;
 
+    /* AdminService.Reload: a reader asks, the loop does it. */
+    struct {
+        struct loop_wakeup wakeup;
+        pthread_mutex_t lock;
+        pthread_cond_t changed;
+        bool is_wanted, is_done, is_ended; /* under lock, and `result` */
+        struct front_reload result;
+    } reload;
+
     struct {
         pthread_mutex_t lock;
         struct front_status status;
@@ -83,12 +93,27 @@ int hub_make_listeners(struct hub *hub) MUST_USE;
 void hub_say_ready(const struct hub *hub);
 /* Logs why the hub does not start; returns `outcome`. */
 int hub_refuse(int outcome, const char *reason);
+/* Enrolment strings have it: public_address, else the hub's first name with its port. */
+void hub_set_address(struct hub *hub);
 /* The certificate in use goes to who shows it. */
 void hub_show_certificate(struct hub *hub);
 
 /* ---- hub_door.c ---- */
 
 struct rpc_door hub_door(struct hub *hub);
+
+/* ---- hub.c ---- */
+
+/* Settings and certificates are read again. On the loop. */
+void hub_reload(struct hub *hub, struct front_reload *ret);
+
+/* ---- hub_reload.c ---- */
+
+int hub_reload_begin(struct hub *hub) MUST_USE;
+/* Blocks until the loop has reloaded; `ctx` is the hub. On a reader. */
+void hub_reload_ask(void *ctx, struct front_reload *ret);
+/* Who waits is told that the hub stops. */
+void hub_reload_end(struct hub *hub);
 
 /* ---- hub_audit.c ---- */
 

@@ -219,7 +219,10 @@ static int make_middle(struct hub *hub)
         .arena_total_bytes = ARENA_TOTAL_BYTES,
         .default_interval_ms = (uint32_t) (settings->agents_interval / 1000),
         .reconnect_spread_ms = (uint32_t) (settings->agents_reconnect_spread / 1000),
+        .state_directory = hub->state,
+        .program = "/proc/self/exe",
         .get_status = on_get_status,
+        .reload = hub_reload_ask,
         .ctx = hub,
     };
     return fold(front_new(&hub->front, &options));
@@ -248,6 +251,20 @@ static int load_certificate(struct hub *hub)
     if (r == 0)
         hub_show_certificate(hub);
     return pass(r);
+}
+
+void hub_set_address(struct hub *hub)
+{
+    CLEANUP(buf_deinit) struct buf address = { 0 };
+    const char *name = hub->pki ? pki_first_name(hub->pki) : "localhost";
+    const bool is_v6 = strchr(name, ':') != NULL;
+
+    if (hub->settings.public_address[0])
+        buf_append_text(&address, hub->settings.public_address);
+    else
+        buf_printf(&address, "%s%s%s:%u", is_v6 ? "[" : "", name, is_v6 ? "]" : "",
+                   (unsigned) rpc_server_port(hub->server));
+    front_set_address(hub->front, buf_text(&address));
 }
 
 static int listen_grpc(struct hub *hub)
@@ -281,8 +298,10 @@ static int listen_grpc(struct hub *hub)
                  settings->listen_grpc);
         return hub_refuse(HUB_FAILED, text);
     }
-    if (r == 0)
+    if (r == 0) {
+        hub_set_address(hub);
         r = rpc_server_start(hub->server);
+    }
     pthread_mutex_lock(&hub->shared.lock);
     hub->shared.server = hub->server;
     pthread_mutex_unlock(&hub->shared.lock);

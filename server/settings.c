@@ -265,6 +265,8 @@ static int check(struct settings *settings, bool is_flag_given, struct conf_erro
 
     if (r == 0 && settings_serves_https(settings))
         r = check_address("listen.https", settings->listen_https, error);
+    if (r == 0 && settings->public_address[0])
+        r = check_address("public_address", settings->public_address, error);
     if (r == 0)
         r = check_security(settings, is_flag_given, error);
     if (r == 0)

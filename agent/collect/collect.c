@@ -113,6 +113,9 @@ static void row_deinit(struct collect_row *row)
     buf_deinit(&row->own_text);
 }
 
+/* Those that a hanging thread may come back to: for the rest of the process. */
+static struct collect *left_alone;
+
 struct collect *collect_free(struct collect *collect)
 {
     bool is_over;
@@ -128,8 +131,11 @@ struct collect *collect_free(struct collect *collect)
     free(collect->slots);
     free(collect->values);
     free(collect->absent);
-    if (!is_over) /* a thread that hangs may come back to its probe */
+    if (!is_over) { /* a thread that hangs may come back to its probe */
+        collect->next_left = left_alone;
+        left_alone = collect;
         return NULL;
+    }
     for (size_t i = 0; collect_registry[i].name; i++)
         row_deinit(&collect->rows[i]);
     collect->rules = rules_unref(collect->rules);
@@ -466,10 +472,10 @@ const struct collector collect_registry[] = {
     { "disk", collect_disk, true, COLLECTOR_QUICK, NULL },
     { "filesystem", collect_filesystem, true, COLLECTOR_QUICK, collect_filesystem_free },
     { "network", collect_network, true, COLLECTOR_QUICK, NULL },
-    { "sockets", collect_sockets, true, COLLECTOR_QUICK, NULL },
+    { "sockets", collect_sockets, true, COLLECTOR_SLOW, NULL },
     { "softnet", collect_softnet, true, COLLECTOR_QUICK, NULL },
     { "conntrack", collect_conntrack, true, COLLECTOR_QUICK, NULL },
-    { "processes", collect_processes, true, COLLECTOR_QUICK, collect_processes_free },
+    { "processes", collect_processes, true, COLLECTOR_SLOW, collect_processes_free },
     { "pressure", collect_pressure, true, COLLECTOR_QUICK, NULL },
     { "uptime", collect_uptime, true, COLLECTOR_QUICK, NULL },
     { "filehandles", collect_filehandles, true, COLLECTOR_QUICK, NULL },

@@ -84,6 +84,7 @@ enum collect_list { COLLECT_SCRAPE_TARGETS, COLLECT_EXEC_COMMANDS, COLLECT_N_LIS
 struct collect_numbers {
     bool per_cpu;           /* system.cpu.time for each logical CPU too */
     size_t n_top_processes; /* by CPU, and as many by memory; 0: none */
+    int64_t top_min_age_us; /* of those */
     size_t max_cgroups;     /* told of by name */
     size_t max_custom;      /* samples of a file, a target, a program; series of statsd */
     bool allow_remote;      /* targets that are not on this machine */

@@ -95,6 +95,8 @@ bool collect_u64(char **cursor, uint64_t *ret);
 /* Fills as many as there are, at most `max`; a word that is no number ends it. */
 size_t collect_numbers(char **cursor, uint64_t *to, size_t max);
 bool collect_f64(char **cursor, double *ret);
+/* "cpu17" with the prefix "cpu" is 17, and nothing behind it. */
+bool collect_number_of(const char *name, const char *prefix, uint64_t *ret);
 
 /* ---- statfs on a helper thread ---- */
 
@@ -117,7 +119,8 @@ size_t mounts_n_stuck(const struct mounts *mounts);
 void mounts_begin(struct mounts *mounts);
 /* False: the list is full, or no memory. */
 bool mounts_add(struct mounts *mounts, const char *path);
-/* Runs the list; returns when it is through or the time is over. Then job i tells. */
+/* Runs the list; returns when it is through or the time is over. Then job i tells; its path is no
+ * longer to be looked at. */
 void mounts_run(struct mounts *mounts, int64_t timeout_us);
 const struct mounts_job *mounts_job(const struct mounts *mounts, size_t i);
 

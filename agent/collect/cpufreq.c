@@ -39,15 +39,14 @@ static void read_cpufreq(struct probe *c, struct tally *tally)
     if (!directory)
         return;
     while ((name = collect_next_name(directory))) {
-        unsigned cpu;
+        uint64_t cpu;
         double khz;
-        int end = 0;
 
-        if (sscanf(name, "cpu%u%n", &cpu, &end) != 1 || name[end] || cpu >= MAX_CPUS)
+        if (!collect_number_of(name, "cpu", &cpu) || cpu >= MAX_CPUS)
             continue;
         if (collect_read_number(c, &khz, "sys/devices/system/cpu/%s/cpufreq/scaling_cur_freq",
                                 name))
-            say(c, tally, cpu, khz * 1000);
+            say(c, tally, (unsigned) cpu, khz * 1000);
         else if (tally->n == 0 && cpu > 0)
             break; /* neither has this one, nor has cpu0 */
     }

@@ -33,6 +33,7 @@ struct collect_row {
 };
 
 struct collect {
+    struct collect *next_left; /* of those that collect_free() had to leave */
     struct machine machine;
     struct collect_rules *rules;
     struct buf text; /* of the quick ones */

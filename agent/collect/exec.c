@@ -26,7 +26,7 @@
 #define MAX_WORDS 32
 #define MAX_BYTES (1u << 20)
 /* After a SIGKILL; only the kernel can be slower. */
-#define LAST_WAIT_MS 500
+#define LAST_WAIT_US INT64_C(500000)
 
 static const struct collect_metric exit_code = { "sentinel.agent.exec.exit_code", "1",
                                                  SPOOL_GAUGE };
@@ -132,7 +132,7 @@ static bool bury(struct run *run, int *ret_status)
         run->is_over_time = !run->is_too_long;
     /* Also the children that it left behind, while its number is still its own. */
     (void) kill(-run->pid, SIGKILL);
-    last_us = clock_mono().us + LAST_WAIT_MS * 1000;
+    last_us = clock_mono().us + LAST_WAIT_US;
     do {
         if (waitpid(run->pid, ret_status, WNOHANG) == run->pid)
             return true;

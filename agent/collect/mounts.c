@@ -9,15 +9,18 @@
 #include "common/base/ensure.h"
 
 /*
- * One worker thread runs the list in order. When the time is over while it is inside a call, the
- * worker is given up: it keeps its list, and ends when the call returns. The next round has a new
- * worker, and leaves that mount point out.
+ * One worker thread runs the list in order. When it stays inside a call for a SHARE of the time,
+ * it is given up: it keeps its list, and ends when the call returns. Another worker goes on behind
+ * that mount point, which is left out until then. So SHARE of them that hang at once (a dead file
+ * server) are found in one round. What a call that was given up says in the end is told in the next
+ * round: a server that is only slow is heard in every second one.
  *
  * At most MAX_STUCK workers are given up at a time; with that many, nothing is asked until one
  * comes back.
  */
 #define MAX_JOBS 256
-#define MAX_STUCK 8
+#define MAX_STUCK 64
+#define SHARE 4
 #define STACK_BYTES (128u << 10)
 
 struct worker {
@@ -41,6 +44,9 @@ struct mounts {
     struct worker *worker; /* NULL until it is needed */
     struct worker *stuck[MAX_STUCK];
     size_t n_stuck;
+    /* What calls that were given up said since the last round. */
+    struct mounts_job late[MAX_STUCK];
+    size_t n_late;
     /* The list as the collector sees it; paths are the worker's copies when it runs. */
     struct mounts_job jobs[MAX_JOBS];
     size_t n_jobs;
@@ -76,13 +82,14 @@ static void *worker_main(void *ctx)
             pthread_cond_wait(&worker->shared.changed, &worker->shared.lock);
             continue;
         }
-        pthread_mutex_unlock(&worker->shared.lock);
-        error = worker->statvfs_fn(job->path, &result) < 0 ? errno : 0;
-        pthread_mutex_lock(&worker->shared.lock);
-
-        job->result = result;
-        job->error = error;
-        job->is_done = true;
+        if (!job->is_done) {
+            pthread_mutex_unlock(&worker->shared.lock);
+            error = worker->statvfs_fn(job->path, &result) < 0 ? errno : 0;
+            pthread_mutex_lock(&worker->shared.lock);
+            job->result = result;
+            job->error = error;
+            job->is_done = true;
+        }
         worker->shared.next++;
         pthread_cond_broadcast(&worker->shared.changed);
     }
@@ -156,11 +163,19 @@ static void reap(struct mounts *mounts)
 {
     size_t n = 0;
 
+    jobs_clear(mounts->late, &mounts->n_late);
     for (size_t i = 0; i < mounts->n_stuck; i++) {
-        if (worker_has_ended(mounts->stuck[i]))
-            worker_join(mounts->stuck[i]);
-        else
-            mounts->stuck[n++] = mounts->stuck[i];
+        struct worker *worker = mounts->stuck[i];
+        struct mounts_job *last;
+
+        if (!worker_has_ended(worker)) {
+            mounts->stuck[n++] = worker;
+            continue;
+        }
+        last = &worker->shared.jobs[worker->shared.n_jobs - 1];
+        mounts->late[mounts->n_late++] = *last;
+        last->path = NULL;
+        worker_join(worker);
     }
     mounts->n_stuck = n;
 }
@@ -188,6 +203,7 @@ struct mounts *mounts_free(struct mounts *mounts)
         worker_join(mounts->worker);
     }
     jobs_clear(mounts->jobs, &mounts->n_jobs);
+    jobs_clear(mounts->late, &mounts->n_late);
     free(mounts);
     return NULL;
 }
@@ -230,6 +246,12 @@ bool mounts_add(struct mounts *mounts, const char *path)
     *job = (struct mounts_job){ .path = strdup(path) };
     if (!job->path)
         return false;
+    for (size_t i = 0; i < mounts->n_late; i++)
+        if (strcmp(mounts->late[i].path, path) == 0) {
+            job->result = mounts->late[i].result;
+            job->error = mounts->late[i].error;
+            job->is_done = true;
+        }
     mounts->n_jobs++;
     return true;
 }
@@ -248,43 +270,72 @@ static struct timespec deadline_in(int64_t timeout_us)
     return at;
 }
 
-/* The paths move over to the worker and stay there until the next list; ours keep pointing at them
- * while it is not given up. */
-static bool worker_run(struct worker *worker, struct mounts *mounts, int64_t timeout_us)
+/*
+ * Runs the jobs from `first` on. The paths move over to the worker and stay there until its next
+ * list, or its end. Returns how many are through.
+ */
+static size_t
+worker_run(struct worker *worker, struct mounts *mounts, size_t first, int64_t patience_us)
 {
-    struct timespec deadline = deadline_in(timeout_us);
-    bool is_through;
+    size_t n = mounts->n_jobs - first, before = 0;
+    struct timespec deadline = deadline_in(patience_us);
     int r = 0;
 
     pthread_mutex_lock(&worker->shared.lock);
     jobs_clear(worker->shared.jobs, &worker->shared.n_jobs);
-    memcpy(worker->shared.jobs, mounts->jobs, mounts->n_jobs * sizeof(mounts->jobs[0]));
-    worker->shared.n_jobs = mounts->n_jobs;
+    memcpy(worker->shared.jobs, mounts->jobs + first, n * sizeof(mounts->jobs[0]));
+    worker->shared.n_jobs = n;
     worker->shared.next = 0;
     pthread_cond_broadcast(&worker->shared.changed);
-    while (worker->shared.next < worker->shared.n_jobs && r != ETIMEDOUT)
+    while (worker->shared.next < n && r != ETIMEDOUT) {
         r = pthread_cond_timedwait(&worker->shared.changed, &worker->shared.lock, &deadline);
-
-    for (size_t i = 0; i < mounts->n_jobs; i++) {
-        mounts->jobs[i] = worker->shared.jobs[i];
-        mounts->jobs[i].path = NULL; /* the worker's */
+        if (worker->shared.next > before) {
+            /* Each call has the patience. */
+            before = worker->shared.next;
+            deadline = deadline_in(patience_us);
+            r = 0;
+        }
     }
-    is_through = worker->shared.next == worker->shared.n_jobs;
-    worker->shared.is_given_up = !is_through;
+    before = worker->shared.next;
+    for (size_t i = 0; i < n; i++) {
+        char *path = mounts->jobs[first + i].path;
+        bool is_ours = before < n && i > before; /* for the worker that comes next */
+
+        mounts->jobs[first + i] = worker->shared.jobs[i];
+        mounts->jobs[first + i].path = is_ours ? path : NULL;
+    }
+    if (before < n) {
+        worker->shared.n_jobs = before + 1;
+        worker->shared.is_given_up = true;
+    }
     pthread_mutex_unlock(&worker->shared.lock);
-    return is_through;
+    return before;
+}
+
+static int64_t now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 void mounts_run(struct mounts *mounts, int64_t timeout_us)
 {
-    if (mounts->n_jobs == 0 || mounts->n_stuck == MAX_STUCK)
-        return;
-    if (!mounts->worker)
-        mounts->worker = worker_new(mounts->statvfs_fn);
-    if (!mounts->worker)
-        return;
-    if (!worker_run(mounts->worker, mounts, timeout_us))
+    int64_t end_us = now_us() + timeout_us;
+    size_t first = 0;
+
+    while (first < mounts->n_jobs && mounts->n_stuck < MAX_STUCK && now_us() < end_us) {
+        if (!mounts->worker)
+            mounts->worker = worker_new(mounts->statvfs_fn);
+        if (!mounts->worker)
+            return;
+        first += worker_run(mounts->worker, mounts, first, timeout_us / SHARE);
+        if (first == mounts->n_jobs)
+            return;
         mounts->stuck[mounts->n_stuck++] = take(mounts->worker);
+        first++;
+    }
 }
 
 const struct mounts_job *mounts_job(const struct mounts *mounts, size_t i)

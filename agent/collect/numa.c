@@ -77,23 +77,19 @@ static void add_allocations(struct probe *c, const char *node)
 void collect_numa(struct probe *c)
 {
     DIR *directory = collect_open_directory(c, "sys/devices/system/node");
-    unsigned nodes[MAX_NODES];
+    uint64_t nodes[MAX_NODES];
     size_t n = 0;
     const char *name;
 
     if (!directory)
         return;
-    while (n < MAX_NODES && (name = collect_next_name(directory))) {
-        int end = 0;
-
-        if (sscanf(name, "node%u%n", &nodes[n], &end) == 1 && !name[end])
-            n++;
-    }
+    while (n < MAX_NODES && (name = collect_next_name(directory)))
+        n += collect_number_of(name, "node", &nodes[n]);
     closedir(directory);
     for (size_t i = 0; n > 1 && i < n; i++) {
         char node[16];
 
-        snprintf(node, sizeof(node), "%u", nodes[i]);
+        snprintf(node, sizeof(node), "%u", (unsigned) nodes[i]);
         add_memory(c, node);
         add_allocations(c, node);
     }

@@ -15,8 +15,10 @@
  * /proc hides from this user are not counted.
  *
  * By name are told of the N that used most CPU since the scan before (at the first: in their life),
- * and the N that hold most memory. A process that leaves both has no value any more, and its series
- * leave the layout after COLLECT_MISSING_ROUNDS: at most 2 N at a time.
+ * and the N that hold most memory; only those of some age, and one that was told of stays while it
+ * is among the first 2 N: each that comes is new series, which the hub keeps. A process that leaves
+ * both has no value any more, and its series leave the layout after COLLECT_MISSING_ROUNDS: at most
+ * 2 N at a time.
  */
 #define SCAN_SHARE 500
 /* More are counted, but their use of CPU is not compared. */
@@ -59,11 +61,14 @@ struct known {
 };
 
 struct top {
-    struct process rows[MAX_TOP];
+    struct process rows[2 * MAX_TOP]; /* the second half are candidates to stay */
     size_t n;
 };
 
 struct state {
+    double uptime_s;           /* of this scan; 0: not known */
+    uint64_t told[2][MAX_TOP]; /* pids by CPU and by memory, of the scan before */
+    size_t n_told[2];
     DIR *directory; /* stays open: opendir() allocates 32 KiB each time */
     int64_t again_us;
     uint64_t states[N_STATES];
@@ -209,9 +214,64 @@ static uint64_t memory_of(const struct process *process)
     return process->memory_pages;
 }
 
+static bool
+is_young(const struct probe *c, const struct state *state, const struct process *process)
+{
+    double age_s = state->uptime_s - (double) process->start / c->machine->ticks_per_second;
+
+    return state->uptime_s > 0 && age_s * 1e6 < (double) c->rules->numbers.top_min_age_us;
+}
+
+static bool was_told(const struct state *state, size_t which, uint64_t pid)
+{
+    for (size_t i = 0; i < state->n_told[which]; i++)
+        if (state->told[which][i] == pid)
+            return true;
+    return false;
+}
+
+/* Of the first 2 N, those that were told of before, then the others by rank, N in all. */
+static void top_choose(struct state *state, struct top *top, size_t which, size_t limit)
+{
+    bool is_chosen[2 * MAX_TOP] = { false };
+    size_t n = 0, kept = 0;
+
+    for (size_t i = 0; i < top->n && n < limit; i++)
+        n += is_chosen[i] = was_told(state, which, top->rows[i].pid);
+    for (size_t i = 0; i < top->n && n < limit; i++) {
+        n += !is_chosen[i];
+        is_chosen[i] = true;
+    }
+    for (size_t i = 0; i < top->n; i++)
+        if (is_chosen[i]) {
+            if (kept != i)
+                top->rows[kept] = top->rows[i];
+            state->told[which][kept] = top->rows[kept].pid;
+            kept++;
+        }
+    top->n = state->n_told[which] = kept;
+}
+
+static size_t top_limit(const struct probe *c)
+{
+    size_t n = c->rules->numbers.n_top_processes;
+
+    return n > MAX_TOP ? MAX_TOP : n;
+}
+
+static void read_uptime(struct probe *c, struct state *state)
+{
+    char text[COLLECT_SMALL_BYTES];
+    char *at = collect_read_small(c, text, "proc/uptime");
+
+    state->uptime_s = 0;
+    if (at && !collect_f64(&at, &state->uptime_s))
+        state->uptime_s = 0;
+}
+
 static void see(struct probe *c, struct state *state, const char *pid)
 {
-    size_t limit = c->rules->numbers.n_top_processes;
+    size_t limit = top_limit(c);
     struct process process;
     int r = read_process(dirfd(state->directory), pid, &process);
 
@@ -219,16 +279,15 @@ static void see(struct probe *c, struct state *state, const char *pid)
         collect_count_error(c);
     if (r != READ_OK)
         return;
-    limit = limit > MAX_TOP ? MAX_TOP : limit;
     state->states[state_of(process.state)]++;
     state->n_threads += process.n_threads;
     if (limit == 0)
         return;
     compare(state, &process);
-    if (!collect_wants(c, COLLECT_PROCESSES, process.name))
+    if (is_young(c, state, &process) || !collect_wants(c, COLLECT_PROCESSES, process.name))
         return;
-    top_put(&state->by_cpu, limit, &process, cpu_of);
-    top_put(&state->by_memory, limit, &process, memory_of);
+    top_put(&state->by_cpu, 2 * limit, &process, cpu_of);
+    top_put(&state->by_memory, 2 * limit, &process, memory_of);
 }
 
 static bool scan(struct probe *c, struct state *state)
@@ -249,11 +308,15 @@ static bool scan(struct probe *c, struct state *state)
     memset(state->states, 0, sizeof(state->states));
     state->n_threads = 0;
     state->by_cpu.n = state->by_memory.n = 0;
+    read_uptime(c, state);
     rewinddir(state->directory);
     for (const char *name; (name = collect_next_name(state->directory));)
         if (name[0] >= '1' && name[0] <= '9')
             see(c, state, name);
-    qsort(state->known, state->n_known, sizeof(*state->known), compare_known);
+    if (state->n_known > 1)
+        qsort(state->known, state->n_known, sizeof(*state->known), compare_known);
+    top_choose(state, &state->by_cpu, 0, top_limit(c));
+    top_choose(state, &state->by_memory, 1, top_limit(c));
     return true;
 }
 

@@ -9,6 +9,7 @@
 
 #include "agent/collect/collector.h"
 #include "common/base/file.h"
+#include "common/base/text.h"
 
 #define MAX_FILE_BYTES (4u << 20)
 #define READ_BYTES 16384
@@ -229,4 +230,11 @@ bool collect_f64(char **cursor, double *ret)
     *cursor = end;
     *ret = value;
     return true;
+}
+
+bool collect_number_of(const char *name, const char *prefix, uint64_t *ret)
+{
+    size_t len = strlen(prefix);
+
+    return strncmp(name, prefix, len) == 0 && text_to_u64(name + len, ret) == 0;
 }

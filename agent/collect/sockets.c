@@ -5,6 +5,7 @@
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -277,11 +278,12 @@ walk_text(struct probe *c, struct state *state, const char *of_process_1, const 
         return false;
     for (char *line; (line = collect_line(&text));) {
         const char *word = NULL;
-        unsigned number;
+        unsigned long number;
 
         for (unsigned i = 0; i < 4; i++)
             word = collect_word(&line);
-        if (!word || sscanf(word, "%x", &number) != 1 || number >= N_STATES) {
+        number = word ? strtoul(word, NULL, 16) : 0;
+        if (number == 0 || number >= N_STATES) {
             collect_count_error(c);
             return false;
         }

@@ -94,13 +94,13 @@ static bool add_values(struct span values, struct statsd_line *line)
     return true;
 }
 
-int statsd_parse(struct span bytes, struct statsd_line *ret)
+int statsd_parse(struct span line, struct statsd_line *ret)
 {
-    struct span rest = bytes, values;
+    struct span rest = line, values;
 
     memset(ret, 0, sizeof(*ret));
     ret->rate = 1;
-    if (bytes.len == 0 || memchr(bytes.data, '\0', bytes.len))
+    if (line.len == 0 || memchr(line.data, '\0', line.len))
         return STATSD_BAD;
     ret->name = cut(&rest, ':');
     if (ret->name.len == 0 || ret->name.len > STATSD_NAME_BYTES || !rest.data ||

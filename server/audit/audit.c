@@ -95,7 +95,9 @@ int audit_head(struct audit *audit, struct row_head *ret)
 
 static int put_row(struct store_change *change, struct span key, struct span value)
 {
-    const struct store_write write = { STORE_TABLE_AUDIT, key, value };
+    const struct store_write write = {
+        .table = STORE_TABLE_AUDIT, .key = key, .value = value, .is_behind_all = key.data[0] == 'E'
+    };
 
     return pass(store_change_put(change, &write));
 }

@@ -7,9 +7,9 @@
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
 
-const char row_head_key[] = "head";
-const char row_anchor_key[] = "anchor";
-const char row_dropped_key[] = "dropped";
+const char row_head_key[] = "!head";
+const char row_anchor_key[] = "!anchor";
+const char row_dropped_key[] = "!dropped";
 
 #define FLAG_FAILURE 1u
 #define META_VERSION 1

@@ -8,9 +8,10 @@
  *   "E", u32 day, u64 number   an entry; both big-endian, so that a day's rows are one range, in
  *                              the order of the chain. Days are counted since 1970 (UTC); a day
  *                              never goes back, also where the clock does.
- *   "head"                     the last entry
- *   "anchor"                   the newest signature over a head
- *   "dropped"                  up to where the retention took entries
+ *   "!head"                    the last entry
+ *   "!anchor"                  the newest signature over a head
+ *   "!dropped"                 up to where the retention took entries
+ * The others lie before the entries, so that a new entry is the last row of the table.
  *
  * An entry's value, little-endian; "text" = u16 length, bytes of UTF-8 without NUL:
  *

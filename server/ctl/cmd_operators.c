@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sentinelctl operators list, add, role, remove. */
+/* sentinelctl operators list, add, role, remove, export. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/file.h"
+#include "common/crypto/crypto.h"
 #include "common/tls/tls.h"
 #include "server/ctl/admin.h"
 
@@ -161,4 +165,78 @@ int cmd_operators_remove(struct ctl *ctl)
     if (!r)
         printf(ctl->is_json ? "{\"removed\": true}\n" : "removed\n");
     return r;
+}
+
+/* ---- export ---- */
+
+#define PASSWORD_BYTES 256
+
+/* One line of stdin; on a terminal without its echo. */
+static int read_password(char to[static PASSWORD_BYTES])
+{
+    const bool is_terminal = isatty(STDIN_FILENO);
+    struct termios before, quiet;
+    const char *line;
+
+    if (is_terminal && tcgetattr(STDIN_FILENO, &before) == 0) {
+        quiet = before;
+        quiet.c_lflag &= ~(tcflag_t) ECHO;
+        fprintf(stderr, "Password for the file: ");
+        (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+        line = fgets(to, PASSWORD_BYTES, stdin);
+        (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
+        fprintf(stderr, "\n");
+    } else {
+        line = fgets(to, PASSWORD_BYTES, stdin);
+    }
+    if (!line)
+        return ctl_say(CTL_USAGE, "the password is missing: it is one line of stdin");
+    to[strcspn(to, "\r\n")] = 0;
+    return *to ? CTL_OK : ctl_say(CTL_USAGE, "the password is empty");
+}
+
+static const char *name_in(struct ctl *ctl, const struct tls_identity *identity)
+{
+    CLEANUP(tls_cert_freep) struct tls_cert *leaf = NULL;
+    struct tls_facts facts;
+
+    if (tls_cert_parse_pem(&leaf, buf_span(&identity->chain_pem)) || tls_cert_read(leaf, &facts))
+        return "sentinel";
+    return admin_copy(ctl, facts.common_name);
+}
+
+int cmd_operators_export(struct ctl *ctl)
+{
+    CLEANUP(tls_identity_deinit) struct tls_identity identity = { 0 };
+    CLEANUP(buf_deinit) struct buf file = { 0 };
+    const char *directory = ctl_identity_directory(ctl);
+    char password[PASSWORD_BYTES] = "";
+    struct tls_why why = { "" };
+    struct stat st;
+    int r;
+
+    if (!directory)
+        return ctl_say(CTL_FAILED, "out of memory");
+    if (!ctl->is_forced && lstat(ctl->words[0], &st) == 0)
+        return ctl_say(CTL_USAGE, "%s is there already; --force writes over it", ctl->words[0]);
+    r = tls_identity_load(directory, &identity, &why);
+    if (r)
+        return ctl_say(r == TLS_ABSENT ? CTL_NOT_FOUND : CTL_FAILED, "%s: %s", directory,
+                       r > 0 ? why.text : "it cannot be read");
+    r = read_password(password);
+    if (r)
+        return r;
+    r = tls_pkcs12_print(&identity, name_in(ctl, &identity), password, &file);
+    crypto_wipe(password, sizeof(password));
+    if (r)
+        return ctl_say(CTL_FAILED, "no PKCS#12 can be made of %s", directory);
+    r = file_replace(ctl->words[0], buf_span(&file), 0600);
+    crypto_wipe(file.data, file.len);
+    if (r)
+        return ctl_say(CTL_FAILED, "cannot write %s", ctl->words[0]);
+    if (ctl->is_json)
+        printf("{\"exported\": true}\n");
+    else
+        printf("%s: import it into the browser with that password\n", ctl->words[0]);
+    return CTL_OK;
 }

@@ -274,3 +274,31 @@ int cmd_bearers_revoke(struct ctl *ctl)
         printf(ctl->is_json ? "{\"revoked\": true}\n" : "revoked\n");
     return r;
 }
+
+int cmd_bearers_roll(struct ctl *ctl)
+{
+    Sentinel__Admin__V1__RollBearerRequest request = SENTINEL__ADMIN__V1__ROLL_BEARER_REQUEST__INIT;
+    const Sentinel__Admin__V1__RollBearerResponse *answer;
+    ProtobufCMessage *message;
+    struct object object;
+    int r;
+
+    request.bearer_id = admin_copy(ctl, ctl->words[0]);
+    if (ctl->is_dry_run) {
+        printf("would make another signing key for %s\n", format_printable(ctl, request.bearer_id));
+        return CTL_OK;
+    }
+    r = ctl_call(ctl, ADMIN_PATH("RollBearer"), &request.base, &message);
+    if (r)
+        return r;
+    answer = (const void *) message;
+    if (ctl->is_json) {
+        object_begin(&object);
+        json_put_text(&object.json, "hmac_key", answer->hmac_key);
+        object_end(&object);
+    } else {
+        printf("hmac key: %s\n", format_printable(ctl, answer->hmac_key));
+        fprintf(stderr, "Shown once; the key before counts for 7 days more.\n");
+    }
+    return CTL_OK;
+}

@@ -35,11 +35,67 @@ static const struct {
                                       "this certificate was replaced by a newer one; use that" },
     [FAIL_CERTIFICATE_EXPIRED] = { RPC_UNAUTHENTICATED, "CERTIFICATE_EXPIRED",
                                    "this certificate has expired; renew it" },
+    [FAIL_LINEAGE_FORKED] = { RPC_UNAUTHENTICATED, "LINEAGE_FORKED",
+                              "two machines used this identity; both are stopped until an operator "
+                              "says `sentinelctl agents readmit`" },
+    [FAIL_BEARER_UNKNOWN] = { RPC_UNAUTHENTICATED, "BEARER_UNKNOWN",
+                              "the hub does not know this bearer token; an admin makes one with "
+                              "`sentinelctl bearers create`" },
+    [FAIL_BEARER_EXPIRED] = { RPC_UNAUTHENTICATED, "BEARER_EXPIRED",
+                              "this bearer token has expired; ask an admin for a new one" },
+    [FAIL_BEARER_REVOKED] = { RPC_UNAUTHENTICATED, "BEARER_REVOKED",
+                              "this bearer token was taken back; ask an admin for a new one" },
+    [FAIL_SIGNATURE_INVALID] = { RPC_UNAUTHENTICATED, "SIGNATURE_INVALID",
+                                 "the signature does not fit; check the key, the clock, and what "
+                                 "is "
+                                 "signed" },
     [FAIL_NO_AGENT_NAME] = { RPC_UNAUTHENTICATED, "AGENT_NAME_MISSING",
                              "in insecure mode an agent names itself in the header sentinel-agent "
                              "([a-z0-9][a-z0-9.-]{0,62})" },
     [FAIL_ROLE_MISSING] = { RPC_PERMISSION_DENIED, "ROLE_MISSING",
                             "this identity does not have the role that the method needs" },
+    [FAIL_RATE_LIMITED] = { RPC_RESOURCE_EXHAUSTED, "RATE_LIMITED",
+                            "too often in too short a time; try again later", 1000 },
+
+    [FAIL_TOKEN_UNKNOWN] = { RPC_UNAUTHENTICATED, "TOKEN_UNKNOWN",
+                             "the hub does not know this enrolment token; paste the whole string, "
+                             "or "
+                             "ask for a new one (sentinelctl tokens create)" },
+    [FAIL_TOKEN_EXPIRED] = { RPC_UNAUTHENTICATED, "TOKEN_EXPIRED",
+                             "this enrolment token has expired; ask for a new one (sentinelctl "
+                             "tokens create)" },
+    [FAIL_TOKEN_USED] = { RPC_UNAUTHENTICATED, "TOKEN_USED",
+                          "this enrolment token was used up by another key; ask for a new one "
+                          "(sentinelctl tokens create)" },
+    [FAIL_TOKEN_REVOKED] = { RPC_UNAUTHENTICATED, "TOKEN_REVOKED",
+                             "this enrolment token was taken back; ask for a new one" },
+    [FAIL_ADDRESS_NOT_ALLOWED] = { RPC_PERMISSION_DENIED, "ADDRESS_NOT_ALLOWED",
+                                   "not from this address; `sentinelctl agents allow` sets where "
+                                   "an "
+                                   "agent may come from, --addresses of tokens create where a "
+                                   "token "
+                                   "counts" },
+    [FAIL_NAME_NOT_ALLOWED] = { RPC_PERMISSION_DENIED, "NAME_NOT_ALLOWED",
+                                "this id cannot be had with this token; ask for another id, or for "
+                                "a "
+                                "token with --id or --replace" },
+    [FAIL_CSR_INVALID] = { RPC_INVALID_ARGUMENT, "CSR_INVALID",
+                           "this is no certificate request (PKCS#10, DER, P-256) that its own key "
+                           "has signed" },
+    [FAIL_CHAIN_UNTRUSTED] = { RPC_UNAUTHENTICATED, "CHAIN_UNTRUSTED",
+                               "the chain does not lead to this hub's CA; enrol with a token" },
+    [FAIL_GRACE_OVER] = { RPC_UNAUTHENTICATED, "GRACE_OVER",
+                          "the certificate expired too long ago; an operator readmits the agent "
+                          "(sentinelctl agents readmit), or makes a token" },
+    [FAIL_REQUEST_LATE] = { RPC_ABORTED, "REQUEST_LATE", "the request did not come in time", 1000 },
+
+    [FAIL_NO_IDENTITIES] = { RPC_FAILED_PRECONDITION, "INSECURE_MODE",
+                             "this hub runs in insecure mode: it knows no identities" },
+    [FAIL_REFUSED] = { RPC_FAILED_PRECONDITION, "REFUSED", "that cannot be done now" },
+    [FAIL_EXISTS] = { RPC_ALREADY_EXISTS, "EXISTS", "there is one of this name already" },
+    [FAIL_BACKUP_BUSY] = { RPC_UNAVAILABLE, "BACKUP_BUSY", "another backup is under way", 10000 },
+    [FAIL_RELOAD] = { RPC_FAILED_PRECONDITION, "RELOAD_FAILED",
+                      "the settings were not loaded; those from before count" },
 
     [FAIL_NO_REQUEST] = { RPC_INVALID_ARGUMENT, "REQUEST_MISSING",
                           "the call ended without a request message" },
@@ -207,7 +263,9 @@ void front_fail(struct rpc_call *call,
     error.code = rows[failure].code;
     error.message = compose(failure, failure == FAIL_FAULT ? NULL : detail, &text);
     error.reason = rows[failure].reason;
-    error.retry_after_ms = rows[failure].retry_ms;
+    error.retry_after_ms = detail && detail->retry_ms ? detail->retry_ms : rows[failure].retry_ms;
+    if (detail && detail->correlation[0])
+        error.correlation_id = detail->correlation;
     if (is_bad_request) {
         error.field = detail->field;
         error.field_description = detail->description;
@@ -222,10 +280,12 @@ void front_fail(struct rpc_call *call,
         error.n_subjects = detail->n_subjects;
     }
     if (failure == FAIL_FAULT) {
-        crypto_random(id, sizeof(id));
-        error.correlation_id = text_of_hex(id, sizeof(id), correlation);
-        log_fault(call, correlation, r);
-        buf_printf(&text, " (%s)", correlation);
+        if (!error.correlation_id) {
+            crypto_random(id, sizeof(id));
+            error.correlation_id = text_of_hex(id, sizeof(id), correlation);
+        }
+        log_fault(call, error.correlation_id, r);
+        buf_printf(&text, " (%s)", error.correlation_id);
         error.message = buf_text(&text);
     }
     status.code = error.code;

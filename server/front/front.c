@@ -2,7 +2,9 @@
 #include "server/front/front.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
@@ -48,9 +50,49 @@ static const struct {
     { "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &svc_reflection, NULL, true },
     { "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &svc_reflection, NULL,
       true },
-    { "/sentinel.admin.v1.AdminService/GetStatus", &unary_handler, svc_admin_get_status, false },
-    { "/sentinel.admin.v1.AdminService/SetAgentLabels", &unary_handler, svc_admin_set_agent_labels,
+#define ADMIN(rpc, answer)                                                    \
+    {                                                                         \
+        "/sentinel.admin.v1.AdminService/" rpc, &unary_handler, answer, false \
+    }
+#define ENROL(rpc, answer)                                                              \
+    {                                                                                   \
+        "/sentinel.enrollment.v1.EnrollmentService/" rpc, &unary_handler, answer, false \
+    }
+    ADMIN("AddForeignCa", svc_admin_add_foreign),
+    { "/sentinel.admin.v1.AdminService/Backup", &svc_admin_backup, NULL, false },
+    ADMIN("ChangeAgent", svc_admin_change_agent),
+    ADMIN("ChangeOperator", svc_admin_change_operator),
+    ADMIN("CreateBearer", svc_admin_create_bearer),
+    ADMIN("CreateToken", svc_admin_create_token),
+    ADMIN("GetCaStatus", svc_admin_get_ca_status),
+    ADMIN("GetStatus", svc_admin_get_status),
+    ADMIN("ListAgentIdentities", svc_admin_list_agent_identities),
+    ADMIN("ListBearers", svc_admin_list_bearers),
+    ADMIN("ListCertificates", svc_admin_list_certificates),
+    ADMIN("ListForeignCas", svc_admin_list_foreign),
+    ADMIN("ListLimits", svc_admin_list_limits),
+    ADMIN("ListOperators", svc_admin_list_operators),
+    ADMIN("ListTokens", svc_admin_list_tokens),
+    ADMIN("Reload", svc_admin_reload),
+    ADMIN("RemoveForeignCa", svc_admin_remove_foreign),
+    ADMIN("RenewOwnCertificate", svc_admin_renew_own),
+    ADMIN("RevokeBearer", svc_admin_revoke_bearer),
+    ADMIN("RevokeCertificate", svc_admin_revoke_certificate),
+    ADMIN("RevokeToken", svc_admin_revoke_token),
+    ADMIN("RollBearer", svc_admin_roll_bearer),
+    ADMIN("RotateCa", svc_admin_rotate_ca),
+    ADMIN("SetAgentLabels", svc_admin_set_agent_labels),
+    ADMIN("SetLimit", svc_admin_set_limit),
+    ENROL("Enroll", svc_enrollment_enroll),
+    ENROL("GetTrustBundle", svc_enrollment_get_trust_bundle),
+    ENROL("Renew", svc_enrollment_renew),
+    { "/sentinel.enrollment.v1.EnrollmentService/RenewExpired", &svc_enrollment_renew_expired, NULL,
       false },
+    { "/sentinel.query.v1.QueryService/ExportAudit", &svc_audit_export, NULL, false },
+    { "/sentinel.query.v1.QueryService/QueryAudit", &unary_handler, svc_audit_query, false },
+    { "/sentinel.query.v1.QueryService/VerifyAudit", &unary_handler, svc_audit_verify, false },
+#undef ADMIN
+#undef ENROL
     { "/sentinel.query.v1.QueryService/DiffInventory", &unary_handler, svc_inventory_diff, false },
     { "/sentinel.query.v1.QueryService/FindInventory", &unary_handler, svc_inventory_find, false },
     { "/sentinel.query.v1.QueryService/DownloadUpload", &svc_query_download, NULL, false },
@@ -84,6 +126,32 @@ static enum wire_role role_of(const struct front_options *options, const struct 
     return method->role;
 }
 
+static enum front_class class_of(const struct wire_method *method)
+{
+    static const struct {
+        const char *path;
+        enum front_class class;
+    } classes[] = {
+        { "/sentinel.telemetry.v1.TelemetryService/UploadBulkData", FRONT_UPLOAD },
+        { "/sentinel.telemetry.v1.TelemetryService/StreamFileContent", FRONT_UPLOAD },
+        { "/sentinel.enrollment.v1.EnrollmentService/Enroll", FRONT_ENROLMENT },
+        { "/sentinel.enrollment.v1.EnrollmentService/RenewExpired", FRONT_ENROLMENT },
+        { "/sentinel.enrollment.v1.EnrollmentService/Renew", FRONT_RENEWAL },
+        { "/sentinel.admin.v1.AdminService/RenewOwnCertificate", FRONT_PRIVILEGED },
+    };
+
+    for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
+        if (strcmp(method->path, classes[i].path) == 0)
+            return classes[i].class;
+    }
+    if (strcmp(method->service, "sentinel.admin.v1.AdminService") == 0 &&
+        (method->role == WIRE_ROLE_OPERATOR || method->role == WIRE_ROLE_ADMIN))
+        return FRONT_PRIVILEGED;
+    if (strcmp(method->service, "sentinel.query.v1.QueryService") == 0)
+        return FRONT_QUERY;
+    return FRONT_ORDINARY;
+}
+
 static void bind_methods(struct front *front)
 {
     for (size_t i = 0; i < wire_n_methods; i++) {
@@ -91,6 +159,7 @@ static void bind_methods(struct front *front)
             .wire = &wire_methods[i],
             .handler = &unimplemented_handler,
             .role = role_of(&front->options, &wire_methods[i]),
+            .class = class_of(&wire_methods[i]),
         };
     }
     for (size_t i = 0; i < sizeof(handled) / sizeof(handled[0]); i++) {
@@ -133,6 +202,9 @@ int front_new(struct front **ret, const struct front_options *options)
     list_init(&front->serials.calls);
     pthread_mutex_init(&front->inventories.lock, NULL);
     list_init(&front->inventories.calls);
+    pthread_mutex_init(&front->watched.lock, NULL);
+    list_init(&front->watched.calls);
+    pthread_mutex_init(&front->address.lock, NULL);
     *ret = front;
     return 0;
 }
@@ -146,6 +218,7 @@ struct front *front_free(struct front *front)
     ensure(list_is_empty(&front->uploads.calls));
     ensure(list_is_empty(&front->serials.calls));
     ensure(list_is_empty(&front->inventories.calls));
+    ensure(list_is_empty(&front->watched.calls));
     ensure(atomic_load(&front->arena_used) == 0);
     for (size_t i = 0; i < FRONT_MAX_WORKERS; i++)
         arena_deinit(&front->workers[i].arena);
@@ -154,6 +227,8 @@ struct front *front_free(struct front *front)
     pthread_mutex_destroy(&front->uploads.lock);
     pthread_mutex_destroy(&front->serials.lock);
     pthread_mutex_destroy(&front->inventories.lock);
+    pthread_mutex_destroy(&front->watched.lock);
+    pthread_mutex_destroy(&front->address.lock);
     free(front->methods);
     free(front);
     return NULL;
@@ -198,11 +273,21 @@ void front_registry_changed(struct front *front)
     svc_uploads_recheck_all(front);
     serial_recheck_all(front);
     svc_inventory_recheck_all(front, false);
+    svc_health_recheck_all(front);
+    front_watched_recheck_all(front, false);
+}
+
+void front_set_address(struct front *front, const char *address)
+{
+    pthread_mutex_lock(&front->address.lock);
+    (void) snprintf(front->address.text, sizeof(front->address.text), "%s", address);
+    pthread_mutex_unlock(&front->address.lock);
 }
 
 void front_end_late(struct front *front)
 {
     svc_inventory_recheck_all(front, true);
+    front_watched_recheck_all(front, true);
 }
 
 bool front_charge(struct front *front, uint64_t n_bytes)
@@ -220,150 +305,4 @@ void front_discharge(struct front *front, uint64_t n_bytes)
     const uint64_t before = atomic_fetch_sub(&front->arena_used, n_bytes);
 
     ensure(before >= n_bytes);
-}
-
-/* ---- authorisation ---- */
-
-static bool has_role(enum pki_role have, enum wire_role need)
-{
-    switch (need) {
-    case WIRE_ROLE_ANYONE:
-    case WIRE_ROLE_KNOWN:
-        return true;
-    case WIRE_ROLE_AGENT:
-        return have == PKI_ROLE_AGENT;
-    case WIRE_ROLE_VIEWER:
-        return have == PKI_ROLE_VIEWER || have == PKI_ROLE_OPERATOR || have == PKI_ROLE_ADMIN;
-    case WIRE_ROLE_OPERATOR:
-        return have == PKI_ROLE_OPERATOR || have == PKI_ROLE_ADMIN;
-    case WIRE_ROLE_ADMIN:
-        return have == PKI_ROLE_ADMIN;
-    case WIRE_ROLE_EXPORTER:
-        return have == PKI_ROLE_EXPORTER;
-    case WIRE_ROLE_NONE:
-    default:
-        return false;
-    }
-}
-
-static enum front_failure failure_of_pki(int r, const struct pki_identity *identity)
-{
-    if (r < 0)
-        return FAIL_FAULT;
-    switch ((enum pki_outcome) r) {
-    case PKI_OK:
-        return FAIL_NOT;
-    case PKI_EXPIRED:
-        return FAIL_CERTIFICATE_EXPIRED;
-    case PKI_NOT_ACTIVE:
-        return identity->state == PKI_SUPERSEDED ? FAIL_CERTIFICATE_SUPERSEDED
-                                                 : FAIL_CERTIFICATE_REVOKED;
-    case PKI_UNKNOWN:
-        return FAIL_CERTIFICATE_UNKNOWN;
-    case PKI_EXISTS:
-    case PKI_BAD_NAME:
-    case PKI_ABSENT:
-    case PKI_BAD:
-    case PKI_FORKED:
-    case PKI_REFUSED:
-    case PKI_CLONED:
-    case PKI_FULL:
-    default:
-        return FAIL_FAULT;
-    }
-}
-
-static void caller_of_identity(struct front_caller *caller, const struct pki_identity *identity)
-{
-    memcpy(caller->name, identity->name, sizeof(caller->name));
-    caller->role = identity->role;
-    memcpy(caller->sha256, identity->sha256, sizeof(caller->sha256));
-    caller->has_certificate = true;
-    caller->expires = identity->not_after;
-    caller->generation = identity->generation;
-}
-
-/* Plaintext on loopback: everybody is an admin, an agent says who it is. */
-static enum front_failure
-who_insecure(struct rpc_call *call, enum wire_role need, struct front_caller *ret)
-{
-    const struct span name = rpc_call_header(call, "sentinel-agent");
-
-    ret->role = PKI_ROLE_ADMIN;
-    if (need != WIRE_ROLE_AGENT)
-        return need == WIRE_ROLE_NONE ? FAIL_ROLE_MISSING : FAIL_NOT;
-    if (name.len == 0 || name.len >= sizeof(ret->name))
-        return FAIL_NO_AGENT_NAME;
-    memcpy(ret->name, name.data, name.len);
-    ret->role = PKI_ROLE_AGENT;
-    return pki_name_is_good(ret->name) ? FAIL_NOT : FAIL_NO_AGENT_NAME;
-}
-
-static enum front_failure who(struct front *front,
-                              struct rpc_call *call,
-                              enum wire_role need,
-                              struct front_caller *ret,
-                              int *ret_r)
-{
-    const struct span leaf = rpc_call_peer_certificate(call);
-    struct pki_identity identity = { 0 };
-    enum front_failure failure;
-
-    if (front->options.is_insecure)
-        return who_insecure(call, need, ret);
-    if (leaf.len == 0)
-        return need == WIRE_ROLE_ANYONE ? FAIL_NOT : FAIL_NO_CERTIFICATE;
-    *ret_r = pki_identify(front->options.pki, leaf, clock_wall(), &identity);
-    failure = failure_of_pki(*ret_r, &identity);
-    if (failure == FAIL_NOT)
-        caller_of_identity(ret, &identity);
-    if (need == WIRE_ROLE_ANYONE && failure != FAIL_FAULT)
-        return FAIL_NOT;
-    if (failure != FAIL_NOT)
-        return failure;
-    return has_role(ret->role, need) ? FAIL_NOT : FAIL_ROLE_MISSING;
-}
-
-/* A stable shape, for fail2ban and its like. */
-void front_log_refused(struct rpc_call *call, enum front_failure failure)
-{
-    log_peer(LOG_WARN, "authentication_failed", LOG_S("peer", rpc_call_peer(call)),
-             LOG_S("reason", front_reason(failure)), LOG_S("method", rpc_call_path(call)));
-}
-
-bool front_authorise(struct rpc_call *call, struct front_caller *ret)
-{
-    struct front *front = rpc_call_ctx(call);
-    enum front_failure failure;
-    int r = 0;
-
-    *ret = (struct front_caller){ .role = PKI_ROLE_NONE };
-    failure = who(front, call, front_call_method(call)->role, ret, &r);
-    if (failure == FAIL_NOT)
-        return true;
-    if (failure != FAIL_FAULT)
-        front_log_refused(call, failure);
-    front_fail(call, failure, NULL, r);
-    return false;
-}
-
-enum front_failure
-front_recheck(struct front *front, const struct front_method *method, struct front_caller *caller)
-{
-    struct pki_identity identity = { 0 };
-    enum front_failure failure;
-    int r;
-
-    if (!caller->has_certificate)
-        return FAIL_NOT;
-    if (clock_wall().us >= caller->expires.us)
-        return FAIL_CERTIFICATE_EXPIRED;
-    if (pki_generation(front->options.pki) == caller->generation)
-        return FAIL_NOT;
-    r = pki_recheck(front->options.pki, caller->sha256, clock_wall(), &identity);
-    failure = failure_of_pki(r, &identity);
-    if (failure != FAIL_NOT)
-        return failure;
-    caller_of_identity(caller, &identity);
-    return has_role(caller->role, method->role) ? FAIL_NOT : FAIL_ROLE_MISSING;
 }

@@ -54,11 +54,19 @@ struct front_status { /* what GetStatus says beyond what front asks for itself *
     char security[16];
 };
 
+/* What a reload came to. */
+struct front_reload {
+    char why[512];           /* empty: the new settings count */
+    char needs_restart[512]; /* names of settings, comma separated */
+};
+
 struct front_options {
     struct store *store;
-    struct audit *audit; /* NULL: no entries are made (tests) */
-    struct quota *quota; /* NULL: no limits by rate (tests) */
-    struct pki *pki;     /* NULL: insecure mode */
+    struct pki *pki;             /* NULL: insecure mode */
+    struct audit *audit;         /* NULL: nothing is written; of tests */
+    struct quota *quota;         /* NULL: nothing is counted; of tests */
+    const char *state_directory; /* what Backup copies; borrowed */
+    const char *program;         /* sentinel-hub, whose `backup` it runs; NULL: none can be made */
     struct ingest *ingest;
     struct uploads *uploads;
     struct query_pool *pool;
@@ -71,6 +79,8 @@ struct front_options {
     uint32_t reconnect_spread_ms;
     /* Fills the daemon's own part; any thread. */
     void (*get_status)(void *ctx, struct front_status *ret);
+    /* Reads the settings again; blocks until that is done. On a reader. */
+    void (*reload)(void *ctx, struct front_reload *ret);
     void *ctx;
 };
 
@@ -78,6 +88,9 @@ int front_new(struct front **ret, const struct front_options *options) MUST_USE;
 /* After the rpc server is gone. */
 struct front *front_free(struct front *front);
 DEFINE_CLEANUP(struct front *, front_free);
+
+/* HOST:PORT that enrolment strings have: before calls come, or whenever it changes. Thread: any. */
+void front_set_address(struct front *front, const char *address);
 
 /* For rpc_server_options: route and its ctx. */
 const struct rpc_handler *front_route(void *ctx, const char *path, const void **ret_method);

@@ -18,114 +18,31 @@
 #include "common/base/arena.h"
 #include "common/base/list.h"
 #include "common/wire/wire.h"
+#include "server/front/failures.h"
 #include "server/front/front.h"
 
 #define FRONT_MAX_WORKERS 64
 #define FRONT_ANSWER_BYTES \
     (64u << 20) /* what one answer may take while it is made; on reader threads only */
 
-/* ---- errors.c ---- */
-
-/* Every way a call of ours fails; errors.c has the row for each. */
-enum front_failure {
-    FAIL_NOT = 0, /* all is well */
-    FAIL_FAULT,   /* ours: INTERNAL and a correlation id */
-    FAIL_UNIMPLEMENTED,
-    /* who calls */
-    FAIL_NO_CERTIFICATE,
-    FAIL_CERTIFICATE_UNKNOWN,
-    FAIL_CERTIFICATE_REVOKED,
-    FAIL_CERTIFICATE_SUPERSEDED,
-    FAIL_CERTIFICATE_EXPIRED,
-    FAIL_NO_AGENT_NAME,
-    FAIL_ROLE_MISSING,
-    /* messages */
-    FAIL_NO_REQUEST,
-    FAIL_MALFORMED,
-    FAIL_TOO_DEEP,
-    FAIL_TOO_BIG,
-    FAIL_BAD_TEXT,
-    FAIL_MESSAGE_BYTES,
-    FAIL_ARENA_BUDGET,
-    FAIL_READERS_BUSY,
-    /* the stream protocol */
-    FAIL_HELLO_EXPECTED,
-    FAIL_HELLO_TWICE,
-    FAIL_MESSAGE_EMPTY,
-    FAIL_BAD_HELLO,
-    FAIL_FORKED,
-    FAIL_TAKEN_OVER,
-    FAIL_GAP,
-    FAIL_BAD_BATCH,
-    FAIL_TIME_OUT_OF_RANGE,
-    FAIL_LIMIT,
-    FAIL_FULL,
-    FAIL_STOPPING,
-    FAIL_CLONED,
-    /* uploads */
-    FAIL_HEADER_EXPECTED,
-    FAIL_HEADER_TWICE,
-    FAIL_UPLOAD_EMPTY,
-    FAIL_UPLOAD_UNFINISHED,
-    FAIL_BAD_UPLOAD,
-    FAIL_UPLOAD_DIFFERS,
-    FAIL_UPLOAD_MISMATCH,
-    FAIL_UPLOAD_LIMIT,
-    FAIL_UPLOADS_BUSY,
-    FAIL_UPLOAD_TAKEN,
-    FAIL_UPLOAD_INCOMPLETE,
-    FAIL_UPLOAD_DAMAGED,
-    /* questions */
-    FAIL_BAD_QUESTION,
-    FAIL_NOT_FOUND,
-    FAIL_TOO_MUCH,
-    FAIL_DAMAGED,
-    /* inventories */
-    FAIL_BAD_INVENTORY,
-    FAIL_INVENTORY_TIME,
-    FAIL_INVENTORY_LIMIT,
-    FAIL_INVENTORY_LACKS,
-    FAIL_INVENTORY_BUSY,
-    FAIL_INVENTORY_TAKEN,
-    FAIL_INVENTORY_LATE,
-    N_FAILURES,
-};
-
-struct front_detail {
-    char field[192];
-    char description[320];
-    const char *quota; /* a literal; NULL: none */
-    /* Of a FAILED_PRECONDITION: what is wanted, each of a kind; borrowed until front_fail(). */
-    const char *precondition;
-    const char *const *subjects;
-    size_t n_subjects;
-};
-
-/* Ends the call with the failure's row; `detail` may be NULL. `r` is logged with a FAIL_FAULT. */
-void front_fail(struct rpc_call *call,
-                enum front_failure failure,
-                const struct front_detail *detail,
-                int r);
-void front_finish_ok(struct rpc_call *call);
-enum front_failure front_failure_of_ingest(int outcome);
-enum front_failure front_failure_of_wire(int outcome,
-                                         const struct wire_problem *problem,
-                                         struct front_detail *ret_detail);
-enum front_failure front_failure_of_query(int outcome,
-                                          const struct query_problem *problem,
-                                          struct front_detail *ret_detail);
-void front_describe(struct front_detail *detail, const char *field, const char *fmt, ...)
-    PRINTF_LIKE(3, 4);
-
-/* ---- front.c ---- */
-
 struct front_caller {
-    char name[64]; /* empty: nobody known */
+    char name[64];      /* empty: nobody known */
+    enum pki_kind kind; /* 0: nobody, or insecure mode */
     enum pki_role role;
     uint8_t sha256[32];
-    bool has_certificate;
-    wall_us expires;     /* the certificate */
+    bool is_known;       /* by the registry: a certificate, or a bearer token */
+    wall_us expires;     /* either */
     uint64_t generation; /* of the registry when the role was read */
+};
+
+/* What a call is counted as. */
+enum front_class {
+    FRONT_ORDINARY = 0,
+    FRONT_PRIVILEGED, /* AdminService for operators and admins: by user */
+    FRONT_UPLOAD,     /* by agent */
+    FRONT_RENEWAL,    /* by agent */
+    FRONT_ENROLMENT,  /* by address */
+    FRONT_QUERY,      /* QueryService: by user, its time on readers */
 };
 
 struct unary;
@@ -140,6 +57,7 @@ struct front_method {
     bool is_quick;           /* answered on the call's thread */
     bool is_handled;
     enum wire_role role;
+    enum front_class class;
 };
 
 struct front_worker {
@@ -147,8 +65,27 @@ struct front_worker {
     uint8_t apart[128 - sizeof(struct arena)]; /* no cache line is two workers' */
 };
 
+/* Calls of which the registry is asked again when it changes, whatever they are. */
+struct front_watched {
+    struct list in_calls; /* under the lock of the list that it is in */
+    struct rpc_call *call;
+    struct rpc_post post;
+    struct front_caller caller;
+    mono_us due;    /* ends with FAIL_REQUEST_LATE then; INT64_MAX: never */
+    bool is_posted; /* under the lock */
+    bool is_closed; /* the call's thread's */
+    void (*ended)(struct front_watched *watched); /* the owner's memory can go */
+};
+
+#define FRONT_SEEN 16384 /* a power of two: newcomers push others out, who are noted once more */
+
 struct front {
     struct front_options options;
+    _Atomic uint64_t seen[FRONT_SEEN]; /* who came over which connection, hashed */
+    struct {
+        pthread_mutex_t lock;
+        char text[300];
+    } address;
     struct front_method *methods; /* beside wire_methods */
     _Atomic uint64_t arena_used;
     _Atomic int state;
@@ -156,8 +93,10 @@ struct front {
     struct {
         pthread_mutex_t lock;
         struct list calls;
-    } watchers, streams, uploads, serials, inventories;
+    } watchers, streams, uploads, serials, inventories, watched;
 };
+
+/* ---- authorise.c ---- */
 
 /* Who calls, and whether it may; false: the call is finished. */
 bool front_authorise(struct rpc_call *call, struct front_caller *ret);
@@ -165,7 +104,44 @@ bool front_authorise(struct rpc_call *call, struct front_caller *ret);
  * why not. */
 enum front_failure
 front_recheck(struct front *front, const struct front_method *method, struct front_caller *caller);
-void front_log_refused(struct rpc_call *call, enum front_failure failure);
+/* In the log, in a stable shape, and in the audit. */
+void front_log_refused(struct rpc_call *call,
+                       const struct front_caller *caller,
+                       enum front_failure failure);
+#define FRONT_ACTOR_BYTES 80
+/* "operator/anna", "agent/web-1", "bearer/ci", "local/insecure"; empty: nobody. Returns `to`. */
+const char *front_actor(const struct front_caller *caller, char to[static FRONT_ACTOR_BYTES]);
+#define FRONT_SOURCE_BYTES 64
+/* The address of a peer without its port. Returns `to`. */
+const char *front_source(const char *peer, char to[static FRONT_SOURCE_BYTES]);
+/* Nothing is written where there is no audit. Does not block. */
+void front_note(struct front *front, const struct audit_entry *entry);
+/* FAIL_NOT, or FAIL_RATE_LIMITED with `detail`. n 0 asks whether anything is left. */
+enum front_failure front_take(struct front *front,
+                              enum quota_limit limit,
+                              const char *who,
+                              uint32_t n,
+                              struct front_detail *detail);
+/* What a piece of work on a reader took, where that counts. */
+void front_charge_time(struct front *front,
+                       const struct front_method *method,
+                       const struct front_caller *caller,
+                       mono_us begun);
+/* A wrong token or secret from this address. */
+void front_charge_failure(struct front *front, const char *peer);
+
+/*
+ * Long calls without a list of their own (reflection, RenewExpired): they are looked at again when
+ * the registry changes. Begin in on_open; end in on_closed: `ended` runs at once, or when a post
+ * that is under way has run.
+ */
+void front_watch_begin(struct front *front, struct front_watched *watched);
+void front_watch_end(struct front_watched *watched);
+/* `late_only`: those alone that are past their time. */
+void front_watched_recheck_all(struct front *front, bool late_only);
+
+/* ---- front.c ---- */
+
 const char *front_reason(enum front_failure failure);
 bool front_handles_service(const struct front *front, const char *service);
 const struct front_method *front_call_method(const struct rpc_call *call);
@@ -180,6 +156,7 @@ struct unary {
     struct front *front;
     const struct front_method *method;
     struct front_caller caller;
+    const char *peer; /* the call's: lives as long as the answer is made */
     const ProtobufCMessage *request;
     struct arena arena;             /* the answer's */
     const ProtobufCMessage *answer; /* in the arena */
@@ -235,8 +212,21 @@ extern const struct rpc_handler svc_inventory_upload;
 extern const struct rpc_handler svc_query_download, svc_query_search_logs, svc_query_tail_logs;
 extern const struct rpc_handler svc_health_watch;
 extern const struct rpc_handler svc_reflection;
+extern const struct rpc_handler svc_enrollment_renew_expired;
+extern const struct rpc_handler svc_admin_backup, svc_audit_export;
 front_answer_fn svc_health_check, svc_health_list;
-front_answer_fn svc_admin_get_status, svc_admin_set_agent_labels;
+front_answer_fn svc_admin_get_status, svc_admin_set_agent_labels, svc_admin_reload;
+front_answer_fn svc_admin_create_token, svc_admin_list_tokens, svc_admin_revoke_token;
+front_answer_fn svc_admin_create_bearer, svc_admin_list_bearers, svc_admin_revoke_bearer,
+    svc_admin_roll_bearer;
+front_answer_fn svc_admin_list_certificates, svc_admin_revoke_certificate, svc_admin_renew_own;
+front_answer_fn svc_admin_list_agent_identities, svc_admin_change_agent;
+front_answer_fn svc_admin_list_operators, svc_admin_change_operator;
+front_answer_fn svc_admin_get_ca_status, svc_admin_rotate_ca;
+front_answer_fn svc_admin_add_foreign, svc_admin_list_foreign, svc_admin_remove_foreign;
+front_answer_fn svc_admin_list_limits, svc_admin_set_limit;
+front_answer_fn svc_enrollment_get_trust_bundle, svc_enrollment_enroll, svc_enrollment_renew;
+front_answer_fn svc_audit_query, svc_audit_verify;
 front_answer_fn svc_query_list_agents, svc_query_get_agent, svc_query_list_metrics,
     svc_query_metrics, svc_query_top_metrics, svc_query_list_uploads;
 front_answer_fn svc_inventory_get, svc_inventory_diff, svc_inventory_find, svc_inventory_history;
@@ -270,6 +260,7 @@ enum front_failure front_range_or_hour(struct unary *unary,
                                        int64_t *ret_to_us);
 
 void svc_health_state_changed(struct front *front);
+void svc_health_recheck_all(struct front *front);
 /* stream.c */
 void stream_recheck_all(struct front *front);
 void svc_uploads_recheck_all(struct front *front);

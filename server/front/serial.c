@@ -119,9 +119,11 @@ void serial_wake(void *ctx)
 static void run(struct query_task *task)
 {
     struct serial *s = container_of(task, struct serial, task);
+    const mono_us begun = clock_mono();
 
     if (!atomic_load(&s->is_cancelled))
         s->failure = s->kind->piece(s, &s->work, &s->state, &s->r);
+    front_charge_time(s->unary.front, s->unary.method, &s->unary.caller, begun);
     rpc_call_post(s->call, &s->back_post);
 }
 
@@ -161,7 +163,7 @@ static bool is_allowed(struct serial *s)
     s->must_check = false;
     if (failure == FAIL_NOT)
         return true;
-    front_log_refused(s->call, failure);
+    front_log_refused(s->call, &s->unary.caller, failure);
     s->unary.detail = (struct front_detail){ 0 };
     fail(s, failure, 0);
     return false;
@@ -263,6 +265,7 @@ void serial_on_open(struct rpc_call *call, const struct serial_kind *kind)
     s->unary.front = rpc_call_ctx(call);
     s->unary.method = front_call_method(call);
     s->unary.caller = caller;
+    s->unary.peer = rpc_call_peer(call);
     s->kind = kind;
     s->call = rpc_call_ref(call);
     s->last = &s->first;

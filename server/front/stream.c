@@ -23,6 +23,7 @@
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/log/log.h"
+#include "server/front/hello.h"
 
 #define HOST_ENTRIES 33 /* one more than ingest takes, so that it sees too many */
 
@@ -38,8 +39,7 @@ struct telemetry {
     _Atomic uint32_t n_refs; /* the open call, each post and task under way */
     struct rpc_post wake_post, check_post, number_post;
     struct query_task number_task;
-    uint32_t agent;
-    int number_r;
+    struct front_hello hello; /* the reader's while it is away */
     struct ingest_stream *stream;
 
     /* a message that waits */
@@ -117,7 +117,7 @@ static void cut(struct telemetry *t, enum front_failure failure)
     t->failure = failure;
     t->detail = (struct front_detail){ 0 };
     if (failure != FAIL_FAULT)
-        front_log_refused(t->call, failure);
+        front_log_refused(t->call, &t->caller, failure);
     give_status(t);
 }
 
@@ -168,8 +168,25 @@ static void end_when_settled(struct telemetry *t)
         give_status(t);
 }
 
+/* The newest anchor of the audit; NULL: there is none yet. */
+static Sentinel__Telemetry__V1__AuditAnchor *anchor_of(const struct front *front,
+                                                       struct audit_anchor *anchor,
+                                                       Sentinel__Telemetry__V1__AuditAnchor *to)
+{
+    if (!front->options.audit || audit_get_anchor(front->options.audit, anchor) != AUDIT_OK)
+        return NULL;
+    sentinel__telemetry__v1__audit_anchor__init(to);
+    to->time_unix_us = anchor->time.us;
+    to->entry = anchor->entry;
+    to->sha256 = (ProtobufCBinaryData){ .data = anchor->sha256, .len = sizeof(anchor->sha256) };
+    to->signature = (ProtobufCBinaryData){ .data = anchor->signature, .len = anchor->n_signature };
+    return to;
+}
+
 static int send_welcome(struct telemetry *t, const struct ingest_welcome *welcome)
 {
+    Sentinel__Telemetry__V1__AuditAnchor anchor_message;
+    struct audit_anchor anchor;
     const struct front_options *options = &t->front->options;
     struct ingest_limits taken;
     Sentinel__Telemetry__V1__Welcome message;
@@ -199,6 +216,7 @@ static int send_welcome(struct telemetry *t, const struct ingest_welcome *welcom
     message.hub_time_unix_us = clock_wall().us;
     message.hub_version = front_borrow(SENTINEL_VERSION);
     message.registry_generation = options->pki ? pki_generation(options->pki) : 0;
+    message.audit_anchor = anchor_of(t->front, &anchor, &anchor_message);
     message.lost_first_sequence = welcome->lost_first;
     message.lost_last_sequence = welcome->lost_last;
     return send_answer(t, &(struct stream_answer){ .welcome = &message });
@@ -391,14 +409,35 @@ static void read_hello(const Sentinel__Telemetry__V1__StreamHello *message,
         host[i] = (struct store_attribute){ message->host[i]->key, message->host[i]->value };
 }
 
+/* The hub had it once, and comes from a backup: counted as lost, and on the record. */
+static void say_lost(const struct telemetry *t, const struct ingest_welcome *welcome)
+{
+    char first[24], last[24], actor[FRONT_ACTOR_BYTES], source[FRONT_SOURCE_BYTES];
+    const struct audit_field fields[] = {
+        { "signal", t->kind->name },
+        { "first", first },
+        { "last", last },
+    };
+
+    log_peer(LOG_WARN, "run_lost", LOG_S("agent", t->caller.name),
+             LOG_U("first", welcome->lost_first), LOG_U("last", welcome->lost_last));
+    (void) snprintf(first, sizeof(first), "%llu", (unsigned long long) welcome->lost_first);
+    (void) snprintf(last, sizeof(last), "%llu", (unsigned long long) welcome->lost_last);
+    front_note(t->front,
+               &(struct audit_entry){ .event = AUDIT_HUB_BEHIND,
+                                      .actor = front_actor(&t->caller, actor),
+                                      .source = front_source(rpc_call_peer(t->call), source),
+                                      .fields = fields,
+                                      .n_fields = 3 });
+}
+
 static void log_opened(const struct telemetry *t, const struct ingest_welcome *welcome)
 {
     log_peer(LOG_INFO, "stream_opened", LOG_S("agent", t->caller.name),
              LOG_S("peer", rpc_call_peer(t->call)), LOG_S("signal", t->kind->name),
              LOG_U("resume_after", welcome->resume_after_sequence));
     if (welcome->lost_last > 0)
-        log_peer(LOG_WARN, "run_lost", LOG_S("agent", t->caller.name),
-                 LOG_U("first", welcome->lost_first), LOG_U("last", welcome->lost_last));
+        say_lost(t, welcome);
 }
 
 /* The agent's number is known. */
@@ -412,7 +451,8 @@ static void open_stream(struct telemetry *t, const Sentinel__Telemetry__V1__Stre
 
     read_hello(message, host, &hello);
     hello.signal = t->kind->signal;
-    hello.agent = t->agent;
+    hello.agent = t->hello.agent;
+    hello.is_vouched = t->front->options.pki != NULL;
     hello.address = rpc_call_peer(t->call);
     hello.now = clock_wall();
     r = ingest_stream_open(&t->stream, t->front->options.ingest, &hello, wake, t, &welcome,
@@ -440,25 +480,25 @@ static void on_number(struct rpc_post *post)
     struct telemetry *t = container_of(post, struct telemetry, number_post);
 
     if (!t->is_closed && !t->is_failing && is_allowed(t)) {
-        if (t->number_r == STORE_OK)
+        if (t->hello.failure == FAIL_NOT) {
             open_stream(t, t->held_hello);
-        else if (t->number_r == STORE_FULL)
-            fail(t, FAIL_FULL, 0);
-        else if (t->number_r == STORE_STOPPED)
-            fail(t, FAIL_STOPPING, 0);
-        else
-            fail(t, FAIL_FAULT, t->number_r);
+        } else {
+            t->detail = t->hello.detail;
+            if (t->hello.failure == FAIL_CLONED || t->hello.failure == FAIL_ADDRESS_NOT_ALLOWED)
+                front_log_refused(t->call, &t->caller, t->hello.failure);
+            fail(t, t->hello.failure, t->hello.r);
+        }
     }
     let_go(t);
     telemetry_unref(t);
 }
 
-/* On a reader: a new agent's number is committed first. */
+/* On a reader: the registry is asked, and a new agent's number is committed. */
 static void make_number(struct query_task *task)
 {
     struct telemetry *t = container_of(task, struct telemetry, number_task);
 
-    t->number_r = store_agent_intern(t->front->options.store, t->caller.name, &t->agent);
+    front_hello_run(&t->hello);
     rpc_call_post(t->call, &t->number_post);
 }
 
@@ -468,15 +508,10 @@ static bool give_hello(struct telemetry *t, const Sentinel__Telemetry__V1__Strea
     int r;
 
     t->has_hello = true;
-    r = store_agent_find(t->front->options.store, t->caller.name, &t->agent);
-    if (r == STORE_OK) {
-        open_stream(t, hello);
-        return false;
-    }
-    if (r != STORE_NOT_FOUND) {
-        fail(t, FAIL_FAULT, r);
-        return false;
-    }
+    t->hello = (struct front_hello){ .front = t->front,
+                                     .name = t->caller.name,
+                                     .peer = rpc_call_peer(t->call) };
+    front_hello_read(&t->hello, hello);
     t->number_task.run = make_number;
     (void) telemetry_ref(t);
     r = query_pool_submit(t->front->options.pool, &t->number_task);

@@ -98,6 +98,7 @@ enum front_failure svc_health_list(struct unary *unary)
 struct watch {
     struct front *front;
     struct rpc_call *call;
+    struct front_caller caller;
     struct list in_watchers;
     struct rpc_post post;
     char *service;       /* NULL until asked */
@@ -128,6 +129,20 @@ static void tell(struct watch *watch)
     buf_deinit(&packed);
 }
 
+/* Anyone may watch, but who came with an identity that counts no more is thrown out of here too. */
+static bool is_allowed(struct watch *watch)
+{
+    const enum front_failure failure =
+        front_recheck(watch->front, front_call_method(watch->call), &watch->caller);
+
+    if (failure == FAIL_NOT)
+        return true;
+    if (failure != FAIL_FAULT)
+        front_log_refused(watch->call, &watch->caller, failure);
+    front_fail(watch->call, failure, NULL, 0);
+    return false;
+}
+
 static void on_changed(struct rpc_post *post)
 {
     struct watch *watch = container_of(post, struct watch, post);
@@ -139,25 +154,35 @@ static void on_changed(struct rpc_post *post)
     pthread_mutex_unlock(&watch->front->watchers.lock);
     if (watch->is_closed)
         watch_free(watch);
-    else
+    else if (rpc_call_is_open(call) && is_allowed(watch))
         tell(watch);
     (void) rpc_call_unref(call);
 }
 
-void svc_health_state_changed(struct front *front)
+static void post_all(struct front *front, bool only_known)
 {
     pthread_mutex_lock(&front->watchers.lock);
     for (const struct list *pos = front->watchers.calls.next; pos != &front->watchers.calls;
          pos = pos->next) {
         struct watch *watch = container_of(pos, struct watch, in_watchers);
 
-        if (watch->is_posted)
+        if (watch->is_posted || (only_known && !watch->caller.is_known))
             continue;
         watch->is_posted = true;
         (void) rpc_call_ref(watch->call);
         rpc_call_post(watch->call, &watch->post);
     }
     pthread_mutex_unlock(&front->watchers.lock);
+}
+
+void svc_health_state_changed(struct front *front)
+{
+    post_all(front, false);
+}
+
+void svc_health_recheck_all(struct front *front)
+{
+    post_all(front, true);
 }
 
 static void on_open(struct rpc_call *call)
@@ -175,6 +200,7 @@ static void on_open(struct rpc_call *call)
     }
     watch->front = front;
     watch->call = call;
+    watch->caller = caller;
     watch->post.fn = on_changed;
     rpc_call_set_state(call, watch);
     pthread_mutex_lock(&front->watchers.lock);

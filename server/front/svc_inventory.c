@@ -17,6 +17,7 @@
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/log/log.h"
+#include "server/front/hello.h"
 #include "server/front/inside.h"
 
 #define REQUEST_HEADER SENTINEL__TELEMETRY__V1__UPLOAD_INVENTORY_REQUEST__MESSAGE_HEADER
@@ -42,8 +43,9 @@ struct upload {
     bool is_check_posted;    /* under inventories.lock */
     _Atomic uint32_t n_refs; /* the open call; the task and the check, until their posts have run */
     int outcome;             /* ingest's, of what the task did */
-    bool is_over;            /* a status was given */
-    bool is_away;            /* with a reader, or the writer */
+    enum front_failure denied; /* where that was not even asked */
+    bool is_over;              /* a status was given */
+    bool is_away;              /* with a reader, or the writer */
 };
 
 static void upload_unref(struct upload *upload)
@@ -109,7 +111,7 @@ static bool is_allowed(struct upload *upload)
     if (failure == FAIL_NOT)
         return true;
     if (failure != FAIL_FAULT)
-        front_log_refused(upload->call, failure);
+        front_log_refused(upload->call, &upload->caller, failure);
     fail(upload, failure, NULL, 0);
     return false;
 }
@@ -267,7 +269,11 @@ static void on_stored(struct rpc_post *post)
 
     upload->is_away = false;
     if (!upload->is_over && rpc_call_is_open(upload->call) && is_allowed(upload)) {
-        if (upload->outcome == INGEST_OK)
+        if (upload->denied == FAIL_ADDRESS_NOT_ALLOWED)
+            front_log_refused(upload->call, &upload->caller, upload->denied);
+        if (upload->denied != FAIL_NOT)
+            fail(upload, upload->denied, NULL, upload->outcome);
+        else if (upload->outcome == INGEST_OK)
             send_answer(upload);
         else
             refuse(upload, upload->outcome);
@@ -295,8 +301,15 @@ static void store_it(struct query_task *task)
     struct upload *upload = container_of(task, struct upload, task);
     struct store *store = upload->front->options.store;
     uint32_t agent;
-    int r = store_agent_intern(store, upload->caller.name, &agent);
+    int r = 0;
 
+    upload->denied =
+        front_address_allowed(upload->front, upload->caller.name, rpc_call_peer(upload->call), &r);
+    if (upload->denied != FAIL_NOT) {
+        on_done(upload, r);
+        return;
+    }
+    r = store_agent_intern(store, upload->caller.name, &agent);
     if (r == STORE_OK) {
         store_agent_seen(store, agent, clock_wall());
         r = ingest_inventory_store(upload->inventory, agent, on_done, upload, &upload->problem);

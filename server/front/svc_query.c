@@ -5,6 +5,7 @@
 #include "sentinel/query/v1/query.pb-c.h"
 
 #include "common/base/text.h"
+#include "server/front/acts.h"
 #include "server/front/inside.h"
 
 #define HOUR_US INT64_C(3600000000)
@@ -120,6 +121,7 @@ static enum front_failure answer_agent(struct unary *unary, uint32_t number)
     struct store_agent agent = { 0 };
     struct store_run *runs = NULL;
     struct query_revision inventory;
+    struct pki_agent known;
     size_t n_runs = 0;
 
     if (!answer)
@@ -146,6 +148,9 @@ static enum front_failure answer_agent(struct unary *unary, uint32_t number)
     if (query_newest_revision(unary->front->options.query, number, &unary->arena, &inventory) ==
         QUERY_OK)
         answer->inventory = svc_inventory_revision(unary, &inventory);
+    if (unary->front->options.pki &&
+        pki_agent_get(unary->front->options.pki, agent.id, &known) == PKI_OK)
+        answer->identity = svc_admin_identity(unary, &known);
     return unary_finish(unary, &answer->base);
 }
 

@@ -97,7 +97,7 @@ enum front_failure svc_query_list_uploads(struct unary *unary)
 struct download {
     struct front *front;
     struct rpc_call *call;
-    struct front_caller caller;
+    struct front_watched watched; /* with who asks */
     struct query_task task;
     struct rpc_post post;
     uint64_t number, offset, end; /* end: UINT64_MAX until the first slice knows it */
@@ -108,7 +108,7 @@ struct download {
     struct front_detail detail;
     bool has_request, is_first, is_last;
     bool is_away;   /* with a reader, or on its way back */
-    bool is_closed; /* freed when back */
+    bool is_closed; /* and the watch has ended: freed when back */
 };
 
 static void download_free(struct download *d)
@@ -262,7 +262,7 @@ static void on_back(struct rpc_post *post)
     } else if (d->failure != FAIL_NOT) {
         front_fail(call, d->failure, &d->detail, d->r);
     } else {
-        failure = front_recheck(d->front, front_call_method(call), &d->caller);
+        failure = front_recheck(d->front, front_call_method(call), &d->watched.caller);
         if (failure == FAIL_NOT)
             send_slice(d);
         else
@@ -279,6 +279,15 @@ static void on_writable(struct rpc_call *call)
         send_slice(d);
 }
 
+static void on_ended(struct front_watched *watched)
+{
+    struct download *d = container_of(watched, struct download, watched);
+
+    d->is_closed = true;
+    if (!d->is_away)
+        download_free(d);
+}
+
 static void on_open(struct rpc_call *call)
 {
     struct front_caller caller;
@@ -293,12 +302,15 @@ static void on_open(struct rpc_call *call)
     }
     d->front = rpc_call_ctx(call);
     d->call = call;
-    d->caller = caller;
+    d->watched = (struct front_watched){
+        .call = call, .caller = caller, .due = { INT64_MAX }, .ended = on_ended
+    };
     d->task.run = run;
     d->post.fn = on_back;
     d->is_first = true;
     d->end = UINT64_MAX;
     rpc_call_set_state(call, d);
+    front_watch_begin(d->front, &d->watched);
     rpc_call_read(call);
 }
 
@@ -368,11 +380,8 @@ static void on_closed(struct rpc_call *call, bool was_cancelled)
     struct download *d = rpc_call_state(call);
 
     (void) was_cancelled;
-    if (!d)
-        return;
-    d->is_closed = true;
-    if (!d->is_away)
-        download_free(d);
+    if (d)
+        front_watch_end(&d->watched);
 }
 
 const struct rpc_handler svc_query_download = {

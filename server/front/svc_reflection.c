@@ -22,6 +22,7 @@ typedef Grpc__Reflection__V1__ServerReflectionResponse response_message;
 
 struct reflection {
     struct front *front;
+    struct front_watched watched;
     bool *is_sent;     /* beside wire_files: files need to be sent once in a stream */
     struct buf unsent; /* an answer that found the queue full */
 };
@@ -183,6 +184,11 @@ static void reflection_free(struct reflection *reflection)
     free(reflection);
 }
 
+static void on_ended(struct front_watched *watched)
+{
+    reflection_free(container_of(watched, struct reflection, watched));
+}
+
 static void on_open(struct rpc_call *call)
 {
     struct front_caller caller;
@@ -199,7 +205,11 @@ static void on_open(struct rpc_call *call)
         return;
     }
     reflection->front = rpc_call_ctx(call);
+    reflection->watched = (struct front_watched){
+        .call = call, .caller = caller, .due = { INT64_MAX }, .ended = on_ended
+    };
     rpc_call_set_state(call, reflection);
+    front_watch_begin(reflection->front, &reflection->watched);
     rpc_call_read(call);
 }
 
@@ -265,7 +275,7 @@ static void on_closed(struct rpc_call *call, bool was_cancelled)
 
     (void) was_cancelled;
     if (reflection)
-        reflection_free(reflection);
+        front_watch_end(&reflection->watched);
 }
 
 const struct rpc_handler svc_reflection = {

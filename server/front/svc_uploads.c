@@ -22,6 +22,7 @@
 #include "common/base/fault.h"
 #include "common/log/log.h"
 #include "server/front/chunk.h"
+#include "server/front/hello.h"
 #include "server/front/inside.h"
 #include "server/front/uploads.h"
 
@@ -35,8 +36,7 @@ struct upload_call {
     _Atomic uint32_t n_refs; /* the open call, each post and task under way */
     struct rpc_post wake_post, check_post, number_post;
     struct query_task number_task;
-    uint32_t agent;
-    int number_r;
+    struct front_hello hello; /* the reader's while it is away */
     struct upload *upload;
 
     /* a header that waits for its agent's number */
@@ -108,7 +108,7 @@ static void cut(struct upload_call *u, enum front_failure failure)
     u->failure = failure;
     u->detail = (struct front_detail){ 0 };
     if (failure != FAIL_FAULT)
-        front_log_refused(u->call, failure);
+        front_log_refused(u->call, &u->caller, failure);
     give_status(u);
 }
 
@@ -285,7 +285,7 @@ static void open_upload(struct upload_call *u, struct upload_header *header)
     struct upload_problem problem = { .quota = NULL };
     int r;
 
-    header->agent = u->agent;
+    header->agent = u->hello.agent;
     r = upload_open(&u->upload, u->front->options.uploads, header, wake, u, &problem);
     if (r == UPLOAD_OK)
         return;
@@ -299,25 +299,24 @@ static void on_number(struct rpc_post *post)
     struct upload_call *u = container_of(post, struct upload_call, number_post);
 
     if (!u->is_closed && !u->is_failing && is_allowed(u)) {
-        if (u->number_r == STORE_OK)
+        if (u->hello.failure == FAIL_NOT) {
             open_upload(u, &u->held.header);
-        else if (u->number_r == STORE_FULL)
-            fail(u, FAIL_FULL, 0);
-        else if (u->number_r == STORE_STOPPED)
-            fail(u, FAIL_STOPPING, 0);
-        else
-            fail(u, FAIL_FAULT, u->number_r);
+        } else {
+            if (u->hello.failure == FAIL_ADDRESS_NOT_ALLOWED)
+                front_log_refused(u->call, &u->caller, u->hello.failure);
+            fail(u, u->hello.failure, u->hello.r);
+        }
     }
     let_go(u);
     upload_call_unref(u);
 }
 
-/* On a reader: a new agent's number is committed first. */
+/* On a reader: the registry is asked, and a new agent's number is committed. */
 static void make_number(struct query_task *task)
 {
     struct upload_call *u = container_of(task, struct upload_call, number_task);
 
-    u->number_r = store_agent_intern(u->front->options.store, u->caller.name, &u->agent);
+    front_hello_run(&u->hello);
     rpc_call_post(u->call, &u->number_post);
 }
 
@@ -328,15 +327,9 @@ static bool give_header(struct upload_call *u, const struct upload_request *requ
 
     u->has_header = true;
     u->held = *request;
-    r = store_agent_find(u->front->options.store, u->caller.name, &u->agent);
-    if (r == STORE_OK) {
-        open_upload(u, &u->held.header);
-        return false;
-    }
-    if (r != STORE_NOT_FOUND) {
-        fail(u, FAIL_FAULT, r);
-        return false;
-    }
+    u->hello = (struct front_hello){ .front = u->front,
+                                     .name = u->caller.name,
+                                     .peer = rpc_call_peer(u->call) };
     u->number_task.run = make_number;
     (void) upload_call_ref(u);
     r = query_pool_submit(u->front->options.pool, &u->number_task);

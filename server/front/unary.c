@@ -53,6 +53,7 @@ static void on_open(struct rpc_call *call)
     u->unary.front = rpc_call_ctx(call);
     u->unary.method = front_call_method(call);
     u->unary.caller = caller;
+    u->unary.peer = rpc_call_peer(call);
     u->call = call;
     rpc_call_set_state(call, u);
     rpc_call_read(call);
@@ -86,6 +87,16 @@ bool unary_is_unwanted(void *ctx)
 
 static void send_answer(struct unary_call *u)
 {
+    /* Thrown out meanwhile: what was done is done, but it learns nothing of it. */
+    const enum front_failure failure =
+        front_recheck(u->unary.front, u->unary.method, &u->unary.caller);
+
+    if (failure != FAIL_NOT) {
+        if (failure != FAIL_FAULT)
+            front_log_refused(u->call, &u->unary.caller, failure);
+        front_fail(u->call, failure, NULL, 0);
+        return;
+    }
     if (u->failure != FAIL_NOT) {
         front_fail(u->call, u->failure, &u->unary.detail, u->r);
         return;
@@ -111,9 +122,11 @@ static void on_back(struct rpc_post *post)
 static void run(struct query_task *task)
 {
     struct unary_call *u = container_of(task, struct unary_call, task);
+    const mono_us begun = clock_mono();
 
     if (!atomic_load(&u->is_cancelled))
         answer(u);
+    front_charge_time(u->unary.front, u->unary.method, &u->unary.caller, begun);
     rpc_call_post(u->call, &u->post);
 }
 

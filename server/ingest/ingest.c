@@ -208,9 +208,14 @@ take_over(struct ingest *ingest, struct ingest_agent *agent, const struct ingest
          pos = next, next = pos->next) {
         struct ingest_stream *older = container_of(pos, struct ingest_stream, in_agent);
 
-        if (older == newer || !is_same_run(older, newer))
+        if (older == newer)
             continue;
-        (void) stream_end(older, INGEST_TAKEN_OVER);
+        if (newer->is_vouched && !is_same_machine(&older->machine, &newer->machine))
+            (void) stream_end(older, INGEST_CLONED);
+        else if (is_same_run(older, newer))
+            (void) stream_end(older, INGEST_TAKEN_OVER);
+        else
+            continue;
         unlist(ingest, older);
     }
 }
@@ -223,7 +228,7 @@ bool ingest_list_stream(struct ingest *ingest, struct ingest_stream *stream, int
     pthread_mutex_lock(&ingest->shared.lock);
     *ret_r = find_or_add_agent(ingest, stream->agent, &agent);
     if (*ret_r == 0) {
-        is_clone = has_other_machine(agent, &stream->machine);
+        is_clone = !stream->is_vouched && has_other_machine(agent, &stream->machine);
         if (!is_clone && is_one_too_many(agent, stream)) {
             *ret_r = INGEST_LIMIT;
         } else if (!is_clone) {
@@ -269,6 +274,19 @@ void ingest_tell_room(struct ingest *ingest)
         stream_make_ready(stream);
     }
     pthread_mutex_unlock(&ingest->shared.lock);
+}
+
+bool ingest_get_instance(struct ingest *ingest, uint32_t number, uint8_t ret[16])
+{
+    const struct ingest_agent *agent;
+
+    pthread_mutex_lock(&ingest->shared.lock);
+    agent = find_agent(ingest, number);
+    if (agent) /* with a row there is a stream */
+        memcpy(ret, container_of(agent->streams.prev, struct ingest_stream, in_agent)->instance,
+               16);
+    pthread_mutex_unlock(&ingest->shared.lock);
+    return agent != NULL;
 }
 
 bool ingest_is_connected(struct ingest *ingest, uint32_t agent)

@@ -93,6 +93,8 @@ int ingest_new(struct ingest **ret,
 /* Every stream must be closed; batches may still be under way. */
 struct ingest *ingest_free(struct ingest *ingest);
 DEFINE_CLEANUP(struct ingest *, ingest_free);
+/* The instance of the newest open stream of an agent; false: it has none. Thread: any. */
+bool ingest_get_instance(struct ingest *ingest, uint32_t agent, uint8_t ret[16]);
 /* New ones count from now on. */
 void ingest_set_limits(struct ingest *ingest, const struct ingest_limits *limits);
 void ingest_get_limits(struct ingest *ingest, struct ingest_limits *ret);
@@ -109,6 +111,9 @@ struct ingest_hello {
     uint32_t crc32c_before_first;
     struct span instance; /* must be 16 bytes */
     struct ingest_fingerprint fingerprint;
+    /* Who keeps identities has decided that this is the machine: streams of another one end with
+     * INGEST_CLONED. Without, the machine that was there first stays, and this is refused. */
+    bool is_vouched;
     int64_t time_us;
     const char *agent_version; /* at most 63 bytes */
     const char *address;

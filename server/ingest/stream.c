@@ -71,6 +71,8 @@ static struct ingest_stream *stream_new(struct ingest *ingest, const struct inge
     stream->agent = hello->agent;
     stream->signal = hello->signal;
     memcpy(stream->spool, hello->spool_id.data, STORE_SPOOL_BYTES);
+    memcpy(stream->instance, hello->instance.data, sizeof(stream->instance));
+    stream->is_vouched = hello->is_vouched;
     for (size_t i = 0; i < N_SOURCES; i++) {
         stream->machine.len[i] = (uint8_t) sources[i]->len;
         if (sources[i]->len > 0)
@@ -326,7 +328,7 @@ static int open_stream(struct ingest_stream *stream,
 {
     int r;
 
-    if (ingest_is_clone(stream->ingest, stream->agent, &stream->machine))
+    if (!stream->is_vouched && ingest_is_clone(stream->ingest, stream->agent, &stream->machine))
         return refuse_clone(problem);
     r = compare_runs(stream->ingest, hello, ret_welcome, problem);
     if (r != INGEST_OK)

@@ -110,6 +110,8 @@ struct ingest_stream {
     enum store_signal signal;
     uint8_t spool[STORE_SPOOL_BYTES];
     struct ingest_machine machine;
+    uint8_t instance[16];
+    bool is_vouched; /* for this machine, whatever others say */
     void (*wake)(void *ctx);
     void *ctx;
     _Atomic uint32_t n_refs; /* the owner, each batch and each declaration at the store */

@@ -89,7 +89,7 @@ static void print_verdict(const struct audit_verdict *verdict, bool is_json)
     printf("%s\n", buf_text(&text));
 }
 
-static int verify(struct audit *audit, const struct audit_words *words)
+static int verify(struct store *store, struct audit *audit, const struct audit_words *words)
 {
     CLEANUP(ops_anchors_deinit) struct ops_anchors anchors = { .n = 0 };
     struct audit_verdict verdict = { .n_entries = 0 };
@@ -97,7 +97,10 @@ static int verify(struct audit *audit, const struct audit_words *words)
 
     if (done != 0)
         return done;
-    int r = audit_verify(audit, anchors.anchors, anchors.n, NULL, NULL, &verdict);
+    struct ops_chain chain = {
+        .store = store, .audit = audit, .anchors = anchors.anchors, .n_anchors = anchors.n
+    };
+    int r = ops_verify_chain(settings_state_directory(words->state), &chain, &verdict);
     if (r < 0)
         return ops_refuse("audit", OPS_FAILED, "not all could be read; nothing is said of it");
     print_verdict(&verdict, words->is_json);
@@ -243,7 +246,7 @@ static int run(const char *what, const struct audit_words *words)
     if (done != 0)
         return done;
     if (strcmp(what, "verify") == 0)
-        return verify(audit, words);
+        return verify(store, audit, words);
     if (strcmp(what, "search") == 0)
         return search(audit, words);
     return export(audit, words);

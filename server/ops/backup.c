@@ -28,15 +28,25 @@ static const char help[] =
 
 #define WAIT_US (INT64_C(120) * 1000000)
 
+#define TELL_EVERY_US (INT64_C(200) * 1000)
+
 struct backup {
     struct progress progress;
+    bool tells; /* lines on stdout, for AdminService.Backup: "progress DONE ALL" */
+    int64_t told_us;
 };
 
 static void on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
 {
     struct backup *backup = ctx;
+    const int64_t now_us = clock_mono().us;
 
     progress_show(&backup->progress, done_bytes, all_bytes);
+    if (!backup->tells || now_us - backup->told_us < TELL_EVERY_US)
+        return;
+    backup->told_us = now_us;
+    printf("progress %" PRIu64 " %" PRIu64 "\n", done_bytes, all_bytes);
+    fflush(stdout);
 }
 
 static void on_damage(void *ctx, const struct store_damage *damage)
@@ -103,10 +113,10 @@ static void put_entry(const char *state, const struct store_backup *done)
         ops_refuse("backup", 0, "the backup was made, but the audit has no entry of it");
 }
 
-static int run(const char *state, const char *to, bool is_json)
+static int run(const char *state, const char *to, bool is_json, bool tells)
 {
     static const char *const beside[] = { "certs", "operators", "audit", NULL };
-    struct backup backup = { .progress = { NULL } };
+    struct backup backup = { .tells = tells };
     struct store_backup asked = {
         .state_directory = state,
         .beside = beside,
@@ -137,7 +147,7 @@ static int run(const char *state, const char *to, bool is_json)
 int ops_backup(int argc, char **argv)
 {
     const char *state = NULL, *to = NULL;
-    bool is_json = false;
+    bool is_json = false, tells = false;
     const struct conf_option options[] = {
         { .flag = "--to",
           .metavar = "DIR",
@@ -148,6 +158,9 @@ int ops_backup(int argc, char **argv)
           .value = &state,
           .help = "the hub's; $STATE_DIRECTORY, else /var/lib/sentinel-hub" },
         { .flag = "--json", .is_set = &is_json, .help = "what was copied as one JSON object" },
+        { .flag = "--progress",
+          .is_set = &tells,
+          .help = "lines on stdout before it: progress BYTES OF" },
         { .flag = NULL },
     };
     const struct ops_usage usage = { .command = "backup", .text = help, .options = options };
@@ -161,5 +174,5 @@ int ops_backup(int argc, char **argv)
         return ops_refuse("backup", OPS_USAGE, "--to DIR is missing: where the copy goes");
     state = settings_state_directory(state);
     int exit_code = ops_database("backup", state, directory);
-    return exit_code == OPS_OK ? run(state, to, is_json) : exit_code;
+    return exit_code == OPS_OK ? run(state, to, is_json, tells) : exit_code;
 }

@@ -26,6 +26,7 @@ static const struct command commands[] = {
     { "init", ops_init, "make the CA, the hub's certificate, the first operator, the database" },
     { "run", ops_run, "the daemon; logs to stderr" },
     { "issue", ops_issue, "make an identity for an agent or an operator" },
+    { "certs", ops_certs, "certificates by hand: generate, rotate, show, verify" },
     { "seal-keys", ops_seal_keys, "seal the CA's keys under a key that lies elsewhere" },
     { "check-config", ops_check_config, "say whether the settings are good" },
     { "print-config", ops_print_config, "print every setting with its value and meaning" },
@@ -171,6 +172,28 @@ const char *ops_check_row(void *ctx, enum store_table table, struct span key, st
     if (!wrong)
         wrong = audit_check_row(ctx, table, key, value);
     return wrong ? wrong : quota_check_row(ctx, table, key, value);
+}
+
+static bool check_signature(void *ctx, struct span data, struct span signature)
+{
+    return pki_hub_check(ctx, data, signature);
+}
+
+int ops_verify_chain(const char *state_directory,
+                     struct ops_chain *chain,
+                     struct audit_verdict *ret)
+{
+    CLEANUP(pki_closep) struct pki *pki = NULL;
+    struct tls_why why = { "" };
+    int r = pki_open(&pki, chain->store, state_directory, &why);
+
+    if (r == PKI_BAD)
+        ops_refuse("audit", 0, "signatures are not looked at: %s", why.text);
+    if (r < 0)
+        return r;
+    chain->has_signatures = pki != NULL;
+    return audit_verify(chain->audit, chain->anchors, chain->n_anchors,
+                        pki ? check_signature : NULL, pki, ret);
 }
 
 const char *ops_actor(void)

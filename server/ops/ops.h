@@ -34,6 +34,7 @@ int ops_main(int argc, char **argv);
 int ops_init(int argc, char **argv);
 int ops_run(int argc, char **argv);
 int ops_issue(int argc, char **argv);
+int ops_certs(int argc, char **argv);
 int ops_seal_keys(int argc, char **argv);
 int ops_check_config(int argc, char **argv);
 int ops_print_config(int argc, char **argv);
@@ -77,6 +78,19 @@ int ops_open_audit(const char *command,
                    const char *state_directory,
                    struct store *store,
                    struct audit **ret) MUST_USE;
+/* audit_verify() with the hub's signatures, where there is an authority. Below 0: said already. */
+struct audit_anchor;
+struct audit_verdict;
+struct ops_chain {
+    struct store *store;
+    struct audit *audit;
+    const struct audit_anchor *anchors;
+    size_t n_anchors;
+    bool has_signatures; /* out: they were looked at */
+};
+int ops_verify_chain(const char *state_directory,
+                     struct ops_chain *chain,
+                     struct audit_verdict *ret) MUST_USE;
 /* Who runs this command, for the audit: "local/root". Valid until the next call. */
 const char *ops_actor(void);
 

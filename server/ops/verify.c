@@ -116,7 +116,8 @@ static int walk_chain(const char *state, struct chain *chain)
     if (ops_open_store("verify", state, &store) != 0 ||
         ops_open_audit("verify", state, store, &audit) != 0)
         return -EIO;
-    return audit_verify(audit, NULL, 0, NULL, NULL, &chain->verdict);
+    struct ops_chain asked = { .store = store, .audit = audit };
+    return ops_verify_chain(state, &asked, &chain->verdict);
 }
 
 /* In a process of its own, as all that reads pages which may lead nowhere. */

@@ -395,7 +395,8 @@ int pki_leaf_make(struct pki_leaf *ret,
 int pki_leaf_make_hub(struct pki_leaf *ret,
                       const struct pki_authority *authority,
                       const struct pki_issuer *issuer,
-                      wall_us now)
+                      wall_us now,
+                      int64_t life_us)
 {
     const char *names[MAX_HOST_NAMES + 1] = { NULL };
     const char *common_name = "localhost";
@@ -422,7 +423,7 @@ int pki_leaf_make_hub(struct pki_leaf *ret,
         .names = names,
         .crl_url = authority->crl_url[0] ? authority->crl_url : NULL,
         .not_before = { now.us - PKI_BACKDATE_US },
-        .not_after = { now.us + 90 * PKI_DAY_US },
+        .not_after = { now.us + life_us },
     };
     int r = pki_leaf_make(ret, &request, issuer);
     if (r != 0)

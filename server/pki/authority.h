@@ -64,6 +64,17 @@ int pki_secret_load(const struct pki_issuer_place *place,
                     struct tls_why *ret_why) MUST_USE;
 int pki_secret_save(const struct pki_issuer_place *place, struct span secret) MUST_USE;
 
+/* What is asked for, checked, with what goes without saying filled in. Outcomes: PKI_BAD_NAME. */
+int pki_check_init(const struct pki_init *init,
+                   struct pki_authority *ret,
+                   struct tls_why *ret_why) MUST_USE;
+/* A root and its two intermediates. */
+int pki_make_hierarchy(const struct pki_authority *authority,
+                       wall_us now,
+                       struct pki_issuer *root,
+                       struct pki_issuer *agents,
+                       struct pki_issuer *hubs) MUST_USE;
+
 /* A leaf with its key, ready to be written. The zero value is empty. */
 struct pki_leaf {
     struct buf chain_pem;
@@ -76,11 +87,13 @@ int pki_leaf_make(struct pki_leaf *ret,
                   const struct tls_request *request,
                   const struct pki_issuer *issuer) MUST_USE;
 
+#define PKI_HUB_LIFE_US (90 * PKI_DAY_US)
 /* A hub certificate for the authority's names. */
 int pki_leaf_make_hub(struct pki_leaf *ret,
                       const struct pki_authority *authority,
                       const struct pki_issuer *issuer,
-                      wall_us now) MUST_USE;
+                      wall_us now,
+                      int64_t life_us) MUST_USE;
 /* An agent's or operator's. */
 int pki_leaf_make_client(struct pki_leaf *ret,
                          const struct pki_authority *authority,

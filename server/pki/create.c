@@ -76,8 +76,7 @@ static void put_crl_url(const struct pki_init *init, struct pki_authority *to)
                  strchr(name, ':') ? "https://[%s]:8081/crl" : "https://%s:8081/crl", name);
 }
 
-static int
-check_init(const struct pki_init *init, struct pki_authority *ret, struct tls_why *ret_why)
+int pki_check_init(const struct pki_init *init, struct pki_authority *ret, struct tls_why *ret_why)
 {
     static const char *const defaults[] = { "localhost", "127.0.0.1", "::1" };
     const char *organisation = init->organisation ? init->organisation : "Sentinel";
@@ -164,7 +163,11 @@ prepare(const char *state, struct paths *paths, bool *ret_is_cut, struct tls_why
     return fold(r);
 }
 
-static int make_authorities(const struct pki_authority *authority, wall_us now, struct created *ret)
+int pki_make_hierarchy(const struct pki_authority *authority,
+                       wall_us now,
+                       struct pki_issuer *root,
+                       struct pki_issuer *agents,
+                       struct pki_issuer *hubs)
 {
     const struct {
         enum tls_profile profile;
@@ -172,9 +175,9 @@ static int make_authorities(const struct pki_authority *authority, wall_us now, 
         struct pki_issuer *issuer;
         const struct pki_issuer *parent;
     } rows[] = {
-        { TLS_ROOT, "Sentinel CA", &ret->root, NULL },
-        { TLS_INTERMEDIATE, "Sentinel Agents CA", &ret->agents, &ret->root },
-        { TLS_INTERMEDIATE, "Sentinel Hubs CA", &ret->hubs, &ret->root },
+        { TLS_ROOT, "Sentinel CA", root, NULL },
+        { TLS_INTERMEDIATE, "Sentinel Agents CA", agents, root },
+        { TLS_INTERMEDIATE, "Sentinel Hubs CA", hubs, root },
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -253,7 +256,7 @@ int pki_create(struct store *store, const struct pki_init *init, struct tls_why 
     struct paths paths;
     bool is_cut = false;
 
-    int r = check_init(init, &authority, ret_why);
+    int r = pki_check_init(init, &authority, ret_why);
     if (r != 0)
         return pass(r);
     r = sealed_key_find(init->ca_key_file, &sealing, ret_why);
@@ -265,9 +268,9 @@ int pki_create(struct store *store, const struct pki_init *init, struct tls_why 
         return pass(r);
     if (is_cut)
         return pass(put_in_place(init->state_directory, &paths, true));
-    r = make_authorities(&authority, now, &created);
+    r = pki_make_hierarchy(&authority, now, &created.root, &created.agents, &created.hubs);
     if (r == 0)
-        r = pki_leaf_make_hub(&created.server, &authority, &created.hubs, now);
+        r = pki_leaf_make_hub(&created.server, &authority, &created.hubs, now, PKI_HUB_LIFE_US);
     if (r == 0)
         r = pki_leaf_make_client(&created.admin, &authority, &created.agents, &admin, now);
     if (r == 0)

@@ -49,7 +49,7 @@ struct pki {
     struct pki_view *view; /* under `lock` */
 };
 
-/* Reads it all again. */
+/* Reads it all again; what memory had ahead of the disk is dropped. */
 int pki_view_reread(struct pki *pki) MUST_USE;
 /* Rows of the first hubs get what they lack: an index by name, and rows of their agents. Once.
  * Outcomes: PKI_FULL. */

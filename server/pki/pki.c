@@ -219,8 +219,12 @@ int pki_issue_identity(struct pki *pki, const struct pki_issue *issue, struct tl
     CLEANUP(pki_issuer_deinit) struct pki_issuer issuer = { 0 };
     CLEANUP(pki_leaf_deinit) struct pki_leaf leaf = { 0 };
     CLEANUP(tls_identity_deinit) struct tls_identity identity = { 0 };
+    struct pki_issue lived = *issue;
 
     ensure(issue->kind == PKI_AGENT || issue->kind == PKI_OPERATOR);
+    if (lived.life_us == 0)
+        lived.life_us =
+            atomic_load(issue->kind == PKI_AGENT ? &pki->agent_life_us : &pki->operator_life_us);
     int r = pki_check_name(issue->name, ret_why);
     if (r == 0)
         r = check_output(issue->directory, ret_why);
@@ -229,7 +233,7 @@ int pki_issue_identity(struct pki *pki, const struct pki_issue *issue, struct tl
     if (r == 0)
         r = pki_read_roots(pki, &identity.roots_pem, ret_why);
     if (r == 0)
-        r = pki_leaf_make_client(&leaf, &pki->authority, &issuer, issue, clock_wall());
+        r = pki_leaf_make_client(&leaf, &pki->authority, &issuer, &lived, clock_wall());
     if (r != 0)
         return pass(r);
     /* Registered first: a row without files harms nobody, files without a row would be refused
@@ -358,6 +362,23 @@ int pki_identify(struct pki *pki, struct span leaf_der, wall_us now, struct pki_
     if (r == 0)
         return pass(look_up_presented(pki, sha256, now, ret));
     return r == PKI_UNKNOWN ? pass(pki_foreign_identify(pki, leaf_der, now, ret)) : pass(r);
+}
+
+const char *pki_first_name(const struct pki *pki)
+{
+    static const char *const defaults[] = { "localhost", "127.0.0.1", "::1" };
+    const struct buf *names = &pki->authority.names;
+
+    for (size_t at = 0; at < names->len; at += strlen((const char *) names->data + at) + 1) {
+        const char *name = (const char *) names->data + at;
+        bool is_default = false;
+
+        for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
+            is_default = is_default || strcmp(name, defaults[i]) == 0;
+        if (!is_default)
+            return name;
+    }
+    return defaults[0];
 }
 
 uint64_t pki_generation(const struct pki *pki)

@@ -29,6 +29,7 @@
 #include "server/pki/pki_ca.h"
 #include "server/pki/pki_enrol.h"
 #include "server/pki/pki_identity.h"
+#include "server/pki/pki_offline.h"
 #include "server/store/store.h"
 
 struct pki;
@@ -92,8 +93,8 @@ struct pki_issue {
     const char *name;      /* agent id: [a-z0-9][a-z0-9.-]{0,62}; operators: the same rule */
     enum pki_role role;    /* of an operator; PKI_ROLE_NONE: operator */
     const char *directory; /* becomes an identity directory */
-    int64_t life_us;       /* 0: 7 days for agents, 90 days for operators. May be negative in tests:
-                              already expired */
+    int64_t life_us;       /* 0: as the lives of the options. May be negative in tests: already
+                              expired */
 };
 /* A new key and certificate, registered, then written. Outcomes: PKI_EXISTS, PKI_BAD_NAME, PKI_BAD.
  */
@@ -159,6 +160,9 @@ const char *pki_check_row(void *ctx, enum store_table table, struct span key, st
  */
 #define PKI_ADOPT_US (INT64_C(7) * 24 * 3600 * 1000000)
 int pki_restored(struct store *store, uint64_t *ret) MUST_USE;
+
+/* The first name that the hub was given (init --name), else "localhost": borrowed. */
+const char *pki_first_name(const struct pki *pki);
 
 bool pki_name_is_good(const char *name);
 const char *pki_role_name(enum pki_role role); /* "admin" */

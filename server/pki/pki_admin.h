@@ -163,7 +163,7 @@ int pki_operator_remove(struct pki *pki,
  * rolled so much longer. */
 #define PKI_BEARER_ROLL_US (INT64_C(31) * 24 * 3600 * 1000000)
 #define PKI_BEARER_OVERLAP_US (INT64_C(7) * 24 * 3600 * 1000000)
-#define PKI_BEARER_TTL_US (INT64_C(30) * 24 * 3600 * 1000000)
+#define PKI_BEARER_TTL_US (INT64_C(90) * 24 * 3600 * 1000000)
 #define PKI_BEARER_MAX_TTL_US (INT64_C(366) * 24 * 3600 * 1000000)
 struct pki_bearer_wish {
     const char *name; /* of the user it acts as */

@@ -139,7 +139,7 @@ int pki_renew_server(struct pki *pki, wall_us now, bool *ret_is_renewed, struct 
         *ret_is_renewed = false;
         return 0;
     }
-    r = pki_leaf_make_hub(&leaf, &pki->authority, &hubs, now);
+    r = pki_leaf_make_hub(&leaf, &pki->authority, &hubs, now, PKI_HUB_LIFE_US);
     if (r == 0)
         r = pki_ca_append_cross(pki, &leaf.chain_pem);
     if (r != 0)

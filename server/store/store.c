@@ -403,6 +403,18 @@ int store_agent_get(struct store *store,
     return agents_tell(&store->agents, number, arena, ret);
 }
 
+int store_agent_forget(struct store *store, const char *id)
+{
+    int r;
+
+    if (store->options.is_shared)
+        return fault(-EPERM, "an offline command beside a hub forgets no agents");
+    r = agents_forget(&store->agents, id);
+    if (r == 0)
+        objects_sweep_soon(&store->objects);
+    return pass(r);
+}
+
 int store_agent_list(struct store *store,
                      struct arena *arena,
                      uint32_t **ret_numbers,

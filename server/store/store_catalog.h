@@ -44,6 +44,13 @@ int store_agent_get(struct store *store,
                     uint32_t number,
                     struct arena *arena,
                     struct store_agent *ret) MUST_USE;
+/*
+ * The agent is gone for everybody who asks, with labels and uploads; its rows of metrics, logs and
+ * inventories can be reached no more and go with retention. Its id is free: who comes with it is a
+ * new agent. Streams of it must have been ended before. Blocks. Outcomes: STORE_NOT_FOUND,
+ * STORE_FULL.
+ */
+int store_agent_forget(struct store *store, const char *id) MUST_USE;
 /* Numbers of all agents in order of id; in the arena. */
 int store_agent_list(struct store *store,
                      struct arena *arena,

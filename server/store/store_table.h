@@ -40,6 +40,9 @@ struct store_write {
     enum store_table table;
     struct span key;   /* 1 to STORE_KEY_BYTES bytes, else a fault (-EINVAL) */
     struct span value; /* data NULL: delete */
+    /* Its key lies behind all others of the table, as a rule: pages are filled to their end. Of
+     * store_change_put() alone. */
+    bool is_behind_all;
 };
 /* One transaction, committed durably. Blocks. Outcomes: STORE_FULL. */
 int store_state_write(struct store *store, const struct store_write *writes, size_t n) MUST_USE;

@@ -283,7 +283,7 @@ class Compare(unittest.TestCase):
         try:
             fixture.wait_until(lambda: sum(of_proc(worker.pid).values()) >= 2, "two seconds of CPU")
             before = of_proc(worker.pid)
-            ours = agent_says("--collect-top-processes", "50")
+            ours = agent_says("--collect-top-processes", "50", "--collect-top-min-age", "0s")
             after = of_proc(worker.pid)
         finally:
             worker.kill()

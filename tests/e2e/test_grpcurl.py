@@ -118,7 +118,7 @@ class Grpcurl(unittest.TestCase):
         s = fixture.stubs()
         import grpc
         with self.assertRaises(grpc.RpcError) as caught:
-            s.query_grpc.QueryServiceStub(self.hub.channel(self.hub.admin)).QueryAudit(s.query.QueryAuditRequest())
+            s.control_grpc.ControlServiceStub(self.hub.channel(self.hub.admin)).ListSessions(s.control.ListSessionsRequest())
         self.assertEqual(caught.exception.code(), grpc.StatusCode.UNIMPLEMENTED)
 
     def test_pages_of_agents(self):

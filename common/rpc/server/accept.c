@@ -193,13 +193,13 @@ static void on_bytes(struct loop_file *file, uint32_t events)
 {
     struct guest *guest = file->ctx;
 
-    /* The rest of a record cannot come any more: what is there is less than was waited for. */
-    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
-        end_on_loop(guest, RPC_HANDSHAKE_CLOSED, "");
-        return;
-    }
+    atomic_fetch_add_explicit(&guest->refs, 1, memory_order_relaxed);
     while (look(guest))
         ;
+    /* Nothing more comes to one that still waits. */
+    if (guest->is_loops && events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        end_on_loop(guest, RPC_HANDSHAKE_CLOSED, "");
+    guest_unref(guest);
 }
 
 /* ---- who may enter ---- */

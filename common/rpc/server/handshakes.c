@@ -70,7 +70,11 @@ static const struct {
     { "NO_SHARED_GROUP", RPC_HANDSHAKE_CIPHER },
     { "NO_COMMON_SIGNATURE_ALGORITHMS", RPC_HANDSHAKE_CIPHER },
     { "NO_CIPHERS", RPC_HANDSHAKE_CIPHER },
+    { "WRONG_CURVE", RPC_HANDSHAKE_CIPHER },
     { "_ALERT_", RPC_HANDSHAKE_PEER_REFUSED },
+    /* OpenSSL's clients send their alert in the clear after the hub has gone over to encryption: to
+     * BoringSSL it is a record too short to be one. */
+    { "BAD_PACKET_LENGTH", RPC_HANDSHAKE_PEER_REFUSED },
     { "CERTIFICATE_VERIFY_FAILED", RPC_HANDSHAKE_BAD_CERTIFICATE },
 };
 

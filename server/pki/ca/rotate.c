@@ -460,8 +460,8 @@ static int put_row(struct pki_edit *edit, void *ctx)
 static int refuse_phase(const struct step *step, const char *from, struct tls_why *ret_why)
 {
     snprintf(ret_why->text, sizeof(ret_why->text),
-             "`%.20s` goes from the phase `%s`, and this is `%s`; sentinelctl certs rotate-ca "
-             "status shows what comes next",
+             "`%.20s` goes from the phase `%s`, and this is `%s`; `sentinelctl certs rotate-ca` "
+             "shows what comes next",
              step->name, from, pki_ca_phase_name(step->before.phase));
     return PKI_REFUSED;
 }

@@ -102,11 +102,9 @@ static int find_name(struct pki *pki, const struct pki_late_renewal *asked, stru
     int r = pki_recheck(pki, late->facts.sha256, clock_wall(), &identity);
     if (r < 0)
         return pass(r);
-    if (r == PKI_FORKED)
-        return pki_renew_refuse(&late->renewing, PKI_REFUSED_NOT_CURRENT, PKI_FORKED_TEXT);
     if (r != PKI_UNKNOWN) {
         late->leaf.identity = identity;
-        return 0;
+        return pki_renew_is_refused(&late->renewing, r, &identity) ? PKI_REFUSED : 0;
     }
     if (clock_wall().us < atomic_load(&pki->adopt_until_us) &&
         !pki_revoked_has(pki->revoked, late->facts.sha256)) {

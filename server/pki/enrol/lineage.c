@@ -200,15 +200,13 @@ static void confirm_entry(struct pki_entry *entry, wall_us now)
 {
     const struct pki_kin kin = kin_of_entry(entry);
 
-    entry->identity.state = PKI_ACTIVE;
+    pki_view_move(entry, PKI_ACTIVE, now);
     if (entry->identity.kind != PKI_AGENT)
         return;
     for (struct pki_entry *at = entry->name->first; at; at = at->next) {
         const struct pki_kin other = kin_of_entry(at);
-        if (counts(at->identity.state) && pki_supersedes(&kin, &other)) {
-            at->identity.state = PKI_SUPERSEDED;
-            at->changed = now;
-        }
+        if (counts(at->identity.state) && pki_supersedes(&kin, &other))
+            pki_view_move(at, PKI_SUPERSEDED, now);
     }
     memcpy(entry->name->current, entry->identity.sha256, sizeof(entry->name->current));
     memcpy(entry->name->lineage, entry->lineage, sizeof(entry->name->lineage));
@@ -241,7 +239,7 @@ void pki_fork(struct pki *pki, const uint8_t sha256[32])
     struct pki_entry *entry = pki_view_find(pki->view, sha256);
     if (entry && entry->name->has_row && entry->name->state == PKI_AGENT_ALLOWED) {
         entry->name->state = PKI_AGENT_FORKED;
-        job.row.presented = clock_wall();
+        job.row.presented = entry->name->forked = clock_wall();
         job.row.identity = entry->identity;
         is_news = true;
     }

@@ -13,6 +13,14 @@
  * keys. */
 #define MAX_UNCONFIRMED 8
 
+static const char revoked_text[] =
+    "the certificate was revoked; an operator lets the agent in again, or makes a token";
+static const char forked_text[] =
+    "two machines used this identity, and both are stopped until an operator readmits the agent";
+static const char superseded_text[] =
+    "a successor of this certificate is in use: the machine was set back, or there are two of it; "
+    "readmit the agent, or enrol with a new token";
+
 void pki_renewing_deinit(struct pki_renewing *renewing)
 {
     pki_minted_deinit(&renewing->minted);
@@ -29,6 +37,19 @@ int pki_renew_refuse(struct pki_renewing *renewing, enum pki_refusal refusal, co
 static int refuse(struct pki_renewing *renewing, enum pki_refusal refusal, const char *text)
 {
     return PKI_EDIT(pki_renew_refuse(renewing, refusal, text));
+}
+
+bool pki_renew_is_refused(struct pki_renewing *renewing, int r, const struct pki_identity *identity)
+{
+    if (r == PKI_FORKED)
+        (void) pki_renew_refuse(renewing, PKI_REFUSED_NOT_CURRENT, forked_text);
+    else if (r == PKI_NOT_ACTIVE && identity->state == PKI_REVOKED)
+        (void) pki_renew_refuse(renewing, PKI_REFUSED_REVOKED, revoked_text);
+    else if (r == PKI_NOT_ACTIVE)
+        (void) pki_renew_refuse(renewing, PKI_REFUSED_NOT_CURRENT, superseded_text);
+    else
+        return false;
+    return true;
 }
 
 /* ---- may it? ---- */
@@ -55,15 +76,11 @@ check_state(struct pki_renewing *renewing, const struct pki_row *row, const stru
     if (row->identity.kind != PKI_AGENT)
         return refuse(renewing, PKI_REFUSED_UNKNOWN, "only agents renew their certificates here");
     if (agent->state == PKI_AGENT_REVOKED || row->identity.state == PKI_REVOKED)
-        return refuse(renewing, PKI_REFUSED_REVOKED,
-                      "the certificate was revoked; an operator lets the agent in again, or makes "
-                      "a token");
+        return refuse(renewing, PKI_REFUSED_REVOKED, revoked_text);
     if (agent->state == PKI_AGENT_FORKED)
-        return refuse(renewing, PKI_REFUSED_NOT_CURRENT, PKI_FORKED_TEXT);
+        return refuse(renewing, PKI_REFUSED_NOT_CURRENT, forked_text);
     if (row->identity.state == PKI_SUPERSEDED)
-        return refuse(renewing, PKI_REFUSED_NOT_CURRENT,
-                      "a successor of this certificate is in use: the machine was set back, or "
-                      "there are two of it; readmit the agent, or enrol with a new token");
+        return refuse(renewing, PKI_REFUSED_NOT_CURRENT, superseded_text);
     return 0;
 }
 
@@ -261,8 +278,8 @@ int pki_renew(struct pki *pki,
     if (r == PKI_UNKNOWN)
         r = pki_renew_refuse(&renewing, PKI_REFUSED_UNKNOWN,
                              "this hub does not know the certificate");
-    else if (r == PKI_FORKED) /* which may not be on disk yet */
-        r = pki_renew_refuse(&renewing, PKI_REFUSED_NOT_CURRENT, PKI_FORKED_TEXT);
+    else if (pki_renew_is_refused(&renewing, r, &identity))
+        r = PKI_REFUSED;
     else if (r == PKI_EXPIRED)
         r = pki_renew_refuse(&renewing, PKI_REFUSED_NOT_CURRENT,
                              "the certificate has expired: renew it by RenewExpired");

@@ -33,6 +33,9 @@ int pki_renew_now(struct pki *pki,
                   struct pki_renewing *renewing,
                   struct arena *arena,
                   struct pki_granted *ret) MUST_USE;
-#define PKI_FORKED_TEXT \
-    "two machines used this identity, and both are stopped until an operator readmits the agent"
 int pki_renew_refuse(struct pki_renewing *renewing, enum pki_refusal refusal, const char *text);
+/* By what memory says, which is ahead of the disk: pki_recheck()'s outcome. What else there is, the
+ * transaction says. */
+bool pki_renew_is_refused(struct pki_renewing *renewing,
+                          int r,
+                          const struct pki_identity *identity);

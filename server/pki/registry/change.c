@@ -15,8 +15,8 @@
 
 #define PATIENCE_S 1 /* for the thread of the generation before; then all is read again */
 
-/* Under `refreshing`. */
-static int read_again(struct pki *pki)
+/* Under `refreshing`. `before`: what memory is ahead with; NULL: nothing of it is kept. */
+static int read_again(struct pki *pki, const struct pki_view *before)
 {
     struct pki_view *view = NULL;
     uint64_t generation;
@@ -25,7 +25,7 @@ static int read_again(struct pki *pki)
      * again. */
     int r = pki_registry_generation(pki->store, &generation);
     if (r == 0)
-        r = pki_view_read(&view, pki->store, pki->view);
+        r = pki_view_read(&view, pki->store, before);
     if (r != 0)
         return pass(r);
     pthread_rwlock_wrlock(&pki->lock);
@@ -41,7 +41,7 @@ static int read_again(struct pki *pki)
 int pki_view_reread(struct pki *pki)
 {
     pthread_mutex_lock(&pki->refreshing);
-    int r = read_again(pki);
+    int r = read_again(pki, NULL);
     pthread_mutex_unlock(&pki->refreshing);
     return pass(r);
 }
@@ -59,7 +59,7 @@ int pki_refresh(struct pki *pki)
             atomic_load(&pki->n_changing) > 0 && generation == atomic_load(&pki->last_own);
         if (r == 0 &&
             (!pki->view || (generation != atomic_load(&pki->generation) && !is_under_way)))
-            r = read_again(pki);
+            r = read_again(pki, pki->view);
         if (r == 0 && !is_under_way)
             pki->state_version = version;
     }
@@ -92,9 +92,9 @@ static int show(struct pki *pki, const struct pki_touches *touches, bool must_re
         rc = pthread_cond_timedwait(&pki->applied, &pki->refreshing, &until);
     uint64_t have = atomic_load(&pki->generation);
     if (must_read || have + 1 < touches->generation)
-        r = read_again(pki);
+        r = read_again(pki, pki->view);
     else if (have + 1 == touches->generation && apply(pki, touches) != 0)
-        r = read_again(pki);
+        r = read_again(pki, pki->view);
     pthread_cond_broadcast(&pki->applied);
     pthread_mutex_unlock(&pki->refreshing);
     return pass(r);

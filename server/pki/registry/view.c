@@ -95,6 +95,36 @@ static void remove_entry(struct pki_view *view, const uint8_t sha256[32])
     free(entry);
 }
 
+/* A certificate goes this way, and back only when it is readmitted, which says a later time. */
+static int progress_of(enum pki_state state)
+{
+    switch (state) {
+    case PKI_UNCONFIRMED:
+        return 0;
+    case PKI_ACTIVE:
+        return 1;
+    case PKI_SUPERSEDED:
+        return 2;
+    case PKI_REVOKED:
+    default:
+        return 3;
+    }
+}
+
+void pki_view_move(struct pki_entry *entry, enum pki_state state, wall_us at)
+{
+    entry->identity.state = state;
+    entry->ahead = at;
+    if (state == PKI_SUPERSEDED)
+        entry->changed = at;
+}
+
+static bool is_behind(enum pki_state state, wall_us changed, const struct pki_entry *ahead)
+{
+    return ahead->ahead.us != 0 && changed.us < ahead->ahead.us &&
+           progress_of(state) < progress_of(ahead->identity.state);
+}
+
 static int put_entry(struct pki_view *view, const struct pki_row *row)
 {
     const struct pki_identity *identity = &row->identity;
@@ -115,13 +145,16 @@ static int put_entry(struct pki_view *view, const struct pki_row *row)
             free(entry);
             return pass(r);
         }
-        entry->name = name;
+        entry->name = name; /* its state is put below */
         entry->next = name->first;
         name->first = entry;
     }
-    entry->identity = *identity;
+    if (!is_behind(identity->state, row->changed, entry)) {
+        entry->identity = *identity;
+        entry->changed = row->changed;
+        entry->ahead.us = 0;
+    }
     entry->registered = row->registered;
-    entry->changed = row->changed;
     memcpy(entry->parent, row->parent, sizeof(entry->parent));
     memcpy(entry->lineage, row->lineage, sizeof(entry->lineage));
     if (row->presented.us > atomic_load(&entry->presented_us))
@@ -137,7 +170,9 @@ static int put_agent(struct pki_view *view, const struct pki_agent_row *row)
     if (r != 0)
         return pass(r);
     name->has_row = true;
-    name->state = row->agent.state;
+    if (row->agent.changed.us >= name->forked.us)
+        name->forked.us = 0;
+    name->state = name->forked.us ? PKI_AGENT_FORKED : row->agent.state;
     name->changed = row->agent.changed;
     memcpy(name->lineage, row->lineage, sizeof(name->lineage));
     memcpy(name->current, row->agent.current, sizeof(name->current));
@@ -203,7 +238,8 @@ static bool on_agent(void *ctx, struct span key, struct span value)
 
 static void carry_over(struct pki_view *view, const struct pki_view *before)
 {
-    struct pki_entry *old;
+    const struct pki_entry *old;
+    const struct pki_name *name;
 
     for (size_t at = 0; (old = map_next(&before->by_sha256, &at)) != NULL;) {
         struct pki_entry *entry = pki_view_find(view, old->identity.sha256);
@@ -211,6 +247,16 @@ static void carry_over(struct pki_view *view, const struct pki_view *before)
 
         if (entry && presented_us > atomic_load(&entry->presented_us))
             atomic_store(&entry->presented_us, presented_us);
+        if (entry && is_behind(entry->identity.state, entry->changed, old))
+            pki_view_move(entry, old->identity.state, old->ahead);
+    }
+    for (size_t at = 0; (name = map_next(&before->by_name, &at)) != NULL;) {
+        struct pki_name *fresh = map_get(&view->by_name, span_of(name->key, name->key_len));
+
+        if (fresh && fresh->has_row && name->forked.us > fresh->changed.us) {
+            fresh->forked = name->forked;
+            fresh->state = PKI_AGENT_FORKED;
+        }
     }
 }
 

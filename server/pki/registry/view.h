@@ -21,6 +21,9 @@ struct pki_name;
 struct pki_entry {
     struct pki_identity identity;
     wall_us registered, changed;
+    /* When memory moved its state on, until the disk has it: what is written meanwhile does not
+     * move it back. 0: the disk has it. */
+    wall_us ahead;
     uint8_t parent[32], lineage[PKI_LINEAGE_BYTES];
     /* The last time it came in a call, also refused; 0: never. Ahead of the disk. */
     _Atomic int64_t presented_us;
@@ -37,6 +40,9 @@ struct pki_name {
     wall_us changed;
     uint8_t lineage[PKI_LINEAGE_BYTES];
     uint8_t current[32];
+    /* A fork that memory saw and the disk does not have yet: what is written meanwhile does not
+     * let it in again. 0: none. */
+    wall_us forked;
     struct pki_entry *first;
 };
 
@@ -51,6 +57,8 @@ DEFINE_CLEANUP(struct pki_view *, pki_view_free);
 int pki_view_read(struct pki_view **ret,
                   struct store *store,
                   const struct pki_view *before) MUST_USE;
+/* Memory sees it first: the state, from that time on. */
+void pki_view_move(struct pki_entry *entry, enum pki_state state, wall_us at);
 /* Faults: no memory; then it has to be read again. */
 int pki_view_apply(struct pki_view *view, const struct pki_touch *touch) MUST_USE;
 

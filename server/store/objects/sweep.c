@@ -121,13 +121,24 @@ static void add_victim(struct buf *to, const struct store_object *object)
     buf_append(to, &victim, sizeof(victim));
 }
 
+/* Its agent was forgotten. */
+static bool is_of_nobody(struct objects *objects, const struct store_object *object)
+{
+    const struct agent *agent = agents_get(&objects->store->agents, object->agent);
+
+    return agent && atomic_load(&agent->is_forgotten);
+}
+
 static void judge(struct objects *objects, const struct store_object *object, struct look *look)
 {
     const struct store_object_limits *limits = &objects->writer.limits;
     const int64_t expire_us = limits->expire_us ? limits->expire_us : OBJECTS_EXPIRE_US;
     const int64_t age_us = clock_wall().us - object->used.us;
 
-    if (!object->is_complete) {
+    if (is_of_nobody(objects, object)) {
+        if (!objects_find_open(objects, object->number))
+            add_victim(object->is_complete ? &look->retained : &look->expired, object);
+    } else if (!object->is_complete) {
         if (age_us > expire_us && !objects_find_open(objects, object->number))
             add_victim(&look->expired, object);
     } else if (limits->retention_us && age_us > limits->retention_us) {

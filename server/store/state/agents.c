@@ -205,9 +205,18 @@ int agent_add_span(struct agent *agent,
 
 /* ---- records ---- */
 
-static void put_record(struct buf *to, const struct agent *agent)
+/* "~7": no agent can have it. */
+#define FORGOTTEN '~'
+static bool is_forgotten_id(const char *id)
 {
-    const struct store_agent *facts = &agent->facts;
+    return id[0] == FORGOTTEN;
+}
+
+void agent_put_record(struct buf *to, const struct agent *agent)
+{
+    const bool is_forgotten = atomic_load(&agent->is_forgotten);
+    const struct store_agent nobody = { .n_host = 0 };
+    const struct store_agent *facts = &agent->facts, *said = is_forgotten ? &nobody : facts;
     struct agent_record record = {
         .version = RECORD_VERSION,
         .interval_ms = facts->interval_ms,
@@ -220,7 +229,7 @@ static void put_record(struct buf *to, const struct agent *agent)
         .n_lost = facts->n_lost,
         .counted_chunk = agent->counted.chunk,
         .counted_offset = agent->counted.offset,
-        .n_host = (uint32_t) facts->n_host,
+        .n_host = (uint32_t) said->n_host,
         .n_log_records = agent->logs_of.n_records,
         .n_log_bytes = agent->logs_of.n_bytes,
         .n_log_skipped = agent->logs_of.n_skipped,
@@ -229,12 +238,16 @@ static void put_record(struct buf *to, const struct agent *agent)
 
     buf_clear(to);
     buf_append(to, &record, sizeof(record));
-    buf_append(to, facts->id, strlen(facts->id) + 1);
-    buf_append(to, facts->version, strlen(facts->version) + 1);
-    buf_append(to, facts->address, strlen(facts->address) + 1);
-    for (size_t i = 0; i < facts->n_host; i++) {
-        buf_append(to, facts->host[i].key, strlen(facts->host[i].key) + 1);
-        buf_append(to, facts->host[i].value, strlen(facts->host[i].value) + 1);
+    if (is_forgotten)
+        buf_printf(to, "%c%u", FORGOTTEN, facts->number);
+    else
+        buf_append_text(to, facts->id);
+    buf_append(to, "", 1);
+    buf_append(to, said->version, strlen(said->version) + 1);
+    buf_append(to, said->address, strlen(said->address) + 1);
+    for (size_t i = 0; i < said->n_host; i++) {
+        buf_append(to, said->host[i].key, strlen(said->host[i].key) + 1);
+        buf_append(to, said->host[i].value, strlen(said->host[i].value) + 1);
     }
 }
 
@@ -319,6 +332,7 @@ static struct agent *agent_of_record(uint32_t number, struct span value)
     agent->counted.chunk = record.counted_chunk;
     agent->counted.offset = record.counted_offset;
     agent->counted_at_start = agent->counted;
+    atomic_store(&agent->is_forgotten, is_forgotten_id(id));
     return agent;
 }
 
@@ -353,8 +367,10 @@ void agent_record_clear_counts(struct span record, struct buf *to)
 
 static int add_agent(struct agents *agents, struct agent *agent)
 {
-    int r = map_put(&agents->by_id, span_of_text(agent->facts.id), agent);
+    int r = 0;
 
+    if (!atomic_load(&agent->is_forgotten))
+        r = map_put(&agents->by_id, span_of_text(agent->facts.id), agent);
     if (!r && !idtable_put(&agents->table, agent->facts.number, agent))
         r = fault(-ENOMEM, "no memory for agent %u", agent->facts.number);
     return pass(r);
@@ -444,6 +460,8 @@ static int intern_apply(struct state_job *base, MDB_txn *txn)
     uint8_t key[4];
     int r;
 
+    if (agent && atomic_load(&agent->is_forgotten)) /* in this very transaction */
+        agent = NULL;
     if (!agent)
         agent = map_get(&agents->pending.by_id, id);
     if (agent) {
@@ -461,7 +479,7 @@ static int intern_apply(struct state_job *base, MDB_txn *txn)
     agent->facts.first_seen = clock_wall();
     agent->facts.last_seen = agent->facts.first_seen;
     job->number = agent->facts.number;
-    put_record(&record, agent);
+    agent_put_record(&record, agent);
     if (buf_failed(&record))
         return fault(-ENOMEM, "no memory for the record of an agent");
     r = map_put(&agents->pending.by_id, span_of_text(agent->facts.id), agent);
@@ -525,7 +543,7 @@ static int flush_apply(struct state_job *base, MDB_txn *txn)
         pthread_mutex_lock(&agent->lock);
         is_dirty = agent->is_dirty;
         if (is_dirty) {
-            put_record(&record, agent);
+            agent_put_record(&record, agent);
             agent->is_dirty = false;
             agent->is_flushing = true;
         }
@@ -679,7 +697,9 @@ int agents_list(struct agents *agents, struct arena *arena, uint32_t **ret_numbe
     if (!numbers)
         return fault(-ENOMEM, "no room for %u agents", highest);
     for (uint32_t number = 1; number <= highest; number++) {
-        if (agents_get(agents, number))
+        const struct agent *agent = agents_get(agents, number);
+
+        if (agent && !atomic_load(&agent->is_forgotten))
             numbers[n++] = number;
     }
     qsort_r(numbers, n, sizeof(*numbers), by_id, agents);

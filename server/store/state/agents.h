@@ -22,6 +22,10 @@
  * the replay adds what lies behind it. It is a place, not a chunk: two batches of one agent may lie
  * in one chunk, and a flush may come between the two.
  *
+ * An agent that was forgotten keeps its number, as rows of it are there until retention takes them;
+ * its id becomes "~" and the number, which nobody can have. It is in no list, found by no name, and
+ * a new agent of the old id is another one.
+ *
  * Thread: any; each agent has its lock, below the list's.
  */
 
@@ -53,6 +57,7 @@ struct agent {
     uint32_t n_series;
     struct position counted, counted_at_start;
     bool is_dirty, is_flushing;
+    _Atomic bool is_forgotten;
 };
 
 struct agents {
@@ -79,6 +84,9 @@ bool agent_record_counts(uint32_t number, struct span record, struct agent_count
 /* The record as it would be before the first batch: the replay then counts all there is. */
 void agent_record_clear_counts(struct span record, struct buf *to);
 
+/* The record as it is now. With the agent's lock held. */
+void agent_put_record(struct buf *to, const struct agent *agent);
+
 int agents_open(struct agents *agents, struct state *state) MUST_USE;
 void agents_close(struct agents *agents);
 void agents_settle(struct agents *agents, int r);
@@ -96,6 +104,7 @@ static inline struct agent *agents_get(struct agents *agents, uint32_t number)
 /* As store_agent_*(). */
 int agents_intern(struct agents *agents, const char *id, uint32_t *ret_number) MUST_USE;
 int agents_find(struct agents *agents, const char *id, uint32_t *ret_number) MUST_USE;
+int agents_forget(struct agents *agents, const char *id) MUST_USE;
 int agents_tell(struct agents *agents,
                 uint32_t number,
                 struct arena *arena,

@@ -130,6 +130,15 @@ int store_change_put(struct store_change *change, const struct store_write *writ
     int r;
 
     ensure(write->key.len > 0 && write->key.len <= STORE_KEY_BYTES);
+    if (write->value.data && write->is_behind_all) {
+        MDB_val value = db_val_of(write->value);
+        int rc = mdb_put(change->txn, change->state->tables[table_of(write->table)], &key, &value,
+                         MDB_APPEND);
+
+        if (rc != MDB_KEYEXIST) /* that is: behind another one */
+            return pass(db_check(rc, "cannot write the state"));
+        key = db_val_of(write->key);
+    }
     if (write->value.data)
         return pass(state_put(change->state, change->txn, table_of(write->table), write->key,
                               write->value));

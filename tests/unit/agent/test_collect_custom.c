@@ -230,7 +230,7 @@ START_TEST(a_program_over_its_time_is_killed_with_its_children)
         CLEANUP(buf_deinit) struct buf stat = { 0 };
         char path[64];
 
-        snprintf(path, sizeof(path), "/proc/%d/stat", atoi(buf_text(&pid)));
+        snprintf(path, sizeof(path), "/proc/%d/stat", (int) strtol(buf_text(&pid), NULL, 10));
         if (file_read(path, 4096, &stat) != 0 || strstr(buf_text(&stat), ") Z "))
             break;
     }

@@ -409,6 +409,54 @@ START_TEST(processes_are_told_of_while_they_are_in_the_top)
 }
 END_TEST
 
+START_TEST(a_process_of_the_top_stays_while_it_is_near)
+{
+    struct collect_options options = rig_options(tree, "processes");
+    double hz = (double) sysconf(_SC_CLK_TCK);
+    struct collect *collect = NULL;
+    struct spool_scrape sample;
+
+    options.numbers.n_top_processes = 1;
+    write_process("10", "first", 100, 0);
+    write_process("12", "second", 50, 0);
+    ck_assert_int_eq(collect_new(&collect, &options), 0);
+    ck_assert_int_eq(collect_run(collect, &sample), 0);
+    write_process("10", "first", 110, 0);
+    write_process("12", "second", 90, 0);
+    do
+        ck_assert_int_eq(collect_run(collect, &sample), 0);
+    while (sample.values[find(&sample, OF("process.cpu.time", "10", "first") ",cpu.mode=user}")] !=
+           110 / hz);
+    ck_assert_int_lt(find(&sample, OF("process.memory.usage", "12", "second") "}"), 0);
+    collect_free(collect);
+}
+END_TEST
+
+START_TEST(a_process_has_no_name_before_it_has_some_age)
+{
+    struct collect_options options = rig_options(tree, "processes");
+    struct collect *collect = NULL;
+    struct spool_scrape sample;
+    char text[64];
+
+    snprintf(text, sizeof(text), "%.2f 1\n", 777.0 / (double) sysconf(_SC_CLK_TCK) + 50);
+    tree_write("proc/uptime", text);
+    write_process("10", "young", 100, 7);
+    options.numbers.top_min_age_us = 60000000;
+    ck_assert_int_eq(collect_new(&collect, &options), 0);
+    ck_assert_int_eq(collect_run(collect, &sample), 0);
+    expect(&sample, "system.linux.thread.count", 3);
+    ck_assert_int_lt(find(&sample, OF("process.memory.usage", "10", "young") "}"), 0);
+    collect_free(collect);
+
+    options.numbers.top_min_age_us = 40000000;
+    ck_assert_int_eq(collect_new(&collect, &options), 0);
+    ck_assert_int_eq(collect_run(collect, &sample), 0);
+    ck_assert_int_ge(find(&sample, OF("process.memory.usage", "10", "young") "}"), 0);
+    collect_free(collect);
+}
+END_TEST
+
 void add_machine_cases(Suite *s)
 {
     TCase *machine = tcase_create("machine");
@@ -433,5 +481,7 @@ void add_machine_cases(Suite *s)
     tcase_add_test(machine, a_bond_counts_interfaces_that_are_down);
     tcase_add_test(machine, a_link_has_a_carrier_and_a_speed);
     tcase_add_test(machine, processes_are_told_of_while_they_are_in_the_top);
+    tcase_add_test(machine, a_process_of_the_top_stays_while_it_is_near);
+    tcase_add_test(machine, a_process_has_no_name_before_it_has_some_age);
     suite_add_tcase(s, machine);
 }

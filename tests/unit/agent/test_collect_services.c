@@ -167,6 +167,8 @@ static uint32_t read_call(int fd)
             return 0;
         buf_append(&bytes, &byte, 1);
     }
+    if (bytes.len < 12)
+        return 0;
     memcpy(&serial, bytes.data + 8, 4);
     return serial;
 }

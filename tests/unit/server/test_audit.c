@@ -177,7 +177,7 @@ END_TEST
 
 START_TEST(a_chain_whose_head_is_gone_goes_on_behind_its_last_entry)
 {
-    const struct store_write write = { STORE_TABLE_AUDIT, span_of_text("head"), { NULL, 0 } };
+    const struct store_write write = { STORE_TABLE_AUDIT, span_of_text("!head"), { NULL, 0 } };
     const struct audit_record *entries;
     size_t n;
 
@@ -207,7 +207,7 @@ END_TEST
 
 START_TEST(rows_that_are_none_are_named)
 {
-    static const char *const keys[] = { "head", "anchor", "dropped", "E", "x" };
+    static const char *const keys[] = { "!head", "!anchor", "!dropped", "E", "x" };
     uint8_t key[ROW_KEY_BYTES];
     struct seen *rows;
     size_t n;

@@ -33,7 +33,7 @@ void put(enum audit_event event, const char *actor, const char *object);
 void put_many(unsigned n);
 void note(enum audit_event event, const char *actor, const char *source);
 
-/* Every row of the table, newest last; in static memory that the next call takes. */
+/* Every row of the table, entries first; in static memory that the next call takes. */
 struct seen {
     uint8_t key[STORE_KEY_BYTES];
     size_t key_len;

@@ -116,13 +116,17 @@ void note(enum audit_event event, const char *actor, const char *source)
 struct collected {
     struct seen *rows;
     size_t n, capacity;
+    bool is_of_entries;
 };
 
 static bool collect(void *ctx, struct span key, struct span value)
 {
     struct collected *to = ctx;
-    struct seen *row = &to->rows[to->n++];
+    struct seen *row = &to->rows[to->n];
 
+    if ((key.data[0] == 'E') != to->is_of_entries)
+        return true;
+    to->n++;
     ck_assert_uint_lt(to->n, to->capacity);
     memcpy(row->key, key.data, key.len);
     row->key_len = key.len;
@@ -137,7 +141,10 @@ struct seen *all_rows(size_t *ret_n)
     struct collected to = { .rows = rows, .capacity = sizeof(rows) / sizeof(rows[0]) };
 
     arena_reset(&rows_arena, (size_t) 256 << 20);
-    ck_assert_int_eq(store_state_each(store, STORE_TABLE_AUDIT, collect, &to), 0);
+    for (int turn = 0; turn < 2; turn++) {
+        to.is_of_entries = turn == 0;
+        ck_assert_int_eq(store_state_each(store, STORE_TABLE_AUDIT, collect, &to), 0);
+    }
     *ret_n = to.n;
     return rows;
 }

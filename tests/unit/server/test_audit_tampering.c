@@ -55,7 +55,7 @@ static void remove_row(const struct seen *row)
     write_row(row, span_of(NULL, 0));
 }
 
-/* Entry n, from 1: rows "E" come first. */
+/* Entry n, from 1. */
 static struct seen *entry_row(struct seen *rows, uint64_t n)
 {
     return &rows[n - 1];
@@ -165,9 +165,9 @@ START_TEST(an_end_that_was_cut_off_is_named)
     for (uint64_t i = 51; i <= 62; i++)
         remove_row(entry_row(rows, i));
     verify_says(51, "the head of the chain is entry 62");
-    remove_key("head");
+    remove_key("!head");
     verify_says(51, "entry 61 was signed at 2024-10-04T12:10:00.000Z");
-    remove_key("anchor");
+    remove_key("!anchor");
     reopen(); /* it is remembered */
     verify_says(50, "the head of the chain behind it is missing");
     put_many(1); /* which makes a head again */
@@ -205,15 +205,15 @@ static void rewrite_from(uint64_t n, uint64_t first_changed)
     }
     memcpy(head.sha256, sha256[62], 32);
     row_head_write(&head, head_value);
-    struct seen head_row = { .key_len = 4 };
-    memcpy(head_row.key, "head", 4);
+    struct seen head_row = { .key_len = 5 };
+    memcpy(head_row.key, "!head", 5);
     write_row(&head_row, span_of(head_value, sizeof(head_value)));
 }
 
 START_TEST(a_chain_written_anew_is_found_by_the_signatures_in_it)
 {
     rewrite_from(10, 10);
-    remove_key("anchor");
+    remove_key("!anchor");
     reopen();
     verify_says(40, "its signature in entry 41 is not the hub's: it, or one before it back to "
                     "entry 1, was written anew");
@@ -223,7 +223,7 @@ END_TEST
 START_TEST(a_chain_written_anew_behind_an_anchor_is_told_from_there)
 {
     rewrite_from(50, 50);
-    remove_key("anchor");
+    remove_key("!anchor");
     reopen();
     verify_says(61, "back to entry 41, was written anew");
 }
@@ -232,7 +232,7 @@ END_TEST
 START_TEST(a_chain_written_anew_is_found_by_the_anchor_that_an_agent_has)
 {
     rewrite_from(10, 10);
-    remove_key("anchor");
+    remove_key("!anchor");
     reopen();
     /* Who looks at no signatures, or when the hub's key was stolen too. */
     ck_assert_int_eq(audit_verify(audit, NULL, 0, NULL, NULL, &verdict), AUDIT_OK);

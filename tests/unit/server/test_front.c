@@ -244,7 +244,7 @@ START_TEST(health_lists_every_service_that_is_handled)
     ask_bytes(hub.nobody, "/grpc.health.v1.Health/List", nothing, &reply);
     ck_reply(&reply, RPC_OK, "");
     list = (const void *) reply.answer;
-    ck_assert_uint_eq(list->n_statuses, 7);
+    ck_assert_uint_eq(list->n_statuses, 8);
     for (size_t i = 0; i < list->n_statuses; i++) {
         ck_assert_int_eq(list->statuses[i]->value->status, SERVING);
         ck_assert_str_ne(list->statuses[i]->key, "sentinel.control.v1.ControlService");
@@ -340,10 +340,10 @@ START_TEST(reflection_lists_only_services_that_are_handled)
     response = reflect(&peer, &request);
     ck_assert_str_eq(response->valid_host, "hub.example");
     ck_assert_str_eq(response->original_request->list_services, "*");
-    ck_assert_uint_eq(response->list_services_response->n_service, 6);
-    for (size_t i = 0; i < 6; i++)
+    ck_assert_uint_eq(response->list_services_response->n_service, 7);
+    for (size_t i = 0; i < 7; i++)
         ck_assert_str_ne(response->list_services_response->service[i]->name,
-                         "sentinel.enrollment.v1.EnrollmentService");
+                         "sentinel.control.v1.ControlService");
     peer_half_close(&peer);
     peer_wait_closed(&peer);
     ck_assert_int_eq(peer.reply.code, RPC_OK);

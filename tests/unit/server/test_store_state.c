@@ -79,6 +79,34 @@ START_TEST(writes_of_one_call_come_together)
 }
 END_TEST
 
+static int put_behind(struct store_change *change, void *ctx)
+{
+    static const char *const keys[] = { "b", "d", "c", "d", "e" };
+    int r = 0;
+
+    (void) ctx;
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]) && r == 0; i++) {
+        const struct store_write write = { STORE_TABLE_OPERATORS, span_of_text(keys[i]),
+                                           span_of(&"12345"[i], 1), .is_behind_all = true };
+
+        r = store_change_put(change, &write);
+    }
+    return r;
+}
+
+START_TEST(rows_behind_all_others_may_also_lie_between_them)
+{
+    struct store *store = open_store(0);
+    CLEANUP(buf_deinit) struct buf all = { 0 };
+
+    ck_assert_int_eq(write_one(store, "a", "0"), 0);
+    ck_assert_int_eq(store_state_change(store, put_behind, NULL), 0);
+    ck_assert_int_eq(store_state_each(store, STORE_TABLE_OPERATORS, collect, &all), 0);
+    ck_assert_str_eq(buf_text(&all), "a=0;b=1;c=3;d=4;e=5;");
+    store_close(store);
+}
+END_TEST
+
 struct turn {
     int to_child[2], to_parent[2];
 };
@@ -291,6 +319,7 @@ TCase *case_state(void)
     tcase_add_checked_fixture(tcase, make_database, remove_database);
     tcase_add_test(tcase, rows_are_written_read_listed_in_order_and_deleted);
     tcase_add_test(tcase, writes_of_one_call_come_together);
+    tcase_add_test(tcase, rows_behind_all_others_may_also_lie_between_them);
     tcase_add_test(tcase, a_second_process_shares_the_state);
     tcase_add_test(tcase, a_key_that_no_database_takes_is_refused_and_the_store_goes_on);
     tcase_add_test(tcase, a_change_reads_what_it_put_and_an_outcome_leaves_nothing_of_it);
