@@ -24,6 +24,7 @@ static const struct {
     { "status", cmd_status, "what the running agent says about itself" },
     { "test-connection", cmd_test_connection,
       "goes to the hub step by step, and says what to mend" },
+    { "spool", cmd_spool, "spool check: reads all that waits on disk, and says what is damaged" },
     { "upload", cmd_upload, "sends files to the hub; what was cut goes on where it was" },
     { "check-config", cmd_check_config, "checks the settings" },
     { "print-config", cmd_print_config, "prints the settings in effect, as YAML" },

@@ -11,7 +11,7 @@
 typedef int cmd_fn(int argc, char **argv);
 
 cmd_fn cmd_enroll, cmd_run, cmd_collect, cmd_status, cmd_test_connection, cmd_check_config,
-    cmd_print_config, cmd_upload, cmd_inventory, cmd_version;
+    cmd_print_config, cmd_upload, cmd_inventory, cmd_spool, cmd_version;
 
 struct cmd {
     const char *usage;                 /* "collect --once [--json]" */

@@ -77,8 +77,9 @@ static void on_interrupt(int number)
     interrupted_by = number;
 }
 
-/* Whatever ends the read, the terminal shows what is typed again. */
-static int read_hidden(struct enroll_command *command, int fd)
+/* Asks when nothing is shown any more: what was typed before is thrown away. Whatever ends the
+ * read, the terminal shows what is typed again. */
+static int read_hidden(struct enroll_command *command, int fd, const char *question)
 {
     static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP };
     const struct sigaction catching = { .sa_handler = on_interrupt };
@@ -93,6 +94,7 @@ static int read_hidden(struct enroll_command *command, int fd)
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         sigaction(numbers[i], &catching, &before[i]);
     tcsetattr(fd, TCSAFLUSH, &hidden);
+    (void) !write(fd, question, strlen(question));
     code = read_line(command, fd, "the terminal");
     tcsetattr(fd, TCSAFLUSH, &shown);
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
@@ -111,8 +113,7 @@ static int ask(struct enroll_command *command)
 
     if (!isatty(STDIN_FILENO) || fd < 0)
         return read_line(command, STDIN_FILENO, "stdin");
-    (void) !write(fd, question, strlen(question));
-    return read_hidden(command, fd);
+    return read_hidden(command, fd, question);
 }
 
 static int read_file(struct enroll_command *command)
@@ -301,8 +302,10 @@ static int go_on(const struct enroll_command *command)
     }
     for (size_t i = 0; i < args->n_flags; i++) {
         snprintf(names[i], sizeof(names[i]), "--%s", args->flags[i].row);
-        for (char *at = names[i]; *at; at++)
-            *at = *at == '.' || *at == '_' ? '-' : *at;
+        for (char *at = names[i]; *at; at++) {
+            if (*at == '.' || *at == '_')
+                *at = '-';
+        }
         argv[n++] = names[i];
         argv[n++] = args->flags[i].value;
     }

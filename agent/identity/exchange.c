@@ -4,7 +4,7 @@
  * One renewal, over a connection of its own.
  *
  *   Renew:         request -> response
- *   RenewExpired:  chain and request -> nonce; chain, request and signature -> response
+ *   RenewExpired:  an empty request -> nonce; chain, request and signature -> response
  */
 
 #include <errno.h>
@@ -79,6 +79,14 @@ split_chain(struct span pem, ProtobufCBinaryData *ret, struct buf *storage, size
         ret[i] = bytes_of(span_of(storage->data + lens[i], lens[i + 1] - lens[i]));
     *ret_n = n;
     return 0;
+}
+
+static int ask_nonce(struct exchange *exchange)
+{
+    Sentinel__Enrollment__V1__RenewExpiredRequest request;
+
+    sentinel__enrollment__v1__renew_expired_request__init(&request);
+    return pass(send_message(exchange, &request.base));
 }
 
 static int send_expired(struct exchange *exchange, struct span signature)
@@ -229,7 +237,7 @@ static int begin(struct exchange *exchange)
     if (r)
         return fold(r);
     if (is_late) {
-        r = send_expired(exchange, (struct span){ 0 });
+        r = ask_nonce(exchange);
     } else {
         r = send_renew(exchange);
         rpc_client_call_half_close(exchange->call);

@@ -293,8 +293,9 @@ static bool is_same_leaf(const struct tls_identity *a, const struct tls_identity
            memcmp(left.sha256, right.sha256, sizeof(left.sha256)) == 0;
 }
 
-/* It was committed, and only not cleared away. */
-static int drop_committed(const char *directory)
+/* It was committed, and the rest was not done: the key put in its place, what waited cleared away.
+ */
+static int finish_commit(const char *directory, struct tls_why *ret_why)
 {
     CLEANUP(tls_identity_deinit) struct tls_identity current = { 0 }, candidate = { 0 };
     struct tls_why unused;
@@ -304,9 +305,9 @@ static int drop_committed(const char *directory)
         r = tls_identity_load(directory, &current, &unused);
     if (r < 0)
         return pass(r);
-    if (r == 0 && is_same_leaf(&current, &candidate))
-        place_drop(directory, PLACE_CANDIDATE);
-    return 0;
+    return r == 0 && is_same_leaf(&current, &candidate)
+               ? pass(place_commit(directory, PLACE_CANDIDATE, ret_why))
+               : 0;
 }
 
 int place_recover(const char *directory, struct tls_why *ret_why)
@@ -323,5 +324,5 @@ int place_recover(const char *directory, struct tls_why *ret_why)
     r = place_load(directory, PLACE_REQUEST, &identity);
     if (r == 0)
         r = place_promote(directory);
-    return r < 0 ? pass(r) : pass(drop_committed(directory));
+    return r < 0 ? pass(r) : pass(finish_commit(directory, ret_why));
 }

@@ -188,6 +188,14 @@ static int recover(struct queue *queue, struct run *run, struct segment *segment
 
 /* ---- runs ---- */
 
+static bool is_known(const struct queue *queue, uint64_t ordinal)
+{
+    for (const struct list *node = queue->runs.next; node != &queue->runs; node = node->next)
+        if (container_of(node, const struct run, node)->ordinal == ordinal)
+            return true;
+    return false;
+}
+
 /* In its place among those that the state told of. */
 static struct run *run_for(struct queue *queue, const struct segment *segment)
 {
@@ -226,11 +234,19 @@ static uint64_t end_of_run(const struct run *run)
 
 static int place_segment(struct queue *queue, struct segment *segment)
 {
-    struct run *run = run_for(queue, segment);
     char name[SEGMENT_NAME_BYTES];
+    struct run *run;
     uint64_t last;
     int r;
 
+    /* The state tells of every run up to it that is not all acknowledged: this file was removed,
+     * and the power went before its name was gone for good. */
+    if (segment->ordinal < queue->known_below && !is_known(queue, segment->ordinal)) {
+        (void) unlinkat(queue->dirfd, segment_name(segment, name), 0);
+        (void) segment_free(segment);
+        return 0;
+    }
+    run = run_for(queue, segment);
     if (!run)
         return fault(-ENOMEM, "no memory for a run");
     last = run->acked;
@@ -333,21 +349,26 @@ static void count_run(struct queue *queue, struct run *run)
 
 static void end_segments(struct queue *queue)
 {
-    /* Before it is said that nobody needs to read them for their offsets. */
-    bool is_kept = queue->signal != SPOOL_LOGS || offsets_write(queue, true);
+    bool is_kept = true, is_first = true;
 
     list_each(run_node, &queue->runs) list_each(node, &run_of(run_node)->segments)
     {
         struct segment *segment = segment_of(node);
         char name[SEGMENT_NAME_BYTES];
 
-        if (segment->is_ended || !is_kept)
+        if (segment->is_ended)
             continue;
+        /* Before it is said that nobody needs to read it for its offsets. */
+        if (is_first && queue->signal == SPOOL_LOGS)
+            is_kept = offsets_write(queue, true);
+        is_first = false;
+        if (!is_kept)
+            return;
         segment->fd =
             openat(queue->dirfd, segment_name(segment, name), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
         if (segment->fd < 0)
             continue;
-        segment_put_end(queue, segment);
+        segment_put_end(segment); /* not synced: without it it is read again */
         (void) close(segment->fd);
         segment->fd = -1;
     }
@@ -364,6 +385,7 @@ static int read_queue(struct queue *queue, struct found *found)
         r = read_directory(queue, found);
     if (r)
         return pass(r);
+    queue->known_below = queue->has_state ? queue->next_ordinal : 0;
     if (found->n)
         qsort(found->segments, found->n, sizeof(struct segment *), by_place);
     for (size_t i = 0; i < found->n; i++) {
@@ -376,7 +398,7 @@ static int read_queue(struct queue *queue, struct found *found)
     end_segments(queue);
     list_each_safe(node, &queue->runs) count_run(queue, run_of(node));
     balance(queue, produced);
-    (void) state_write(queue, true);
+    (void) state_write(queue, false);
     return 0;
 }
 

@@ -577,9 +577,9 @@ int queue_open(struct queue *queue, struct spool *spool, enum spool_signal signa
     queue->dirfd = -1;
     list_init(&queue->runs);
     if (spool->dirfd >= 0) {
-        (void) !mkdirat(spool->dirfd, name, 0700);
+        if (mkdirat(spool->dirfd, name, 0700) == 0)
+            (void) fsync(spool->dirfd);
         queue->dirfd = openat(spool->dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        (void) fsync(spool->dirfd);
     }
     slots_init(&queue->state, queue->dirfd, "state");
     slots_init(&queue->offset_slots, queue->dirfd, "offsets");

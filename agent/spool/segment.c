@@ -251,7 +251,7 @@ bool segment_sync(struct queue *queue, struct segment *segment)
         return true;
     }
     faultpoint("spool_sync");
-    if (segment->synced_bytes < segment->bytes || !segment->is_active)
+    if (segment->synced_bytes < segment->bytes || segment->is_ended)
         is_good = fdatasync(segment->fd) == 0;
     if (queue->is_directory_unsynced)
         is_good = fsync(queue->dirfd) == 0 && is_good;
@@ -265,7 +265,7 @@ bool segment_sync(struct queue *queue, struct segment *segment)
 
 /* ---- ending ---- */
 
-void segment_put_end(struct queue *queue, struct segment *segment)
+void segment_put_end(struct segment *segment)
 {
     CLEANUP(buf_deinit) struct buf frame = { 0 };
 
@@ -283,7 +283,6 @@ void segment_put_end(struct queue *queue, struct segment *segment)
         ftruncate(segment->fd, (off_t) (segment->bytes + frame.len)) < 0)
         return; /* it is found by reading, at the next start */
     segment->is_ended = true;
-    (void) segment_sync(queue, segment);
 }
 
 void segment_end(struct queue *queue, struct segment *segment)
@@ -299,7 +298,8 @@ void segment_end(struct queue *queue, struct segment *segment)
         queue->volatile_bytes -= segment->capacity - segment->bytes;
     } else {
         if (is_kept)
-            segment_put_end(queue, segment);
+            segment_put_end(segment);
+        (void) segment_sync(queue, segment);
         (void) close(segment->fd);
         segment->fd = -1;
     }

@@ -237,13 +237,24 @@ static void read_boot_id(struct spool *spool)
     }
 }
 
+/* A directory that was made just now must be there after a power cut, with what is in it. */
+static void sync_name(int dirfd)
+{
+    CLEANUP(fd_closep) int above = openat(dirfd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (above >= 0)
+        (void) fsync(above);
+}
+
 /* Outcomes: SPOOL_IN_USE. Without a directory all is in memory. */
 static int open_directory(struct spool *spool)
 {
     const char *path = spool->options.directory;
+    bool is_new;
 
     if (!path)
         return 0;
+    is_new = access(path, F_OK) < 0;
     if (file_make_directories(path, 0700) == 0)
         spool->dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (spool->dirfd < 0) {
@@ -252,6 +263,8 @@ static int open_directory(struct spool *spool)
                   LOG_S("meaning", "what is not acknowledged is kept in memory alone"));
         return 0;
     }
+    if (is_new)
+        sync_name(spool->dirfd);
     spool->lock = openat(spool->dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (spool->lock >= 0 && flock(spool->lock, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
         return SPOOL_IN_USE;

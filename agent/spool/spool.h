@@ -224,3 +224,19 @@ struct spool_ledger {
 void spool_get_ledger(const struct spool *spool,
                       enum spool_signal signal,
                       struct spool_ledger *ret);
+
+/* ---- looking at it, from outside ---- */
+
+struct spool_finding {
+    enum spool_signal signal;
+    const char *file; /* its name in the signal's directory; borrowed */
+    uint64_t frames, batches, records, bytes;
+    uint64_t damaged_bytes;
+    bool is_ended;    /* else it is being written, or a crash has left it */
+    bool is_headless; /* nothing of it can be read */
+};
+typedef void spool_finding_fn(void *ctx, const struct spool_finding *finding);
+
+/* Reads every segment, and changes nothing; also while an agent runs. Outcomes: SPOOL_EMPTY (there
+ * is no such directory). */
+int spool_check(const char *directory, spool_finding_fn *fn, void *ctx) MUST_USE;

@@ -119,7 +119,7 @@ struct queue {
     struct run *live;
     struct segment *active; /* of the live run; NULL: the next put makes one */
     struct numbers series, layouts;
-    uint64_t next_ordinal;
+    uint64_t next_ordinal, known_below; /* of runs; the state of before told of those below */
     size_t n_segments;
     uint64_t acknowledged, queued, queued_batches;
     uint64_t dropped[SPOOL_REASONS]; /* [0]: all */
@@ -168,8 +168,8 @@ int segment_create(struct segment **ret, struct queue *queue, uint64_t capacity)
 int segment_append(struct queue *queue, struct segment *segment, struct span frames) MUST_USE;
 /* False: the disk failed; what was written may be lost with the power. */
 bool segment_sync(struct queue *queue, struct segment *segment);
-/* Its last frame, through its fd. */
-void segment_put_end(struct queue *queue, struct segment *segment);
+/* Its last frame, through its fd, not synced. */
+void segment_put_end(struct segment *segment);
 /* Writes its end, and closes it. */
 void segment_end(struct queue *queue, struct segment *segment);
 /* Its file goes, or becomes the spare one; frees it. */
@@ -208,8 +208,11 @@ size_t read_at(int fd, void *to, size_t len, uint64_t offset);
 
 /* What the slots say goes into the empty queue: totals, and runs without segments. */
 int state_read(struct queue *queue, uint64_t *ret_produced) MUST_USE;
+/* From bytes whose checksum was right; false: not of this version. */
+bool state_take(struct queue *queue, struct span *from, uint64_t *ret_produced);
 bool state_write(struct queue *queue, bool is_synced);
 int offsets_read(struct queue *queue) MUST_USE;
+int offsets_take(struct queue *queue, struct span *from) MUST_USE;
 bool offsets_write(struct queue *queue, bool is_synced);
 /* Outcomes: SPOOL_TOO_LARGE. */
 int offsets_apply(struct queue *queue, const struct spool_offset *offsets, size_t n) MUST_USE;

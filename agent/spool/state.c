@@ -110,7 +110,7 @@ static bool take_run(struct queue *queue, struct span *from)
     return true;
 }
 
-static bool take_state(struct queue *queue, struct span *from, uint64_t *ret_produced)
+bool state_take(struct queue *queue, struct span *from, uint64_t *ret_produced)
 {
     uint64_t version, n, offset;
 
@@ -149,7 +149,7 @@ int state_read(struct queue *queue, uint64_t *ret_produced)
     from = buf_span(&bytes);
     /* Its checksum was right: so this is of another version, or there is no memory. What was read
      * up to there is no worse than nothing. */
-    if (!take_state(queue, &from, ret_produced))
+    if (!state_take(queue, &from, ret_produced))
         return buf_failed(&bytes) ? fault(-ENOMEM, "no memory for the state of the spool") : 0;
     queue->has_state = true;
     return 0;
@@ -197,28 +197,32 @@ bool offsets_write(struct queue *queue, bool is_synced)
     return !buf_failed(&to) && slots_write(&queue->offset_slots, buf_span(&to), is_synced);
 }
 
+int offsets_take(struct queue *queue, struct span *from)
+{
+    struct spool_offset offset;
+    uint64_t version, n;
+
+    if (!codec_take_varint(from, &version) || version != VERSION || !codec_take_varint(from, &n))
+        return 0;
+    for (uint64_t i = 0;
+         i < n && codec_take_text(from, &offset.key) && codec_take_text(from, &offset.value); i++) {
+        int r = offset.key.len ? offsets_apply(queue, &offset, 1) : 0;
+
+        if (r)
+            return pass(r);
+    }
+    return 0;
+}
+
 int offsets_read(struct queue *queue)
 {
     CLEANUP(buf_deinit) struct buf bytes = { 0 };
-    struct spool_offset offset;
-    uint64_t version, n;
     struct span from;
 
     if (!slots_read(&queue->offset_slots, &bytes))
         return 0;
     from = buf_span(&bytes);
-    if (!codec_take_varint(&from, &version) || version != VERSION || !codec_take_varint(&from, &n))
-        return 0;
-    for (uint64_t i = 0; i < n; i++) {
-        int r;
-
-        if (!codec_take_text(&from, &offset.key) || !codec_take_text(&from, &offset.value))
-            return 0;
-        r = offsets_apply(queue, &offset, 1);
-        if (r)
-            return pass(r);
-    }
-    return 0;
+    return pass(offsets_take(queue, &from));
 }
 
 void offsets_free(struct queue *queue)

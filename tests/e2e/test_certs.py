@@ -128,7 +128,7 @@ class AtTheHub(unittest.TestCase):
         path.write_bytes(body)
         return path
 
-    def test_the_list_of_revoked_certificates_verifies(self):
+    def test_the_list_of_revoked_certificates_verifies_and_has_the_revoked_one(self):
         with fixture.Hub(init=("--name", "hub.example.org")) as hub:
             web = hub.issue("agent", "web-1")
             text = openssl("x509", "-in", web / "client-cert.pem", "-noout", "-ext", "crlDistributionPoints").stdout
@@ -138,6 +138,16 @@ class AtTheHub(unittest.TestCase):
             self.assertIn("verify OK", openssl("crl", "-inform", "DER", "-in", path, "-CAfile", ca, "-noout").stderr)
             serial = serial_of(web / "client-cert.pem").split("=")[1]
             self.assertNotIn(serial, openssl("crl", "-inform", "DER", "-in", path, "-noout", "-text").stdout)
+            hub.ctl("agents", "revoke", "web-1", "--yes")
+            path = self.crl(hub)
+            self.assertIn("verify OK", openssl("crl", "-inform", "DER", "-in", path, "-CAfile", ca, "-noout").stderr)
+            self.assertIn(serial, openssl("crl", "-inform", "DER", "-in", path, "-noout", "-text").stdout)
+            roots = hub.home / "with.pem"
+            roots.write_bytes((hub.state / "certs/ca-cert.pem").read_bytes() + ca.read_bytes())
+            pem = hub.home / "list.pem"
+            openssl("crl", "-inform", "DER", "-in", path, "-out", pem)
+            done = openssl("verify", "-crl_check", "-CAfile", roots, "-CRLfile", pem, web / "client-cert.pem", check=None)
+            self.assertIn("revoked", done.stdout + done.stderr)
 
     def test_a_hub_with_sealed_keys_serves_without_the_key_and_issues_with_it(self):
         key = fixture.scratch() / "ca-key"

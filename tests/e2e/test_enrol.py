@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine gets its identity and keeps it: tokens, renewals, ends, power cuts, clocks. Real programs on both sides."""
 
+import datetime
 import json
 import os
 import pathlib
@@ -82,6 +83,11 @@ class Machine:
         done = fixture.run("openssl", "x509", "-noout", "-serial", "-in", self.identity / "client-cert.pem")
         return done.stdout.strip().split("=")[1].lower().lstrip("0")
 
+    def seconds_left(self) -> float:
+        done = fixture.run("openssl", "x509", "-noout", "-enddate", "-in", self.identity / "client-cert.pem")
+        end = datetime.datetime.strptime(done.stdout.strip().split("=")[1], "%b %d %H:%M:%S %Y %Z").replace(tzinfo=datetime.timezone.utc)
+        return end.timestamp() - time.time()
+
     def leftovers(self) -> list[str]:
         return [name for name in ("enrolment", "request", "candidate", "client-key.next.pem") if (self.identity / name).exists()]
 
@@ -157,6 +163,7 @@ class Enrolment(unittest.TestCase):
         shown = self.read_until(terminal, b": ")
         os.write(terminal, text.encode() + b"\n")
         shown += self.read_until(terminal, None)
+        os.close(terminal)  # hangs up, whatever it is at
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0, shown)
         self.assertIn(b"enrolled as typist", shown)
         self.assertNotIn(text.split("/")[3].encode(), shown)
@@ -238,6 +245,62 @@ class Clocks(unittest.TestCase):
             machine.stop()
 
 
+class Renewal(unittest.TestCase):
+    """Certificates that live for 20 s: renewed at 7 to 15 s."""
+
+    LIFE = ("--identity-agent-life", "20s")
+
+    def acknowledged(self, machine: Machine) -> int:
+        return machine.status().get("spool", {}).get("acknowledged_samples", 0)
+
+    def check_registry(self, hub: fixture.Hub, machine: Machine):
+        fixture.wait_until(lambda: (lambda all: list(all.values()).count("active") == 1 and all.get(machine.serial()) == "active")
+                           (certificates(hub, machine.name)), f"one active certificate: {certificates(hub, machine.name)}")
+
+    def test_it_renews_itself_and_streams_on(self):
+        with fixture.Hub(flags=self.LIFE) as hub:
+            machine = Machine(hub, "evergreen")
+            machine.enroll(token(hub))
+            with machine:
+                machine.wait_streaming()
+                serials = {machine.serial()}
+                while len(serials) < 4:
+                    before = len(serials)
+                    fixture.wait_until(lambda: serials.add(machine.serial()) or len(serials) > before, "a renewal")
+                self.check_registry(hub, machine)
+                before = self.acknowledged(machine)
+                fixture.wait_until(lambda: machine.streams() and self.acknowledged(machine) > before, "samples after the renewal")
+                status = machine.status()
+                self.assertEqual(status["spool"]["dropped_samples"], 0)
+            for word in ("CERTIFICATE_", "LINEAGE", "gap"):
+                self.assertNotIn(word, machine.log)
+            self.assertEqual(machine.leftovers(), [])
+
+    def test_what_expired_while_it_was_away_is_renewed_within_the_grace(self):
+        with fixture.Hub(flags=self.LIFE) as hub:
+            machine = Machine(hub, "sleeper")
+            machine.enroll(token(hub))
+            before = machine.serial()
+            fixture.wait_until(lambda: machine.seconds_left() < -1, "its end")
+            with machine:
+                machine.wait_streaming()
+                self.assertNotEqual(machine.serial(), before)
+                self.check_registry(hub, machine)
+
+    def test_after_the_grace_somebody_readmits_it_and_it_goes_on_alone(self):
+        # Readmitted, it has the grace once more: longer than the agent's pace of asking.
+        with fixture.Hub(flags=("--identity-agent-life", "10s", "--identity-grace", "40s")) as hub:
+            machine = Machine(hub, "stranded")
+            machine.enroll(token(hub))
+            fixture.wait_until(lambda: machine.seconds_left() < -41, "the grace to end", 2 * fixture.PATIENCE)
+            with machine:
+                fixture.wait_until(lambda: machine.state_is("needs-token"), "the status to say so")
+                rounds = machine.status()["collect"]["rounds"]
+                fixture.wait_until(lambda: machine.status()["collect"]["rounds"] > rounds + 1, "collection to go on")
+                hub.ctl("agents", "readmit", "stranded", "--yes")
+                machine.wait_streaming()
+
+
 class PowerCuts(unittest.TestCase):
     def setUp(self):
         if b"faultpoint:" not in pathlib.Path(fixture.program(PROGRAM, fixture.FAULTS)).read_bytes():
@@ -257,6 +320,24 @@ class PowerCuts(unittest.TestCase):
                         machine.wait_streaming()
                     self.assertEqual(machine.leftovers(), [])
                     fixture.wait_until(lambda: certificates(hub, name) == {machine.serial(): "active"}, "one active certificate")
+
+    def test_renewal_killed_at_each_step_ends_with_one_identity(self):
+        with fixture.Hub(flags=("--identity-agent-life", "12s")) as hub:
+            for point in RENEW_POINTS:
+                with self.subTest(point=point):
+                    name = point.replace("identity_", "r-").replace("_", "-")
+                    machine = Machine(hub, name, fixture.FAULTS)
+                    machine.enroll(token(hub))
+                    before = machine.serial()
+                    machine.start(env={"SENTINEL_FAULT": point})
+                    self.assertEqual(machine.process.wait(fixture.PATIENCE), -signal.SIGKILL, machine.log[-2000:])
+                    machine.process = None
+                    with machine:
+                        fixture.wait_until(lambda: machine.serial() != before and machine.streams(), "the renewed one in use")
+                        fixture.wait_until(lambda: list(certificates(hub, name).values()).count("active") == 1
+                                           and certificates(hub, name).get(machine.serial()) == "active", "one active certificate")
+                    self.assertEqual([left for left in machine.leftovers() if left != "request"], [])
+                    self.assertNotIn("LINEAGE_FORKED", machine.log)
 
     def test_the_release_has_no_fault_points(self):
         self.assertNotIn(b"faultpoint:identity", pathlib.Path(fixture.program(PROGRAM)).read_bytes())

@@ -3,9 +3,9 @@
 has a log line with the peer and that name. And a crowd of half-open handshakes keeps nobody out."""
 
 import datetime
+import hashlib
 import pathlib
 import resource
-import shutil
 import socket
 import ssl
 import struct
@@ -104,12 +104,11 @@ class HandshakeFailures(unittest.TestCase):
             except OSError:
                 pass
 
-    def grpcurl(self, identity):
-        mixed = scratch()
-        for name in ("client-cert.pem", "client-key.pem"):
-            shutil.copy(identity / name, mixed / name)
-        shutil.copy(self.hub.admin / "ca-cert.pem", mixed / "ca-cert.pem")
-        self.assertNotEqual(self.hub.grpcurl("list", identity=mixed, check=None).returncode, 0)
+    def grpcurl(self, identity, roots=None):
+        """One connection: grpcurl tries again until this time is over."""
+        failed = run(fixture.GRPCURL, "-cacert", roots or self.hub.admin / "ca-cert.pem", "-cert", identity / "client-cert.pem", "-key",
+                     identity / "client-key.pem", "-connect-timeout", "0.5", f"127.0.0.1:{self.hub.port}", "list", check=None)
+        self.assertNotEqual(failed.returncode, 0)
 
     def refused_by_all(self, result: str, identity):
         """The three foreign clients, each with this certificate."""
@@ -152,10 +151,48 @@ class HandshakeFailures(unittest.TestCase):
                 with self.assertRaises(ssl.SSLError):
                     context.wrap_socket(raw, server_hostname="127.0.0.1")
         self.fails_as("refused_by_client", distrust)
-        elsewhere = scratch()
-        shutil.copytree(self.hub.admin, elsewhere / "identity")
-        shutil.copy(own_authority("elsewhere") / "client-cert.pem", elsewhere / "identity" / "ca-cert.pem")
-        self.fails_as("refused_by_client", lambda: self.hub.grpcurl("list", identity=elsewhere / "identity", check=None))
+        elsewhere = own_authority("elsewhere") / "client-cert.pem"
+        self.fails_as("refused_by_client", lambda: self.grpcurl(self.hub.admin, roots=elsewhere))
+
+    # ---- revoked ----
+
+    def raw_call(self, identity, session=None):
+        """One call of ListAgents by hand in HTTP/2 over Python's ssl. Returns what came, the session, and whether it was resumed."""
+        context = self.contexts.setdefault(identity, ssl.create_default_context(cafile=str(self.hub.admin / "ca-cert.pem")))
+        if session is None:
+            context.set_alpn_protocols(["h2"])
+            context.load_cert_chain(identity / "client-cert.pem", identity / "client-key.pem")
+        headers = b"".join(b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in (
+            (b":method", b"POST"), (b":scheme", b"https"), (b":path", b"/sentinel.query.v1.QueryService/ListAgents"),
+            (b":authority", b"localhost"), (b"content-type", b"application/grpc"), (b"te", b"trailers")))
+        frames = (PREFACE + struct.pack("!I", len(headers))[1:] + b"\1\4\0\0\0\1" + headers +
+                  b"\0\0\5\0\1\0\0\0\1" + b"\0\0\0\0\0")
+        came = b""
+        with socket.create_connection(("127.0.0.1", self.hub.port), timeout=20) as raw:
+            with context.wrap_socket(raw, server_hostname="127.0.0.1", session=session) as tls:
+                tls.sendall(frames)
+                while b"grpc-status" not in came:
+                    piece = tls.recv(4096)
+                    self.assertTrue(piece, came)
+                    came += piece
+                return came, tls.session, tls.session_reused
+
+    def test_a_resumed_session_does_not_outlive_the_revocation(self):
+        identity = self.hub.issue("operator", "revoked", "--role", "viewer")
+        self.contexts = {}
+        came, session, is_resumed = self.raw_call(identity)
+        self.assertIn(b"grpc-status\x010", came)
+        self.assertFalse(is_resumed)
+        came, session, is_resumed = self.raw_call(identity, session)
+        self.assertTrue(is_resumed)
+        self.assertIn(b"grpc-status\x010", came)
+        leaf = ssl.PEM_cert_to_DER_cert((identity / "client-cert.pem").read_text().split("-----END CERTIFICATE-----")[0] +
+                                        "-----END CERTIFICATE-----\n")
+        self.hub.ctl("certs", "revoke", hashlib.sha256(leaf).hexdigest())
+        came, session, is_resumed = self.raw_call(identity, session)
+        self.assertTrue(is_resumed)
+        self.assertIn(b"grpc-status\x0216", came)
+        self.assertIn(b"revoked", came)
 
     # ---- versions, ciphers, protocols ----
 
@@ -176,7 +213,7 @@ class HandshakeFailures(unittest.TestCase):
         self.fails_as("no_http2", lambda: self.s_client("-quiet", "-no_ign_eof", alpn=""))
 
     def test_plaintext(self):
-        self.fails_as("not_tls", lambda: run(fixture.GRPCURL, "-plaintext", "-max-time", "5", f"127.0.0.1:{self.hub.port}", "list", check=None))
+        self.fails_as("not_tls", lambda: run(fixture.GRPCURL, "-plaintext", "-connect-timeout", "0.5", f"127.0.0.1:{self.hub.port}", "list", check=None))
 
     # ---- time and numbers ----
 

@@ -25,6 +25,7 @@ import fixture
 
 ROOM = fixture.BUILD / "tests" / "power"
 PUMP = ROOM / "store_pump"
+SPOOL_PUMP = ROOM / "spool_pump"
 DISK = ROOM / "power_fs"
 FAILED = 3  # store_pump: the store failed, as it should when the disk does
 
@@ -61,8 +62,8 @@ class Disk:
         self.end()
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def pump(self, rounds: int) -> int:
-        done = subprocess.run([str(PUMP), "pump", str(self.mount), str(rounds)], capture_output=True, text=True, timeout=300)
+    def pump(self, rounds: int, pump: pathlib.Path = PUMP) -> int:
+        done = subprocess.run([str(pump), "pump", str(self.mount), str(rounds)], capture_output=True, text=True, timeout=300)
         if done.returncode not in (0, FAILED):
             raise AssertionError(f"the pump ended with {done.returncode}:\n{done.stderr[-3000:]}")
         self.log = done.stderr
@@ -78,9 +79,9 @@ class Disk:
         return sorted(self.out.iterdir())
 
 
-def check(left: pathlib.Path) -> str | None:
+def check(left: pathlib.Path, pump: pathlib.Path = PUMP) -> str | None:
     """None, or what is wrong."""
-    done = subprocess.run([str(PUMP), "check", str(left)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([str(pump), "check", str(left)], capture_output=True, text=True, timeout=300)
     if done.returncode == 0:
         return None
     lines = [line for line in done.stderr.splitlines() if "level=info" not in line]
@@ -127,6 +128,16 @@ class Power(unittest.TestCase):
                 n_failed += disk.pump(120) == FAILED
                 self.judge(disk.end(), nth)
         self.assertGreaterEqual(n_failed, 10)
+
+    def test_a_cut_of_the_agents_spool_loses_and_doubles_nothing(self):
+        for seed in (11, 12):
+            with Disk(seed, data=25, names=3, cuts=60) as disk:
+                self.assertEqual(disk.pump(120, SPOOL_PUMP), 0, disk.log[-3000:])
+                left = disk.end()
+                self.assertGreater(len(left), 40)
+                with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                    wrong = [what for what in pool.map(lambda one: check(one, SPOOL_PUMP), left) if what]
+                self.assertEqual(wrong, [], f"seed {seed}")
 
     @unittest.skipUnless(os.environ.get("SENTINEL_POWER_SEEDS"), "SENTINEL_POWER_SEEDS names no more seeds")
     def test_more_seeds(self):

@@ -263,7 +263,7 @@ static int make_secret(struct pki *pki, const char *name)
     crypto_random(bytes, sizeof(bytes));
     text_of_hex(bytes, sizeof(bytes), hex);
     crypto_wipe(bytes, sizeof(bytes));
-    hex[2 * SEALED_KEY_BYTES] = '\n';
+    hex[sizeof(hex) - 2] = '\n';
     snprintf(waiting, sizeof(waiting), "%.32s.%ld", name, (long) getpid());
     snprintf(base, sizeof(base), "%s-key.pem", waiting);
     bool fits = pki_path(from, pki->certs, base);

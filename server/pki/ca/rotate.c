@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/base/fault.h"
+#include "common/base/faultpoint.h"
 #include "common/base/file.h"
 #include "common/base/map.h"
 #include "common/log/log.h"
@@ -598,15 +599,20 @@ int pki_ca_rotate(struct pki *pki,
 
     pki_ca_get_row(pki, &step.before);
     int r = plan(pki, &step, ret_why);
+    if (r == 0)
+        faultpoint("ca_step_before_commit");
     if (r == 0 && (r = pki_change(pki, put_row, &step, NULL)) == PKI_REFUSED)
         snprintf(ret_why->text, sizeof(ret_why->text),
                  "another rotation step was made meanwhile; look at the status, then try again");
+    if (r == 0)
+        faultpoint("ca_step_after_commit");
     if (r == 0)
         r = pki_ca_refresh(pki);
     if (r == 0)
         r = pki_ca_mend_roots(pki, &step.after);
     if (r != 0)
         return pass(r);
+    faultpoint("ca_step_roots_written");
     if (step.after.phase == PKI_CA_STEADY && step.after.current == step.before.current)
         remove_authority(pki, step.before.next);
     log_event(LOG_INFO, "ca_rotation", LOG_S("step", name),

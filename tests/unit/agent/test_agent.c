@@ -48,6 +48,11 @@ START_TEST(settings_say_what_is_wrong_and_what_to_do)
         { { "hub", "::1:8082" }, "brackets" },
         { { "interval", "1ms" }, "interval" },
         { { "collect.disable", "cpuu" }, "did you mean `cpu`" },
+        { { "collect.disk.exclude", "(" }, "collect.disk.exclude: missing )" },
+        { { "collect.statsd.listen", "0.0.0.0:8125" }, "127.0.0.1:8125" },
+        { { "collect.scrape.targets", "http://10.0.0.1/metrics" }, "collect.scrape.allow_remote" },
+        { { "collect.exec.commands", "ls" }, "whole path" },
+        { { "collect.textfile.directory", "texts" }, "whole path" },
         { { "uplink.backoff", "20m" }, "longer than uplink.max_backoff" },
     };
 

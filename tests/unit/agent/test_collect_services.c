@@ -139,7 +139,8 @@ END_TEST
 static struct {
     int fd;
     unsigned n_connections, n_calls;
-    bool hangs_up; /* instead of the second answer */
+    bool is_private; /* systemd's own socket: nobody says hello */
+    bool hangs_up;   /* instead of the second answer */
 } bus;
 
 static bool read_until(int fd, const char *end)
@@ -190,7 +191,7 @@ static void serve(int fd)
             return;
         }
         put_message(&answer, DBUS_SIGNAL, 0, NULL); /* nobody asked */
-        if (i == 0)
+        if (i == 0 && !bus.is_private)
             put_message(&answer, DBUS_RETURN, serial, NULL);
         else
             put_units(&answer, serial);
@@ -212,13 +213,14 @@ static void *bus_main(void *ctx)
     }
 }
 
-static pthread_t bus_start(void)
+static pthread_t bus_start(const char *path)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     pthread_t thread;
 
     tree_write("run/dbus/x", "");
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s/run/dbus/system_bus_socket", tree);
+    tree_write("run/systemd/x", "");
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s", tree, path);
     bus.fd = socket(AF_UNIX, SOCK_STREAM, 0);
     ck_assert_int_eq(bind(bus.fd, (const struct sockaddr *) &address, sizeof(address)), 0);
     ck_assert_int_eq(listen(bus.fd, 4), 0);
@@ -241,7 +243,7 @@ START_TEST(units_are_counted_and_failed_ones_named)
     struct collect *collect = new_collect(tree, "systemd");
     struct collect_totals totals;
     struct spool_scrape sample;
-    pthread_t thread = bus_start();
+    pthread_t thread = bus_start("run/dbus/system_bus_socket");
 
     bus.hangs_up = true;
     for (int i = 0; i < 2; i++) {
@@ -266,6 +268,24 @@ START_TEST(units_are_counted_and_failed_ones_named)
     /* One connection for all rounds, and another after the first was hung up. */
     ck_assert_uint_eq(bus.n_connections, 2);
     ck_assert_uint_eq(bus.n_calls, 3 + 1 + 3);
+}
+END_TEST
+
+START_TEST(without_a_bus_systemd_is_asked_directly)
+{
+    struct collect *collect = new_collect(tree, "systemd");
+    struct spool_scrape sample;
+    pthread_t thread;
+
+    bus.is_private = true;
+    thread = bus_start("run/systemd/private");
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(collect_run(collect, &sample), 0);
+        expect(&sample, UNITS("failed"), 2);
+    }
+    collect_free(collect);
+    bus_stop(thread);
+    ck_assert_uint_eq(bus.n_calls, 2);
 }
 END_TEST
 
@@ -396,6 +416,7 @@ void add_service_cases(Suite *s)
     tcase_add_test(services, a_message_is_read_whole_however_it_is_cut);
     tcase_add_test(services, a_call_is_a_message_too);
     tcase_add_test(services, units_are_counted_and_failed_ones_named);
+    tcase_add_test(services, without_a_bus_systemd_is_asked_directly);
     tcase_add_test(services, the_top_is_told_by_path_and_a_container_by_id);
     tcase_add_test(services, containers_of_each_runtime_are_known);
     tcase_add_test(services, cgroups_told_of_are_bounded_and_chosen);
