@@ -123,6 +123,9 @@ struct collect *collect_free(struct collect *collect)
     if (!collect)
         return NULL;
     collect_stop(collect);
+    for (size_t i = 0; collect_registry[i].name; i++)
+        if (collect_registry[i].fn == collect_exec)
+            collect_exec_stop(&collect->rows[i].probe);
     is_over = helper_free(collect->helper);
     map_deinit(&collect->slot_of_key);
     for (size_t i = 0; i < collect->n_slots; i++)

@@ -21,6 +21,8 @@
  */
 
 #include <dirent.h>
+#include <stdatomic.h>
+#include <sys/types.h>
 
 #include "agent/collect/collect.h"
 #include "common/base/buf.h"
@@ -170,6 +172,10 @@ struct probe {
     struct buf *text;                  /* of the file read last */
     void *state;                       /* of the collector, kept between runs */
 
+    /* Of exec: what the loop's collect_exec_stop() looks at. */
+    atomic_bool is_stopping;
+    _Atomic pid_t child; /* that runs, and is not yet reaped; 0: none */
+
     struct buf tray;
     size_t n_samples, max_samples;
     uint64_t n_refused; /* of this run, over max_samples */
@@ -200,6 +206,9 @@ collect_fn collect_cpu, collect_cpufreq, collect_load, collect_memory, collect_n
     collect_nvme, collect_zfs, collect_bonding, collect_systemd, collect_cgroup, collect_textfile,
     collect_statsd, collect_scrape, collect_exec, collect_self;
 collect_state_free_fn collect_processes_free, collect_filesystem_free, collect_systemd_free;
+
+/* Ends the program that runs, and starts no other. Thread: the loop's, while the helper runs. */
+void collect_exec_stop(struct probe *probe);
 
 enum collector_manner {
     COLLECTOR_QUICK,      /* on the loop: /proc files of the kernel's own memory */

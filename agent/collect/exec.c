@@ -132,6 +132,7 @@ static bool bury(struct run *run, int *ret_status)
         run->is_over_time = !run->is_too_long;
     /* Also the children that it left behind, while its number is still its own. */
     (void) kill(-run->pid, SIGKILL);
+    atomic_store(&run->c->child, 0);
     last_us = clock_mono().us + LAST_WAIT_US;
     do {
         if (waitpid(run->pid, ret_status, WNOHANG) == run->pid)
@@ -184,6 +185,9 @@ static const char *run_command(struct probe *c,
         close(ends[0]);
         return strerror(r);
     }
+    atomic_store(&c->child, run.pid);
+    if (atomic_load(&c->is_stopping))
+        (void) kill(-run.pid, SIGKILL);
     read_output(&run);
     close(ends[0]);
     if (!bury(&run, &status))
@@ -227,6 +231,16 @@ void collect_exec(struct probe *c)
     if (n == 0)
         return;
     state = collect_state(c, sizeof(*state));
-    for (size_t i = 0; state && i < n && i < MAX_COMMANDS; i++)
+    for (size_t i = 0; state && i < n && i < MAX_COMMANDS && !atomic_load(&c->is_stopping); i++)
         run_one(c, state, i);
+}
+
+void collect_exec_stop(struct probe *probe)
+{
+    pid_t pid;
+
+    atomic_store(&probe->is_stopping, true);
+    pid = atomic_load(&probe->child);
+    if (pid > 0)
+        (void) kill(-pid, SIGKILL);
 }

@@ -46,6 +46,7 @@ const char *identity_handshake_reason(const char *message)
         { "certificate has expired", "HUB_CERTIFICATE_EXPIRED" },
         { "CERTIFICATE_VERIFY_FAILED", "HUB_UNTRUSTED" },
         { "ostname", "HUB_NAME_MISMATCH" }, /* "Hostname Verification Check failed." */
+        { "Socket closed", IDENTITY_CLOSED },
     };
 
     for (size_t i = 0; message && i < sizeof(rows) / sizeof(rows[0]); i++) {

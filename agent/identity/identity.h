@@ -190,7 +190,9 @@ void keeper_get_status(const struct keeper *keeper, struct keeper_status *ret);
 
 /*
  * What went wrong below the calls, by core's words about a handshake: "HUB_UNTRUSTED",
- * "HUB_NAME_MISMATCH", "HUB_CERTIFICATE_EXPIRED", "HUB_CERTIFICATE_NOT_YET_VALID"; NULL: none of
- * these.
+ * "HUB_NAME_MISMATCH", "HUB_CERTIFICATE_EXPIRED", "HUB_CERTIFICATE_NOT_YET_VALID",
+ * IDENTITY_CLOSED; NULL: none of these.
  */
+/* The other side hung up: so does a hub by whose clock our certificate has expired. */
+#define IDENTITY_CLOSED "CONNECTION_CLOSED"
 const char *identity_handshake_reason(const char *message);

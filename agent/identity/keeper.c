@@ -26,6 +26,7 @@
 /* Files are looked at this often: `sentinel-agent enroll` runs beside the daemon. */
 #define LOOK_US INT64_C(5000000)
 #define LOOK_SOON_US INT64_C(50000)
+#define CLOSED_MEANS_EXPIRED 3u
 /* A hub's clock counts when this machine's is further from it. */
 #define CLOCK_APART_US INT64_C(60000000)
 
@@ -52,6 +53,7 @@ struct keeper {
     int lock_fd;
     struct place_request request;
     unsigned n_failed;
+    unsigned n_closed; /* connections in a row that the hub closed without a word */
     wall_us next, last_attempt, last_renewal, grace_ends;
     char reason[64], message[256];
 
@@ -132,6 +134,13 @@ static bool has_changed(const struct keeper *keeper)
            info.st_mtim.tv_nsec != keeper->seen.tv_nsec;
 }
 
+/* By the hub's clock as far as it is known; or the hub hangs up on it each time. */
+static bool is_over_for_hub(const struct keeper *keeper)
+{
+    return keeper->n_closed >= CLOSED_MEANS_EXPIRED ||
+           time_of(keeper).us >= keeper->facts.not_after.us;
+}
+
 /* The first time of a certificate; it follows from the certificate itself. */
 static void plan(struct keeper *keeper)
 {
@@ -146,6 +155,7 @@ static void take_up(struct keeper *keeper, const struct tls_facts *facts)
     keeper->facts = *facts;
     keeper->use++;
     keeper->refusal = REFUSED_NOT;
+    keeper->n_closed = 0;
     plan(keeper);
 }
 
@@ -328,7 +338,7 @@ static int begin(struct keeper *keeper, struct tls_why *why)
         .on_done = on_done,
         .ctx = keeper,
     };
-    bool is_late, is_candidate;
+    bool is_late = is_over_for_hub(keeper), is_candidate;
     int r = place_lock(keeper->directory, &keeper->lock_fd, why);
 
     if (r == 0)
@@ -337,7 +347,6 @@ static int begin(struct keeper *keeper, struct tls_why *why)
         r = place_prepare(keeper->directory, PLACE_REQUEST, "", &keeper->request, why);
     if (r)
         return r < 0 ? pass(r) : r;
-    is_late = time_of(keeper).us >= keeper->facts.not_after.us;
     options.dial.roots_pem = buf_span(&identity.roots_pem);
     options.csr_der = buf_span(&keeper->request.csr_der);
     *(is_late ? &options.expired_chain_pem : &options.dial.chain_pem) =
@@ -366,11 +375,9 @@ static void renew(struct keeper *keeper)
  * for; one that has expired is, as somebody may readmit it. */
 static bool wants_renewal(const struct keeper *keeper, wall_us now)
 {
-    bool is_expired = now.us >= keeper->facts.not_after.us;
-
     if (!keeper->has_identity || keeper->exchange || now.us < keeper->next.us)
         return false;
-    return is_expired || (!keeper->is_candidate && keeper->refusal == REFUSED_NOT);
+    return is_over_for_hub(keeper) || (!keeper->is_candidate && keeper->refusal == REFUSED_NOT);
 }
 
 static void on_look(struct loop_timer *timer)
@@ -567,8 +574,20 @@ void keeper_on_welcome(struct keeper *keeper, uint64_t use, const struct keeper_
     if (use != keeper->use)
         return;
     keeper->refusal = REFUSED_NOT;
+    keeper->n_closed = 0;
     if (keeper->is_candidate)
         commit(keeper);
+}
+
+/* A certificate that our clock calls valid may have expired by the hub's, which then ends the
+ * handshake without a word that reaches us: once is nothing, some times in a row is a reason to
+ * ask. */
+static void suspect_end(struct keeper *keeper)
+{
+    if (++keeper->n_closed != CLOSED_MEANS_EXPIRED)
+        return;
+    keeper->next = (wall_us){ 0 };
+    arm(keeper, &keeper->look, 0);
 }
 
 void keeper_on_ended(struct keeper *keeper, uint64_t use, const char *reason)
@@ -576,10 +595,8 @@ void keeper_on_ended(struct keeper *keeper, uint64_t use, const char *reason)
     /* What was told of an identity that is no longer in use is no news. */
     if (use != keeper->use || !reason)
         return;
-    if (strcmp(reason, "CERTIFICATE_EXPIRED") == 0) {
-        keeper->next = (wall_us){ 0 };
-        arm(keeper, &keeper->look, 0);
-    }
+    if (strcmp(reason, IDENTITY_CLOSED) == 0 || strcmp(reason, "CERTIFICATE_EXPIRED") == 0)
+        suspect_end(keeper);
     (void) weigh(keeper, reason);
 }
 

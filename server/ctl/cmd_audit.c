@@ -362,6 +362,8 @@ int cmd_audit_verify(struct ctl *ctl)
         json_put_u64(&object.json, "first", answer->first);
         json_put_u64(&object.json, "last", answer->last);
         json_put_u64(&object.json, "anchors", answer->anchors);
+        json_put_u64(&object.json, "anchored", answer->anchored);
+        json_put_u64(&object.json, "anchors_refused", answer->anchors_refused);
         json_put_u64(&object.json, "days", answer->days);
         json_put_u64(&object.json, "bad_entry", answer->bad_entry);
         json_put_text(&object.json, "why", answer->why);
@@ -372,6 +374,9 @@ int cmd_audit_verify(struct ctl *ctl)
                (unsigned long long) answer->last, (unsigned long long) answer->anchors,
                (unsigned long long) answer->days);
     }
+    if (answer->anchors_refused > 0)
+        ctl_say(CTL_OK, "%llu of the anchors given are not signed by this hub: they say nothing",
+                (unsigned long long) answer->anchors_refused);
     if (answer->is_whole)
         return CTL_OK;
     return ctl_say(CTL_FAILED, "the audit log was changed at entry %llu: %s",

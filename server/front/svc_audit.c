@@ -321,6 +321,8 @@ enum front_failure svc_audit_verify(struct unary *unary)
     answer->anchors = verdict->n_anchors;
     answer->days = verdict->n_days;
     answer->bad_entry = verdict->bad_entry;
+    answer->anchors_refused = verdict->n_anchors_refused;
+    answer->anchored = verdict->anchored;
     answer->why = verdict->why;
     return unary_finish(unary, &answer->base);
 }

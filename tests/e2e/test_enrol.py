@@ -287,6 +287,18 @@ class Renewal(unittest.TestCase):
                 self.assertNotEqual(machine.serial(), before)
                 self.check_registry(hub, machine)
 
+    def test_what_expired_by_the_hubs_clock_alone_is_renewed_too(self):
+        with fixture.Hub(flags=("--identity-agent-life", "10s")) as hub:
+            machine, shift = Machine(hub, "latecomer"), hub.home / "shift"
+            machine.enroll(token(hub))
+            fixture.wait_until(lambda: machine.seconds_left() < -1, "its end")
+            before = machine.serial()
+            shift.write_text("-100")
+            machine.start(env={"LD_PRELOAD": str(fixture.BUILD / "tests" / "power" / "clock_shift.so"), "SENTINEL_CLOCK_SHIFT": str(shift)})
+            fixture.wait_until(lambda: machine.serial() != before, "a new certificate")
+            self.check_registry(hub, machine)
+            machine.stop()
+
     def test_after_the_grace_somebody_readmits_it_and_it_goes_on_alone(self):
         # Readmitted, it has the grace once more: longer than the agent's pace of asking.
         with fixture.Hub(flags=("--identity-agent-life", "10s", "--identity-grace", "40s")) as hub:

@@ -257,7 +257,11 @@ class Enrolment(unittest.TestCase):
         self.assertEqual(call(bearer, first).state, "SERVING")
         for bad in (first, signature(now - 3600, "nonce-0002"), signature(now, "nonce-0003", "GET")):
             self.assertEqual(refused(call, bearer, bad)["reason"], "SIGNATURE_INVALID", bad)
-        self.hub.ctl("bearers", "revoke", plain["bearer_id"])
+        with self.hub.channel() as channel:
+            tail = s.query_grpc.QueryServiceStub(channel).TailLogs(s.query.TailLogsRequest(), timeout=PATIENCE, metadata=(
+                ("authorization", "Bearer " + plain["bearer"]),))
+            self.hub.ctl("bearers", "revoke", plain["bearer_id"])
+            self.assertIn(refused(lambda: list(tail))["reason"], ("BEARER_REVOKED", "BEARER_UNKNOWN"))
         self.assertIn(refused(call, ("authorization", "Bearer " + plain["bearer"]))["reason"], ("BEARER_REVOKED", "BEARER_UNKNOWN"))
         self.assertIsInstance(grpc.StatusCode.OK, grpc.StatusCode)
 
@@ -289,6 +293,47 @@ class Enrolment(unittest.TestCase):
         self.assertIn("agent/some-agent", scopes)
         self.hub.ctl("limits", "set", "uploads", "default", "--for", "some-agent")
 
+    def test_who_calls_too_often_is_told_when_to_come_again(self):
+        out = fixture.scratch() / "busy"
+        self.hub.ctl("operators", "add", "busy-op", "--role", "operator", "--out", out)
+        self.hub.ctl("limits", "set", "privileged_calls", "2", "--for", "busy-op")
+        for _ in range(2):
+            self.hub.ctl("tokens", "list", identity=out)
+        s = fixture.stubs()
+        with self.hub.channel(out) as channel:
+            told = refused(s.admin_grpc.AdminServiceStub(channel).ListTokens, s.admin.ListTokensRequest(), timeout=PATIENCE)
+        self.assertEqual((told["code"], told["reason"], told["quota"]), ("RESOURCE_EXHAUSTED", "RATE_LIMITED", "privileged_calls"))
+        self.assertGreater(told["retry_s"], 0)
+        self.hub.ctl("status", identity=out)  # reading is another thing
+        self.hub.ctl("tokens", "list")        # and so are others
+
+    def test_an_agent_that_was_forgotten_is_another_one_when_it_comes_again(self):
+        identity = enrol(self.hub, Token(self.hub), "gone")
+        stream = self.stream(identity)
+        stream.welcome()
+        stream.send(batch=batch(1, [gauge(1, "test.gone")], [(1, [1])], [(now_us(), 1, [1.0])]))
+        stream.ack(1)
+        self.assertEqual(fixture.count_of(self.hub, "test.gone", "gone"), 1)
+        self.hub.ctl("agents", "label", "gone", "role=db")
+        self.hub.ctl("agents", "forget", "gone", "--yes")
+        self.assertEqual(stream.error()["code"], "UNAUTHENTICATED")
+        self.hub.ctl("agents", "show", "gone", check=3)
+        self.assertNotIn("gone", self.hub.ctl("agents", "list").stdout)
+        self.assertEqual(json.loads(self.hub.ctl("certs", "list", "gone", "--state", "active", "--json").stdout)["certificates"], [])
+        anew = enrol(self.hub, Token(self.hub), "gone")
+        self.stream(anew).welcome()
+        listed = json.loads(self.hub.ctl("agents", "list", "gone", "--json").stdout)["agents"][0]
+        self.assertEqual((listed["samples_stored"], listed["labels"]), (0, {}))
+        self.assertEqual(fixture.count_of(self.hub, "test.gone", "gone"), 0)
+
+    def test_a_browser_gets_a_file_under_a_password(self):
+        out = fixture.scratch() / "admin.p12"
+        fixture.run(fixture.program("sentinelctl"), "--identity", self.hub.admin, "operators", "export", out, stdin="secret\n")
+        shown = fixture.run("openssl", "pkcs12", "-in", out, "-passin", "pass:secret", "-nokeys").stdout
+        self.assertIn("admin", shown)
+        fixture.run("openssl", "pkcs12", "-in", out, "-passin", "pass:wrong", "-nokeys", check=1)
+        fixture.run(fixture.program("sentinelctl"), "--identity", self.hub.admin, "operators", "export", out, stdin="secret\n", check=2)
+
     def test_reload_and_backup_through_the_hub(self):
         told = json.loads(self.hub.ctl("reload", "--json").stdout)
         self.assertEqual(len(told["settings_sha256"]), 64)
@@ -298,6 +343,30 @@ class Enrolment(unittest.TestCase):
         self.assertTrue((to / "certs" / "ca-cert.pem").exists() and (to / "db").exists())
         self.hub.ctl("backup", to, check=2)  # something is there
         self.hub.ctl("backup", "relative", check=2)
+
+
+class Anchors(unittest.TestCase):
+    def test_what_an_agent_kept_shows_that_the_chain_is_the_same(self):
+        """The hub's word from before a restart, as agents keep it."""
+        with fixture.Hub() as hub:
+            identity = hub.issue("agent", "witness")
+            hub.stop(expect=0)  # an anchor over all of it
+            hub.start()
+            anchor = fixture.Stream(hub, identity).hello(os.urandom(16)).welcome().audit_anchor
+            self.assertGreater(anchor.entry, 0)
+            line = {"time_us": anchor.time_unix_us, "entry": anchor.entry, "sha256": anchor.sha256.hex(), "signature": anchor.signature.hex()}
+            kept = fixture.scratch() / "anchors"
+            kept.write_text(json.dumps(line) + "\n" + json.dumps(line) + "\n")
+            told = json.loads(hub.ctl("audit", "verify", "--anchors", kept, "--json").stdout)
+            self.assertTrue(told["is_whole"])
+            self.assertEqual(told["anchors_refused"], 0)
+            self.assertGreaterEqual(told["anchors"], 2)
+            line["signature"] = "00" + line["signature"][2:]
+            kept.write_text(json.dumps({"anchors": [line]}))
+            told = json.loads(hub.ctl("audit", "verify", "--anchors", kept, "--json").stdout)
+            self.assertEqual(told["anchors_refused"], 1)
+            kept.write_text("nothing\n")
+            hub.ctl("audit", "verify", "--anchors", kept, check=2)
 
 
 class Guessing(unittest.TestCase):

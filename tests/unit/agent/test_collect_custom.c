@@ -238,6 +238,36 @@ START_TEST(a_program_over_its_time_is_killed_with_its_children)
 }
 END_TEST
 
+START_TEST(a_program_that_runs_ends_with_the_agent)
+{
+    struct collect_options options = rig_options(tree, "exec");
+    struct collect *collect = NULL;
+    struct spool_scrape sample;
+    char slow[256], path[128], text[512];
+    const char *commands[] = { slow };
+    pid_t pid = 0;
+
+    snprintf(path, sizeof(path), "%s/pid", tree);
+    snprintf(text, sizeof(text), "#!/bin/sh\necho $$ > %s.new\nmv %s.new %s\nexec sleep 3600\n",
+             path, path, path);
+    write_script("slow", text, slow);
+    options.lists[COLLECT_EXEC_COMMANDS].items = commands;
+    options.lists[COLLECT_EXEC_COMMANDS].n_items = 1;
+    options.numbers.max_custom = 10;
+    options.numbers.exec_timeout_us = 3600 * INT64_C(1000000);
+    ck_assert_int_eq(collect_new(&collect, &options), 0);
+    ck_assert_int_eq(collect_run(collect, &sample), 0); /* which does not wait for it */
+    while (pid == 0) {
+        CLEANUP(buf_deinit) struct buf bytes = { 0 };
+
+        if (file_read(path, 100, &bytes) == 0)
+            pid = (pid_t) strtol(buf_text(&bytes), NULL, 10);
+    }
+    collect_free(collect);
+    ck_assert_int_ne(kill(pid, 0), 0); /* reaped too */
+}
+END_TEST
+
 /* ---- scrapes ---- */
 
 static struct {
@@ -522,6 +552,7 @@ void add_custom_cases(Suite *s)
     tcase_add_test(custom, a_bad_file_is_named_and_the_others_are_told);
     tcase_add_test(custom, a_program_tells_and_one_that_fails_does_not);
     tcase_add_test(custom, a_program_over_its_time_is_killed_with_its_children);
+    tcase_add_test(custom, a_program_that_runs_ends_with_the_agent);
     tcase_add_test(custom, a_target_is_scraped_and_one_that_is_silent_is_down);
     tcase_add_test(custom, targets_are_of_this_machine_unless_it_is_allowed);
     tcase_add_test(custom, lines_of_statsd_are_read);

@@ -101,6 +101,8 @@ static void start_front(void)
     };
     options = (struct front_options){
         .store = hub.store,
+        .audit = hub.audit,
+        .quota = hub.quota,
         .pki = hub.pki,
         .ingest = hub.ingest,
         .pool = hub.pool,
@@ -136,8 +138,16 @@ static void start_server(void)
     ck_assert_int_eq(rpc_queue_new(&hub.queue, hub.loop), 0);
 }
 
-/* `directory` NULL: without a certificate. */
-static struct rpc_channel *channel_of(const char *directory)
+static void start_audit(void)
+{
+    const struct audit_options options = { .store = hub.store, .directory = at("audit") };
+
+    ck_assert_int_eq(audit_open(&hub.audit, &options), 0);
+    ck_assert_int_eq(quota_open(&hub.quota, hub.store, NULL), 0);
+}
+
+/* `directory` NULL: without a certificate; `header` NULL: none. */
+static struct rpc_channel *channel_with(const char *directory, const struct rpc_metadata *header)
 {
     struct tls_identity identity = { 0 };
     struct tls_why why = { "" };
@@ -158,11 +168,26 @@ static struct rpc_channel *channel_of(const char *directory)
         }
         ck_assert_int_eq(rpc_credentials_new(&credentials, &tls), 0);
     }
-    const struct rpc_channel_options options = { .target = target, .credentials = credentials };
+    const struct rpc_channel_options options = { .target = target,
+                                                 .credentials = credentials,
+                                                 .metadata = header,
+                                                 .n_metadata = header != NULL };
     ck_assert_int_eq(rpc_channel_new(&channel, hub.queue, &options), 0);
     (void) rpc_credentials_free(credentials);
     tls_identity_deinit(&identity);
     return channel;
+}
+
+static struct rpc_channel *channel_of(const char *directory)
+{
+    return channel_with(directory, NULL);
+}
+
+struct rpc_channel *hub_with_header(const char *key, const char *value)
+{
+    const struct rpc_metadata header = { key, value };
+
+    return channel_with(NULL, &header);
 }
 
 struct rpc_channel *hub_enrol(const char *name)
@@ -198,6 +223,8 @@ void hub_start(void)
 {
     ck_assert_int_eq(rpc_init(), 0);
     start_store();
+    if (hub_options.has_audit)
+        start_audit();
     if (!hub.is_insecure)
         start_pki();
     start_front();
@@ -230,6 +257,8 @@ void hub_stop(void)
     hub.front = front_free(hub.front);
     hub.ingest = ingest_free(hub.ingest);
     hub.pki = pki_close(hub.pki);
+    hub.quota = quota_close(hub.quota);
+    hub.audit = audit_close(hub.audit);
     hub.store = store_close(hub.store);
     rpc_deinit();
     ck_assert_int_eq(file_remove_tree(hub.state), 0);

@@ -17,6 +17,8 @@ struct hub {
     char state[64];
     bool is_insecure;
     struct store *store;
+    struct audit *audit; /* NULL unless hub_options has it */
+    struct quota *quota;
     struct pki *pki;
     struct ingest *ingest;
     struct query_pool *pool;
@@ -34,6 +36,7 @@ extern struct hub hub;
 struct hub_options {
     uint64_t queue_bytes, arena_total_bytes;
     uint32_t send_queue_bytes;
+    bool has_audit; /* and limits by rate */
     const struct rpc_handler *(*route)(void *front, const char *path, const void **ret_method);
 };
 extern struct hub_options hub_options;
@@ -44,6 +47,8 @@ void hub_stop(void);
 /* Another agent's channel; freed with hub_close(). */
 struct rpc_channel *hub_enrol(const char *name);
 void hub_revoke(const char *name);
+/* Nobody's channel whose calls carry a header. */
+struct rpc_channel *hub_with_header(const char *key, const char *value);
 
 #define hub_until(cond)                                                \
     do {                                                               \

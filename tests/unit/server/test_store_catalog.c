@@ -245,6 +245,55 @@ START_TEST(agents_keep_their_number_and_what_they_said)
 }
 END_TEST
 
+START_TEST(an_agent_that_was_forgotten_is_another_one_when_its_id_comes_again)
+{
+    static const struct store_attribute host[] = { { "os", "linux" } };
+    const struct store_agent_hello hello = { .version = "1.2.3",
+                                             .address = "10.0.0.7:4411",
+                                             .host = host,
+                                             .n_host = 1,
+                                             .now = { 5000000000000000 } };
+    const struct store_write labels[] = {
+        { STORE_TABLE_LABELS, span_of("a\0rack", 6), span_of_text("7") },
+        { STORE_TABLE_LABELS, span_of("a\0role", 6), span_of_text("web") },
+        { STORE_TABLE_LABELS, span_of("ab\0role", 7), span_of_text("db") },
+    };
+    struct store *store = open_store(0);
+    const uint32_t a = agent_of(store, "a"), ab = agent_of(store, "ab");
+    uint32_t again, found, *numbers;
+    struct arena arena;
+    size_t n;
+
+    arena_init(&arena, 1 << 16);
+    ck_assert_int_eq(store_agent_hello(store, a, &hello), 0);
+    ck_assert_int_eq(store_state_write(store, labels, 3), 0);
+    ck_assert_int_eq(store_agent_forget(store, "nobody"), STORE_NOT_FOUND);
+    ck_assert_int_eq(store_agent_forget(store, "a"), 0);
+    ck_assert_int_eq(store_agent_forget(store, "a"), STORE_NOT_FOUND);
+    ck_assert_int_eq(store_agent_find(store, "a", &found), STORE_NOT_FOUND);
+    store_close(store);
+    store = open_store(0);
+    ck_assert_int_eq(store_agent_find(store, "a", &found), STORE_NOT_FOUND);
+    ck_assert_int_eq(store_agent_list(store, &arena, &numbers, &n), 0);
+    ck_assert_uint_eq(n, 1);
+    ck_assert_uint_eq(numbers[0], ab);
+    again = agent_of(store, "a");
+    ck_assert_uint_ne(again, a);
+    for (int reopened = 0; reopened < 2; reopened++) {
+        ck_assert_int_eq(store_agent_find(store, "a", &found), 0);
+        ck_assert_uint_eq(found, again);
+        ck_assert_uint_eq(facts_of(store, again).n_host, 0);
+        ck_assert_uint_eq(facts_of(store, again).n_labels, 0);
+        ck_assert_uint_eq(facts_of(store, ab).n_labels, 1);
+        store_close(store);
+        store = open_store(0);
+    }
+    arena_deinit(&arena);
+    store_close(store);
+    check_database();
+}
+END_TEST
+
 TCase *case_catalog(void)
 {
     TCase *tcase = tcase_create("catalogue");
@@ -257,5 +306,6 @@ TCase *case_catalog(void)
     tcase_add_test(tcase, a_layout_is_interned_once_and_for_all);
     tcase_add_test(tcase, interning_in_a_store_that_stopped_says_so);
     tcase_add_test(tcase, agents_keep_their_number_and_what_they_said);
+    tcase_add_test(tcase, an_agent_that_was_forgotten_is_another_one_when_its_id_comes_again);
     return tcase;
 }
