@@ -29,9 +29,8 @@ static void find(struct pki *pki, wall_us now, struct cleaning *cleaning)
     for (size_t at = 0;
          cleaning->n < MAX_DROPPED && (entry = map_next(&pki->view->by_sha256, &at)) != NULL;) {
         const struct pki_identity *identity = &entry->identity;
-        bool is_last =
-            entry->name && entry->name->has_row &&
-            memcmp(entry->name->current, identity->sha256, sizeof(identity->sha256)) == 0;
+        bool is_last = entry->name->has_row && memcmp(entry->name->current, identity->sha256,
+                                                      sizeof(identity->sha256)) == 0;
         if (!is_last &&
             end_of(identity->state, identity->not_after, cleaning->grace_us).us <= now.us)
             memcpy(cleaning->over[cleaning->n++], identity->sha256, 32);
