@@ -70,6 +70,7 @@ static struct uplink_pace pace_of(const struct settings *settings)
         .keepalive_us = settings->uplink_keepalive,
         .prefer_us = settings->uplink_prefer_after,
         .behind_us = settings->spool_behind,
+        .compresses_logs = settings->uplink_compress_logs,
         .bandwidth = settings->uplink_bandwidth,
         .backfill_rate = settings->uplink_backfill_rate,
     };
