@@ -350,6 +350,11 @@ static void *notes_main(void *arg)
     bool is_full = false, is_stopping = false;
 
     while (!is_stopping) {
+        if (clock_mono().us - ticked_us >= MINUTE_US) {
+            ticked_us = clock_mono().us;
+            if (audit_tick(audit, clock_wall()) < 0)
+                log_plain(LOG_WARN, "audit_tick_failed");
+        }
         pthread_mutex_lock(&audit->shared.lock);
         if (is_full)
             wait_for(audit, SIZE_MAX, FULL_RETRY_US);
@@ -358,11 +363,6 @@ static void *notes_main(void *arg)
         is_stopping = audit->shared.is_stopping;
         pthread_mutex_unlock(&audit->shared.lock);
         is_full = notes_write(audit) == AUDIT_FULL; /* a fault is in the log */
-        if (!is_stopping && clock_mono().us - ticked_us >= MINUTE_US) {
-            ticked_us = clock_mono().us;
-            if (audit_tick(audit, clock_wall()) < 0)
-                log_plain(LOG_WARN, "audit_tick_failed");
-        }
     }
     return NULL;
 }

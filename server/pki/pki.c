@@ -188,9 +188,15 @@ static int put_issued_entry(struct pki_edit *edit, const struct pki_row *row)
 
 /* A new certificate, and for an agent what is known of its name. An operator of this machine lets
  * it in, also when it was thrown out before. */
+struct issuing {
+    const struct pki_row *row;
+    bool was_revoked; /* the agent */
+};
+
 static int put_issued(struct pki_edit *edit, void *ctx)
 {
-    const struct pki_row *row = ctx;
+    struct issuing *issuing = ctx;
+    const struct pki_row *row = issuing->row;
     struct pki_agent_row agent = { 0 };
 
     int r = pki_edit_put(edit, row);
@@ -205,6 +211,7 @@ static int put_issued(struct pki_edit *edit, void *ctx)
         memcpy(agent.agent.name, row->identity.name, sizeof(agent.agent.name));
         agent.agent.enrolled = edit->now;
     }
+    issuing->was_revoked = agent.agent.state == PKI_AGENT_REVOKED;
     agent.agent.state = PKI_AGENT_ALLOWED;
     agent.agent.changed = edit->now;
     memcpy(agent.agent.current, row->identity.sha256, sizeof(agent.agent.current));
@@ -238,11 +245,14 @@ int pki_issue_identity(struct pki *pki, const struct pki_issue *issue, struct tl
         return pass(r);
     /* Registered first: a row without files harms nobody, files without a row would be refused
      * everywhere. */
-    r = pki_change(pki, put_issued, &leaf.row, NULL);
+    struct issuing issuing = { .row = &leaf.row };
+    r = pki_change(pki, put_issued, &issuing, NULL);
     if (r == PKI_FULL)
         return fault(-ENOSPC, "the disk is full: nothing was registered");
     if (r != 0)
         return pass(r);
+    if (issuing.was_revoked)
+        pki_revoked_allow(pki, issue->name);
     identity.chain_pem = leaf.chain_pem;
     identity.key_pem = leaf.key_pem;
     leaf.chain_pem = leaf.key_pem = (struct buf){ 0 };

@@ -83,7 +83,7 @@ int pki_agent_list(struct pki *pki,
  * Outcomes: PKI_UNKNOWN, PKI_FULL. */
 int pki_agent_revoke(struct pki *pki,
                      const char *name,
-                     const struct pki_act *act,
+                     const struct pki_act *by,
                      struct pki_token *ret_token,
                      uint64_t *ret_generation) MUST_USE;
 /* Allowed again after a revocation or a fork: the certificate that was presented last counts, the
@@ -91,18 +91,18 @@ int pki_agent_revoke(struct pki *pki,
  * Outcomes: PKI_UNKNOWN, PKI_FULL. */
 int pki_agent_readmit(struct pki *pki,
                       const char *name,
-                      const struct pki_act *act,
+                      const struct pki_act *by,
                       uint64_t *ret_generation) MUST_USE;
 /* Outcomes: PKI_UNKNOWN, PKI_BAD_NAME (an address), PKI_FULL. */
 int pki_agent_allow(struct pki *pki,
                     const char *name,
                     const char *const *addresses,
                     size_t n_addresses,
-                    const struct pki_act *act,
+                    const struct pki_act *by,
                     struct tls_why *ret_why) MUST_USE;
 /* Certificates and what is known of it; what it sent is store_agent_forget()'s. Outcomes:
  * PKI_UNKNOWN, PKI_FULL. */
-int pki_agent_forget(struct pki *pki, const char *name, const struct pki_act *act) MUST_USE;
+int pki_agent_forget(struct pki *pki, const char *name, const struct pki_act *by) MUST_USE;
 /*
  * A hello of this agent: may it stream from here, as this machine?
  *

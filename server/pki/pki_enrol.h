@@ -133,7 +133,7 @@ struct pki_late_renewal {
     const char *peer, *correlation;
 };
 int pki_renew_expired(struct pki *pki,
-                      const struct pki_late_renewal *renewal,
+                      const struct pki_late_renewal *asked,
                       struct arena *arena,
                       struct pki_granted *ret,
                       wall_us *ret_grace_ends,

@@ -258,6 +258,14 @@ void pki_revoked_add(struct pki *pki, const struct pki_revoked_line *lines, size
                         "which adds it to the file, before a backup is restored"));
 }
 
+void pki_revoked_allow(struct pki *pki, const char *name)
+{
+    struct pki_revoked_line line = { .kind = PKI_LINE_ALLOWED, .at = clock_wall() };
+
+    snprintf(line.name, sizeof(line.name), "%s", name);
+    pki_revoked_add(pki, &line, 1);
+}
+
 /* ---- opening ---- */
 
 static void free_lines(struct map *map)

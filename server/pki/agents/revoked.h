@@ -52,3 +52,5 @@ bool pki_revoked_has(struct pki_revoked *revoked, const uint8_t sha256[32]);
 /* Durable when it returns. The act is in the database already: a file that cannot be written is
  * logged, and made good at the next open. */
 void pki_revoked_add(struct pki *pki, const struct pki_revoked_line *lines, size_t n);
+/* The same for an agent that was let in again just now. */
+void pki_revoked_allow(struct pki *pki, const char *name);

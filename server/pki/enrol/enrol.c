@@ -5,6 +5,7 @@
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/base/faultpoint.h"
+#include "server/pki/agents/revoked.h"
 #include "server/pki/enrol/choice.h"
 #include "server/pki/enrol/lineage.h"
 #include "server/pki/enrol/refusal.h"
@@ -28,6 +29,7 @@ struct enrolling {
     struct pki_row row; /* what was granted; its chain lies in `chain` */
     struct buf chain;
     bool is_again;
+    bool was_revoked; /* the agent: the file of revocations hears that it is in again */
 };
 
 static void enrolling_deinit(struct enrolling *enrolling)
@@ -140,7 +142,7 @@ static int put_labels(struct pki_edit *edit, const char *name, const struct pki_
 }
 
 static int
-put_agent(struct pki_edit *edit, const struct enrolling *enrolling, const struct pki_choice *choice)
+put_agent(struct pki_edit *edit, struct enrolling *enrolling, const struct pki_choice *choice)
 {
     const struct pki_enrolment *asked = enrolling->asked;
     struct pki_agent_row agent = choice->agent;
@@ -154,6 +156,7 @@ put_agent(struct pki_edit *edit, const struct enrolling *enrolling, const struct
         memcpy(agent.lineage, enrolling->row.lineage, sizeof(agent.lineage));
         r = end_old_ones(edit, &enrolling->row);
     }
+    enrolling->was_revoked = choice->is_taken && agent.agent.state == PKI_AGENT_REVOKED;
     agent.agent.state = PKI_AGENT_ALLOWED;
     agent.agent.reason[0] = 0;
     agent.agent.enrolled = agent.agent.changed = edit->now;
@@ -313,6 +316,8 @@ int pki_enrol(struct pki *pki,
         return fault(-EAGAIN, "a name that stays free was not found in %d rounds", MAX_ROUNDS);
     if (r != 0)
         return pass(r);
+    if (enrolling.was_revoked)
+        pki_revoked_allow(pki, enrolling.row.identity.name);
     if (enrolling.is_again)
         enrolling.row.chain = buf_span(&enrolling.chain);
     r = pki_grant(pki, &enrolling.row, arena, ret);

@@ -55,7 +55,7 @@ struct pki_job {
     struct pki_row row; /* digest, name, when it was presented; of ADOPT: all */
 };
 /* Copies. Does not block on the disk. */
-void pki_work_queue(struct pki *pki, const struct pki_job *job);
+void pki_work_queue(struct pki *pki, const struct pki_job *given);
 /* Does what is queued and ends the thread. */
 void pki_work_stop(struct pki *pki);
 /* One job, on the thread. Outcomes: PKI_FULL: again later. */

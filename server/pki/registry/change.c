@@ -91,9 +91,10 @@ static int show(struct pki *pki, const struct pki_touches *touches, bool must_re
     while (!must_read && rc == 0 && atomic_load(&pki->generation) + 1 < touches->generation)
         rc = pthread_cond_timedwait(&pki->applied, &pki->refreshing, &until);
     uint64_t have = atomic_load(&pki->generation);
-    if (must_read || have + 1 < touches->generation)
-        r = read_again(pki, pki->view);
-    else if (have + 1 == touches->generation && apply(pki, touches) != 0)
+    must_read |= have + 1 < touches->generation;
+    if (!must_read && have + 1 == touches->generation)
+        must_read = apply(pki, touches) != 0;
+    if (must_read)
         r = read_again(pki, pki->view);
     pthread_cond_broadcast(&pki->applied);
     pthread_mutex_unlock(&pki->refreshing);

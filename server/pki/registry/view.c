@@ -38,7 +38,8 @@ static size_t name_key(uint8_t to[static 1 + 64], enum pki_kind kind, const char
 
     ensure(len < 64);
     to[0] = (uint8_t) kind;
-    memcpy(to + 1, name, len);
+    for (size_t i = 0; i < len; i++)
+        to[1 + i] = (uint8_t) name[i];
     return 1 + len;
 }
 

@@ -547,6 +547,93 @@ START_TEST(a_throttle_holds_batches_back_for_a_while)
 }
 END_TEST
 
+static void put_lines(const char *const *bodies, size_t n)
+{
+    struct spool_log_record records[16] = { { 0 } };
+
+    for (size_t i = 0; i < n; i++)
+        records[i] = (struct spool_log_record){ .time_us = clock_wall().us,
+                                                .body = span_of_text(bodies[i]) };
+    ck_assert_int_eq(
+        spool_put_logs(spool, &(struct spool_logs){ .source = { .type = span_of_text("file"),
+                                                                .name = span_of_text("/a") },
+                                                    .records = records,
+                                                    .n_records = n,
+                                                    .time = clock_wall() }),
+        0);
+    uplink_kick(uplink);
+}
+
+START_TEST(logs_have_a_stream_of_their_own_on_the_same_connection)
+{
+    static const char *const bodies[] = { "one", "two", "three" };
+    struct spool_ledger ledger;
+
+    put(1);
+    put_lines(bodies, 3);
+    hub_until(&hub, acknowledged() == 1 && hub.n_lines == 3);
+    put_lines(bodies, 2);
+    hub_until(&hub, hub.n_lines == 5);
+    do {
+        ck_assert_int_ge(loop_run_once(hub.loop, 5), 0);
+        spool_get_ledger(spool, SPOOL_LOGS, &ledger);
+    } while (ledger.queued > 0);
+    ck_assert_uint_eq(ledger.acknowledged, 5);
+    ck_assert_uint_eq(status().streams, 1);
+}
+END_TEST
+
+START_TEST(a_line_that_the_hub_refuses_is_found_by_halving_and_the_others_arrive)
+{
+    static const char *const bodies[] = { "1", "2", "3", "4", "5", "bad", "7", "8", "9" };
+    struct spool_ledger ledger;
+
+    put_lines(bodies, 9);
+    hub_until(&hub, hub.n_lines == 8 && hub.n_skipped == 1);
+    do {
+        ck_assert_int_ge(loop_run_once(hub.loop, 5), 0);
+        spool_get_ledger(spool, SPOOL_LOGS, &ledger);
+    } while (ledger.queued > 0);
+    ck_assert_uint_eq(ledger.produced, 9);
+    ck_assert_uint_eq(ledger.acknowledged, 8);
+    ck_assert_uint_eq(ledger.dropped[SPOOL_REFUSED], 1);
+    ck_assert_uint_le(hub.n_refused_lines, 5);
+}
+END_TEST
+
+START_TEST(another_hub_is_gone_to_at_once_and_the_first_again_later)
+{
+    struct uplink_options options = hub.options;
+    struct spool *its_spool;
+    struct uplink *other;
+    struct uplink_status told;
+    char second[32];
+    const char *hubs[] = { second };
+
+    snprintf(second, sizeof(second), "%s", hub.target);
+    options.hub = "127.0.0.1:1"; /* nobody is there */
+    options.more_hubs = hubs;
+    options.n_more_hubs = 1;
+    options.pace.prefer_us = 50000;
+    open_spool(&its_spool);
+    options.spool = its_spool;
+    ck_assert_int_eq(uplink_new(&other, &options), 0);
+    ck_assert_int_eq(uplink_start(other), 0);
+    do {
+        ck_assert_int_ge(loop_run_once(hub.loop, 5), 0);
+        uplink_get_status(other, &told);
+    } while (told.state != UPLINK_STREAMING);
+    ck_assert_str_eq(told.hub, hub.target);
+    do { /* the first is looked at, and is still away */
+        ck_assert_int_ge(loop_run_once(hub.loop, 5), 0);
+        uplink_get_status(other, &told);
+    } while (told.streams < 2);
+    ck_assert_uint_ge(told.attempts, 4);
+    ck_assert_ptr_null(uplink_free(other));
+    ck_assert_ptr_null(spool_close(its_spool));
+}
+END_TEST
+
 START_TEST(a_probe_goes_all_the_way_and_stores_nothing)
 {
     struct uplink_probe probe;
@@ -623,6 +710,9 @@ Suite *suite(void)
     tcase_add_test(stream, a_drain_waits_for_acknowledgements);
     tcase_add_test(stream, a_drain_ends_in_time_when_no_acknowledgement_comes);
     tcase_add_test(stream, a_throttle_holds_batches_back_for_a_while);
+    tcase_add_test(stream, logs_have_a_stream_of_their_own_on_the_same_connection);
+    tcase_add_test(stream, a_line_that_the_hub_refuses_is_found_by_halving_and_the_others_arrive);
+    tcase_add_test(stream, another_hub_is_gone_to_at_once_and_the_first_again_later);
     tcase_add_test(stream, a_probe_goes_all_the_way_and_stores_nothing);
     tcase_add_test(stream, a_probe_names_what_is_wrong);
     suite_add_tcase(s, stream);

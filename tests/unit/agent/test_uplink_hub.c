@@ -153,6 +153,73 @@ static void on_message(struct rpc_call *call, struct span message)
     rpc_call_read(call);
 }
 
+/* ---- logs: every run is new, and all of it is taken but for a line `bad` ---- */
+
+static void acknowledge_logs(struct rpc_call *call, uint64_t sequence)
+{
+    Sentinel__Telemetry__V1__StreamMetricsResponse response; /* the same on the wire */
+    Sentinel__Telemetry__V1__Ack ack;
+
+    sentinel__telemetry__v1__stream_metrics_response__init(&response);
+    sentinel__telemetry__v1__ack__init(&ack);
+    ack.sequence = sequence;
+    response.message_case = SENTINEL__TELEMETRY__V1__STREAM_METRICS_RESPONSE__MESSAGE_ACK;
+    response.ack = &ack;
+    respond(call, &response);
+}
+
+static void on_lines(struct hub *hub, struct rpc_call *call, struct wire_logs *logs)
+{
+    struct wire_log_record record;
+    struct wire_problem problem;
+    unsigned n = 0;
+
+    for (size_t i = 0; i < logs->n_records; i++, n++) {
+        ck_assert_int_eq(wire_logs_next(logs, &record, &problem), 0);
+        if (span_equal(record.body, span_of_text("bad"))) {
+            hub->n_refused_lines++;
+            finish(call, RPC_INVALID_ARGUMENT, "BAD_BATCH");
+            return;
+        }
+    }
+    if (logs->sequence <= hub->logs_last)
+        return; /* it was taken before it was refused */
+    hub->n_lines += n;
+    hub->logs_last = logs->sequence;
+    acknowledge_logs(call, logs->sequence);
+}
+
+static void on_logs_message(struct rpc_call *call, struct span message)
+{
+    struct hub *hub = rpc_call_ctx(call);
+    const Sentinel__Telemetry__V1__StreamLogsRequest *request;
+    struct wire_problem problem;
+    ProtobufCMessage *unpacked;
+    struct wire_logs logs;
+    struct arena arena;
+
+    arena_init(&arena, 1u << 20);
+    ck_assert_int_eq(wire_logs_open(message, &logs, &problem), 0);
+    if (logs.type == WIRE_LOGS_BATCH) {
+        on_lines(hub, call, &logs);
+    } else {
+        ck_assert_int_eq(wire_unpack(&sentinel__telemetry__v1__stream_logs_request__descriptor,
+                                     message, &arena, &unpacked, &problem),
+                         0);
+        request = (const Sentinel__Telemetry__V1__StreamLogsRequest *) (void *) unpacked;
+        if (logs.type == WIRE_LOGS_HELLO) {
+            ck_assert_uint_eq(request->hello->n_host, 0);
+            welcome(hub, call, hub->logs_last);
+        } else {
+            hub->n_skipped++;
+            hub->logs_last = request->skip->through_sequence;
+            acknowledge_logs(call, hub->logs_last);
+        }
+    }
+    arena_deinit(&arena);
+    rpc_call_read(call);
+}
+
 static void keep(struct hub *hub, struct rpc_call *call)
 {
     pthread_mutex_lock(&hub->lock);
@@ -191,10 +258,25 @@ static const struct rpc_handler handler = {
     .on_closed = on_closed,
 };
 
+static void on_logs_open(struct rpc_call *call)
+{
+    rpc_call_read(call);
+}
+
+static const struct rpc_handler logs_handler = {
+    .on_open = on_logs_open,
+    .on_message = on_logs_message,
+    .on_half_close = on_half_close,
+    .on_drain = on_drain,
+    .on_closed = on_closed,
+};
+
 static const struct rpc_handler *route(void *ctx, const char *path, const void **ret_method)
 {
     (void) ctx;
     *ret_method = NULL;
+    if (strcmp(path, "/sentinel.telemetry.v1.TelemetryService/StreamLogs") == 0)
+        return &logs_handler;
     return strcmp(path, "/sentinel.telemetry.v1.TelemetryService/StreamMetrics") == 0 ? &handler
                                                                                       : NULL;
 }

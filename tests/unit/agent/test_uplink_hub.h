@@ -35,7 +35,9 @@ struct hub {
     atomic_uint_least64_t last;
     atomic_uint crc32c;
     atomic_bool is_silent, is_refusing, is_drained, has_throttled;
-    _Atomic double refused_value; /* a batch with it is answered with BAD_BATCH; 0: none */
+    _Atomic double refused_value;         /* a batch with it is answered with BAD_BATCH; 0: none */
+    atomic_uint n_lines, n_refused_lines; /* of logs */
+    atomic_uint_least64_t logs_last;
     atomic_uint n_stored, n_doubles, n_skipped, n_forked, n_declared;
 };
 

@@ -2,8 +2,11 @@
 #include "test_audit.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "common/base/fault.h"
 
@@ -143,6 +146,109 @@ START_TEST(a_full_queue_drops_counts_and_says_so)
 }
 END_TEST
 
+/* ---- a full disk ---- */
+
+static struct rlimit unlimited;
+
+/* A limit on the size of a file answers a write as a full disk does. */
+static void fill_the_disk(void)
+{
+    char path[256];
+    struct stat st;
+    struct rlimit small;
+
+    snprintf(path, sizeof(path), "%s/db/state/data.mdb", audit_state);
+    ck_assert_int_eq(stat(path, &st), 0);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
+    small = (struct rlimit){ (rlim_t) st.st_size, unlimited.rlim_max };
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+}
+
+static void free_the_disk(void)
+{
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
+}
+
+/* An operator is added: row and entry, or neither. */
+static int add_operator(struct store_change *change, void *ctx)
+{
+    const char *name = ctx;
+    static const char facts[2000];
+    const struct store_write write = { STORE_TABLE_OPERATORS, span_of_text(name),
+                                       span_of(facts, sizeof(facts)) };
+    const struct audit_entry entry = { .event = AUDIT_OPERATOR_ADDED, .object = name };
+    int r = store_change_put(change, &write);
+
+    return r != 0 ? r : audit_put_in(change, &entry);
+}
+
+static bool count_one(void *ctx, struct span key, struct span value)
+{
+    size_t *n = ctx;
+
+    (void) key;
+    (void) value;
+    ++*n;
+    return true;
+}
+
+START_TEST(on_a_full_disk_no_act_happens_without_its_entry)
+{
+    struct row_head before, after;
+    size_t n_operators = 0, n_added = 0, n_entries;
+    char name[32];
+    int r = 0;
+
+    fill_the_disk();
+    while (r == 0 && n_added < 10000) {
+        ck_assert_int_eq(audit_head(audit, &before), 0);
+        snprintf(name, sizeof(name), "operator-%zu", n_added);
+        r = store_state_change(store, add_operator, name);
+        n_added += r == 0;
+    }
+    ck_assert_int_eq(r, STORE_FULL);
+    free_the_disk();
+    ck_assert_int_eq(audit_head(audit, &after), 0);
+    ck_assert_uint_eq(after.number, before.number);
+    ck_assert_int_eq(store_state_each(store, STORE_TABLE_OPERATORS, count_one, &n_operators), 0);
+    ck_assert_uint_eq(n_operators, n_added);
+    (void) all_entries(&n_entries);
+    ck_assert_uint_eq(n_entries, n_added);
+    ck_assert_int_eq(store_state_change(store, add_operator, name), 0);
+    verify_is_good();
+}
+END_TEST
+
+START_TEST(on_a_full_disk_entries_are_refused_and_notes_wait_for_room)
+{
+    static char text[1000];
+    const struct audit_field field = { "text", text };
+    const struct audit_entry entry = {
+        .event = AUDIT_TOKEN_CREATED, .actor = "operator/anna", .fields = &field, .n_fields = 1
+    };
+    struct audit_stats stats;
+    int r = 0;
+
+    memset(text, 'x', sizeof(text) - 1);
+    fill_the_disk();
+    for (int i = 0; i < 10000 && r == 0; i++)
+        r = audit_put(audit, &entry);
+    ck_assert_int_eq(r, AUDIT_FULL);
+    audit_get_stats(audit, &stats);
+    ck_assert_uint_eq(stats.n_failed, 1);
+    note(AUDIT_AUTH_OK, "agent/web-1", "10.0.0.7:1");
+    for (int i = 0; i < 200; i++) /* more than may be left on the pages that are there */
+        audit_note(audit, &entry);
+    tick();
+    ck_assert_uint_eq(n_of("authentication.succeeded"), 0);
+    free_the_disk();
+    tick();
+    ck_assert_uint_eq(n_of("authentication.succeeded"), 1);
+    verify_is_good();
+}
+END_TEST
+
 static void *note_many(void *arg)
 {
     (void) arg;
@@ -185,6 +291,8 @@ TCase *case_notes(void)
     tcase_add_test(tc, a_fleet_behind_one_address_is_written_whole);
     tcase_add_test(tc, addresses_of_v6_are_told_apart_without_their_ports);
     tcase_add_test(tc, a_full_queue_drops_counts_and_says_so);
+    tcase_add_test(tc, on_a_full_disk_no_act_happens_without_its_entry);
+    tcase_add_test(tc, on_a_full_disk_entries_are_refused_and_notes_wait_for_room);
     tcase_add_test(tc, notes_of_many_threads_are_written_by_the_one_of_the_hub);
     return tc;
 }

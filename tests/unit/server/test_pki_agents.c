@@ -323,50 +323,22 @@ static void copy(const char *from, const char *to)
     buf_deinit(&content);
 }
 
-/* With the store closed: LMDB's files are whole then. */
-static void close_all(void)
-{
-    rig.pki = pki_close(rig.pki);
-    store_stop(rig.store);
-    rig.store = store_close(rig.store);
-}
-
-static void open_all(void)
-{
-    const struct store_options options = { .directory = rig_path("db"),
-                                           .segment_bytes = 1 << 20,
-                                           .queue_bytes = 1 << 20,
-                                           .full_percent = 100,
-                                           .allow_any_filesystem = true };
-    struct store_why why;
-
-    ck_assert_int_eq(store_open(&rig.store, &options, &why), 0);
-}
-
-static void open_registry(void)
-{
-    int r = pki_open(&rig.pki, rig.store, rig.state, &rig.why);
-
-    ck_assert_msg(r == 0, "%d: %s", r, rig.why.text);
-}
-
 static void back_up(void)
 {
-    close_all();
+    rig_close(); /* LMDB's files are whole then */
     copy(rig_path("db/state/data.mdb"), rig_path("backup"));
-    open_all();
-    open_registry();
+    rig_open();
 }
 
 static void restore(void)
 {
     uint64_t generation;
 
-    close_all();
+    rig_close();
     copy(rig_path("backup"), rig_path("db/state/data.mdb"));
-    open_all();
+    rig_open_store();
     ck_assert_int_eq(pki_restored(rig.store, &generation), 0);
-    open_registry();
+    rig_open_pki();
     ck_assert_uint_ge(pki_generation(rig.pki), generation);
 }
 
@@ -406,6 +378,24 @@ START_TEST(who_was_readmitted_after_a_backup_is_in_after_its_restore)
     restore();
     ck_assert_int_eq(machine_call(&one, &first), 0);
     ck_assert_int_eq(agent_of("web-1").state, PKI_AGENT_ALLOWED);
+}
+END_TEST
+
+START_TEST(who_enrolled_anew_after_a_revocation_and_a_backup_is_in_after_its_restore)
+{
+    struct pki_token token;
+
+    back_up();
+    rig.offset_us += SECOND_US;
+    ck_assert_int_eq(pki_agent_revoke(rig.pki, "web-1", &rig_act, &token, NULL), 0);
+    rig.offset_us += SECOND_US;
+    machine_new_key(&one);
+    ck_assert_int_eq(machine_enrol(&one, &token, "web-1"), 0);
+    ck_assert_int_eq(machine_call(&one, &one.granted), 0);
+    restore();
+    ck_assert_int_eq(agent_of("web-1").state, PKI_AGENT_ALLOWED);
+    ck_assert_int_eq(machine_call(&one, &first), PKI_NOT_ACTIVE); /* revoked for good */
+    ck_assert_int_eq(machine_call(&one, &one.granted), 0);        /* adopted */
 }
 END_TEST
 
@@ -588,6 +578,8 @@ void add_agent_cases(Suite *s)
     tcase_add_test(tcase, an_agent_that_saw_a_newer_registry_is_on_record_once);
     tcase_add_test(tcase, a_restored_backup_does_not_bring_back_who_was_thrown_out);
     tcase_add_test(tcase, who_was_readmitted_after_a_backup_is_in_after_its_restore);
+    tcase_add_test(tcase,
+                   who_enrolled_anew_after_a_revocation_and_a_backup_is_in_after_its_restore);
     tcase_add_test(tcase, a_fleet_that_renewed_after_the_backup_is_adopted);
     tcase_add_test(tcase, a_late_renewal_adopts_too);
     tcase_add_test(tcase, nobody_is_adopted_who_is_revoked_or_unknown_or_late);

@@ -11,6 +11,7 @@
 
 void add_renew_cases(Suite *s);
 void add_agent_cases(Suite *s);
+void add_cut_cases(Suite *s);
 
 static struct machine one, two;
 
@@ -440,5 +441,6 @@ Suite *suite(void)
     suite_add_tcase(s, tcase);
     add_renew_cases(s);
     add_agent_cases(s);
+    add_cut_cases(s);
     return s;
 }

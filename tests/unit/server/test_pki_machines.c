@@ -44,7 +44,7 @@ const char *rig_path(const char *name)
     return to;
 }
 
-static void open_all(void)
+void rig_open_store(void)
 {
     struct store_why store_why;
     const struct store_options options = { .directory = rig_path("db"),
@@ -56,7 +56,7 @@ static void open_all(void)
     ck_assert_int_eq(store_open(&rig.store, &options, &store_why), 0);
 }
 
-static void open_pki(void)
+void rig_open_pki(void)
 {
     int r = pki_open(&rig.pki, rig.store, rig.state, &rig.why);
 
@@ -73,17 +73,28 @@ void rig_setup(void)
     ck_assert_ptr_nonnull(mkdtemp(rig.state));
     ck_assert_int_eq(file_make_directories(rig_path("db"), 0700), 0);
     ck_assert_int_eq(store_create(rig_path("db")), 0);
-    open_all();
+    rig_open_store();
     ck_assert_msg(pki_create(rig.store, &init, &rig.why) == 0, "%s", rig.why.text);
-    open_pki();
+    rig_open_pki();
     arena_init(&rig.arena, ARENA_BYTES);
 }
 
-void rig_teardown(void)
+void rig_open(void)
+{
+    rig_open_store();
+    rig_open_pki();
+}
+
+void rig_close(void)
 {
     rig.pki = pki_close(rig.pki);
     store_stop(rig.store);
     rig.store = store_close(rig.store);
+}
+
+void rig_teardown(void)
+{
+    rig_close();
     arena_deinit(&rig.arena);
     ck_assert_int_eq(file_remove_tree(rig.state), 0);
 }
@@ -91,7 +102,7 @@ void rig_teardown(void)
 void rig_settle(void)
 {
     rig.pki = pki_close(rig.pki);
-    open_pki();
+    rig_open_pki();
 }
 
 /* ---- machines ---- */

@@ -31,6 +31,11 @@ extern const struct pki_act rig_act;
 
 void rig_setup(void);
 void rig_teardown(void);
+/* Registry and store; what was queued is durable. */
+void rig_close(void);
+void rig_open(void);
+void rig_open_store(void);
+void rig_open_pki(void);
 const char *rig_path(const char *name);
 
 /* A machine: what it has beside its identity. */
