@@ -5,6 +5,7 @@
 #include "server/pki/pki.h"
 #include "server/pki/sealed/sealed.h"
 #include "server/settings.h"
+#include "server/store/store.h"
 
 static const char help[] =
     "Example:\n"
@@ -40,6 +41,7 @@ int ops_seal_keys(int argc, char **argv)
 {
     CLEANUP(sealed_key_deinit) struct sealed_key key = { .is_there = false };
     CLEANUP(sealed_key_deinit) struct sealed_key old = { .is_there = false };
+    CLEANUP(store_closep) struct store *store = NULL;
     const char *state = NULL, *key_file = NULL, *old_file = NULL;
     bool is_opening = false;
     uint32_t n = 0;
@@ -74,12 +76,14 @@ int ops_seal_keys(int argc, char **argv)
         return done;
     if (!key.is_there)
         return refuse_no_key();
-    if (pki_check_state(directory, &why) != 0)
-        return ops_refuse("seal-keys", OPS_FAILED, "%s", why.text);
-    const struct pki_seal seal = { .old = is_opening ? &key
-                                          : old_file ? &old
-                                                     : NULL,
-                                   .fresh = is_opening ? NULL : &key };
+    done = ops_open_store("seal-keys", directory, &store);
+    if (done != 0)
+        return done;
+    const struct pki_act act = { .by = ops_actor() };
+    const struct sealed_key *before = is_opening ? &key : old_file ? &old : NULL;
+    const struct pki_seal seal = {
+        .old = before, .fresh = is_opening ? NULL : &key, .store = store, .act = &act
+    };
     int r = pki_seal_keys(directory, &seal, &n, &why);
     if (r != 0)
         return ops_refuse("seal-keys", r > 0 ? ops_exit_of_pki(r) : OPS_FAILED, "%s",

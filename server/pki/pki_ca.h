@@ -28,6 +28,7 @@
 #include "server/pki/pki_identity.h"
 
 struct pki_act; /* pki_admin.h */
+struct store;
 
 /* What signs. `ctx` belongs to who made it. */
 struct pki_signer {
@@ -55,12 +56,12 @@ struct pki_ca_status {
 };
 int pki_ca_get_status(struct pki *pki, struct pki_ca_status *ret) MUST_USE;
 /*
- * step: "prepare", "issue", "serve", "retire" or "back" (to the phase before). Audited.
+ * step_name: "prepare", "issue", "serve", "retire" or "back" (to the phase before). Audited.
  * Outcomes: PKI_REFUSED (not from this phase; agents that are not ready: ret_why has how many and
  * who), PKI_ABSENT (the root is offline; ret_why), PKI_FULL.
  */
 int pki_ca_rotate(struct pki *pki,
-                  const char *step,
+                  const char *step_name,
                   bool is_forced,
                   const struct pki_act *act,
                   struct pki_ca_status *ret,
@@ -117,11 +118,14 @@ bool pki_hub_check(struct pki *pki, struct span data, struct span signature);
  *
  *   old     what they are sealed under now; NULL: nothing, or `fresh` already.
  *
- * Outcomes: PKI_ABSENT, PKI_BAD; ret_why.
+ * Outcomes: PKI_ABSENT, PKI_BAD, PKI_FULL (the entry cannot be written: no key was touched);
+ * ret_why.
  */
 struct sealed_key; /* server/pki/sealed/sealed.h */
 struct pki_seal {
     const struct sealed_key *old, *fresh;
+    struct store *store;       /* for the audit's entry, which comes first; NULL: none is made */
+    const struct pki_act *act; /* whose act it is; with a store */
 };
 int pki_seal_keys(const char *state_directory,
                   const struct pki_seal *seal,

@@ -5,6 +5,7 @@
 
 #include "common/base/fault.h"
 #include "common/base/file.h"
+#include "common/base/text.h"
 #include "server/pki/authority.h"
 #include "server/pki/ca/ca.h"
 #include "server/pki/inside.h"
@@ -145,7 +146,17 @@ int pki_renew_server(struct pki *pki, wall_us now, bool *ret_is_renewed, struct 
     if (r != 0)
         return pass(r);
     memcpy(leaf.row.parent, facts.sha256, sizeof(leaf.row.parent));
-    const struct pki_change change = { .rows = &leaf.row, .n_rows = 1 };
+    char object[80] = "certificate/";
+    text_of_hex(leaf.row.identity.sha256, sizeof(leaf.row.identity.sha256),
+                object + strlen(object));
+    const struct audit_field fields[] = { { "serial", leaf.row.identity.serial },
+                                          { "issuer", leaf.row.issuer } };
+    const struct audit_entry entry = { .event = AUDIT_HUB_CERTIFICATE,
+                                       .actor = "hub",
+                                       .object = object,
+                                       .fields = fields,
+                                       .n_fields = 2 };
+    const struct pki_change change = { .rows = &leaf.row, .n_rows = 1, .entry = &entry };
     r = pki_change_rows(pki, &change);
     if (r == PKI_FULL)
         return fault(-ENOSPC, "the disk is full: nothing was registered");

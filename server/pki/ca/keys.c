@@ -343,7 +343,7 @@ static int list_keys(const char *certs, struct key_files *ret)
         size_t len = strlen(entry->d_name);
 
         if (len <= sizeof(suffix) - 1 ||
-            strcmp(entry->d_name + len - (sizeof(suffix) - 1), suffix) ||
+            strcmp(entry->d_name + len - (sizeof(suffix) - 1), suffix) != 0 ||
             strcmp(entry->d_name, "server-key.pem") == 0)
             continue;
         len -= sizeof(suffix) - 1;
@@ -375,19 +375,38 @@ seal_one(const struct pki_seal *seal, const char *certs, const char *name, struc
     return r != 0 ? pass(r) : pass(pki_secret_save(&to, buf_span(&secret)));
 }
 
+static int put_sealing(struct pki_edit *edit, void *ctx)
+{
+    const struct pki_seal *seal = ctx;
+    const struct audit_field field = { "did", !seal->fresh ? "opened"
+                                              : seal->old  ? "sealed again under another key"
+                                                           : "sealed" };
+
+    return pass(pki_act_audit(edit, seal->act, AUDIT_CA_SEALED, "ca", &field, 1));
+}
+
 int pki_seal_keys(const char *state_directory,
                   const struct pki_seal *seal,
                   uint32_t *ret_n,
                   struct tls_why *ret_why)
 {
     char certs[PKI_PATH_BYTES];
-    struct key_files files;
+    struct key_files files = { .n = 0 };
 
     if (!pki_path(certs, state_directory, "certs"))
         return fault(-ENAMETOOLONG, "%s", state_directory);
     int r = pki_check_directory(certs, ret_why);
     if (r == 0)
         r = list_keys(certs, &files);
+    if (r == 0 && seal->store) {
+        struct pki_seal copy = *seal;
+        CLEANUP(pki_touches_deinit) struct pki_touches touches = { 0 };
+
+        r = pki_edit_run(seal->store, put_sealing, &copy, &touches);
+        if (r == PKI_FULL)
+            snprintf(ret_why->text, sizeof(ret_why->text),
+                     "the disk is full: the audit's entry cannot be written, and nothing was done");
+    }
     for (size_t i = 0; r == 0 && i < files.n; i++)
         r = seal_one(seal, certs, files.names[i], ret_why);
     if (r != 0)
@@ -399,7 +418,7 @@ int pki_seal_keys(const char *state_directory,
 /* Whether no key of the authority lies in the clear. */
 int pki_ca_is_sealed(const char *certs, bool *ret)
 {
-    struct key_files files;
+    struct key_files files = { .n = 0 };
     bool is_sealed = true;
 
     int r = list_keys(certs, &files);
@@ -408,7 +427,8 @@ int pki_ca_is_sealed(const char *certs, bool *ret)
         char base[96], path[PKI_PATH_BYTES];
 
         snprintf(base, sizeof(base), "%s-key.pem", files.names[i]);
-        if (pki_path(path, certs, base) && file_read(path, SEALED_SECRET_BYTES * 4, &text) == 0)
+        if (pki_path(path, certs, base) &&
+            file_read(path, (size_t) 4 * SEALED_SECRET_BYTES, &text) == 0)
             is_sealed = is_sealed && sealed_is(buf_span(&text));
     }
     if (r != 0)

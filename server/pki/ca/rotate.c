@@ -589,13 +589,13 @@ static int plan(struct pki *pki, struct step *step, struct tls_why *ret_why)
 }
 
 int pki_ca_rotate(struct pki *pki,
-                  const char *name,
+                  const char *step_name,
                   bool is_forced,
                   const struct pki_act *act,
                   struct pki_ca_status *ret,
                   struct tls_why *ret_why)
 {
-    struct step step = { .name = name, .is_forced = is_forced, .act = act };
+    struct step step = { .name = step_name, .is_forced = is_forced, .act = act };
 
     pki_ca_get_row(pki, &step.before);
     int r = plan(pki, &step, ret_why);
@@ -615,7 +615,7 @@ int pki_ca_rotate(struct pki *pki,
     faultpoint("ca_step_roots_written");
     if (step.after.phase == PKI_CA_STEADY && step.after.current == step.before.current)
         remove_authority(pki, step.before.next);
-    log_event(LOG_INFO, "ca_rotation", LOG_S("step", name),
+    log_event(LOG_INFO, "ca_rotation", LOG_S("step", step_name),
               LOG_S("phase", pki_ca_phase_name(step.after.phase)), LOG_S("by", act->by));
     return pass(pki_ca_get_status(pki, ret));
 }

@@ -84,7 +84,7 @@ int sealed_key_parse(struct span text, struct sealed_key *ret)
         text.len--;
     while (text.len > 0 && is_space(text.data[0]))
         text = span_of(text.data + 1, text.len - 1);
-    if (text.len == 2 * SEALED_KEY_BYTES) {
+    if (text.len == sizeof(hex) - 1) {
         memcpy(hex, text.data, text.len);
         hex[text.len] = 0;
         is_good = text_to_hex(hex, ret->bytes, SEALED_KEY_BYTES) == 0;
