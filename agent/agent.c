@@ -9,6 +9,7 @@
 
 #include "agent/collect/collect.h"
 #include "agent/identity/identity.h"
+#include "agent/logs/logs.h"
 #include "agent/policy/policy.h"
 #include "agent/spool/spool.h"
 #include "agent/status.h"
@@ -54,6 +55,7 @@ struct agent {
     struct keeper *keeper; /* NULL: plaintext */
     struct uplink *uplink;
     struct stock *stock;
+    struct logs *logs;
 };
 
 void agent_tame_malloc(void)
@@ -75,6 +77,7 @@ static struct uplink_pace pace_of(const struct settings *settings)
         .keepalive_us = settings->uplink_keepalive,
         .prefer_us = settings->uplink_prefer_after,
         .behind_us = settings->spool_behind,
+        .compresses_logs = settings->uplink_compress_logs,
         .bandwidth = settings->uplink_bandwidth,
         .backfill_rate = settings->uplink_backfill_rate,
     };
@@ -146,6 +149,7 @@ static void write_status(struct agent *agent)
     uplink_get_status(agent->uplink, &facts.uplink);
     tell_manager(agent, &facts.uplink);
     stock_get_status(agent->stock, &facts.stock);
+    logs_get_status(agent->logs, &facts.logs);
     if (agent->keeper)
         keeper_get_status(agent->keeper, &facts.identity);
     r = status_write(agent->options->settings->state_dir, &facts);
@@ -211,6 +215,21 @@ static void on_unsynced(void *ctx, int64_t in_us)
 
     if (agent->spool_tick.slot == 0 || agent->spool_tick.due.us > clock_mono().us + in_us)
         ensure(loop_timer_arm_in(agent->loop, &agent->spool_tick, in_us) == 0);
+}
+
+static void on_logs_put(void *ctx)
+{
+    struct agent *agent = ctx;
+
+    uplink_kick(agent->uplink);
+}
+
+static void on_spool_room(void *ctx, enum spool_signal signal)
+{
+    struct agent *agent = ctx;
+
+    if (signal == SPOOL_LOGS && agent->logs)
+        logs_on_room(agent->logs);
 }
 
 static void set_interval(struct agent *agent)
@@ -299,6 +318,16 @@ static void stop(struct agent *agent, int number)
     uplink_drain(agent->uplink, agent->settings->uplink_drain);
 }
 
+static void configure_logs(struct agent *agent)
+{
+    struct logs_settings settings;
+    struct logs_error error;
+
+    settings_logs(agent->settings, &settings);
+    if (logs_configure(agent->logs, &settings, &error) != 0)
+        log_event(LOG_ERROR, "logs_not_reloaded", LOG_S("error", error.text));
+}
+
 static void apply_reload(struct agent *agent, struct settings *settings)
 {
     CLEANUP(buf_deinit) struct buf fixed = { 0 };
@@ -325,6 +354,7 @@ static void apply_reload(struct agent *agent, struct settings *settings)
     agent->reloaded = *settings;
     agent->settings = &agent->reloaded;
     stock_configure(agent->stock, agent->settings);
+    configure_logs(agent);
 }
 
 static int load_policy(struct agent *agent)
@@ -401,6 +431,7 @@ static void agent_close(struct agent *agent)
         loop_signals_remove(agent->loop, &agent->signals);
     }
     agent->stock = stock_free(agent->stock);
+    agent->logs = logs_free(agent->logs);
     agent->uplink = uplink_free(agent->uplink);
     agent->keeper = keeper_free(agent->keeper);
     if (agent->has_rpc)
@@ -443,6 +474,7 @@ static int open_spool(struct agent *agent)
     buf_printf(&path, "%s/spool", agent->settings->state_dir);
     options.directory = buf_text(&path);
     options.on_unsynced = on_unsynced;
+    options.on_room = on_spool_room;
     options.ctx = agent;
     limits_of(agent->settings, options.limits);
     /* Of the state directory itself; the spool makes its own. */
@@ -458,6 +490,17 @@ static int open_spool(struct agent *agent)
         LOG_U("runs", ledgers[SPOOL_METRICS].runs + ledgers[SPOOL_LOGS].runs),
         LOG_I("took_us", clock_mono().us - begin_us));
     return 0;
+}
+
+static int open_logs(struct agent *agent)
+{
+    struct logs_options options = {
+        .loop = agent->loop, .spool = agent->spool, .on_put = on_logs_put, .ctx = agent
+    };
+    struct logs_error error;
+
+    settings_logs(agent->settings, &options.settings);
+    return fold(logs_new(&agent->logs, &options, &error)); /* settings_load() has checked them */
 }
 
 static int agent_open(struct agent *agent)
@@ -514,8 +557,9 @@ static int agent_open(struct agent *agent)
                    });
     if (r)
         return pass(r);
-    return pass(stock_new(&agent->stock,
-                          &(struct stock_options){ .loop = agent->loop, .settings = settings }));
+    r = stock_new(&agent->stock,
+                  &(struct stock_options){ .loop = agent->loop, .settings = settings });
+    return r ? pass(r) : pass(open_logs(agent));
 }
 
 static void say_goodbye(struct agent *agent)

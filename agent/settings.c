@@ -9,6 +9,7 @@
 #include "agent/collect/collect.h"
 #include "agent/identity/identity.h"
 #include "agent/inventory/inventory.h"
+#include "agent/logs/logs.h"
 #include "agent/policy/policy.h"
 #include "agent/spool/spool.h"
 #include "common/base/fault.h"
@@ -17,6 +18,7 @@
 
 const char *const settings_log_level_names[] = { "debug", "info", "warn", "error", NULL };
 const char *const settings_log_format_names[] = { "logfmt", "json", NULL };
+const char *const settings_logs_start_names[] = { "end", "beginning", NULL };
 const char *const settings_tls_version_names[] = { "1.2", "1.3", NULL };
 const char *const settings_spool_policy_names[] = { "drop_oldest", "drop_newest", "block", NULL };
 
@@ -210,6 +212,17 @@ static int check_tables(const char *row, const struct conf_list *list, struct co
     return 0;
 }
 
+static int check_logs(const struct settings *settings, struct conf_error *error)
+{
+    struct logs_settings logs;
+    struct logs_error why;
+    int r;
+
+    settings_logs(settings, &logs);
+    r = logs_check(&logs, &why);
+    return r == LOGS_BAD ? refuse(error, "%s", why.text) : pass(r);
+}
+
 static int check(const struct settings *settings, struct conf_error *error)
 {
     int r = check_hub(settings->hub, error);
@@ -230,6 +243,8 @@ static int check(const struct settings *settings, struct conf_error *error)
         r = check_tables("inventory.enable", &settings->inventory_enable, error);
     if (r == 0)
         r = check_tables("inventory.disable", &settings->inventory_disable, error);
+    if (r == 0)
+        r = check_logs(settings, error);
     if (r == 0 && settings->uplink_backoff > settings->uplink_max_backoff)
         r = refuse(error, "uplink.backoff is longer than uplink.max_backoff; swap them");
     return r;
@@ -310,6 +325,37 @@ void settings_free(struct settings *settings)
 {
     conf_free(&settings_table, settings);
     memset(settings, 0, sizeof(*settings));
+}
+
+void settings_logs(const struct settings *settings, struct logs_settings *ret)
+{
+    *ret = (struct logs_settings){
+        .files = (const char *const *) settings->logs_files.items,
+        .n_files = settings->logs_files.n_items,
+        .files_exclude = (const char *const *) settings->logs_exclude_files.items,
+        .n_files_exclude = settings->logs_exclude_files.n_items,
+        .multiline = (const char *const *) settings->logs_multiline.items,
+        .n_multiline = settings->logs_multiline.n_items,
+        .attributes = (const char *const *) settings->logs_attributes.items,
+        .n_attributes = settings->logs_attributes.n_items,
+        .include = (const char *const *) settings->logs_include.items,
+        .n_include = settings->logs_include.n_items,
+        .exclude = (const char *const *) settings->logs_exclude.items,
+        .n_exclude = settings->logs_exclude.n_items,
+        .redact = (const char *const *) settings->logs_redact.items,
+        .n_redact = settings->logs_redact.n_items,
+        .from_beginning = settings->logs_start == 1,
+        .max_record_bytes = settings->logs_max_record_size,
+        .max_files = settings->logs_max_files,
+        .rotated_grace_us = settings->logs_rotated_grace,
+        .multiline_timeout_us = settings->logs_multiline_timeout,
+        .journald = settings->logs_journald,
+        .journalctl = settings->logs_journalctl,
+        .journald_units = (const char *const *) settings->logs_journald_units.items,
+        .n_journald_units = settings->logs_journald_units.n_items,
+        .kmsg = settings->logs_kmsg,
+        .root = settings->collect_root,
+    };
 }
 
 void settings_inventory_options(const struct settings *settings, struct inventory_options *ret)

@@ -26,6 +26,7 @@ enum settings_tls_version { SETTINGS_TLS_1_2, SETTINGS_TLS_1_3 };
 extern const char *const settings_log_level_names[];  /* in the order of enum log_level */
 extern const char *const settings_log_format_names[]; /* in the order of enum log_format */
 extern const char *const settings_tls_version_names[];
+extern const char *const settings_logs_start_names[];   /* end, beginning */
 extern const char *const settings_spool_policy_names[]; /* in the order of enum spool_policy */
 
 #define SETTINGS_C_BOOL bool
@@ -65,6 +66,9 @@ int settings_load(struct settings *ret,
 /* The zero value is fine. */
 void settings_free(struct settings *settings);
 
+struct logs_settings;
+/* Borrows from the settings. */
+void settings_logs(const struct settings *settings, struct logs_settings *ret);
 struct inventory_options;
 /* Borrows from the settings. */
 void settings_inventory_options(const struct settings *settings, struct inventory_options *ret);

@@ -180,6 +180,29 @@ static void put_policy(struct json_writer *json, const struct status_facts *fact
     json_close_object(json);
 }
 
+static void put_logs(struct json_writer *json, const struct logs_status *logs)
+{
+    json_key(json, "logs");
+    json_open_object(json);
+    json_put_u64(json, "files", logs->n_files);
+    json_put_u64(json, "records", logs->n_records);
+    json_put_u64(json, "bytes", logs->n_bytes);
+    json_put_u64(json, "behind_bytes", logs->behind_bytes);
+    json_put_u64(json, "filtered", logs->n_filtered);
+    json_put_u64(json, "redacted", logs->n_redacted);
+    json_put_u64(json, "parts", logs->n_parts);
+    json_put_u64(json, "rotated", logs->n_rotated);
+    json_put_u64(json, "truncated", logs->n_truncated);
+    json_put_u64(json, "truncated_with_loss", logs->n_truncated_lost);
+    json_put_u64(json, "kernel_lost", logs->n_kernel_lost);
+    json_put_u64(json, "unreadable_files", logs->n_unreadable);
+    json_put_bool(json, "is_blocked", logs->is_blocked);
+    json_put_text(json, "journald", logs->journal_state);
+    json_put_text(json, "kmsg", logs->kernel_state);
+    json_put_text(json, "last_error", logs->error);
+    json_close_object(json);
+}
+
 void status_print(const struct status_facts *facts, struct buf *to)
 {
     struct json_writer json;
@@ -200,6 +223,7 @@ void status_print(const struct status_facts *facts, struct buf *to)
     put_spool(&json, facts->spool);
     put_collect(&json, &facts->collect);
     put_inventory(&json, &facts->stock);
+    put_logs(&json, &facts->logs);
     json_close_object(&json);
     buf_append_text(to, "\n");
 }

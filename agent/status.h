@@ -12,6 +12,7 @@
 
 #include "agent/collect/collect.h"
 #include "agent/identity/identity.h"
+#include "agent/logs/logs.h"
 #include "agent/policy/policy.h"
 #include "agent/spool/spool.h"
 #include "agent/stock.h"
@@ -38,6 +39,7 @@ struct status_facts {
     struct spool_ledger spool[SPOOL_SIGNALS];
     struct uplink_status uplink;
     struct stock_status stock;
+    struct logs_status logs;
     struct keeper_status identity; /* not with is_insecure */
 };
 

@@ -20,6 +20,7 @@
 #include "bench/metrics.h"
 #include "bench/print.h"
 #include "common/base/fault.h"
+#include "common/base/rand.h"
 #include "common/crypto/crypto.h"
 #include "common/identity/identity.h"
 #include "common/tls/tls.h"
@@ -45,6 +46,8 @@ struct machine {
     bool has_root;       /* the second connection */
     struct buf root_pem; /* the pinned one */
     struct tls_key *key;
+    struct buf csr;
+    int64_t again_us;      /* when the hub said "later": not before; 0: it did not */
     bool is_over, is_good; /* the call is; its end is taken care of outside of its callback */
 };
 
@@ -58,7 +61,8 @@ struct enroll {
     struct rpc_credentials *nobody; /* verifies no one */
     struct identity_enrolment enrolment;
     struct machine *machines;
-    uint64_t n_begun, n_done;
+    uint64_t n_begun, n_done, n_later;
+    struct rand rand;
     int exit_code;
     struct histogram times_us;
     double duration_s, hub_cpu_s, own_cpu_s;
@@ -80,6 +84,24 @@ static void on_message(struct rpc_client_call *call, struct span message)
     rpc_client_call_read(call); /* the status comes when nothing is left to read */
 }
 
+/* When to ask again, as an agent does: not before RetryInfo, and not all at that moment. */
+static int64_t later_of(struct machine *machine, const struct rpc_status *status)
+{
+    struct wire_error error;
+    struct arena arena;
+    int64_t wait_us = 0;
+
+    arena_init(&arena, ARENA_BYTES);
+    if (status->details.len > 0 && wire_error_unpack(status->details, &arena, &error) == 0)
+        wait_us = (int64_t) error.retry_after_ms * 1000;
+    arena_deinit(&arena);
+    if (wait_us == 0)
+        return 0;
+    machine->owner->n_later++;
+    wait_us += (int64_t) ((double) wait_us * 0.5 * rand_unit(&machine->owner->rand));
+    return clock_mono().us + wait_us;
+}
+
 static void on_closed(struct rpc_client_call *call, const struct rpc_status *status)
 {
     struct machine *machine = rpc_client_call_ctx(call);
@@ -87,7 +109,8 @@ static void on_closed(struct rpc_client_call *call, const struct rpc_status *sta
 
     machine->is_over = true;
     machine->is_good = status->code == RPC_OK && machine->answer.len > 0;
-    if (!machine->is_good && owner->exit_code == BENCH_OK)
+    machine->again_us = machine->is_good ? 0 : later_of(machine, status);
+    if (!machine->is_good && machine->again_us == 0 && owner->exit_code == BENCH_OK)
         owner->exit_code = bench_say(BENCH_FAILED, "machine %" PRIu64 " was refused: %s %s",
                                      machine->number, rpc_code_name(status->code), status->message);
 }
@@ -138,18 +161,23 @@ static void hang_up(struct machine *machine)
 
 /* ---- one machine ---- */
 
-static int begin(struct machine *machine)
+static int ask_root(struct machine *machine)
 {
     Sentinel__Enrollment__V1__GetTrustBundleRequest request;
 
+    sentinel__enrollment__v1__get_trust_bundle_request__init(&request);
+    return pass(call(machine, machine->owner->nobody, TRUST_BUNDLE, &request.base));
+}
+
+static int begin(struct machine *machine)
+{
     machine->number = machine->owner->n_begun++;
     machine->from_us = clock_mono().us;
     machine->has_root = false;
     machine->answer = (struct span){ 0 };
     arena_reset(&machine->arena, ARENA_BYTES);
     buf_clear(&machine->root_pem);
-    sentinel__enrollment__v1__get_trust_bundle_request__init(&request);
-    return pass(call(machine, machine->owner->nobody, TRUST_BUNDLE, &request.base));
+    return pass(ask_root(machine));
 }
 
 /* The root of the pin, as PEM. Returns an exit code. */
@@ -178,32 +206,36 @@ static int send_token(struct machine *machine)
 {
     const struct identity_enrolment *enrolment = &machine->owner->enrolment;
     CLEANUP(rpc_credentials_freep) struct rpc_credentials *credentials = NULL;
-    CLEANUP(buf_deinit) struct buf csr = { 0 };
     Sentinel__Enrollment__V1__EnrollRequest request;
     char name[32];
     uint8_t instance[16];
     int r;
 
     snprintf(name, sizeof(name), "bench-%" PRIu64, machine->number);
-    machine->key = tls_key_free(machine->key);
-    r = tls_key_new(&machine->key);
-    if (r == 0)
-        r = tls_csr_print(machine->key, name, &csr);
-    if (r == 0)
-        r = rpc_credentials_new(&credentials, &(struct rpc_credentials_options){
-                                                  .roots_pem = buf_span(&machine->root_pem) });
+    r = rpc_credentials_new(&credentials, &(struct rpc_credentials_options){
+                                              .roots_pem = buf_span(&machine->root_pem) });
     if (r)
         return fold(r);
     crypto_random(instance, sizeof(instance));
     sentinel__enrollment__v1__enroll_request__init(&request);
     request.token_id = (char *) (uintptr_t) enrolment->token_id;
     request.token_secret = bytes_of(enrolment->secret, sizeof(enrolment->secret));
-    request.csr = bytes_of(csr.data, csr.len);
+    request.csr = bytes_of(machine->csr.data, machine->csr.len);
     request.requested_id = name;
     request.instance = bytes_of(instance, sizeof(instance));
-    machine->has_root = true;
     machine->answer = (struct span){ 0 };
     return pass(call(machine, credentials, ENROLL, &request.base));
+}
+
+static int make_request(struct machine *machine)
+{
+    int r;
+
+    machine->key = tls_key_free(machine->key);
+    buf_clear(&machine->csr);
+    machine->has_root = true;
+    r = tls_key_new(&machine->key);
+    return r == 0 ? fold(tls_csr_print(machine->key, "bench", &machine->csr)) : fold(r);
 }
 
 /* The certificate is for our key. Returns an exit code. */
@@ -231,7 +263,7 @@ static int step(struct machine *machine)
     int exit_code;
 
     hang_up(machine);
-    if (!machine->is_good)
+    if (!machine->is_good) /* later, or the end of all */
         return owner->exit_code;
     if (machine->has_root) {
         exit_code = check(machine);
@@ -240,9 +272,23 @@ static int step(struct machine *machine)
         return exit_code;
     }
     exit_code = pick_root(machine);
-    if (exit_code == BENCH_OK && send_token(machine) < 0)
+    if (exit_code == BENCH_OK && (make_request(machine) < 0 || send_token(machine) < 0))
         exit_code = BENCH_FAILED;
     return exit_code;
+}
+
+/* Who was told "later" asks again, with the same key; who is through makes room for another. */
+static int go_on(struct machine *machine)
+{
+    struct enroll *owner = machine->owner;
+
+    if (machine->again_us > clock_mono().us)
+        return 0;
+    if (machine->again_us) {
+        machine->again_us = 0;
+        return pass(machine->has_root ? send_token(machine) : ask_root(machine));
+    }
+    return owner->n_begun < owner->n_agents ? pass(begin(machine)) : 0;
 }
 
 /* ---- all of them ---- */
@@ -263,8 +309,7 @@ static int run_all(struct enroll *bench)
 
             if (machine->is_over)
                 exit_code = step(machine);
-            if (exit_code == BENCH_OK && !machine->channel && bench->n_begun < bench->n_agents &&
-                begin(machine) < 0)
+            if (exit_code == BENCH_OK && !machine->channel && go_on(machine) < 0)
                 exit_code = BENCH_FAILED;
         }
     }
@@ -303,6 +348,7 @@ static int prepare(struct enroll *bench)
 {
     int r = loop_new(&bench->loop);
 
+    rand_init_from_system(&bench->rand);
     if (r == 0)
         r = fold(rpc_queue_new(&bench->queue, bench->loop));
     if (r == 0)
@@ -344,6 +390,7 @@ static void finish(struct enroll *bench)
         hang_up(machine);
         arena_deinit(&machine->arena);
         buf_deinit(&machine->root_pem);
+        buf_deinit(&machine->csr);
         tls_key_free(machine->key);
     }
     free(bench->machines);
@@ -369,6 +416,7 @@ static void report(const struct enroll *bench)
                    (double) histogram_quantile(&bench->times_us, 0.50) / 1e3, 2, "ms");
         print_line("from connect to certificate p99",
                    (double) histogram_quantile(&bench->times_us, 0.99) / 1e3, 2, "ms");
+        print_line("asked again later", (double) bench->n_later, 0, "times");
         print_line("hub CPU", bench->hub_cpu_s, 2, "s");
         print_line("this program's CPU", bench->own_cpu_s, 2, "s");
         return;
@@ -381,6 +429,7 @@ static void report(const struct enroll *bench)
     print_json_number(&json, "enrolments_per_second", per_s, 1);
     json_put_u64(&json, "enrolment_p50_us", histogram_quantile(&bench->times_us, 0.50));
     json_put_u64(&json, "enrolment_p99_us", histogram_quantile(&bench->times_us, 0.99));
+    json_put_u64(&json, "asked_again_later", bench->n_later);
     print_json_number(&json, "hub_cpu_s", bench->hub_cpu_s, 100);
     print_json_number(&json, "bench_cpu_s", bench->own_cpu_s, 100);
     json_close_object(&json);

@@ -66,6 +66,23 @@ static void print_hub(const struct json *hub, struct buf *to)
         buf_printf(to, "next try   %s\n", text_at(hub, "next_attempt"));
 }
 
+static void print_logs(const struct json *logs, struct buf *to)
+{
+    char size[TEXT_SIZE_BYTES];
+
+    buf_printf(to, "logs       %lld files, %lld records, %s not read yet; journald %s, kmsg %s\n",
+               number_at(logs, "files"), number_at(logs, "records"),
+               text_of_size((uint64_t) number_at(logs, "behind_bytes"), size),
+               text_at(logs, "journald"), text_at(logs, "kmsg"));
+    if (json_get_bool(json_member(logs, "is_blocked"), false))
+        buf_append_text(to, "           BLOCKED: the spool of logs is full (spool.logs.size)\n");
+    if (number_at(logs, "truncated_with_loss") > 0)
+        buf_printf(to, "           %lld files were truncated before all of them was read\n",
+                   number_at(logs, "truncated_with_loss"));
+    if (text_at(logs, "last_error")[0])
+        buf_printf(to, "           %s\n", text_at(logs, "last_error"));
+}
+
 static void print_inventory(const struct json *inventory, struct buf *to)
 {
     const char *error = json_get_text(json_member(inventory, "last_error"), "");
@@ -166,6 +183,7 @@ static void print_text(const struct json *status, bool is_alive, struct buf *to)
                number_at(collect, "errors"),
                json_get_f64(json_member(collect, "last_round_s"), 0) * 1000);
     print_inventory(json_member(status, "inventory"), to);
+    print_logs(json_member(status, "logs"), to);
     print_life(status, to);
 }
 

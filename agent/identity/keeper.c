@@ -27,6 +27,8 @@
 #define LOOK_US INT64_C(5000000)
 #define LOOK_SOON_US INT64_C(50000)
 #define CLOSED_MEANS_EXPIRED 3u
+/* The last fifth of a life is late for a renewal. */
+#define WARN_SHARE 5
 /* A hub's clock counts when this machine's is further from it. */
 #define CLOCK_APART_US INT64_C(60000000)
 
@@ -61,6 +63,7 @@ struct keeper {
     wall_us hub_time;    /* at the last welcome; 0: there was none */
     int64_t hub_boot_us; /* the same instant in CLOCK_BOOTTIME */
     bool has_note_failed;
+    bool has_warned; /* of its end, for this certificate */
 };
 
 static void arm(struct keeper *keeper, struct loop_timer *timer, int64_t delay_us)
@@ -156,6 +159,7 @@ static void take_up(struct keeper *keeper, const struct tls_facts *facts)
     keeper->use++;
     keeper->refusal = REFUSED_NOT;
     keeper->n_closed = 0;
+    keeper->has_warned = false;
     plan(keeper);
 }
 
@@ -380,6 +384,23 @@ static bool wants_renewal(const struct keeper *keeper, wall_us now)
     return is_over_for_hub(keeper) || (!keeper->is_candidate && keeper->refusal == REFUSED_NOT);
 }
 
+/* Renewals should have come long before: somebody should look. */
+static void warn_of_end(struct keeper *keeper, wall_us now)
+{
+    int64_t life_us = keeper->facts.not_after.us - keeper->facts.not_before.us;
+    int64_t left_us = keeper->facts.not_after.us - now.us;
+    char left[TEXT_DURATION_BYTES];
+
+    if (!keeper->has_identity || keeper->has_warned || left_us * WARN_SHARE > life_us)
+        return;
+    keeper->has_warned = true;
+    log_event(
+        LOG_WARN, left_us > 0 ? "certificate_ends_soon" : "certificate_expired",
+        LOG_S("serial", keeper->facts.serial),
+        LOG_S("left", text_of_duration_us(left_us > 0 ? left_us / 1000000 * 1000000 : 0, left)),
+        LOG_U("failed_attempts", keeper->n_failed), LOG_S("last_reason", keeper->reason));
+}
+
 static void on_look(struct loop_timer *timer)
 {
     struct keeper *keeper = timer->ctx;
@@ -392,6 +413,7 @@ static void on_look(struct loop_timer *timer)
     }
     if ((!keeper->has_identity || has_changed(keeper)) && !keeper->exchange && reload(keeper))
         change(keeper);
+    warn_of_end(keeper, now);
     if (wants_renewal(keeper, now))
         renew(keeper);
     wait_us = keeper->next.us - time_of(keeper).us;

@@ -113,7 +113,7 @@ static void recover_logs(struct recovery *recovery, const struct codec_frame *fr
     struct codec_split split;
     struct spool_logs logs;
 
-    arena_reset(&recovery->arena, SPOOL_MAX_BATCH_BYTES * 4);
+    arena_reset(&recovery->arena, (size_t) SPOOL_MAX_BATCH_BYTES * 4);
     if (codec_read_logs(frame, &recovery->arena, &logs, &split))
         return;
     recovery->r = offsets_apply(recovery->queue, logs.offsets, logs.n_offsets);
@@ -171,7 +171,7 @@ static int recover(struct queue *queue, struct run *run, struct segment *segment
     const struct segment_scan scan = { .on_frame = on_frame, .on_gap = on_gap, .ctx = &recovery };
     int r;
 
-    arena_init(&recovery.arena, SPOOL_MAX_BATCH_BYTES * 4);
+    arena_init(&recovery.arena, (size_t) SPOOL_MAX_BATCH_BYTES * 4);
     r = segment_scan(queue, segment, &scan);
     arena_deinit(&recovery.arena);
     if (r < 0 || recovery.r < 0)

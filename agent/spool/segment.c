@@ -68,9 +68,10 @@ bool segment_is_name(const char *name, uint64_t *ret_ordinal, uint64_t *ret_firs
 {
     char again[SEGMENT_NAME_BYTES];
 
-    if (strlen(name) != NAME_LEN ||
-        sscanf(name, "%16" SCNx64 "-%16" SCNx64 ".seg", ret_ordinal, ret_first) != 2)
+    if (strlen(name) != NAME_LEN)
         return false;
+    *ret_ordinal = strtoull(name, NULL, 16);
+    *ret_first = strtoull(name + 17, NULL, 16);
     snprintf(again, sizeof(again), NAME_FORMAT, *ret_ordinal, *ret_first);
     return strcmp(again, name) == 0;
 }

@@ -336,6 +336,7 @@ int stream_open(struct stream *stream)
         &stream->call, uplink->channel,
         &(struct rpc_client_call_options){
             .path = stream->signal == SPOOL_METRICS ? STREAM_METRICS_PATH : STREAM_LOGS_PATH,
+            .is_compressed = stream->signal == SPOOL_LOGS && uplink->options.pace.compresses_logs,
             .handler = &handler,
             .ctx = stream,
         });

@@ -25,8 +25,8 @@
  * a stream. A batch that the hub refuses for what it is, is halved until the record is alone that
  * it does not like, which is set aside: a skip takes its place.
  *
- * Messages are not compressed: doubles do not pay for it, and most batches of logs are small; TLS
- * and the spool take more time than the bytes.
+ * Logs may be compressed: a hundred lines take 40 to 110 us for an eighth to a sixth of their
+ * bytes. Metrics are not: half the bytes of so small a message are not worth it.
  *
  * Thread: the loop's, for everything.
  * Start here: uplink.c for the states, stream.c for one stream, policy.h for what follows from an
@@ -56,6 +56,7 @@ struct uplink_pace {
     int64_t keepalive_us;   /* between pings, +-20 % */
     int64_t prefer_us;      /* on another hub: until the first one is tried again */
     int64_t behind_us;      /* what waited longer goes beside what is new; 0: all in one line */
+    bool compresses_logs;   /* from the next stream on */
     uint64_t bandwidth;     /* bytes in a second, of all streams; 0: no limit */
     uint64_t backfill_rate; /* bytes in a second, of what goes beside; 0: no limit */
 };

@@ -50,3 +50,18 @@ bool regex_matches(const struct regex *regex, struct span text)
 {
     return regex_shim_matches(regex->shim, text.data, text.len);
 }
+
+bool regex_find(const struct regex *regex,
+                struct span text,
+                size_t from,
+                size_t *ret_begin,
+                size_t *ret_end)
+{
+    size_t at[2];
+
+    if (from > text.len || !regex_shim_find(regex->shim, text.data, text.len, from, at))
+        return false;
+    *ret_begin = at[0];
+    *ret_end = at[1];
+    return true;
+}

@@ -38,3 +38,12 @@ struct regex *regex_free(struct regex *regex);
 DEFINE_CLEANUP(struct regex *, regex_free);
 /* Anywhere in the text. */
 bool regex_matches(const struct regex *regex, struct span text);
+/*
+ * The first match at or behind `from`: its first group, or all of it where the pattern has none.
+ * The place may be empty. Slower than regex_matches() where there is a match.
+ */
+bool regex_find(const struct regex *regex,
+                struct span text,
+                size_t from,
+                size_t *ret_begin,
+                size_t *ret_end);

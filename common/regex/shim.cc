@@ -23,7 +23,6 @@ struct regex_shim *regex_shim_new(const void *pattern, size_t len, long long mem
 
     options.set_max_mem(memory_bytes);
     options.set_log_errors(false);
-    options.set_never_capture(true);
     return new (std::nothrow) struct regex_shim(piece(pattern, len), options);
 }
 
@@ -45,4 +44,23 @@ int regex_shim_steps(const struct regex_shim *shim)
 bool regex_shim_matches(const struct regex_shim *shim, const void *text, size_t len)
 {
     return shim->re2.Match(piece(text, len), 0, len, RE2::UNANCHORED, nullptr, 0);
+}
+
+bool regex_shim_find(const struct regex_shim *shim,
+                     const void *text,
+                     size_t len,
+                     size_t from,
+                     size_t ret_at[2])
+{
+    const re2::StringPiece whole = piece(text, len);
+    const int n = shim->re2.NumberOfCapturingGroups() > 0 ? 2 : 1;
+    re2::StringPiece found[2];
+
+    if (!shim->re2.Match(whole, from, len, RE2::UNANCHORED, found, n))
+        return false;
+    /* A group that took no part in the match has no place. */
+    const re2::StringPiece &at = n == 2 && found[1].data() ? found[1] : found[0];
+    ret_at[0] = static_cast<size_t>(at.data() - whole.data());
+    ret_at[1] = ret_at[0] + at.size();
+    return true;
 }

@@ -24,6 +24,12 @@ const char *regex_shim_error(const struct regex_shim *shim);
 /* Of a good pattern: instructions of its program. */
 int regex_shim_steps(const struct regex_shim *shim);
 bool regex_shim_matches(const struct regex_shim *shim, const void *text, size_t len);
+/* The first match behind `from`: its first group, or all of it where there is none. */
+bool regex_shim_find(const struct regex_shim *shim,
+                     const void *text,
+                     size_t len,
+                     size_t from,
+                     size_t ret_at[2]);
 
 #ifdef __cplusplus
 }

@@ -90,10 +90,11 @@ static size_t cut(const char *text, size_t limit)
     return len;
 }
 
-static void put_text(const char *text, struct buf *to)
+static void put_text(const char *given, struct buf *to)
 {
-    size_t len = cut(text ? text : "", ROW_TEXT_BYTES);
-    size_t n_mark = text && text[len] ? sizeof(mark) - 1 : 0;
+    const char *text = given ? given : "";
+    size_t len = cut(text, ROW_TEXT_BYTES);
+    size_t n_mark = text[len] ? sizeof(mark) - 1 : 0;
     uint8_t *at = buf_extend(to, 2 + len + n_mark);
 
     if (!at)

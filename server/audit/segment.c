@@ -92,6 +92,15 @@ void segment_name(uint32_t day, char to[static 16])
              utc.tm_mday % 100);
 }
 
+static int number_of(const char *digits, int n)
+{
+    int number = 0;
+
+    for (int i = 0; i < n; i++)
+        number = 10 * number + (digits[i] - '0');
+    return number;
+}
+
 bool segment_name_read(const char *name, uint32_t *ret_day)
 {
     char again[16];
@@ -100,10 +109,9 @@ bool segment_name_read(const char *name, uint32_t *ret_day)
 
     if (strlen(name) != 8 || strspn(name, "0123456789") != 8)
         return false;
-    if (sscanf(name, "%4d%2d%2d", &utc.tm_year, &utc.tm_mon, &utc.tm_mday) != 3)
-        return false;
-    utc.tm_year -= 1900;
-    utc.tm_mon -= 1;
+    utc.tm_year = number_of(name, 4) - 1900;
+    utc.tm_mon = number_of(name + 4, 2) - 1;
+    utc.tm_mday = number_of(name + 6, 2);
     at = timegm(&utc);
     if (at < 0)
         return false;

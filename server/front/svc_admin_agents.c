@@ -76,7 +76,7 @@ answer_page(struct unary *unary, uint32_t limit, struct span question, struct sp
     const list_request *request = (const void *) unary->request;
     list_response *answer = unary_alloc(unary, 1, sizeof(*answer));
     struct pki_agent *agents = NULL;
-    const char *last = NULL;
+    const char *last = "";
     size_t n = 0;
 
     if (pki_agent_list(unary->front->options.pki, &unary->arena, &agents, &n) != 0)

@@ -89,11 +89,11 @@ static void read_progress(struct backup *backup)
 
     while (said->len >= strlen(PROGRESS) && memcmp(said->data, PROGRESS, strlen(PROGRESS)) == 0 &&
            (end = memchr(said->data, '\n', said->len)) != NULL) {
-        unsigned long long done = 0, all = 0;
         const size_t len = (size_t) (end - said->data) + 1;
+        char *rest;
+        const uint64_t done = strtoull((const char *) said->data + strlen(PROGRESS), &rest, 10);
 
-        if (sscanf((const char *) said->data, PROGRESS "%llu %llu", &done, &all) == 2)
-            tell(backup, done, all);
+        tell(backup, done, strtoull(rest, NULL, 10)); /* both end at the line's end at the latest */
         memmove(said->data, said->data + len, said->len - len);
         said->len -= len;
     }

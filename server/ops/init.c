@@ -70,9 +70,9 @@ static void say_next(const char *state, bool is_default)
         snprintf(flag, sizeof(flag), " --state-dir %.4096s", state);
     printf("\nNext:\n"
            "  sentinel-hub run%s\n"
-           "  sentinel-hub issue agent NAME --out DIR%s\n"
-           "  sentinelctl --hub localhost:8082 --identity %s/operators/admin status\n",
-           flag, flag, state);
+           "  sentinelctl --hub localhost:8082 --identity %s/operators/admin tokens create\n"
+           "  sentinel-agent enroll --run    on a machine; it asks for the line that was printed\n",
+           flag, state);
 }
 
 int ops_init(int argc, char **argv)

@@ -89,13 +89,16 @@ static void print(const struct store_restore *done, uint64_t generation)
     ops_print_found(&done->found);
     printf("\nRestored to %s from a backup begun %s; the registry has generation %" PRIu64 ".\n",
            done->to, text_of_time((wall_us){ done->began_us }, time), generation);
-    printf("What agents sent after that is not here: they go on where they are, and what is\n"
-           "missing in between is counted as lost.\n"
-           "Certificates that were issued or taken away after that are not known here: look with\n"
-           "sentinelctl before agents come.\n\n"
-           "Next:\n"
-           "  sentinel-hub run --state-dir %s\n",
-           done->to);
+    printf(
+        "What agents sent after that is not here: they go on where they are, and what is\n"
+        "missing in between is counted as lost.\n"
+        "Enrolment tokens are void. For seven days, certificates that agents of this registry got\n"
+        "after the backup are registered again when they come.\n"
+        "Who was revoked after the backup is in the file `revoked` of the old state directory:\n"
+        "copy it to %s/revoked before the start, or they are let in again.\n\n"
+        "Next:\n"
+        "  sentinel-hub run --state-dir %s\n",
+        done->to, done->to);
 }
 
 static int exit_of(int r)

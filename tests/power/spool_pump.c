@@ -261,31 +261,43 @@ static void pump(const char *directory, int n_rounds)
 
 /* ---- the look ---- */
 
+/* "H signal id sequence crc first n" */
+static void read_held(char *line)
+{
+    uint8_t id[SPOOL_ID_BYTES];
+    char *at = line + 1;
+    struct hub_run *run;
+    uint64_t signal = strtoull(at, &at, 10), first, n;
+    char *hex = at + 1;
+
+    need(signal < SPOOL_SIGNALS && strlen(hex) > sizeof(id) * 2, "a line of told");
+    at = hex + sizeof(id) * 2;
+    *at++ = '\0';
+    need(text_to_hex(hex, id, sizeof(id)) == 0, "a line of told");
+    run = hub_run((unsigned) signal, id);
+    run->last = strtoull(at, &at, 10);
+    run->crc32c = (uint32_t) strtoull(at, &at, 10);
+    first = strtoull(at, &at, 10);
+    n = strtoull(at, &at, 10);
+    see((unsigned) signal, first, n);
+}
+
 static void read_told(const char *directory)
 {
-    char path[4200], line[200], id[64];
-    unsigned long long a, b, n;
-    unsigned signal, crc;
+    char path[4200], line[200];
     FILE *file;
 
     snprintf(path, sizeof(path), "%s/told", directory);
     file = fopen(path, "r");
     while (file && fgets(line, sizeof(line), file)) {
-        if (sscanf(line, "P %llu", &a) == 1) {
-            world.put[SPOOL_METRICS] = a;
-        } else if (sscanf(line, "L %llu", &a) == 1) {
-            world.put[SPOOL_LOGS] = a;
-        } else if (sscanf(line, "H %u %63s %llu %u %llu %llu", &signal, id, &a, &crc, &b, &n) ==
-                   6) {
-            uint8_t bytes[SPOOL_ID_BYTES];
-            struct hub_run *run;
-
-            need(signal < SPOOL_SIGNALS && text_to_hex(id, bytes, sizeof(bytes)) == 0, "told");
-            run = hub_run(signal, bytes);
-            run->last = a;
-            run->crc32c = crc;
-            see(signal, b, n);
-        }
+        if (!strchr(line, '\n'))
+            break; /* it was being written */
+        if (line[0] == 'P')
+            world.put[SPOOL_METRICS] = strtoull(line + 1, NULL, 10);
+        else if (line[0] == 'L')
+            world.put[SPOOL_LOGS] = strtoull(line + 1, NULL, 10);
+        else
+            read_held(line);
     }
     if (file)
         (void) fclose(file);
@@ -324,7 +336,7 @@ int main(int argc, char **argv)
     ensure(argc >= 3);
     make_layout();
     if (strcmp(argv[1], "pump") == 0 && argc == 4)
-        pump(argv[2], atoi(argv[3]));
+        pump(argv[2], (int) strtol(argv[3], NULL, 10));
     else
         check(argv[2]);
     (void) spool_layout_unref(layout);

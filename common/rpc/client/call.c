@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <grpc/compression.h>
 #include <grpc/support/alloc.h>
 #include <grpc/support/time.h>
 
@@ -16,6 +17,7 @@
 #include "common/base/fault.h"
 #include "common/rpc/client/private.h"
 
+#define MAX_METADATA 8u /* headers of ours that go with a call */
 #define DETAILS_KEY "grpc-status-details-bin"
 
 struct rpc_client_call {
@@ -229,9 +231,30 @@ void rpc_client_call_read(struct rpc_client_call *call)
 
 /* ---- open ---- */
 
-static void
-start_core(struct rpc_client_call *call, const struct rpc_channel *channel, bool wait_for_ready)
+/* The channel's, and how we send: each message is compressed by core, unless it grows by it. */
+static size_t fill_metadata(const struct rpc_channel *channel,
+                            bool is_compressed,
+                            grpc_metadata to[static MAX_METADATA])
 {
+    size_t n = 0;
+
+    ensure(channel->n_metadata < MAX_METADATA);
+    for (; n < channel->n_metadata; n++)
+        to[n] = channel->metadata[n];
+    if (is_compressed)
+        to[n++] = (grpc_metadata){
+            .key = grpc_slice_from_static_string(GRPC_COMPRESSION_REQUEST_ALGORITHM_MD_KEY),
+            .value = grpc_slice_from_static_string("gzip"),
+        };
+    return n;
+}
+
+static void start_core(struct rpc_client_call *call,
+                       const struct rpc_channel *channel,
+                       const struct rpc_client_call_options *options)
+{
+    bool wait_for_ready = options->wait_for_ready;
+    grpc_metadata metadata[MAX_METADATA];
     grpc_op first[2] = {
         {
             .op = GRPC_OP_SEND_INITIAL_METADATA,
@@ -239,8 +262,8 @@ start_core(struct rpc_client_call *call, const struct rpc_channel *channel, bool
                                           GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET
                                     : 0,
             .data.send_initial_metadata = {
-                .count = channel->n_metadata,
-                .metadata = channel->metadata,
+                .count = fill_metadata(channel, options->is_compressed, metadata),
+                .metadata = metadata,
             },
         },
         {
@@ -293,7 +316,7 @@ int rpc_client_call_new(struct rpc_client_call **ret,
     call->core = grpc_channel_create_call(channel->core, NULL, GRPC_PROPAGATE_DEFAULTS,
                                           channel->queue->core, path, NULL, deadline, NULL);
     grpc_slice_unref(path);
-    start_core(call, channel, options->wait_for_ready);
+    start_core(call, channel, options);
     *ret = call;
     return 0;
 }

@@ -566,8 +566,12 @@ static void put_lines(const char *const *bodies, size_t n)
 
 START_TEST(logs_have_a_stream_of_their_own_on_the_same_connection)
 {
-    static const char *const bodies[] = { "one", "two", "three" };
+    char wide[2000]; /* so that it pays to compress it */
+    const char *const bodies[] = { "one", wide, "three" };
     struct spool_ledger ledger;
+
+    memset(wide, 'a', sizeof(wide) - 1);
+    wide[sizeof(wide) - 1] = '\0';
 
     put(1);
     put_lines(bodies, 3);

@@ -43,6 +43,29 @@ static const char *const bad[] = { "(",    "a{2000}", "\\8",    "[b-a]",   "((a{
                                    "\xff", "(?=a)",   "(a)\\1", "a.{900}b" };
 
 /* Longer than people write them, and not too long. */
+START_TEST(the_place_of_a_match_is_its_group)
+{
+    CLEANUP(regex_freep) struct regex *regex = NULL;
+    const struct span text = span_of_text("key=a1 token=b22 key=");
+    size_t begin, end;
+
+    ck_assert_int_eq(regex_new(&regex, span_of_text("(?:key|token)=(\\w+)|none"), error), 0);
+    ck_assert(regex_find(regex, text, 0, &begin, &end));
+    ck_assert_uint_eq(begin, 4);
+    ck_assert_uint_eq(end, 6);
+    ck_assert(regex_find(regex, text, end, &begin, &end));
+    ck_assert_uint_eq(begin, 13);
+    ck_assert_uint_eq(end, 16);
+    ck_assert(!regex_find(regex, text, end, &begin, &end));
+    ck_assert(!regex_find(regex, text, text.len + 1, &begin, &end));
+    regex = regex_free(regex);
+    ck_assert_int_eq(regex_new(&regex, span_of_text("b+|(c)"), error), 0);
+    ck_assert(regex_find(regex, text, 0, &begin, &end));
+    ck_assert_uint_eq(begin, 13);
+    ck_assert_uint_eq(end, 14);
+}
+END_TEST
+
 START_TEST(long_patterns_are_taken)
 {
     ck_assert(matches("^\\d{4}-\\d\\d-\\d\\dT[0-9:.]+Z \\S+ \\[[^\\]]{1,100}\\] (GET|PUT) (/\\w+)+",
@@ -82,6 +105,7 @@ Suite *suite(void)
     suite_add_tcase(s, tc);
     tcase_add_test(tc, a_pattern_is_found_anywhere);
     tcase_add_test(tc, text_may_hold_nul_and_broken_utf8);
+    tcase_add_test(tc, the_place_of_a_match_is_its_group);
     tcase_add_test(tc, long_patterns_are_taken);
     tcase_add_loop_test(tc, a_bad_pattern_is_said_in_words, 0, sizeof(bad) / sizeof(bad[0]));
     tcase_add_test(tc, time_is_linear_where_others_backtrack);

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/logs/logs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/logs/inside.h"
+#include "common/base/ensure.h"
+#include "common/base/fault.h"
+#include "common/log/log.h"
+
+#define WAKE_US INT64_C(100000)         /* behind an event: what comes meanwhile is read with it */
+#define SWEEP_US (INT64_C(1) * 1000000) /* without events: grace times, and what makes none */
+#define SCAN_EACH_SWEEPS 10
+#define FORGET_EACH_SWEEPS 3600
+#define FLUSH_TURNS 16
+
+void logs_say(struct logs *logs, const char *event, const char *path, const char *why)
+{
+    char error[sizeof(logs->status.error)];
+    bool is_news;
+
+    snprintf(error, sizeof(error), "%.120s: %.70s", path, why);
+    is_news = strcmp(error, logs->status.error) != 0;
+    memcpy(logs->status.error, error, sizeof(error));
+    /* Each look finds the same again: said once, and shown in the status. */
+    if (is_news)
+        log_event(LOG_WARN, event, LOG_S("path", path), LOG_S("why", why));
+}
+
+static void arm(struct logs *logs, int64_t delay_us)
+{
+    ensure(loop_timer_arm_in(logs->loop, &logs->work, delay_us) == 0);
+    logs->is_work_armed = true;
+}
+
+void logs_wake(struct logs *logs)
+{
+    if (!logs->is_work_armed)
+        arm(logs, WAKE_US);
+}
+
+/* One look; true: there is more at once. */
+static bool look(struct logs *logs)
+{
+    watch_drain(&logs->watch);
+    if (logs->watch.file.is_added)
+        ensure(loop_file_change(logs->loop, &logs->watch.file, EPOLLIN) == 0);
+    if (logs->watch.needs_scan) {
+        logs->watch.needs_scan = false;
+        if (tails_scan(logs) != 0)
+            logs->watch.needs_scan = true;
+    }
+    return !logs->is_blocked && tails_read(logs);
+}
+
+static void on_work(struct loop_timer *timer)
+{
+    struct logs *logs = timer->ctx;
+
+    logs->is_work_armed = false;
+    if (look(logs))
+        arm(logs, 0);
+}
+
+static void on_sweep(struct loop_timer *timer)
+{
+    struct logs *logs = timer->ctx;
+
+    logs->n_sweeps++;
+    if (logs->n_sweeps % SCAN_EACH_SWEEPS == 0 || logs->watch.fd < 0)
+        logs->watch.needs_scan = true;
+    if (logs->n_sweeps % FORGET_EACH_SWEEPS == 0)
+        tails_forget_old(logs);
+    if (!logs->is_work_armed && look(logs))
+        arm(logs, 0);
+    ensure(loop_timer_arm_in(logs->loop, timer, SWEEP_US) == 0);
+}
+
+void logs_on_room(struct logs *logs)
+{
+    logs->is_blocked = false;
+    if (logs->journal)
+        journal_on_room(logs->journal);
+    if (logs->kmsg)
+        kmsg_on_room(logs->kmsg);
+    logs_wake(logs);
+}
+
+void logs_flush(struct logs *logs)
+{
+    for (int i = 0; i < FLUSH_TURNS && look(logs); i++)
+        ;
+}
+
+/* ---- life ---- */
+
+static int open_others(struct logs *logs)
+{
+    int r = 0;
+
+    if (logs->plan->journald)
+        r = journal_new(&logs->journal, logs);
+    if (r == 0 && logs->plan->kmsg)
+        r = kmsg_new(&logs->kmsg, logs);
+    return pass(r);
+}
+
+int logs_check(const struct logs_settings *settings, struct logs_error *ret_error)
+{
+    CLEANUP(plan_freep) struct plan *plan = NULL;
+    int r = plan_new(&plan, settings, ret_error);
+
+    return r == LOGS_BAD ? r : pass(r);
+}
+
+int logs_new(struct logs **ret, const struct logs_options *options, struct logs_error *ret_error)
+{
+    CLEANUP(logs_freep) struct logs *logs = calloc(1, sizeof(*logs));
+    int r;
+
+    if (!logs)
+        return fault(-ENOMEM, "no memory for logs");
+    logs->loop = options->loop;
+    logs->spool = options->spool;
+    logs->on_put = options->on_put;
+    logs->ctx = options->ctx;
+    logs->watch.fd = -1;
+    list_init(&logs->tails.all);
+    logs->work = (struct loop_timer){ .fn = on_work, .ctx = logs };
+    logs->sweep = (struct loop_timer){ .fn = on_sweep, .ctx = logs };
+    r = plan_new(&logs->plan, &options->settings, ret_error);
+    if (r == LOGS_BAD)
+        return r;
+    if (r == 0)
+        r = batch_init(&logs->batch, logs);
+    if (r == 0)
+        r = watch_open(&logs->watch, logs);
+    if (r == 0)
+        r = open_others(logs);
+    if (r)
+        return pass(r);
+    arm(logs, 0);
+    ensure(loop_timer_arm_in(logs->loop, &logs->sweep, SWEEP_US) == 0);
+    *ret = take(logs);
+    return 0;
+}
+
+struct logs *logs_free(struct logs *logs)
+{
+    if (!logs)
+        return NULL;
+    loop_timer_disarm(logs->loop, &logs->work);
+    loop_timer_disarm(logs->loop, &logs->sweep);
+    logs->journal = journal_free(logs->journal);
+    logs->kmsg = kmsg_free(logs->kmsg);
+    tails_close(logs);
+    watch_close(&logs->watch, logs->loop);
+    batch_deinit(&logs->batch);
+    plan_free(logs->plan);
+    free(logs);
+    return NULL;
+}
+
+int logs_configure(struct logs *logs,
+                   const struct logs_settings *settings,
+                   struct logs_error *ret_error)
+{
+    struct plan *plan = NULL;
+    int r = plan_new(&plan, settings, ret_error);
+
+    if (r)
+        return r == LOGS_BAD ? r : pass(r);
+    /* Places are in the spool: files are found again there, and those that are not wanted are not.
+     */
+    logs->journal = journal_free(logs->journal);
+    logs->kmsg = kmsg_free(logs->kmsg);
+    tails_close(logs);
+    plan_free(logs->plan);
+    logs->plan = plan;
+    logs->watch.needs_scan = true;
+    r = open_others(logs);
+    if (!logs->is_work_armed)
+        arm(logs, 0);
+    return pass(r);
+}
+
+void logs_get_status(const struct logs *logs, struct logs_status *ret)
+{
+    *ret = logs->status;
+    ret->is_blocked = logs->is_blocked;
+    snprintf(ret->journal_state, sizeof(ret->journal_state), "%s",
+             logs->journal ? journal_state(logs->journal) : "off");
+    snprintf(ret->kernel_state, sizeof(ret->kernel_state), "%s",
+             logs->kmsg ? kmsg_state(logs->kmsg) : "off");
+}
+
+const char *const *logs_redactions(void)
+{
+    return screen_known();
+}
