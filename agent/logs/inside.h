@@ -204,6 +204,7 @@ struct logs {
     struct watch watch;
     struct loop_timer work, sweep;
     bool is_work_armed, is_blocked;
+    mono_us looked_at; /* after an event, or at the start */
     unsigned n_sweeps;
     struct batch batch; /* of files; the others have their own */
     struct journal *journal;
