@@ -122,6 +122,10 @@ struct query_labels {
     size_t n_set;
     const char *const *remove;
     size_t n_remove;
+    /* In the transaction, when anything changes (n_selected and n_changed are set): an entry for
+     * the audit. 0, or STORE_FULL, and then nothing is changed. NULL: nothing. */
+    int (*note)(struct store_change *change, void *ctx);
+    void *ctx;
     /* out */
     uint32_t n_selected, n_changed; /* agents */
 };
