@@ -126,6 +126,12 @@ static enum wire_role role_of(const struct front_options *options, const struct 
     return method->role;
 }
 
+/* By the names that the protos give to what changes nothing. */
+static bool only_looks(const struct wire_method *method)
+{
+    return strncmp(method->name, "List", 4) == 0 || strncmp(method->name, "Get", 3) == 0;
+}
+
 static enum front_class class_of(const struct wire_method *method)
 {
     static const struct {
@@ -146,7 +152,7 @@ static enum front_class class_of(const struct wire_method *method)
     }
     if (strcmp(method->service, "sentinel.admin.v1.AdminService") == 0 &&
         (method->role == WIRE_ROLE_OPERATOR || method->role == WIRE_ROLE_ADMIN))
-        return FRONT_PRIVILEGED;
+        return only_looks(method) ? FRONT_QUERY : FRONT_PRIVILEGED;
     if (strcmp(method->service, "sentinel.query.v1.QueryService") == 0)
         return FRONT_QUERY;
     return FRONT_ORDINARY;

@@ -38,11 +38,11 @@ struct front_caller {
 /* What a call is counted as. */
 enum front_class {
     FRONT_ORDINARY = 0,
-    FRONT_PRIVILEGED, /* AdminService for operators and admins: by user */
+    FRONT_PRIVILEGED, /* what AdminService changes for operators and admins: by user */
     FRONT_UPLOAD,     /* by agent */
     FRONT_RENEWAL,    /* by agent */
     FRONT_ENROLMENT,  /* by address */
-    FRONT_QUERY,      /* QueryService: by user, its time on readers */
+    FRONT_QUERY,      /* what only looks: by user, its time on readers */
 };
 
 struct unary;

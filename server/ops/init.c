@@ -7,6 +7,8 @@
 
 #include "common/base/fault.h"
 #include "common/base/file.h"
+#include "common/base/owner.h"
+#include "common/identity/identity.h"
 #include "server/ops/ops.h"
 #include "server/pki/pki.h"
 #include "server/settings.h"
@@ -19,7 +21,13 @@ static const char help[] =
     "Makes, in the state directory: a certificate authority, the hub's certificate for the names\n"
     "given (besides localhost and 127.0.0.1), the identity of the first operator (`admin`), and "
     "an\n"
-    "empty database. What is there already is never overwritten.\n";
+    "empty database. What is there already is never overwritten.\n"
+    "\n"
+    "It prints a first enrolment string, good for 30 minutes and 10 machines: what\n"
+    "`sentinel-agent enroll` asks for. Later ones come from `sentinelctl tokens create`.\n";
+
+#define FIRST_TOKEN_USES 10
+#define GRPC_PORT 8082 /* settings.tbl, listen.grpc */
 
 static void names_freep(struct conf_list *list)
 {
@@ -60,8 +68,33 @@ static int make_database(const char *state, struct store **ret)
     return ops_open_store(command, state, ret);
 }
 
+/* A string for the first machines, in `to`; false: none could be made, which a token of later
+ * mends. */
+static bool make_string(struct store *store,
+                        const struct pki_options *options,
+                        const char *name,
+                        struct buf *to)
+{
+    CLEANUP(pki_closep) struct pki *pki = NULL;
+    const struct pki_token_wish wish = { .n_uses = FIRST_TOKEN_USES, .made_by = "local/init" };
+    struct identity_enrolment enrolment = { 0 };
+    struct tls_why why = { "" };
+    struct pki_token token;
+    const bool is_ipv6 = name && strchr(name, ':') != NULL;
+
+    if (pki_open_with(&pki, store, options, &why) != 0 || pki_root_pin(pki, enrolment.pin) != 0 ||
+        pki_token_create(pki, &wish, &token, &why) != 0)
+        return false;
+    snprintf(enrolment.hub, sizeof(enrolment.hub), "%s%s%s:%d", is_ipv6 ? "[" : "",
+             name ? name : "localhost", is_ipv6 ? "]" : "", GRPC_PORT);
+    memcpy(enrolment.token_id, token.id, sizeof(enrolment.token_id));
+    memcpy(enrolment.secret, token.secret, sizeof(enrolment.secret));
+    identity_enrolment_print(&enrolment, to);
+    return !buf_failed(to);
+}
+
 /* In a shell's words, where it is needed. */
-static void say_next(const char *state, bool is_default)
+static void say_next(const char *state, bool is_default, const char *string)
 {
     char flag[4200] = "";
 
@@ -69,15 +102,21 @@ static void say_next(const char *state, bool is_default)
         snprintf(flag, sizeof(flag), " --state-dir %.4096s", state);
     printf("\nNext:\n"
            "  sentinel-hub run%s\n"
-           "  sentinelctl --hub localhost:8082 --identity %s/operators/admin tokens create\n"
-           "  sentinel-agent enroll --run    on a machine; it asks for the line that was printed\n",
-           flag, state);
+           "  sentinel-agent enroll --run    on a machine; it asks for %s\n",
+           flag, string ? "this line:" : "what `sentinelctl tokens create` prints");
+    if (string)
+        printf("\n%s\n\n"
+               "It is good for 30 minutes and %d machines. More of them, and all else:\n"
+               "  sentinelctl --hub localhost:%d --identity %s/operators/admin tokens create\n",
+               string, FIRST_TOKEN_USES, GRPC_PORT, state);
 }
 
 int ops_init(int argc, char **argv)
 {
     const char *state = NULL, *organisation = NULL, *trust_domain = NULL, *crl_url = NULL;
     const char *ca_key_file = NULL;
+    bool has_no_token = false;
+    CLEANUP(buf_deinit) struct buf string = { 0 };
     CLEANUP(names_freep) struct conf_list given = { 0 };
     CLEANUP(store_closep) struct store *store = NULL;
     const struct conf_option options[] = {
@@ -107,6 +146,9 @@ int ops_init(int argc, char **argv)
           .value = &ca_key_file,
           .help = "key that seals those of the CA; SENTINEL_HUB_CA_KEY, else "
                   "$CREDENTIALS_DIRECTORY/ca-key, else none" },
+        { .flag = "--no-token",
+          .is_set = &has_no_token,
+          .help = "no enrolment string for the first machines" },
         { .flag = NULL },
     };
     const struct ops_usage usage = { .command = "init", .text = help, .options = options };
@@ -122,6 +164,9 @@ int ops_init(int argc, char **argv)
     for (size_t i = 0; i < given.n_items; i++)
         names[i] = given.items[i];
     const char *directory = settings_state_directory(state);
+    /* A package makes it for the hub's user: what root makes in it must be theirs. */
+    if (owner_become(directory) != 0)
+        return OPS_FAILED;
     int exit_code = make_database(directory, &store);
     if (exit_code != 0)
         return exit_code;
@@ -152,6 +197,9 @@ int ops_init(int argc, char **argv)
            "  operators/admin/  the identity of the first operator: hand it over, keep it secret\n"
            "  db/               an empty database\n"
            "Keep a copy of certs/ in a safe place: whoever has it can make identities.\n");
-    say_next(directory, strcmp(directory, SETTINGS_DEFAULT_STATE_DIRECTORY) == 0);
+    const struct pki_options open = { .state_directory = directory, .ca_key_file = ca_key_file };
+    const bool has_string = !has_no_token && make_string(store, &open, names[0], &string);
+    say_next(directory, strcmp(directory, SETTINGS_DEFAULT_STATE_DIRECTORY) == 0,
+             has_string ? buf_text(&string) : NULL);
     return OPS_OK;
 }

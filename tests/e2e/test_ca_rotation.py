@@ -45,7 +45,6 @@ def status(hub, identity=None) -> dict:
 class Rotation(unittest.TestCase):
     def test_a_new_ca_under_a_fleet_that_streams(self):
         with fixture.Hub(flags=("--identity-agent-life", "20s")) as hub:
-            hub.ctl("limits", "set", "privileged_calls", "100000")  # the story asks how far it is, often
             machines = []
             for name in ("web-1", "web-2", "web-3"):
                 machine = test_enrol.Machine(hub, name)

@@ -108,6 +108,20 @@ class Enrolment(unittest.TestCase):
         cls.hub.stop(expect=0)
 
     def test_three_commands_make_a_streaming_agent_and_one_more_a_second(self):
+        """init, run, enroll; on a second machine enroll alone."""
+        state = fixture.scratch() / "hub"
+        printed = fixture.run(fixture.program("sentinel-hub"), "init", "--state-dir", state, "--name", "hub.example.org").stdout
+        text = re.search(r"^sentinel1/hub\.example\.org:8082/\S+$", printed, re.M).group()
+        with fixture.Hub(state=state) as hub:
+            for name in ("one", "two"):
+                machine = Machine(hub, name)
+                machine.enroll(text)
+                with machine:
+                    machine.wait_streaming()
+        quiet = fixture.run(fixture.program("sentinel-hub"), "init", "--state-dir", fixture.scratch() / "hub", "--no-token").stdout
+        self.assertNotIn("sentinel1/", quiet)
+
+    def test_a_token_is_good_for_as_many_machines_as_it_says(self):
         text = token(self.hub, "--uses", "2")
         for name in ("first", "second"):
             machine = Machine(self.hub, name)

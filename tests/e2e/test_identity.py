@@ -298,14 +298,14 @@ class Enrolment(unittest.TestCase):
         self.hub.ctl("operators", "add", "busy-op", "--role", "operator", "--out", out)
         self.hub.ctl("limits", "set", "privileged_calls", "2", "--for", "busy-op")
         for _ in range(2):
-            self.hub.ctl("tokens", "list", identity=out)
+            self.hub.ctl("tokens", "create", identity=out)
         s = fixture.stubs()
         with self.hub.channel(out) as channel:
-            told = refused(s.admin_grpc.AdminServiceStub(channel).ListTokens, s.admin.ListTokensRequest(), timeout=PATIENCE)
+            told = refused(s.admin_grpc.AdminServiceStub(channel).CreateToken, s.admin.CreateTokenRequest(), timeout=PATIENCE)
         self.assertEqual((told["code"], told["reason"], told["quota"]), ("RESOURCE_EXHAUSTED", "RATE_LIMITED", "privileged_calls"))
         self.assertGreater(told["retry_s"], 0)
-        self.hub.ctl("status", identity=out)  # reading is another thing
-        self.hub.ctl("tokens", "list")        # and so are others
+        self.hub.ctl("tokens", "list", identity=out)  # looking is another thing
+        self.hub.ctl("tokens", "create")              # and so are others
 
     def test_an_agent_that_was_forgotten_is_another_one_when_it_comes_again(self):
         identity = enrol(self.hub, Token(self.hub), "gone")
