@@ -297,6 +297,14 @@ static void on_drained(void *ctx)
     loop_stop(agent->loop);
 }
 
+static void on_log_limit(void *ctx, uint32_t body_bytes)
+{
+    struct agent *agent = ctx;
+
+    if (agent->logs)
+        logs_set_hub_limit(agent->logs, body_bytes);
+}
+
 static void on_channel(void *ctx, struct rpc_channel *channel)
 {
     struct agent *agent = ctx;
@@ -552,6 +560,7 @@ static int agent_open(struct agent *agent)
                        .host = &agent->host,
                        .on_interval = on_interval,
                        .on_channel = on_channel,
+                       .on_log_limit = on_log_limit,
                        .on_drained = on_drained,
                        .ctx = agent,
                    });
