@@ -53,44 +53,57 @@ struct support {
     const char *out, *log;
 };
 
+/* ---- without secrets ---- */
+
+/* Words of commands and queries of addresses may hold a password; what is shorter is no secret. */
+#define MIN_SECRET_BYTES 4u
+
+static void forget(struct buf *content, const char *secret, size_t len)
+{
+    const uint8_t *at = content->data;
+
+    if (len < MIN_SECRET_BYTES)
+        return;
+    while (at && (at = memmem(at, content->len - (size_t) (at - content->data), secret, len))) {
+        memset(content->data + (at - content->data), '*', len);
+        at += len;
+    }
+}
+
+/* Each word behind the first `mark`. */
+static void forget_words(struct buf *content, const struct conf_list *list, char mark)
+{
+    for (size_t i = 0; i < list->n_items; i++) {
+        const char *word = strchr(list->items[i], mark);
+
+        while (word && *word) {
+            word += 1 + strspn(word + 1, " ");
+            forget(content, word, strcspn(word, " "));
+            word = strchr(word, ' ');
+        }
+    }
+}
+
 static void add(struct support *support, const char *name, struct buf *content)
 {
     char path[BUNDLE_NAME_BYTES], size[TEXT_SIZE_BYTES];
 
     if (content->len == 0)
         return;
+    forget_words(content, &support->line.settings.collect_exec_commands, ' ');
+    forget_words(content, &support->line.settings.collect_scrape_targets, '?');
     snprintf(path, sizeof(path), "sentinel-agent-support/%s", name);
     bundle_add(&support->bundle, path, buf_span(content));
     buf_printf(&support->list, "  %-18s %s\n", name, text_of_size(content->len, size));
 }
 
-/* ---- settings without secrets ---- */
-
-/* What is behind the first `mark` becomes ***: there may be a password. */
-static void mask(char *text, char mark)
-{
-    char *at = strchr(text, mark);
-
-    /* No longer than before: a short secret has fewer stars. */
-    for (size_t i = 1; at && at[i]; i++) {
-        if (i > 3) {
-            at[i] = '\0';
-            return;
-        }
-        at[i] = '*';
-    }
-}
+/* ---- settings ---- */
 
 static void add_settings(struct support *support)
 {
     CLEANUP(buf_deinit) struct buf text = { 0 };
-    struct settings *settings = &support->line.settings;
 
-    for (size_t i = 0; i < settings->collect_exec_commands.n_items; i++)
-        mask(settings->collect_exec_commands.items[i], ' ');
-    for (size_t i = 0; i < settings->collect_scrape_targets.n_items; i++)
-        mask(settings->collect_scrape_targets.items[i], '?');
-    conf_print(&settings_table, settings, &text);
+    conf_print(&settings_table, &support->line.settings, &text);
     add(support, "settings.yaml", &text);
 }
 
@@ -309,7 +322,7 @@ static int collect_all(struct support *support)
     add_spool(support);
     add_certificates(support);
     code = add_doctor(support);
-    add_settings(support); /* last: it is masked in place */
+    add_settings(support);
     return code;
 }
 
