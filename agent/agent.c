@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/collect/collect.h"
 #include "agent/identity/identity.h"
 #include "agent/logs/logs.h"
+#include "agent/policy/policy.h"
 #include "agent/spool/spool.h"
 #include "agent/status.h"
 #include "agent/stock.h"
@@ -19,6 +21,7 @@
 #include "common/base/text.h"
 #include "common/log/log.h"
 #include "common/loop/loop.h"
+#include "common/notify/notify.h"
 #include "common/rpc/rpc.h"
 
 /* How often what is too old is looked for. */
@@ -29,14 +32,18 @@ struct agent {
     struct settings reloaded; /* owned; in use when `settings` points here */
     const struct settings *settings;
     char digest[65];
+    struct policy policy; /* owned */
+    struct status_reload last_reload;
     wall_us started;
+    struct notify notify; /* the service manager */
+    int notified;         /* the uplink's state that it knows; -1: none */
 
     struct loop *loop;
     struct loop_signals signals;
     struct loop_timer round;
     mono_us round_due;
-    int64_t interval_us; /* the hub's wish, or the settings' */
-    int64_t hub_interval_us;
+    int64_t interval_us;                  /* the hub's wish, or the settings' */
+    int64_t hub_wish_us, hub_interval_us; /* as it came, and within the policy; 0: none */
     struct loop_timer spool_tick;
     bool has_rpc;
     bool is_stopping;
@@ -109,11 +116,28 @@ static void get_ledgers(const struct agent *agent, struct spool_ledger ret[SPOOL
         spool_get_ledger(agent->spool, (enum spool_signal) i, &ret[i]);
 }
 
+/* For `systemctl status`, when it is news. */
+static void tell_manager(struct agent *agent, const struct uplink_status *uplink)
+{
+    char text[640];
+
+    if (agent->notified == (int) uplink->state)
+        return;
+    agent->notified = (int) uplink->state;
+    snprintf(text, sizeof(text), "%s, hub %s%s%s", uplink_state_name(uplink->state), uplink->hub,
+             uplink->state == UPLINK_WAITING ? ": " : "",
+             uplink->state == UPLINK_WAITING ? uplink->error_message : "");
+    notify_status(&agent->notify, text);
+}
+
 static void write_status(struct agent *agent)
 {
     struct status_facts facts = {
         .hub = agent->options->settings->hub,
         .settings_digest = agent->digest,
+        .reload = &agent->last_reload,
+        .policy = &agent->policy,
+        .policy_file = agent->options->settings->policy_file,
         .started = agent->started,
         .interval_us = agent->interval_us,
         .is_insecure = agent->options->insecure_id != NULL,
@@ -123,6 +147,7 @@ static void write_status(struct agent *agent)
     collect_get_totals(agent->collect, &facts.collect);
     get_ledgers(agent, facts.spool);
     uplink_get_status(agent->uplink, &facts.uplink);
+    tell_manager(agent, &facts.uplink);
     stock_get_status(agent->stock, &facts.stock);
     logs_get_status(agent->logs, &facts.logs);
     if (agent->keeper)
@@ -234,17 +259,26 @@ int64_t agent_limit_interval(int64_t interval_us)
     return interval_us > (int64_t) row->max ? (int64_t) row->max : interval_us;
 }
 
-static void on_interval(void *ctx, int64_t interval_us)
+/* What the hub wishes, as far as the policy goes: that may be another one than when it wished. */
+static void apply_wish(struct agent *agent)
 {
-    struct agent *agent = ctx;
+    int64_t interval_us =
+        policy_limit_interval(&agent->policy, agent_limit_interval(agent->hub_wish_us));
     char text[TEXT_DURATION_BYTES];
 
-    interval_us = agent_limit_interval(interval_us);
     if (interval_us != agent->hub_interval_us)
         log_event(LOG_INFO, "interval_asked",
                   LOG_S("interval", interval_us ? text_of_duration_us(interval_us, text) : "own"));
     agent->hub_interval_us = interval_us;
     set_interval(agent);
+}
+
+static void on_interval(void *ctx, int64_t interval_us)
+{
+    struct agent *agent = ctx;
+
+    agent->hub_wish_us = interval_us;
+    apply_wish(agent);
 }
 
 static void on_identity_changed(void *ctx)
@@ -263,6 +297,14 @@ static void on_drained(void *ctx)
     loop_stop(agent->loop);
 }
 
+static void on_log_limit(void *ctx, uint32_t body_bytes)
+{
+    struct agent *agent = ctx;
+
+    if (agent->logs)
+        logs_set_hub_limit(agent->logs, body_bytes);
+}
+
 static void on_channel(void *ctx, struct rpc_channel *channel)
 {
     struct agent *agent = ctx;
@@ -279,6 +321,7 @@ static void stop(struct agent *agent, int number)
     }
     log_event(LOG_INFO, "stopping", LOG_S("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
     agent->is_stopping = true;
+    notify_stopping(&agent->notify, "sending what is queued");
     loop_timer_disarm(agent->loop, &agent->round);
     uplink_drain(agent->uplink, agent->settings->uplink_drain);
 }
@@ -303,6 +346,8 @@ static void apply_reload(struct agent *agent, struct settings *settings)
     settings_collect(settings, &collect);
     /* What needs a restart is as the agent was started until then. */
     conf_diff_fixed(&settings_table, agent->options->settings, settings, &fixed);
+    snprintf(agent->last_reload.restart_needed, sizeof(agent->last_reload.restart_needed), "%s",
+             buf_text(&fixed));
     if (fixed.len > 0)
         log_event(LOG_WARN, "restart_needed", LOG_S("settings", buf_text(&fixed)));
     apply_log(settings);
@@ -318,23 +363,61 @@ static void apply_reload(struct agent *agent, struct settings *settings)
     agent->settings = &agent->reloaded;
     stock_configure(agent->stock, agent->settings);
     configure_logs(agent);
-    set_interval(agent);
 }
 
-static void reload(struct agent *agent)
+static int load_policy(struct agent *agent)
 {
+    const char *file = agent->options->settings->policy_file;
+    struct policy fresh;
+    int r = policy_load(file, &fresh);
+
+    if (r)
+        return pass(r);
+    policy_free(&agent->policy);
+    agent->policy = fresh;
+    if (fresh.state == POLICY_CLOSED)
+        log_event(LOG_ERROR, "policy_closed", LOG_S("file", file), LOG_S("problem", fresh.problem),
+                  LOG_S("meaning", "the hub may ask nothing of this machine until it is mended"));
+    else
+        log_event(LOG_INFO, "policy", LOG_S("file", file),
+                  LOG_S("state", policy_state_name(fresh.state)), LOG_S("sha256", fresh.sha256));
+    return 0;
+}
+
+static void take_settings(struct agent *agent)
+{
+    struct status_reload *result = &agent->last_reload;
     struct settings settings = { 0 };
     struct conf_error error;
     int r = settings_load(&settings, agent->options->sources, &error);
 
+    result->error[0] = result->restart_needed[0] = '\0';
     if (r) {
-        log_event(LOG_ERROR, "reload_refused",
-                  LOG_S("error", r < 0 ? "the settings could not be read" : error.text));
+        snprintf(result->error, sizeof(result->error), "%s",
+                 r < 0 ? "the settings could not be read" : error.text);
+        log_event(LOG_ERROR, "reload_refused", LOG_S("error", result->error));
         return;
     }
     apply_reload(agent, &settings);
     if (settings_digest(agent->settings, agent->digest) == 0)
         log_event(LOG_INFO, "reloaded", LOG_S("settings_sha256", agent->digest));
+}
+
+static void reload(struct agent *agent)
+{
+    notify_reloading(&agent->notify);
+    /* Also when the settings are refused: a policy is most likely made stricter. */
+    if (load_policy(agent) != 0)
+        log_plain(LOG_ERROR, "policy_stays");
+    take_settings(agent);
+    apply_wish(agent);
+    agent->last_reload.n++;
+    agent->last_reload.time = clock_wall();
+    write_status(agent);
+    notify_ready(&agent->notify, agent->last_reload.error[0]
+                                     ? "running; the last reload was refused, see the log"
+                                     : "running");
+    agent->notified = -1;
 }
 
 static void on_signal(struct loop_signals *signals, int number)
@@ -349,6 +432,7 @@ static void on_signal(struct loop_signals *signals, int number)
 
 static void agent_close(struct agent *agent)
 {
+    notify_close(&agent->notify);
     if (agent->loop) {
         loop_timer_disarm(agent->loop, &agent->round);
         loop_timer_disarm(agent->loop, &agent->spool_tick);
@@ -363,6 +447,7 @@ static void agent_close(struct agent *agent)
     agent->collect = collect_free(agent->collect);
     agent->spool = spool_close(agent->spool);
     agent->loop = loop_free(agent->loop);
+    policy_free(&agent->policy);
     settings_free(&agent->reloaded);
 }
 
@@ -453,7 +538,9 @@ static int agent_open(struct agent *agent)
     if (r)
         return r < 0 ? pass(r) : r;
     collect_read_host(settings->collect_root, &agent->host);
-    r = make_keeper(agent);
+    r = load_policy(agent);
+    if (r == 0)
+        r = make_keeper(agent);
     if (r)
         return pass(r);
     r = uplink_new(&agent->uplink,
@@ -473,6 +560,7 @@ static int agent_open(struct agent *agent)
                        .host = &agent->host,
                        .on_interval = on_interval,
                        .on_channel = on_channel,
+                       .on_log_limit = on_log_limit,
                        .on_drained = on_drained,
                        .ctx = agent,
                    });
@@ -527,8 +615,11 @@ static int run(struct agent *agent)
     r = loop_timer_arm(agent->loop, &agent->round, agent->round_due);
     if (r == 0)
         r = loop_timer_arm_in(agent->loop, &agent->spool_tick, SPOOL_TICK_US);
+    if (r == 0)
+        r = notify_watch(&agent->notify, agent->loop);
     if (r)
         return pass(r);
+    notify_ready(&agent->notify, "running");
     r = loop_run(agent->loop);
     write_status(agent);
     say_goodbye(agent);
@@ -537,8 +628,10 @@ static int run(struct agent *agent)
 
 int agent_run(const struct agent_options *options)
 {
-    struct agent agent = { .options = options, .settings = options->settings };
+    struct agent agent = { .options = options, .settings = options->settings, .notified = -1 };
     int r;
+
+    notify_open(&agent.notify);
 
     apply_log(options->settings);
     (void) signal(SIGPIPE, SIG_IGN);

@@ -10,6 +10,7 @@
 #include "agent/identity/identity.h"
 #include "agent/inventory/inventory.h"
 #include "agent/logs/logs.h"
+#include "agent/policy/policy.h"
 #include "agent/spool/spool.h"
 #include "common/base/fault.h"
 #include "common/base/text.h"

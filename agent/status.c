@@ -158,6 +158,28 @@ static void put_inventory(struct json_writer *json, const struct stock_status *s
     json_close_object(json);
 }
 
+static void put_reload(struct json_writer *json, const struct status_reload *reload)
+{
+    json_key(json, "reload");
+    json_open_object(json);
+    json_put_u64(json, "count", reload->n);
+    put_time(json, "time", reload->time);
+    json_put_text(json, "error", reload->error);
+    json_put_text(json, "restart_needed", reload->restart_needed);
+    json_close_object(json);
+}
+
+static void put_policy(struct json_writer *json, const struct status_facts *facts)
+{
+    json_key(json, "policy");
+    json_open_object(json);
+    json_put_text(json, "file", facts->policy_file);
+    json_put_text(json, "state", policy_state_name(facts->policy->state));
+    json_put_text(json, "sha256", facts->policy->sha256);
+    json_put_text(json, "problem", facts->policy->problem);
+    json_close_object(json);
+}
+
 static void put_logs(struct json_writer *json, const struct logs_status *logs)
 {
     json_key(json, "logs");
@@ -193,6 +215,8 @@ void status_print(const struct status_facts *facts, struct buf *to)
     put_time(&json, "started", facts->started);
     json_put_f64(&json, "interval_s", (double) facts->interval_us / 1e6);
     json_put_text(&json, "settings_sha256", facts->settings_digest);
+    put_reload(&json, facts->reload);
+    put_policy(&json, facts);
     put_hub(&json, facts);
     if (!facts->is_insecure)
         put_identity(&json, &facts->identity);

@@ -13,13 +13,25 @@
 #include "agent/collect/collect.h"
 #include "agent/identity/identity.h"
 #include "agent/logs/logs.h"
+#include "agent/policy/policy.h"
 #include "agent/spool/spool.h"
 #include "agent/stock.h"
 #include "agent/uplink/uplink.h"
 
+/* The last reload that was asked for. */
+struct status_reload {
+    uint64_t n; /* how many since the start */
+    wall_us time;
+    char error[512];          /* why it was refused; empty: the new settings count */
+    char restart_needed[512]; /* settings that count after a restart only; empty: none */
+};
+
 struct status_facts {
     const char *hub;
     const char *settings_digest;
+    const struct status_reload *reload;
+    const struct policy *policy;
+    const char *policy_file;
     wall_us started;
     int64_t interval_us;
     bool is_insecure;

@@ -93,7 +93,7 @@ static int replace_material(struct hub *hub, const struct settings *fresh, struc
     return pass(r);
 }
 
-void hub_reload(struct hub *hub, struct front_reload *ret)
+static void reload_all(struct hub *hub, struct front_reload *ret)
 {
     struct settings fresh;
     struct conf_error error = { "" };
@@ -153,6 +153,14 @@ void hub_reload(struct hub *hub, struct front_reload *ret)
         log_event(LOG_WARN, "reloaded", LOG_S("needs_restart", buf_text(&fixed)));
     else
         log_event(LOG_INFO, "reloaded", LOG_S("settings", hub->shared.status.settings_sha256));
+}
+
+void hub_reload(struct hub *hub, struct front_reload *ret)
+{
+    notify_reloading(&hub->notify);
+    reload_all(hub, ret);
+    notify_ready(&hub->notify,
+                 ret->why[0] ? "serving; the last reload was refused, see the log" : "serving");
 }
 
 /* ---- stop ---- */
@@ -215,6 +223,7 @@ static void on_signal(struct loop_signals *signals, int number)
         log_event(LOG_INFO, "draining", LOG_S("signal", number == SIGINT ? "SIGINT" : "SIGTERM"),
                   LOG_U("calls", open_calls(hub)),
                   LOG_I("patience_ms", hub->settings.drain_timeout / 1000));
+        notify_stopping(&hub->notify, "draining");
         drain(hub, hub->settings.drain_timeout);
         return;
     }
@@ -396,6 +405,7 @@ static void stop(struct hub *hub)
     hub->store = store_close(hub->store);
     if (hub->is_rpc_up)
         rpc_deinit();
+    notify_close(&hub->notify);
     if (hub->loop) {
         loop_timer_disarm(hub->loop, &hub->registry_timer);
         loop_timer_disarm(hub->loop, &hub->certificate_timer);
@@ -439,6 +449,7 @@ int hub_run(const struct settings_sources *sources)
     if (!hub)
         return fault(-ENOMEM, "no memory for the hub");
     hub->sources = sources;
+    notify_open(&hub->notify);
     pthread_mutex_init(&hub->shared.lock, NULL);
     pthread_mutex_init(&hub->reload.lock, NULL);
     pthread_cond_init(&hub->reload.changed, NULL);
@@ -447,9 +458,14 @@ int hub_run(const struct settings_sources *sources)
     if (r == 0)
         r = start(hub);
     if (r == 0)
+        r = notify_watch(&hub->notify, hub->loop);
+    if (r == 0) {
+        notify_ready(&hub->notify, "serving");
         r = loop_run(hub->loop);
+    }
     if (r == 0)
         r = hub->outcome;
+    notify_stopping(&hub->notify, r == 0 ? "stopping" : "stopping: see the log");
     stop(hub);
     free(hub);
     if (r == 0)

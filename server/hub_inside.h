@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 
 #include "common/loop/loop.h"
+#include "common/notify/notify.h"
 #include "server/audit/audit.h"
 #include "server/certificate.h"
 #include "server/export/export.h"
@@ -53,6 +54,7 @@ struct hub {
     char state[4096];
     char database[4200];
 
+    struct notify notify; /* the service manager */
     struct loop_signals signals;
     struct loop_timer registry_timer, certificate_timer, drain_timer;
     struct loop_wakeup store_wakeup;

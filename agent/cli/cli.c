@@ -26,6 +26,8 @@ static const struct {
       "goes to the hub step by step, and says what to mend" },
     { "spool", cmd_spool, "spool check: reads all that waits on disk, and says what is damaged" },
     { "upload", cmd_upload, "sends files to the hub; what was cut goes on where it was" },
+    { "reload", cmd_reload, "the running agent reads its settings anew; waits for its answer" },
+    { "policy", cmd_policy, "what the hub may ask of this machine" },
     { "check-config", cmd_check_config, "checks the settings" },
     { "print-config", cmd_print_config, "prints the settings in effect, as YAML" },
     { "version", cmd_version, "prints the version" },

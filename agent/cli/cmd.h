@@ -11,7 +11,7 @@
 typedef int cmd_fn(int argc, char **argv);
 
 cmd_fn cmd_enroll, cmd_run, cmd_collect, cmd_status, cmd_test_connection, cmd_check_config,
-    cmd_print_config, cmd_upload, cmd_inventory, cmd_spool, cmd_version;
+    cmd_print_config, cmd_upload, cmd_inventory, cmd_spool, cmd_reload, cmd_policy, cmd_version;
 
 struct cmd {
     const char *usage;                 /* "collect --once [--json]" */
@@ -48,6 +48,18 @@ int cmd_parse(int argc,
 int cmd_fail(int exit, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* To stdout, whole; returns a cli_exit. */
 int cmd_print(const struct buf *text);
+
+struct json;
+/*
+ * What the running agent has written of itself, in `content` as it is and in *ret parsed. *ret_path
+ * is for messages. Outcomes: CMD_DONE (all is said; leave with *ret_exit).
+ */
+int cmd_read_status(const char *state_directory,
+                    struct buf *content,
+                    struct json **ret,
+                    int *ret_exit) MUST_USE;
+/* Whether who wrote it still runs and writes. */
+bool cmd_status_is_alive(const struct json *status);
 
 /* "localhost:8082", "127.0.0.1:8082", "[::1]:8082" */
 bool cmd_is_on_loopback(const char *hub);

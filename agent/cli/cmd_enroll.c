@@ -13,6 +13,7 @@
 #include "agent/cli/cmd.h"
 #include "agent/identity/identity.h"
 #include "common/base/file.h"
+#include "common/base/owner.h"
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
 #include "common/json/json.h"
@@ -27,6 +28,7 @@ struct enroll_command {
     struct cmd_line line;
     const char *token_file, *id, *give_up;
     int64_t give_up_us;
+    bool is_if_absent;
     bool runs;
     struct identity_enrolment enrolment;
     char text[INPUT_BYTES]; /* what was pasted; wiped */
@@ -318,11 +320,16 @@ static int run(struct enroll_command *command)
 {
     int code = check(command), r;
 
+    if (command->is_if_absent && !keeper_is_absent(command->line.settings.identity))
+        return command->runs ? go_on(command) : CLI_OK;
     if (code == CLI_OK)
         code = read_string(command);
     if (code)
         return code;
     log_init(&(struct log_options){ .level = LOG_ERROR, .format = LOG_LOGFMT, .fd = 2 });
+    /* Root does it for the agent's user, where a package made the directory for one. */
+    if (owner_become(command->line.settings.state_dir))
+        return CLI_FAILURE;
     code = enroll(command);
     r = cmd_print(&command->out);
     if (r == CLI_OK && code == CLI_OK && command->runs)
@@ -346,6 +353,9 @@ int cmd_enroll(int argc, char **argv)
           .metavar = "DURATION",
           .value = &command.give_up,
           .help = "how long an answer that was lost, or that comes later, is tried for; 1m" },
+        { .flag = "--if-absent",
+          .is_set = &command.is_if_absent,
+          .help = "nothing is done where there is an identity" },
         { .flag = "--run",
           .is_set = &command.runs,
           .help = "go on as `sentinel-agent run` with the same settings" },

@@ -29,7 +29,7 @@ static long long number_at(const struct json *object, const char *key)
     return (long long) json_get_i64(json_member(object, key), 0);
 }
 
-static bool is_running(const struct json *status)
+bool cmd_status_is_alive(const struct json *status)
 {
     int64_t interval_us =
         (int64_t) (json_get_f64(json_member(status, "interval_s"), 10) * 1000000.0);
@@ -150,6 +150,22 @@ print_ledger(const char *name, const char *records, const struct json *ledger, s
     buf_append_text(to, "\n");
 }
 
+static void print_life(const struct json *status, struct buf *to)
+{
+    const struct json *reload = json_member(status, "reload"),
+                      *policy = json_member(status, "policy");
+
+    if (text_at(reload, "error")[0] && number_at(reload, "count") > 0)
+        buf_printf(to, "reload     REFUSED at %s: %s\n", text_at(reload, "time"),
+                   text_at(reload, "error"));
+    else if (number_at(reload, "count") > 0)
+        buf_printf(to, "reload     taken at %s%s%s\n", text_at(reload, "time"),
+                   text_at(reload, "restart_needed")[0] ? "; after a restart: " : "",
+                   text_at(reload, "restart_needed"));
+    buf_printf(to, "policy     %s%s%s\n", text_at(policy, "state"),
+               text_at(policy, "problem")[0] ? ": " : "", text_at(policy, "problem"));
+}
+
 static void print_text(const struct json *status, bool is_alive, struct buf *to)
 {
     const struct json *spool = json_member(status, "spool");
@@ -168,6 +184,31 @@ static void print_text(const struct json *status, bool is_alive, struct buf *to)
                json_get_f64(json_member(collect, "last_round_s"), 0) * 1000);
     print_inventory(json_member(status, "inventory"), to);
     print_logs(json_member(status, "logs"), to);
+    print_life(status, to);
+}
+
+int cmd_read_status(const char *state_directory,
+                    struct buf *content,
+                    struct json **ret,
+                    int *ret_exit)
+{
+    CLEANUP(buf_deinit) struct buf path = { 0 };
+    struct json_error error;
+    int r;
+
+    buf_printf(&path, "%s/" AGENT_STATUS_FILE, state_directory);
+    r = file_read(buf_text(&path), MAX_STATUS_BYTES, content);
+    if (r == FILE_ABSENT)
+        *ret_exit =
+            cmd_fail(CLI_NOT_FOUND, "%s is not there: no agent runs with this state directory",
+                     buf_text(&path));
+    else if (r == FILE_DENIED)
+        *ret_exit = cmd_fail(CLI_DENIED, "%s may not be read; try as root", buf_text(&path));
+    else if (r || json_parse(ret, buf_span(content), &error))
+        *ret_exit = cmd_fail(CLI_FAILURE, "%s is damaged", buf_text(&path));
+    else
+        return CMD_OK;
+    return CMD_DONE;
 }
 
 int cmd_status(int argc, char **argv)
@@ -181,26 +222,18 @@ int cmd_status(int argc, char **argv)
         .has_settings = true,
     };
     CLEANUP(cmd_line_deinit) struct cmd_line line = { 0 };
-    CLEANUP(buf_deinit) struct buf path = { 0 }, content = { 0 }, text = { 0 };
+    CLEANUP(buf_deinit) struct buf content = { 0 }, text = { 0 };
     CLEANUP(json_freep) struct json *status = NULL;
-    struct json_error error;
     bool is_alive;
     int code = CLI_FAILURE;
     int r;
 
     if (cmd_parse(argc, argv, &cmd, &line, &code))
         return code;
-    buf_printf(&path, "%s/" AGENT_STATUS_FILE, line.settings.state_dir);
-    r = file_read(buf_text(&path), MAX_STATUS_BYTES, &content);
-    if (r == FILE_ABSENT)
-        return cmd_fail(CLI_NOT_FOUND, "%s is not there: no agent runs with this state directory",
-                        buf_text(&path));
-    if (r == FILE_DENIED)
-        return cmd_fail(CLI_DENIED, "%s may not be read; try as root", buf_text(&path));
-    if (r || json_parse(&status, buf_span(&content), &error))
-        return cmd_fail(CLI_FAILURE, "%s is damaged", buf_text(&path));
+    if (cmd_read_status(line.settings.state_dir, &content, &status, &code))
+        return code;
 
-    is_alive = is_running(status);
+    is_alive = cmd_status_is_alive(status);
     if (!line.is_json)
         print_text(status, is_alive, &text);
     r = cmd_print(line.is_json ? &content : &text);

@@ -37,22 +37,52 @@ void batch_deinit(struct batch *batch)
 void batch_begin(struct batch *batch, const struct spool_log_source *source)
 {
     batch->source = *source;
-    batch->n_records = batch->n_attributes = 0;
+    batch->n_records = batch->n_attributes = batch->attribute_bytes = 0;
     arena_reset(&batch->arena, ARENA_BYTES);
+    /* A path may be any bytes; no memory for another name: the hub refuses what has this one. */
+    if (!text_is_utf8(source->name.data, source->name.len)) {
+        const struct span name = batch_keep(batch, source->name);
+
+        if (name.data)
+            batch->source.name = name;
+    }
     /* A long record needs no room for ever. */
     if (batch->text.capacity > 2 * BATCH_MAX_BYTES)
         buf_deinit(&batch->text);
     buf_clear(&batch->text);
 }
 
+/* With U+FFFD for each byte that is of no character. */
+static struct span keep_valid(struct batch *batch, struct span value)
+{
+    static const char replacement[] = "\xef\xbf\xbd";
+    char *to = arena_alloc(&batch->arena, 3 * value.len + 1);
+    size_t n = 0;
+
+    for (size_t at = 0; to && at < value.len;) {
+        uint32_t code;
+        const size_t len = text_utf8_next(span_of(value.data + at, value.len - at), &code);
+
+        memcpy(to + n, len ? (const char *) value.data + at : replacement, len ? len : 3);
+        n += len ? len : 3;
+        at += len ? len : 1;
+    }
+    return span_of(to, n);
+}
+
 struct span batch_keep(struct batch *batch, struct span value)
 {
+    if (!text_is_utf8(value.data, value.len))
+        return keep_valid(batch, value);
     return span_of(arena_copy(&batch->arena, value), value.len);
 }
 
+/* A record may become several, and two are added at a time at most. Attributes count: they lie in
+ * the arena, and in the spool's batch. */
 bool batch_is_full(const struct batch *batch)
 {
-    return batch->n_records == BATCH_MAX_RECORDS || batch->text.len >= BATCH_MAX_BYTES;
+    return batch->n_records + 2 * BATCH_MAX_PIECES > BATCH_MAX_RECORDS ||
+           batch->text.len + batch->attribute_bytes >= BATCH_MAX_BYTES;
 }
 
 static int
@@ -68,8 +98,10 @@ add_attributes(struct batch *batch, const struct spool_log_attribute *attributes
         batch->attributes = grown;
         batch->attribute_capacity = capacity;
     }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         batch->attributes[batch->n_attributes++] = attributes[i];
+        batch->attribute_bytes += attributes[i].key.len + attributes[i].value.len;
+    }
     return 0;
 }
 
@@ -88,6 +120,20 @@ static void read_from_body(struct spool_log_record *record, struct span body, wa
         record->time_us = time.us;
 }
 
+/* Up to `end` of the text, from where the record before ends. */
+static void
+take_record(struct batch *batch, const struct spool_log_record *record, size_t at, size_t end)
+{
+    struct spool_log_record *to = &batch->records[batch->n_records];
+
+    *to = *record;
+    /* The place moves while the text grows: as a number until it is put. */
+    to->body = span_of(NULL, end - at);
+    to->is_raw = !text_is_utf8(batch->text.data + at, end - at);
+    batch->firsts[batch->n_records] = batch->n_attributes - record->n_attributes;
+    batch->n_records++;
+}
+
 int batch_add(struct batch *batch,
               const struct spool_log_record *record,
               const struct spool_log_attribute *attributes,
@@ -95,12 +141,13 @@ int batch_add(struct batch *batch,
 {
     struct logs_status *status = &batch->logs->status;
     const struct screen *screen = batch->logs->plan->screen;
-    struct spool_log_record *to = &batch->records[batch->n_records];
-    const size_t at = batch->text.len;
-    size_t n_places;
+    const size_t max = logs_max_record(batch->logs);
+    struct spool_log_record row = *record;
+    size_t at = batch->text.len, n_places;
     int r;
 
-    ensure(batch->n_records < BATCH_MAX_RECORDS && n_attributes <= BATCH_MAX_ATTRIBUTES);
+    ensure(batch->n_records + BATCH_MAX_PIECES <= BATCH_MAX_RECORDS &&
+           n_attributes <= BATCH_MAX_ATTRIBUTES);
     if (!screen_want(screen, record->body)) {
         status->n_filtered++;
         return 0;
@@ -113,14 +160,15 @@ int batch_add(struct batch *batch,
         buf_append_span(&batch->text, record->body);
     if (buf_failed(&batch->text))
         return fault(-ENOMEM, "no memory for a record of logs");
-    *to = *record;
-    /* The place moves while the text grows: as a number until it is put. */
-    to->body = span_of(NULL, batch->text.len - at);
-    to->is_raw = !text_is_utf8(batch->text.data + at, batch->text.len - at);
-    read_from_body(to, span_of(batch->text.data + at, batch->text.len - at), clock_wall());
-    batch->firsts[batch->n_records] = batch->n_attributes - n_attributes;
-    to->n_attributes = n_attributes;
-    batch->n_records++;
+    row.n_attributes = n_attributes;
+    read_from_body(&row, span_of(batch->text.data + at, batch->text.len - at), clock_wall());
+    for (unsigned n = 1; batch->text.len - at > max && n < BATCH_MAX_PIECES; n++) {
+        const size_t cut = text_cut(span_of(batch->text.data + at, batch->text.len - at), max);
+
+        take_record(batch, &row, at, at + cut);
+        at += cut;
+    }
+    take_record(batch, &row, at, batch->text.len);
     status->n_redacted += n_places;
     return 0;
 }
@@ -155,7 +203,7 @@ int batch_put(struct batch *batch, const struct spool_offset *offset)
     batch->logs->status.n_bytes += at;
     if (batch->n_records > 0 && batch->logs->on_put)
         batch->logs->on_put(batch->logs->ctx);
-    batch->n_records = batch->n_attributes = 0;
+    batch->n_records = batch->n_attributes = batch->attribute_bytes = 0;
     buf_clear(&batch->text);
     return 0;
 }

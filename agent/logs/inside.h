@@ -18,6 +18,8 @@
 #define BATCH_MAX_RECORDS 1000u
 #define BATCH_MAX_BYTES ((size_t) 512 << 10) /* one record always fits */
 #define BATCH_MAX_ATTRIBUTES 16u             /* of a record */
+#define BATCH_MAX_PIECES 8u                  /* of a body that redaction made too long */
+#define MIN_RECORD_BYTES 1024u               /* of the limit of a body */
 
 struct batch {
     struct logs *logs;
@@ -27,23 +29,26 @@ struct batch {
     struct buf text;
     struct spool_log_attribute *attributes; /* of all records, one after the other */
     size_t n_attributes, attribute_capacity;
+    size_t attribute_bytes;
     size_t *firsts;     /* of each record's */
     struct arena arena; /* batch_keep() */
 };
 int batch_init(struct batch *batch, struct logs *logs) MUST_USE;
 void batch_deinit(struct batch *batch);
-/* Empty, of this source (borrowed until batch_put()). */
+/* Empty, of this source, whose name becomes UTF-8 if it is none (borrowed until batch_put()). */
 void batch_begin(struct batch *batch, const struct spool_log_source *source);
 bool batch_is_full(const struct batch *batch);
 /*
- * Filters, redacts, copies the body; what is not set of time and severity is read from it. Values
- * of attributes are borrowed until batch_put(). Faults: no memory.
+ * Filters, redacts, copies the body; what is not set of time and severity is read from it. A body
+ * that redaction made longer than logs_max_record() comes as several records. Values of attributes
+ * are borrowed until batch_put(). Faults: no memory.
  */
 int batch_add(struct batch *batch,
               const struct spool_log_record *record,
               const struct spool_log_attribute *attributes,
               size_t n_attributes) MUST_USE;
-/* A copy that lives until batch_put(); data NULL: no memory. */
+/* A copy that lives until batch_put(), as UTF-8: what is none becomes U+FFFD; data NULL: no memory.
+ */
 struct span batch_keep(struct batch *batch, struct span value);
 /* With the offset of the producer, also when no record was wanted. Outcomes: SPOOL_FULL: the batch
  * stays as it is. */
@@ -205,11 +210,17 @@ struct logs {
     struct loop_timer work, sweep;
     bool is_work_armed, is_blocked;
     unsigned n_sweeps;
-    struct batch batch; /* of files; the others have their own */
+    uint64_t known_said[64]; /* hashes of what was said within the hour */
+    size_t n_known_said;
+    uint64_t n_said;           /* lines of logs_say() */
+    uint64_t hub_record_bytes; /* 0: not known */
+    struct batch batch;        /* of files; the others have their own */
     struct journal *journal;
     struct kmsg *kmsg;
     struct logs_status status;
 };
 void logs_say(struct logs *logs, const char *event, const char *path, const char *why);
+/* Of a body: what settings and hub take both. */
+size_t logs_max_record(const struct logs *logs);
 /* Something has happened: look soon. */
 void logs_wake(struct logs *logs);

@@ -14,20 +14,35 @@
 #define WAKE_US INT64_C(100000)         /* behind an event: what comes meanwhile is read with it */
 #define SWEEP_US (INT64_C(1) * 1000000) /* without events: grace times, and what makes none */
 #define SCAN_EACH_SWEEPS 10
+#define TIDY_EACH_SWEEPS 60
 #define FORGET_EACH_SWEEPS 3600
 #define FLUSH_TURNS 16
 
+/* Whether nobody has said this within the last FORGET_EACH_SWEEPS; notes it. */
+static bool is_news(struct logs *logs, const char *text)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a: who forges one hides a line of a log */
+
+    for (const char *at = text; *at; at++)
+        hash = (hash ^ (uint8_t) *at) * UINT64_C(0x100000001b3);
+    for (size_t i = 0; i < logs->n_known_said; i++)
+        if (logs->known_said[i] == hash)
+            return false;
+    if (logs->n_known_said == sizeof(logs->known_said) / sizeof(logs->known_said[0]))
+        return false; /* there is more that is wrong than anybody reads; the status has the newest
+                       */
+    logs->known_said[logs->n_known_said++] = hash;
+    return true;
+}
+
 void logs_say(struct logs *logs, const char *event, const char *path, const char *why)
 {
-    char error[sizeof(logs->status.error)];
-    bool is_news;
-
-    snprintf(error, sizeof(error), "%.120s: %.70s", path, why);
-    is_news = strcmp(error, logs->status.error) != 0;
-    memcpy(logs->status.error, error, sizeof(error));
-    /* Each look finds the same again: said once, and shown in the status. */
-    if (is_news)
+    snprintf(logs->status.error, sizeof(logs->status.error), "%.120s: %.70s", path, why);
+    /* Each look finds the same again: said once an hour, and shown in the status. */
+    if (is_news(logs, logs->status.error)) {
+        logs->n_said++;
         log_event(LOG_WARN, event, LOG_S("path", path), LOG_S("why", why));
+    }
 }
 
 static void arm(struct logs *logs, int64_t delay_us)
@@ -72,11 +87,27 @@ static void on_sweep(struct loop_timer *timer)
     logs->n_sweeps++;
     if (logs->n_sweeps % SCAN_EACH_SWEEPS == 0 || logs->watch.fd < 0)
         logs->watch.needs_scan = true;
-    if (logs->n_sweeps % FORGET_EACH_SWEEPS == 0)
+    if (logs->n_sweeps % TIDY_EACH_SWEEPS == 0)
         tails_forget_old(logs);
+    if (logs->n_sweeps % FORGET_EACH_SWEEPS == 0)
+        logs->n_known_said = 0;
     if (!logs->is_work_armed && look(logs))
         arm(logs, 0);
     ensure(loop_timer_arm_in(logs->loop, timer, SWEEP_US) == 0);
+}
+
+void logs_set_hub_limit(struct logs *logs, uint64_t bytes)
+{
+    logs->hub_record_bytes = bytes;
+}
+
+size_t logs_max_record(const struct logs *logs)
+{
+    const size_t own = logs->plan->max_record_bytes, hub = (size_t) logs->hub_record_bytes;
+
+    if (hub == 0 || hub >= own)
+        return own;
+    return hub < MIN_RECORD_BYTES ? MIN_RECORD_BYTES : hub;
 }
 
 void logs_on_room(struct logs *logs)

@@ -87,6 +87,11 @@ int logs_configure(struct logs *logs,
                    struct logs_error *ret_error) MUST_USE;
 /* Only looks at them. Outcomes: LOGS_BAD. */
 int logs_check(const struct logs_settings *settings, struct logs_error *ret_error) MUST_USE;
+/*
+ * What the hub takes as a record's body (Limits.log_body_bytes of its welcome), where it is less
+ * than max_record_bytes: longer records come in parts from now on. 0: it did not say.
+ */
+void logs_set_hub_limit(struct logs *logs, uint64_t bytes);
 /* The spool has room again. */
 void logs_on_room(struct logs *logs);
 /* Reads what there is, once, as far as the spool takes it: before a stop. */

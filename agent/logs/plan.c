@@ -13,8 +13,6 @@
 #include "common/base/text.h"
 #include "common/regex/regex.h"
 
-#define MIN_RECORD_BYTES 1024u
-
 static int copy_list(char ***ret, size_t *ret_n, const char *const *items, size_t n)
 {
     *ret = calloc(n + 1, sizeof(char *));
@@ -90,11 +88,12 @@ static int make_attributes(struct plan *plan,
         const char *item = settings->attributes[i], *key = behind_pattern(item);
         const char *equals = key ? strchr(key, '=') : NULL;
 
-        if (!equals || equals == key || equals - key > 63 || strlen(equals + 1) > 255)
+        if (!equals || equals == key || equals - key > 63 || strlen(equals + 1) > 255 ||
+            !text_is_utf8(key, strlen(key)))
             return bad(
                 ret_error, "logs.attributes", item,
                 "is not PATTERN key=value, with a key of 1 to 63 bytes and a value of at most "
-                "255");
+                "255, of UTF-8");
         to->pattern = strndup(item, strcspn(item, " "));
         to->key = strndup(key, (size_t) (equals - key));
         to->value = strdup(equals + 1);

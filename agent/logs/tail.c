@@ -277,7 +277,7 @@ static int add_all(struct tail *tail, struct mark *mark, struct span text, bool 
 {
     const struct text_rule rule = {
         .begin = tail->begin,
-        .max_bytes = tail->logs->plan->max_record_bytes,
+        .max_bytes = logs_max_record(tail->logs),
         .max_lines = 500,
     };
     const mono_us now = clock_mono();

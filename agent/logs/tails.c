@@ -24,8 +24,16 @@
 #include "common/log/log.h"
 
 #define BUDGET_BYTES ((size_t) 4 << 20) /* of one turn of the loop, all files together */
+/* Marks that nobody has seen for so long go; those of files that are seen are renewed before. */
 #define FORGET_US (INT64_C(7) * 24 * 3600 * 1000000)
+#define RENEW_US (FORGET_US / 4)
 #define MAX_FORGET 256
+/* Of marks: above it those go that were not renewed as they should have been; far above it, so that
+ * the spool's table (SPOOL_MAX_OFFSETS) never stops the reading, those of an hour ago, and what
+ * still lies there is read again. */
+#define MANY_MARKS 4096
+#define TOO_MANY_MARKS 12288
+#define HOUR_US (INT64_C(3600) * 1000000)
 
 /* ---- what may be followed ---- */
 
@@ -245,6 +253,19 @@ static int settle(struct logs *logs, int fd, const struct stat *st, const struct
     return pass(tail_commit(&settled));
 }
 
+/* It is still there: its mark stays for as long as it does. */
+static int renew(struct logs *logs, int fd, const struct stat *st, const struct mark *mark)
+{
+    struct tail seen = {
+        .logs = logs, .fd = fd, .device = st->st_dev, .inode = st->st_ino, .mark = *mark
+    };
+
+    if (mark->time_us >= clock_wall().us - RENEW_US && mark->time_us <= clock_wall().us)
+        return 0;
+    seen.mark.time_us = clock_wall().us;
+    return pass(tail_commit(&seen));
+}
+
 static int follow(struct logs *logs, const struct candidate *candidate, int *fd)
 {
     struct stat st;
@@ -260,7 +281,7 @@ static int follow(struct logs *logs, const struct candidate *candidate, int *fd)
     if (get_mark(logs, &st, born_us, &known)) {
         if (known.is_done && known.offset == (uint64_t) st.st_size &&
             mark_fits(&known, *fd, known.offset))
-            return 0;
+            return pass(renew(logs, *fd, &st, &known));
         /* One that was truncated while nobody looked is found out at the first reading. */
         known.is_done = false;
         return pass(add_tail(logs, fd, &st, &known));
@@ -346,17 +367,43 @@ static int look_at_pattern(struct logs *logs, const char *pattern, bool known_on
     return r ? pass(r) : 0;
 }
 
+/*
+ * What rotation puts behind a name, or before its ending: ".1", "-20261128",
+ * ".2026-11-28T01:02:03.456Z", ".old". Anything else beside a log is not ours to read.
+ */
+static bool is_rotation(const char *text, size_t len)
+{
+    static const char *const words[] = { ".old", ".prev", ".bak", ".orig", "~" };
+    bool has_digit = false;
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (strlen(words[i]) == len && memcmp(words[i], text, len) == 0)
+            return true;
+    if (len < 2 || !memchr(".-_", text[0], 3))
+        return false;
+    for (size_t i = 1; i < len; i++) {
+        const bool is_digit = text[i] >= '0' && text[i] <= '9';
+
+        if (!is_digit && !strchr(".-_:+TZ", text[i]))
+            return false;
+        has_digit = has_digit || is_digit;
+    }
+    return has_digit;
+}
+
 static bool names_beside(const char *base, const char *name)
 {
-    const size_t n = strlen(base);
+    const size_t n = strlen(base), len = strlen(name);
     const char *dot = strrchr(base, '.');
     const size_t stem = dot && dot != base ? (size_t) (dot - base) : n;
+    const size_t ending = n - stem; /* with its dot */
 
-    if (strcmp(base, name) == 0)
-        return false;
     /* app.log.1, app.log-20261128; app-1.log */
-    return strncmp(name, base, n) == 0 ||
-           (stem < n && strncmp(name, base, stem) == 0 && (name[stem] == '-' || name[stem] == '.'));
+    if (len > n && strncmp(name, base, n) == 0 && is_rotation(name + n, len - n))
+        return true;
+    return ending > 0 && len > n && strncmp(name, base, stem) == 0 &&
+           strcmp(name + len - ending, base + stem) == 0 &&
+           is_rotation(name + stem, len - ending - stem);
 }
 
 /* What each file of a directory is given to, as long as it says so. */
@@ -531,6 +578,21 @@ static int on_truncated(struct logs *logs, struct tail *tail)
 
 /* ---- reading ---- */
 
+static void forget(struct logs *logs, const uint8_t *keys, size_t n)
+{
+    const struct spool_log_source source = { .type = span_of_text("file"),
+                                             .name = span_of_text("-") };
+
+    for (size_t i = 0; i < n; i++) {
+        const struct spool_offset gone = { span_of(keys + i * MARK_KEY_BYTES, MARK_KEY_BYTES),
+                                           { 0 } };
+
+        batch_begin(&logs->batch, &source);
+        if (batch_put(&logs->batch, &gone) != 0)
+            return;
+    }
+}
+
 static void drop(struct logs *logs, struct tail *tail)
 {
     list_remove(&tail->node);
@@ -542,13 +604,21 @@ static void drop(struct logs *logs, struct tail *tail)
 static int on_over(struct logs *logs, struct tail *tail)
 {
     struct rest rest = { .is_wanted = false };
+    struct stat st;
     int r = settle_copies(logs, tail, &rest);
 
     if (r)
         return pass(r);
-    tail->mark.is_done = true;
-    mark_renew(&tail->mark, tail->fd);
-    r = tail_commit(tail);
+    if (fstat(tail->fd, &st) == 0 && st.st_nlink == 0) {
+        uint8_t key[MARK_KEY_BYTES];
+
+        mark_key(tail->device, tail->inode, key);
+        forget(logs, key, 1);
+    } else {
+        tail->mark.is_done = true;
+        mark_renew(&tail->mark, tail->fd);
+        r = tail_commit(tail);
+    }
     drop(logs, tail);
     return r ? pass(r) : 0;
 }
@@ -603,29 +673,26 @@ bool tails_read(struct logs *logs)
 void tails_close(struct logs *logs)
 {
     list_each_safe(node, &logs->tails.all) drop(logs, container_of(node, struct tail, node));
+    logs->tails.has_scanned = false;
 }
 
 /* ---- forgetting ---- */
 
-static void forget(struct logs *logs, const uint8_t *keys, size_t n)
+/* How long a mark stays that nobody renews. */
+static int64_t patience_us(const struct logs *logs)
 {
-    const struct spool_log_source source = { .type = span_of_text("file"),
-                                             .name = span_of_text("-") };
+    struct spool_offset offset;
+    size_t n = 0;
 
-    for (size_t i = 0; i < n; i++) {
-        const struct spool_offset gone = { span_of(keys + i * MARK_KEY_BYTES, MARK_KEY_BYTES),
-                                           { 0 } };
-
-        batch_begin(&logs->batch, &source);
-        if (batch_put(&logs->batch, &gone) != 0)
-            return;
-    }
+    for (size_t at = 0; spool_next_offset(logs->spool, &at, &offset);)
+        n++;
+    return n > TOO_MANY_MARKS ? HOUR_US : n > MANY_MARKS ? 2 * RENEW_US : FORGET_US;
 }
 
 void tails_forget_old(struct logs *logs)
 {
     uint8_t keys[MAX_FORGET][MARK_KEY_BYTES];
-    const int64_t before_us = clock_wall().us - FORGET_US;
+    const int64_t before_us = clock_wall().us - patience_us(logs);
     struct spool_offset offset;
     struct mark mark;
     size_t n = 0;

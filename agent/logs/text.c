@@ -26,10 +26,12 @@ static struct span without_cr(struct span line)
     return line;
 }
 
-/* No cut within a character of UTF-8: at most three bytes back. */
-static size_t cut_at(const uint8_t *data, size_t max)
+size_t text_cut(struct span text, size_t max)
 {
+    const uint8_t *data = text.data;
     size_t n = max;
+
+    ensure(text.len > max);
 
     for (int i = 0; i < 3 && n > 1 && (data[n] & 0xc0) == 0x80; i++)
         n--;
@@ -38,7 +40,7 @@ static size_t cut_at(const uint8_t *data, size_t max)
 
 static bool take_part(struct span text, const struct text_rule *rule, struct text_record *ret)
 {
-    const size_t n = cut_at(text.data, rule->max_bytes);
+    const size_t n = text_cut(text, rule->max_bytes);
 
     *ret = (struct text_record){ .body = span_of(text.data, n), .n_consumed = n, .is_part = true };
     return true;

@@ -31,7 +31,6 @@ struct text_record {
     struct span body;  /* without the newline at its end, and without a CR before it */
     size_t n_consumed; /* bytes of the text that it took, with its newline */
     bool is_part;      /* more of it follows */
-    bool continues;    /* it is not the first part; the caller hands in what it knew */
 };
 
 /*
@@ -44,6 +43,10 @@ bool text_next_record(struct span text,
                       const struct text_rule *rule,
                       bool is_whole,
                       struct text_record *ret);
+
+/* Where a text of more than `max` bytes is cut: there, or up to three bytes before, so that no
+ * character of UTF-8 is. */
+size_t text_cut(struct span text, size_t max);
 
 /* ---- severity: OpenTelemetry's numbers, 0: it says none ---- */
 

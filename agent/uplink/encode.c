@@ -299,8 +299,10 @@ static void read_welcome(const Sentinel__Telemetry__V1__Welcome *welcome,
     ret->hub.generation = welcome->registry_generation;
     if (welcome->audit_anchor)
         read_anchor(welcome->audit_anchor, &ret->hub);
-    if (welcome->limits)
+    if (welcome->limits) {
         ret->unacknowledged_batches = welcome->limits->unacknowledged_batches;
+        ret->log_body_bytes = welcome->limits->log_body_bytes;
+    }
     if (welcome->intervals) {
         ret->interval_ms = welcome->intervals->metrics_ms;
         ret->spread_ms = welcome->intervals->reconnect_spread_ms;

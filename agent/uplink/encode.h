@@ -59,6 +59,7 @@ struct encoder_response {
     uint64_t sequence;               /* ack: up to here; welcome: resume after */
     uint32_t unacknowledged_batches; /* welcome; 0: no limit */
     uint32_t interval_ms, spread_ms;
+    uint32_t log_body_bytes; /* welcome; 0: not said */
     int64_t hub_us;
     uint64_t lost_first, lost_last;
     uint32_t retry_after_ms;

@@ -477,6 +477,8 @@ void link_on_welcome(struct stream *stream, const struct encoder_response *welco
     struct uplink *uplink = stream->uplink;
 
     note_clock(uplink, welcome->hub_us);
+    if (welcome->log_body_bytes && uplink->options.on_log_limit)
+        uplink->options.on_log_limit(uplink->options.ctx, welcome->log_body_bytes);
     if (stream == first_stream(uplink)) {
         if (uplink->options.keeper)
             keeper_on_welcome(uplink->options.keeper, uplink->use, &welcome->hub);

@@ -83,6 +83,8 @@ struct uplink_options {
      * with NULL: before it is closed. NULL: nobody wants it.
      */
     void (*on_channel)(void *ctx, struct rpc_channel *channel);
+    /* What a record of logs may have, as this hub says. NULL: nobody wants to know. */
+    void (*on_log_limit)(void *ctx, uint32_t body_bytes);
     /* Once, after uplink_drain(); the loop may be stopped then. */
     void (*on_drained)(void *ctx);
     void *ctx;

@@ -197,9 +197,11 @@ int conf_load(const struct conf_table *table,
         return fault(-ENOMEM, "no memory for the settings");
 
     r = apply_defaults(table, scratch, ret_error);
-    if (r == 0 && sources->file)
+    if (r == 0 && sources->text.data)
+        r = conf_yaml_apply(table, sources->file, sources->text, scratch, ret_error);
+    else if (r == 0 && sources->file)
         r = apply_file(table, sources->file, sources->file_is_wanted, scratch, ret_error);
-    if (r == 0 && sources->file)
+    if (r == 0 && sources->file && !sources->text.data)
         r = apply_directory(table, sources->file, scratch, ret_error);
     if (r == 0 && sources->use_environment && table->env_prefix)
         r = apply_environment(table, scratch, ret_error);

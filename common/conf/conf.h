@@ -66,6 +66,9 @@ struct conf_flag {
 struct conf_sources {
     const char *file; /* NULL: none; must exist when file_is_wanted */
     bool file_is_wanted;
+    /* The file's bytes, where the caller has read it (and looked at its owner): `file` is its name
+     * in messages then, and conf.d is left alone. NULL data: it is read here. */
+    struct span text;
     bool use_environment;
     const struct conf_flag *flags;
     size_t n_flags;

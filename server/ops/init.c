@@ -7,6 +7,7 @@
 
 #include "common/base/fault.h"
 #include "common/base/file.h"
+#include "common/base/owner.h"
 #include "common/identity/identity.h"
 #include "server/ops/ops.h"
 #include "server/pki/pki.h"
@@ -163,6 +164,9 @@ int ops_init(int argc, char **argv)
     for (size_t i = 0; i < given.n_items; i++)
         names[i] = given.items[i];
     const char *directory = settings_state_directory(state);
+    /* A package makes it for the hub's user: what root makes in it must be theirs. */
+    if (owner_become(directory) != 0)
+        return OPS_FAILED;
     int exit_code = make_database(directory, &store);
     if (exit_code != 0)
         return exit_code;

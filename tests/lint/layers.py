@@ -7,7 +7,7 @@ import sys
 
 # module: what it may include besides itself. The arrows of the README's picture, in words.
 COMMON = [
-    "base", "log", "loop", "conf", "json", "crypto", "tls", "tls/stream", "identity", "http", "peer", "wire", "regex", "rpc", "rpc/server",
+    "base", "log", "loop", "notify", "conf", "json", "crypto", "tls", "tls/stream", "identity", "http", "peer", "wire", "regex", "rpc", "rpc/server",
     "rpc/client", "send",
 ]
 ALL_COMMON = {f"common/{name}" for name in COMMON}
@@ -20,6 +20,7 @@ MAY_USE = {
     "common/base": set(),
     "common/log": {"common/base"},
     "common/loop": {"common/base"},
+    "common/notify": {"common/base", "common/loop"},
     "common/conf": {"common/base"},
     "common/json": {"common/base"},
     "common/crypto": {"common/base"},

@@ -10,6 +10,8 @@
 #include "common/json/json.h"
 
 static struct conf_error error;
+static const struct status_reload never_reloaded;
+static const struct policy policy;
 
 static int load(struct settings *settings, const struct conf_flag *flags, size_t n_flags)
 {
@@ -98,6 +100,9 @@ START_TEST(status_is_json_with_ledger_and_reason)
     struct status_facts facts = {
         .hub = "hub:8082",
         .settings_digest = "d",
+        .reload = &never_reloaded,
+        .policy = &policy,
+        .policy_file = "",
         .started = { 1 },
         .interval_us = 10000000,
         .spool = { { .produced = 7, .dropped = { 2 } } },
@@ -133,17 +138,20 @@ START_TEST(status_is_replaced_whole)
     CLEANUP(json_freep) struct json *json = NULL;
     struct json_error why;
     char file[64];
+    const struct status_facts facts = { .hub = "h:1",
+                                        .settings_digest = "",
+                                        .reload = &never_reloaded,
+                                        .policy = &policy,
+                                        .policy_file = "" };
 
     ck_assert_ptr_nonnull(mkdtemp(path));
     for (unsigned i = 0; i < 2; i++)
-        ck_assert_int_eq(
-            status_write(path, &(struct status_facts){ .hub = "h:1", .settings_digest = "" }), 0);
+        ck_assert_int_eq(status_write(path, &facts), 0);
     snprintf(file, sizeof(file), "%s/" AGENT_STATUS_FILE, path);
     ck_assert_int_eq(file_read(file, 65536, &content), 0);
     ck_assert_int_eq(json_parse(&json, buf_span(&content), &why), 0);
     ck_assert_int_eq(file_remove_tree(path), 0);
-    ck_assert_int_lt(status_write(path, &(struct status_facts){ .hub = "", .settings_digest = "" }),
-                     0);
+    ck_assert_int_lt(status_write(path, &facts), 0);
 }
 END_TEST
 

@@ -11,6 +11,7 @@
 #include "agent/logs/text.h"
 #include "common/base/text.h"
 #include "common/regex/regex.h"
+#include "test_logs_files.h"
 
 /* ---- records ---- */
 
@@ -320,5 +321,6 @@ Suite *suite(void)
     tcase_add_test(tcase, a_broken_entry_is_passed_over);
     tcase_add_test(tcase, messages_of_the_kernel_are_read);
     suite_add_tcase(s, tcase);
+    suite_add_tcase(s, logs_files_case());
     return s;
 }
