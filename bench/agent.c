@@ -172,6 +172,12 @@ static void on_ack(struct bench_agent *agent, const Sentinel__Telemetry__V1__Ack
         fail(agent, BENCH_FAILED, "the hub acknowledged what was never sent");
         return;
     }
+    atomic_store(&agent->end.last_ack_us, clock_mono().us);
+    if (atomic_load(&agent->end.is_expected)) {
+        count(&agent->end.n_late_acks, 1);
+        if (ack->sequence > agent->acknowledged)
+            count(&agent->end.late_batches, ack->sequence - agent->acknowledged);
+    }
     if (ack->sequence > agent->acknowledged)
         acknowledge(agent, ack->sequence);
     agent_advance(agent);
@@ -312,6 +318,14 @@ static void on_closed(struct rpc_client_call *call, const struct rpc_status *sta
     if (status->code == RPC_OK && agent->is_half_closed) {
         fail(agent, BENCH_FAILED, "the hub ended the stream before it had acknowledged everything");
         return;
+    }
+    if (status->code == RPC_UNAUTHENTICATED && !was_opening) {
+        atomic_store(&agent->end.at_us, clock_mono().us);
+        /* The stream may hear of it before who asked for it does. */
+        if (fleet_of(agent)->options.is_revoked_from) {
+            agent_finish(agent);
+            return;
+        }
     }
     arena_reset(&agent->part->arena, ARENA_BYTES);
     if (status->details.len > 0 && wire_error_unpack(status->details, &agent->part->arena, &error))

@@ -55,6 +55,7 @@ int cmd_export(int argc, char **argv);
 int cmd_export_logs(int argc, char **argv);
 int cmd_identities(int argc, char **argv);
 int cmd_enroll(int argc, char **argv);
+int cmd_revoke(int argc, char **argv);
 
 /* ---- data.c: a recording, from its file ---- */
 
@@ -147,6 +148,8 @@ struct fleet_options {
     uint64_t rate;        /* samples per second of all; 0: as fast as acks allow */
     int64_t last_time_us; /* no scrape beyond */
     bool reconnects;
+    bool is_revoked_from; /* agents lose their certificates: a stream that ends for it is no failure
+                           */
 };
 
 /* What one thread's agents did. Written by it, read by any. */
@@ -160,12 +163,23 @@ struct fleet_counters {
     struct histogram ack_us; /* while measuring */
 };
 
+struct fleet;
+
+/* Of an agent whose certificate is taken away while it streams. Thread: any. */
+struct fleet_end {
+    int64_t ended_us;                   /* when its stream had ended; 0: it goes on */
+    int64_t last_ack_us;                /* when the last ack was read; 0: never */
+    uint64_t n_late_acks, late_batches; /* read after fleet_expect_end(), and what they covered */
+};
+/* From now on the end of its stream is no failure, and acks are counted. */
+void fleet_expect_end(struct fleet *fleet, uint32_t agent);
+struct fleet_end fleet_end(struct fleet *fleet, uint32_t agent);
+
 /* How far an agent came; after fleet_join(). */
 struct fleet_agent_result {
     uint64_t acknowledged, sent; /* sequences */
 };
 
-struct fleet;
 int fleet_start(struct fleet **ret,
                 const struct fleet_options *options,
                 const struct load *load) MUST_USE;

@@ -96,6 +96,26 @@ struct fleet_agent_result fleet_result(const struct fleet *fleet, uint32_t agent
     return (struct fleet_agent_result){ .acknowledged = at->acknowledged, .sent = at->sent };
 }
 
+static struct bench_agent *agent_of(struct fleet *fleet, uint32_t agent)
+{
+    return &fleet->parts[agent % fleet->n_parts].agents[agent / fleet->n_parts];
+}
+
+void fleet_expect_end(struct fleet *fleet, uint32_t agent)
+{
+    atomic_store(&agent_of(fleet, agent)->end.is_expected, true);
+}
+
+struct fleet_end fleet_end(struct fleet *fleet, uint32_t agent)
+{
+    struct bench_agent *at = agent_of(fleet, agent);
+
+    return (struct fleet_end){ .ended_us = atomic_load(&at->end.at_us),
+                               .last_ack_us = atomic_load(&at->end.last_ack_us),
+                               .n_late_acks = atomic_load(&at->end.n_late_acks),
+                               .late_batches = atomic_load(&at->end.late_batches) };
+}
+
 /* ---- one part, on its thread ---- */
 
 /* This thread's share of the rate, by the clock. */

@@ -44,6 +44,11 @@ struct bench_agent {
     bool is_throttled;
     bool is_half_closed;
     bool is_used_up; /* no synthetic time is left */
+    struct {         /* any thread; see struct fleet_end */
+        atomic_bool is_expected;
+        _Atomic(int64_t) at_us, last_ack_us;
+        _Atomic(uint64_t) n_late_acks, late_batches;
+    } end;
 };
 
 /* One thread. */

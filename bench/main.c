@@ -35,6 +35,7 @@ static const struct command commands[] = {
     { "idle", "what connections that do nothing cost the hub", cmd_idle },
     { "handshakes", "how many new connections a hub takes in a second", cmd_handshakes },
     { "enroll", "how many machines a hub enrols in a second", cmd_enroll },
+    { "revoke", "how soon a stream ends whose agent is revoked, while many stream", cmd_revoke },
     { "bulk", "how fast uploads reach the disk, beside the disk alone", cmd_bulk },
     { "record", "what an agent sees of this machine under a scripted load, in a file", cmd_record },
     { "export", "the same values for other systems' senders", cmd_export },

@@ -218,6 +218,7 @@ struct logs {
     struct watch watch;
     struct loop_timer work, sweep;
     bool is_work_armed, is_blocked;
+    mono_us looked_at; /* after an event, or at the start */
     unsigned n_sweeps;
     uint64_t known_said[64]; /* hashes of what was said within the hour */
     size_t n_known_said;

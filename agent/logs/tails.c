@@ -291,8 +291,9 @@ static int follow(struct logs *logs, const struct candidate *candidate, int *fd)
     if (!place_of_new(logs, candidate, *fd, &st, &mark))
         return pass(settle(logs, *fd, &st, &mark));
     r = add_tail(logs, fd, &st, &mark);
-    /* Not only with its first line: what is there now must not count as new after a restart. */
-    if (r == 0 && mark.offset > 0)
+    /* Not only with its first line: what is there now must not count as new after a restart, and an
+     * empty one that gets its lines and is renamed while nobody looks not as one of before. */
+    if (r == 0)
         r = tail_commit(container_of(logs->tails.all.prev, struct tail, node));
     return pass(r);
 }

@@ -29,6 +29,25 @@ const struct pki_act *front_act_of(struct unary *unary, const char *reason, stru
     return &to->act;
 }
 
+enum front_failure front_act_note(struct unary *unary, enum audit_event event, const char *object)
+{
+    struct front_act act;
+    int r;
+
+    (void) front_act_of(unary, NULL, &act);
+    if (!unary->front->options.audit)
+        return FAIL_NOT;
+    r = audit_put(unary->front->options.audit,
+                  &(struct audit_entry){ .event = event,
+                                         .actor = act.by,
+                                         .source = act.source,
+                                         .object = object,
+                                         .correlation = act.correlation });
+    if (r < 0)
+        return FAIL_FAULT;
+    return r == AUDIT_OK ? FAIL_NOT : FAIL_FULL;
+}
+
 enum front_failure front_needs_pki(struct unary *unary)
 {
     return unary->front->options.pki ? FAIL_NOT : FAIL_NO_IDENTITIES;

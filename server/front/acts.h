@@ -14,6 +14,9 @@ struct front_act {
 };
 /* Who does it, for the audit; a failure of the call tells the correlation too. Returns &to->act. */
 const struct pki_act *front_act_of(struct unary *unary, const char *reason, struct front_act *to);
+/* On record before it is done, durably: no entry, no act. For acts that are no transaction of the
+ * database. Blocks. */
+enum front_failure front_act_note(struct unary *unary, enum audit_event event, const char *object);
 /* FAIL_NO_IDENTITIES in insecure mode. */
 enum front_failure front_needs_pki(struct unary *unary);
 /* Of pki's outcomes for acts: `field` is what is wrong with PKI_BAD_NAME and the like. */

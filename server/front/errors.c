@@ -292,6 +292,9 @@ void front_fail(struct rpc_call *call,
     status.message = error.message;
     if (wire_error_pack(&error, &details) == 0 && !buf_failed(&details))
         status.details = buf_span(&details);
+    /* To who may not any more goes nothing but that: no ack that waits behind a slow reader. */
+    if (error.code == RPC_UNAUTHENTICATED || error.code == RPC_PERMISSION_DENIED)
+        rpc_call_discard(call);
     rpc_call_finish(call, &status);
 }
 

@@ -4,12 +4,14 @@
 
 #include "sentinel/admin/v1/admin.pb-c.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/buf.h"
 #include "common/base/usage.h"
 #include "common/log/log.h"
+#include "server/front/acts.h"
 #include "server/front/inside.h"
 
 static const char *state_name(enum front_state state)
@@ -135,8 +137,74 @@ enum front_failure svc_admin_get_status(struct unary *unary)
     return unary_finish(unary, &answer->base);
 }
 
+/* ---- labels: they and the audit entry in one transaction ---- */
+
+struct labelling {
+    struct unary *unary;
+    const struct query_labels *question;
+    struct buf agents, set, removed;
+};
+
+static void labelling_deinit(struct labelling *labelling)
+{
+    buf_deinit(&labelling->agents);
+    buf_deinit(&labelling->set);
+    buf_deinit(&labelling->removed);
+}
+
+/* For people; the audit cuts what is too long. */
+static void describe(struct labelling *labelling)
+{
+    const struct query_labels *question = labelling->question;
+    const struct query_selector *selector = question->selector;
+
+    for (size_t i = 0; i < selector->n_ids; i++)
+        buf_printf(&labelling->agents, "%s%s", i ? ", " : "", selector->ids[i]);
+    if (selector->pattern && selector->pattern[0])
+        buf_printf(&labelling->agents, "%s%s", selector->n_ids ? " and " : "", selector->pattern);
+    for (size_t i = 0; i < selector->n_labels; i++)
+        buf_printf(&labelling->agents, "%s%s=%s", buf_span(&labelling->agents).len ? " with " : "",
+                   selector->labels[i].key, selector->labels[i].value);
+    for (size_t i = 0; i < question->n_set; i++)
+        buf_printf(&labelling->set, "%s%s=%s", i ? ", " : "", question->set[i].key,
+                   question->set[i].value);
+    for (size_t i = 0; i < question->n_remove; i++)
+        buf_printf(&labelling->removed, "%s%s", i ? ", " : "", question->remove[i]);
+}
+
+static int note_labels(struct store_change *change, void *ctx)
+{
+    struct labelling *labelling = ctx;
+    const struct query_selector *selector = labelling->question->selector;
+    char object[80] = "agents", changed[16];
+    struct front_act act;
+
+    (void) front_act_of(labelling->unary, NULL, &act);
+    describe(labelling);
+    if (selector->n_ids == 1 && labelling->question->n_selected == 1)
+        (void) snprintf(object, sizeof(object), "agent/%.63s", selector->ids[0]);
+    (void) snprintf(changed, sizeof(changed), "%u", (unsigned) labelling->question->n_changed);
+    if (buf_failed(&labelling->agents) || buf_failed(&labelling->set) ||
+        buf_failed(&labelling->removed))
+        return STORE_FULL;
+    const struct audit_field fields[] = {
+        { "agents", buf_text(&labelling->agents) },
+        { "set", buf_text(&labelling->set) },
+        { "removed", buf_text(&labelling->removed) },
+        { "changed", changed },
+    };
+    return audit_put_in(change, &(struct audit_entry){ .event = AUDIT_AGENT_LABELLED,
+                                                       .actor = act.by,
+                                                       .source = act.source,
+                                                       .object = object,
+                                                       .correlation = act.correlation,
+                                                       .fields = fields,
+                                                       .n_fields = 4 });
+}
+
 enum front_failure svc_admin_set_agent_labels(struct unary *unary)
 {
+    CLEANUP(labelling_deinit) struct labelling labelling = { .unary = unary };
     const Sentinel__Admin__V1__SetAgentLabelsRequest *request = (const void *) unary->request;
     const struct query_selector selector = front_selector(unary, request->agents);
     struct query_labels question = {
@@ -145,6 +213,8 @@ enum front_failure svc_admin_set_agent_labels(struct unary *unary)
         .n_set = request->n_set,
         .remove = (const char *const *) request->remove,
         .n_remove = request->n_remove,
+        .note = note_labels,
+        .ctx = &labelling,
     };
     struct query_problem problem = { 0 };
     Sentinel__Admin__V1__SetAgentLabelsResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
@@ -152,6 +222,7 @@ enum front_failure svc_admin_set_agent_labels(struct unary *unary)
 
     if (unary->is_short)
         return unary_finish(unary, NULL);
+    labelling.question = &question;
     r = query_set_labels(unary->front->options.query, &question, &unary->arena, &problem);
     if (r != QUERY_OK)
         return front_failure_of_query(r, &problem, &unary->detail);

@@ -214,26 +214,6 @@ static void backup_close(void *work)
     free(backup);
 }
 
-/* No entry, no backup: it holds the keys of the authority. */
-static enum front_failure note_backup(struct unary *unary, const char *to)
-{
-    struct front_act act;
-    int r;
-
-    (void) front_act_of(unary, NULL, &act);
-    if (!unary->front->options.audit)
-        return FAIL_NOT;
-    r = audit_put(unary->front->options.audit,
-                  &(struct audit_entry){ .event = AUDIT_BACKUP,
-                                         .actor = act.by,
-                                         .source = act.source,
-                                         .object = to,
-                                         .correlation = act.correlation });
-    if (r < 0)
-        return FAIL_FAULT;
-    return r == AUDIT_OK ? FAIL_NOT : FAIL_FULL;
-}
-
 static enum front_failure begin(struct serial *serial, struct backup **ret, int *ret_r)
 {
     struct unary *unary = serial_unary(serial);
@@ -248,7 +228,8 @@ static enum front_failure begin(struct serial *serial, struct backup **ret, int 
         front_describe(&unary->detail, "to", "an absolute path on the hub's machine");
         return FAIL_BAD_QUESTION;
     }
-    failure = note_backup(unary, request->to);
+    /* No entry, no backup: it holds the keys of the authority. */
+    failure = front_act_note(unary, AUDIT_BACKUP, request->to);
     if (failure != FAIL_NOT)
         return failure;
     backup = calloc(1, sizeof(*backup));

@@ -142,11 +142,16 @@ enum front_failure svc_admin_reload(struct unary *unary)
     Sentinel__Admin__V1__ReloadResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
     struct front_status *own = unary_alloc(unary, 1, sizeof(*own));
     struct front_reload done = { .why = "" };
+    enum front_failure failure;
 
     if (!answer || !own)
         return unary_finish(unary, NULL);
     if (!options->reload)
         return FAIL_UNIMPLEMENTED;
+    /* Who asked for it; what came of it, the hub says itself. */
+    failure = front_act_note(unary, AUDIT_RELOAD_ASKED, "settings");
+    if (failure != FAIL_NOT)
+        return failure;
     options->reload(options->ctx, &done);
     if (done.why[0]) {
         front_describe(&unary->detail, NULL, "%s", done.why);

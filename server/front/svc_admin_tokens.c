@@ -73,6 +73,7 @@ enum front_failure svc_admin_create_token(struct unary *unary)
     (void) front_act_of(unary, NULL, &act);
     wish.made_by = act.by;
     wish.source = act.source;
+    wish.correlation = act.correlation;
     r = pki_token_create(unary->front->options.pki, &wish, &token, &why);
     if (r != PKI_OK)
         return front_failure_of_act(r, "token", &why, &unary->detail);

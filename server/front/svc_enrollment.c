@@ -36,7 +36,8 @@ static struct span span_of_field(ProtobufCBinaryData field)
     return span_of(field.data, field.len);
 }
 
-/* A refusal as the client sees it; wrong secrets are counted against the address. */
+/* A refusal as the client sees it; wrong secrets, and chains of others, which are as dear to look
+ * at, are counted against the address. */
 static enum front_failure
 refused(struct unary *unary, int r, enum pki_refusal refusal, const struct tls_why *why)
 {
@@ -47,7 +48,8 @@ refused(struct unary *unary, int r, enum pki_refusal refusal, const struct tls_w
     if (r != PKI_REFUSED)
         return r == PKI_FULL ? FAIL_FULL : FAIL_FAULT;
     failure = front_failure_of_refusal(refusal);
-    if (refusal == PKI_REFUSED_TOKEN_UNKNOWN || refusal == PKI_REFUSED_SIGNATURE)
+    if (refusal == PKI_REFUSED_TOKEN_UNKNOWN || refusal == PKI_REFUSED_SIGNATURE ||
+        refusal == PKI_REFUSED_CHAIN)
         front_charge_failure(unary->front, unary->peer);
     front_describe(&unary->detail, refusal == PKI_REFUSED_CSR ? "csr" : NULL, "%s", why->text);
     log_peer(LOG_WARN, "authentication_failed", LOG_S("peer", unary->peer),
@@ -120,7 +122,8 @@ static enum front_failure answer_enroll(struct unary *unary, const struct pki_en
     r = pki_enrol(unary->front->options.pki, asked, &unary->arena, granted, &refusal, &why);
     if (r != PKI_OK)
         return refused(unary, r, refusal, &why);
-    front_registry_changed(unary->front); /* whom it superseded goes */
+    /* Whom it superseded goes at the hub's next look at the registry, which comes every 200 ms: a
+     * fleet that enrols would have each stream look again for each machine. */
     log_event(LOG_INFO, "agent_enrolled", LOG_S("agent", granted->name), LOG_S("peer", unary->peer),
               LOG_S("token", asked->token_id), LOG_U("again", granted->is_again));
     pki_ca_note_bundle(unary->front->options.pki, granted->name);

@@ -59,8 +59,9 @@ struct pki_token_wish {
     const struct pki_label *labels; /* set on who enrols */
     size_t n_labels;
     int replace; /* 1: supersedes whoever has the id; 0: never; -1: if it is bound to one id */
-    const char *made_by; /* "operator/anna" */
-    const char *source;  /* the maker's address, for the audit */
+    const char *made_by;     /* "operator/anna" */
+    const char *source;      /* the maker's address, for the audit */
+    const char *correlation; /* of the call that asks for it; NULL: none */
 };
 struct pki_token {
     char id[IDENTITY_TOKEN_ID_BYTES + 1];

@@ -190,13 +190,25 @@ static int change_agent(struct changes *changes, uint32_t number, bool *ret_is_c
     return pass(r);
 }
 
+static int write_in(struct store_change *change, void *ctx)
+{
+    const struct changes *changes = ctx;
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < changes->n_writes; i++)
+        r = store_change_put(change, &changes->writes[i]);
+    if (r == 0 && changes->request->note)
+        r = changes->request->note(change, changes->request->ctx);
+    return pass(r);
+}
+
 static int write_changes(struct changes *changes)
 {
     int r;
 
     if (changes->n_writes == 0)
         return 0;
-    r = store_state_write(changes->query->store, changes->writes, changes->n_writes);
+    r = store_state_change(changes->query->store, write_in, changes);
     if (r == STORE_FULL)
         return query_refuse(changes->problem, QUERY_FULL, "set", "nothing is changed");
     return fold(r);
@@ -229,9 +241,9 @@ int query_set_labels(const struct query *query,
         r = change_agent(&changes, agents[i].number, &is_changed);
         request->n_changed += is_changed;
     }
+    request->n_selected = (uint32_t) n_agents;
     if (!r)
         r = write_changes(&changes);
-    request->n_selected = (uint32_t) n_agents;
     free(changes.writes);
     return pass(r);
 }

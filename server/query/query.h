@@ -2,12 +2,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Query: reads over what the store holds.
- *
- * Two things: the reader pool (an LMDB read is a page fault, so call threads never read; they hand
- * a task to the pool), and the questions themselves, plain functions that run on a reader. Every
- * answer is bounded: by page size, by points, by samples read; too much asked is QUERY_TOO_MUCH
- * with a text that says what to narrow.
+ * Query: reads over what the store holds. Two things: the reader pool (an LMDB read is a page
+ * fault, so call threads never read; they hand a task to the pool), and the questions themselves,
+ * plain functions that run on a reader. Every answer is bounded: by page size, by points, by
+ * samples read; too much asked is QUERY_TOO_MUCH with a text that says what to narrow.
  *
  * Page tokens are opaque and authenticated with a key of this process: hex of (SHA-256 of the
  * question, MAC, position).
@@ -15,9 +13,7 @@
  * Files: pool.c readers; inside.c tokens; select.c which agents; agents.c, labels.c; census.c
  * counts series for metrics.c and top.c; range.c QueryMetrics, with source.c (samples), fold.c and
  * windows.c (steps), group.c (series of the answer); uploads.c; inventory.c, inventory_diff.c,
- * inventory_find.c: query_inventory.h.
- * windows.c (steps), group.c (series of the answer); uploads.c; logs.c, logs_tail.c with
- * logs_filter.c.
+ * inventory_find.c (query_inventory.h); logs.c, logs_tail.c with logs_filter.c.
  *
  * Thread: the pool any; the questions on a reader.
  */
@@ -122,6 +118,9 @@ struct query_labels {
     size_t n_set;
     const char *const *remove;
     size_t n_remove;
+    /* May be NULL. In the transaction, when anything changes; 0, or STORE_FULL and nothing is. */
+    int (*note)(struct store_change *change, void *ctx);
+    void *ctx;
     /* out */
     uint32_t n_selected, n_changed; /* agents */
 };

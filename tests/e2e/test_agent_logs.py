@@ -4,77 +4,18 @@ restarts of the agent.
 
 SENTINEL_ROTATIONS is the number of rotations of the long story (400; 10000 takes some minutes)."""
 
-import collections
 import json
 import os
-import pathlib
 import random
-import shutil
 import stat
 import struct
 import time
 import unittest
 
 import fixture
+import logfile
 
 ROTATIONS = int(os.environ.get("SENTINEL_ROTATIONS", "400"))
-KEPT = 60  # rotated files: more than the agent is behind by
-
-
-class Log:
-    """A file that is written and rotated; knows every line."""
-
-    def __init__(self, path: pathlib.Path):
-        self.path, self.lines, self.n_rotated, self.old = path, [], 0, []
-        self.file = open(path, "ab", buffering=0)
-
-    def close(self):
-        self.file.close()
-
-    def write(self, n: int, text: str = "line"):
-        lines = [f"{text} {len(self.lines) + i:07d} of {self.path.name}" for i in range(n)]
-        self.file.write("".join(f"{line}\n" for line in lines).encode())
-        self.lines += lines
-
-    def raw(self, data: bytes):
-        self.file.write(data)
-
-    def old_name(self) -> pathlib.Path:
-        self.n_rotated += 1
-        old = self.path.with_name(f"{self.path.name}.{self.n_rotated}")
-        self.old.append(old)
-        while len(self.old) > KEPT:
-            self.old.pop(0).unlink()
-        return old
-
-    def rename(self):
-        os.rename(self.path, self.old_name())
-        self.file.close()
-        self.file = open(self.path, "ab", buffering=0)
-
-    def rename_and_write_on(self):
-        """The program goes on writing to the old file for a while, as one does that was not told yet."""
-        os.rename(self.path, self.old_name())
-        self.write(3, "late")
-        self.file.close()
-        self.file = open(self.path, "ab", buffering=0)
-
-    def copytruncate(self):
-        shutil.copyfile(self.path, self.old_name())
-        os.truncate(self.path, 0)
-
-    def shift(self):
-        """As logrotate does: .1 becomes .2, and so on; the inodes stay."""
-        self.rename()
-        if len(self.old) > 1:
-            a, b = self.old[-1], self.old[-2]
-            spare = a.with_name(a.name + ".x")
-            os.rename(b, spare)
-            os.rename(a, b)
-            os.rename(spare, a)
-
-    def rotate(self, draw: random.Random):
-        draw.choice([self.rename, self.rename_and_write_on, self.copytruncate, self.shift])()
 
 
 class AgentLogs(unittest.TestCase):
@@ -91,8 +32,8 @@ class AgentLogs(unittest.TestCase):
         self.logs = self.hub.home / f"logs-{self.name}"
         self.logs.mkdir()
 
-    def log(self, name: str = "app.log") -> Log:
-        made = Log(self.logs / name)
+    def log(self, name: str = "app.log") -> logfile.Log:
+        made = logfile.Log(self.logs / name)
         self.addCleanup(made.close)
         return made
 
@@ -104,21 +45,10 @@ class AgentLogs(unittest.TestCase):
         return made
 
     def entries(self) -> list:
-        s = fixture.stubs()
-        q, token, found = s.query, "", []
-        with self.hub.channel(self.hub.admin) as channel:
-            while True:
-                request = q.SearchLogsRequest(agents=q.AgentSelector(ids=[self.name]), oldest_first=True, page_size=10000,
-                                              page_token=token)
-                request.range.CopyFrom(q.TimeRange(**{"from": "-30d", "to": "2100-01-01"}))
-                for page in s.query_grpc.QueryServiceStub(channel).SearchLogs(request, timeout=fixture.PATIENCE):
-                    found += page.entries
-                    token = page.next_page_token
-                if not token:
-                    return found
+        return logfile.entries(self.hub, self.name)
 
     def bodies(self) -> list:
-        return [e.text if e.WhichOneof("body") == "text" else e.raw for e in self.entries()]
+        return logfile.bodies(self.hub, self.name)
 
     def status(self, agent) -> dict:
         return json.loads(fixture.run(fixture.program("sentinel-agent"), "status", "--state-dir", agent.state, "--json",
@@ -137,11 +67,7 @@ class AgentLogs(unittest.TestCase):
             fixture.wait_until(lambda: len(self.bodies()) >= len(lines), f"{len(lines)} lines")
         except AssertionError:
             pass  # which they are is said below
-        came = collections.Counter(self.bodies())
-        lost = [line for line in lines if came[line] == 0]
-        twice = [line for line in came if came[line] > 1]
-        self.assertEqual((lost[:5], len(lost), twice[:5], len(twice)), ([], 0, [], 0))
-        self.assertEqual(set(came) - set(lines), set())
+        self.assertEqual(logfile.differences(lines, self.bodies()), logfile.NO_DIFFERENCE)
 
     # ---- what a line becomes ----
 
@@ -240,6 +166,18 @@ class AgentLogs(unittest.TestCase):
             agent.start()
             log.write(1, "mark")
             self.wait_for(log.lines[-1])
+        self.assert_each_once(log.lines)
+
+    def test_an_empty_file_that_is_filled_and_renamed_while_nobody_looks_is_read(self):
+        log = self.log()
+        agent = self.started(self.agent())
+        fixture.wait_until(lambda: self.status(agent).get("files") == 1, "the file")
+        agent.kill()
+        log.write(4)
+        log.rename()
+        log.write(1, "next")
+        agent.start()
+        self.wait_for(log.lines[-1])
         self.assert_each_once(log.lines)
 
     def test_an_inode_that_is_used_again_is_another_file(self):

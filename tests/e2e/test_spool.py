@@ -3,6 +3,7 @@
 
 The oracle is two accounts that are kept apart: the agent's ledger (produced = acknowledged + queued + dropped, over all its lives)
 and what the hub counts of the agent (samples stored, samples skipped). A sample that was lost, or taken twice, is a difference.
+Of log lines it is the lines themselves: each that a program wrote is at the hub, once.
 
     SENTINEL_SPOOL_KILLS=200    kill -9 so often (a dozen in the suite)
     SENTINEL_SPOOL_SECONDS=432  the schedule of outages: 72 h, 1:600 (some 40 s in the suite)
@@ -20,6 +21,7 @@ import time
 import unittest
 
 import fixture
+import logfile
 
 KILLS = int(os.environ.get("SENTINEL_SPOOL_KILLS", "12"))
 SECONDS = float(os.environ.get("SENTINEL_SPOOL_SECONDS", "40"))
@@ -35,6 +37,8 @@ spool:
 collect:
   enable: [self, cpu, memory, load, network, uptime]
   disable: [{disable}]
+logs: {{ files: [{files}], rotated_grace: 300ms }}
+inventory: {{ interval: 0 }}
 """
 SLOW = ("bonding, cgroup, conntrack, disk, entropy, exec, filesystem, hwmon, mdadm, numa, nvme, paging, power, pressure, processes, "
         "scrape, sockets, softnet, statsd, systemd, textfile, thermal, zfs")
@@ -118,16 +122,40 @@ class Proxy:
 
 
 class Story(unittest.TestCase):
-    def agent(self, hub, name: str, size: str = "64MiB", policy: str = "drop_oldest", rate: str = "0", flags: tuple = ()) -> fixture.Agent:
+    def agent(self, hub, name: str, size: str = "64MiB", policy: str = "drop_oldest", rate: str = "0", flags: tuple = (),
+              files: str = "") -> fixture.Agent:
         config = hub.home / f"{name}.yaml"
-        config.write_text(SCALED.format(size=size, policy=policy, rate=rate, disable=SLOW))
+        config.write_text(SCALED.format(size=size, policy=policy, rate=rate, disable=SLOW, files=files))
         return fixture.Agent(hub, name, flags=("--config", str(config), *flags), interval="100ms")
 
-    def ledger(self, agent) -> dict:
+    def programs(self, hub) -> tuple[str, logfile.Programs]:
+        """What is followed, and those who write it, once follow() has seen it followed."""
+        place = hub.home / "logs"
+        place.mkdir()
+        return f"{place}/a.log, {place}/b.log", logfile.Programs([logfile.Log(place / name) for name in ("a.log", "b.log")], SEED)
+
+    def expect_lines(self, hub, agent, lines: list[str]):
+        """Each once; the agent has stopped, with nothing left to send."""
+        self.assertEqual(logfile.differences(lines, logfile.bodies(hub, agent.name)), logfile.NO_DIFFERENCE, agent.log[-3000:])
+        logs = self.ledger(agent, "logs")
+        self.assertEqual((logs["produced"], logs["acknowledged"], logs["dropped"]), (len(lines), len(lines), 0))
+
+    def ledger(self, agent, signal: str = "metrics") -> dict:
         try:
-            return json.loads((agent.state / "status.json").read_text())["spool"]["metrics"]
+            return json.loads((agent.state / "status.json").read_text())["spool"][signal]
         except (FileNotFoundError, KeyError):
             return {"produced": 0, "acknowledged": 0, "queued": 0, "dropped": 0, "queued_bytes": 0}
+
+    def logs_status(self, agent) -> dict:
+        try:
+            return json.loads((agent.state / "status.json").read_text())["logs"]
+        except (FileNotFoundError, KeyError):
+            return {"files": 0, "behind_bytes": 1}
+
+    def follow(self, agent, programs: logfile.Programs):
+        """Lines from now on: what was there at the first look would be passed over."""
+        fixture.wait_until(lambda: self.logs_status(agent)["files"] == len(programs.logs), "the files to be followed")
+        programs.start()
 
     def is_up(self, agent) -> bool:
         """It has written its status in this life."""
@@ -147,12 +175,13 @@ class Story(unittest.TestCase):
     def drain(self, agent):
         """Until a stop leaves nothing."""
         def is_almost_through():
-            ledger = self.ledger(agent)
-            return self.is_up(agent) and ledger["runs_waiting"] == 0 and ledger["queued_batches"] < 10
+            metrics, logs = self.ledger(agent), self.ledger(agent, "logs")
+            return (self.is_up(agent) and metrics["runs_waiting"] == logs["runs_waiting"] == 0 and metrics["queued_batches"] < 10 and
+                    logs["queued_batches"] == 0 and self.logs_status(agent)["behind_bytes"] == 0)
         for _ in range(60):
             fixture.wait_until(is_almost_through, "the queue to be sent", timeout=fixture.PATIENCE * 3)
             self.assertEqual(agent.stop(), 0)
-            if self.ledger(agent)["queued"] == 0:
+            if self.ledger(agent)["queued"] == self.ledger(agent, "logs")["queued"] == 0:
                 return
             agent.start()
         self.fail(f"something is never acknowledged: {self.ledger(agent)}\n{agent.log[-3000:]}")
@@ -170,11 +199,14 @@ class Spool(Story):
     def test_kill_9_at_random_loses_and_doubles_nothing(self):
         dice = random.Random(SEED)
         hub = fixture.Hub().start()
-        agent = self.agent(hub, "victim")
-        slowest = 0
-        for _ in range(KILLS):
+        files, programs = self.programs(hub)
+        agent = self.agent(hub, "victim", files=files)
+        agent.start()
+        self.follow(agent, programs)
+        for i in range(KILLS):
             before = self.ledger(agent)
-            agent.start()
+            if i > 0:
+                agent.start()
             fixture.wait_until(lambda: self.ledger(agent)["produced"] > before["produced"], "the agent to go on")
             time.sleep(dice.random() * 0.4)  # at random is what this is about
             if dice.random() < 0.2:
@@ -183,14 +215,19 @@ class Spool(Story):
             seen = self.ledger(agent)
             agent.kill()
             self.assertGreaterEqual(seen["produced"], before["produced"])
+            time.sleep(dice.random() * 0.2)  # lines are written and files rotated meanwhile
         took = [int(line.split("took_us=")[1].split()[0]) for line in agent.log.splitlines() if "event=spool_opened" in line]
         slowest = max(took)
         agent.start()
-        fixture.wait_until(lambda: self.ledger(agent)["produced"] > 0, "the agent to go on")
+        fixture.wait_until(lambda: self.is_up(agent), "the agent to go on")
+        lines = programs.stop()
         self.drain(agent)
         ledger = self.expect_agreement(hub, agent)
         self.assertEqual(ledger["dropped"], 0)
-        print(f"\n{KILLS} kills: {ledger['produced']} samples, each once; slowest opening {slowest / 1000:.1f} ms", flush=True)
+        self.expect_lines(hub, agent, lines)
+        n_rotated = sum(log.n_rotated for log in programs.logs)
+        print(f"\n{KILLS} kills: {ledger['produced']} samples and {len(lines)} lines in {n_rotated} rotations, each once; "
+              f"slowest opening of the spool {slowest / 1000:.1f} ms", flush=True)
         hub.stop(expect=0)
 
     def test_a_schedule_of_outages_loses_nothing_that_is_not_counted(self):
@@ -198,10 +235,12 @@ class Spool(Story):
         dice = random.Random(SEED)
         hub = fixture.Hub().start()
         proxy = Proxy(hub.port)
-        agent = self.agent(hub, "through", size="1MiB", rate="256KiB")
+        files, programs = self.programs(hub)
+        agent = self.agent(hub, "through", size="1MiB", rate="256KiB", files=files)
         agent.flags += ["--hub", f"127.0.0.1:{proxy.port}"]
         agent.start()
         fixture.wait_until(lambda: self.ledger(agent)["acknowledged"] > 0, "the first samples")
+        self.follow(agent, programs)
         end = time.monotonic() + SECONDS
         n = 0
         while time.monotonic() < end:
@@ -227,10 +266,12 @@ class Spool(Story):
                 agent.start()
             time.sleep(min(dice.random() * SECONDS / 12, 30))  # the schedule
         proxy.mood, proxy.rate, proxy.delay = "pass", 0, 0.0
+        lines = programs.stop()
         self.drain(agent)
         ledger = self.expect_agreement(hub, agent)
+        self.expect_lines(hub, agent, lines)
         print(f"\n{n} events in {SECONDS:.0f} s: {ledger['produced']} samples produced, {ledger['acknowledged']} acknowledged, "
-              f"dropped {ledger['dropped_by_reason']}", flush=True)
+              f"dropped {ledger['dropped_by_reason']}; {len(lines)} lines, each once", flush=True)
         proxy.stop()
         hub.stop(expect=0)
 

@@ -478,6 +478,14 @@ size_t rpc_call_queued(const struct rpc_call *call)
     return call->outbox.n_bytes;
 }
 
+void rpc_call_discard(struct rpc_call *call)
+{
+    if (!is_open(call))
+        return;
+    ensure(worker_is_mine(call->worker));
+    rpc_outbox_clear(&call->outbox);
+}
+
 void rpc_call_finish(struct rpc_call *call, const struct rpc_status *status)
 {
     if (!is_open(call))

@@ -185,6 +185,10 @@ int rpc_call_send(struct rpc_call *call, struct span message) MUST_USE;
 /* Bytes that wait in the send queue, with those being written. */
 size_t rpc_call_queued(const struct rpc_call *call);
 
+/* Takes back what is queued and not handed to the connection yet. Only before rpc_call_finish(): no
+ * on_writable comes for it. */
+void rpc_call_discard(struct rpc_call *call);
+
 /*
  * Ends the call after what is queued. Everything in `status` is copied. Later sends and finishes do
  * nothing, and no callback but on_closed comes.

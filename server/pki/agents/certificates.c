@@ -132,17 +132,65 @@ find(struct pki *pki, const char *prefix, uint8_t ret[static 32], struct tls_why
     return PKI_UNKNOWN;
 }
 
+/* More than a certificate has successors that were never presented; what is beyond gets into the
+ * file at the next start. */
+#define MAX_LINES 16
+
 struct revoking {
+    struct pki *pki;
     uint8_t sha256[32];
     const struct pki_act *act;
-    struct pki_revoked_line line;
+    struct pki_revoked_line lines[MAX_LINES];
+    size_t n_lines;
 };
+
+static int end_row(struct pki_edit *edit, struct revoking *revoking, struct pki_row *row)
+{
+    pki_row_end(row, PKI_REVOKED, edit->now, revoking->act->reason ? revoking->act->reason : "");
+    if (revoking->n_lines < MAX_LINES) {
+        struct pki_revoked_line *line = &revoking->lines[revoking->n_lines++];
+
+        *line = (struct pki_revoked_line){ .kind = PKI_LINE_CERTIFICATE,
+                                           .not_after = row->identity.not_after,
+                                           .at = edit->now };
+        memcpy(line->sha256, row->identity.sha256, sizeof(line->sha256));
+        snprintf(line->name, sizeof(line->name), "%s", row->identity.name);
+    }
+    return pass(pki_edit_put(edit, row));
+}
+
+/* By memory, which is ahead of the disk. */
+static bool was_presented(struct pki *pki, const struct pki_row *row)
+{
+    pthread_rwlock_rdlock(&pki->lock);
+    const struct pki_entry *entry = pki_view_find(pki->view, row->identity.sha256);
+    bool is_so = entry && entry->identity.state != PKI_UNCONFIRMED;
+    pthread_rwlock_unlock(&pki->lock);
+    return is_so;
+}
+
+/* Whoever has the key of the one had its successors made, and may hold them back: those that were
+ * never presented go with it. */
+static int end_children(struct pki_edit *edit, struct revoking *revoking, const struct pki_row *row)
+{
+    struct pki_row *rows;
+    size_t n;
+
+    int r = pki_edit_rows_of(edit, row->identity.kind, row->identity.name, &rows, &n);
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        if (rows[i].identity.state == PKI_UNCONFIRMED &&
+            memcmp(rows[i].parent, row->identity.sha256, sizeof(rows[i].parent)) == 0 &&
+            !was_presented(revoking->pki, &rows[i]))
+            r = end_row(edit, revoking, &rows[i]);
+    }
+    return pass(r);
+}
 
 static int revoke(struct pki_edit *edit, void *ctx)
 {
     struct revoking *revoking = ctx;
     const struct pki_act *act = revoking->act;
-    char object[PKI_OBJECT_BYTES];
+    char object[PKI_OBJECT_BYTES], successors[16];
     struct pki_row row;
 
     int r = pki_edit_get(edit, revoking->sha256, &row);
@@ -150,17 +198,16 @@ static int revoke(struct pki_edit *edit, void *ctx)
         return PKI_EDIT(PKI_UNKNOWN);
     if (r != 0)
         return pass(r);
-    pki_row_end(&row, PKI_REVOKED, edit->now, act->reason ? act->reason : "");
-    r = pki_edit_put(edit, &row);
+    revoking->n_lines = 0;
+    r = end_row(edit, revoking, &row);
+    if (r == 0)
+        r = end_children(edit, revoking, &row);
     if (r != 0)
         return pass(r);
-    revoking->line = (struct pki_revoked_line){ .kind = PKI_LINE_CERTIFICATE,
-                                                .not_after = row.identity.not_after,
-                                                .at = edit->now };
-    memcpy(revoking->line.sha256, revoking->sha256, sizeof(revoking->sha256));
-    snprintf(revoking->line.name, sizeof(revoking->line.name), "%s", row.identity.name);
+    snprintf(successors, sizeof(successors), "%zu", revoking->n_lines - 1);
     const struct audit_field fields[] = { { "name", row.identity.name },
                                           { "serial", row.identity.serial },
+                                          { "successors", successors },
                                           { "reason", act->reason } };
     const struct audit_entry entry = { .event = AUDIT_CERTIFICATE_REVOKED,
                                        .actor = act->by,
@@ -168,7 +215,7 @@ static int revoke(struct pki_edit *edit, void *ctx)
                                        .object = pki_object_of(revoking->sha256, object),
                                        .correlation = act->correlation,
                                        .fields = fields,
-                                       .n_fields = 3 };
+                                       .n_fields = 4 };
     return pass(pki_edit_audit(edit, &entry));
 }
 
@@ -178,7 +225,7 @@ int pki_certificate_revoke(struct pki *pki,
                            uint64_t *ret_generation,
                            struct tls_why *ret_why)
 {
-    struct revoking revoking = { .act = act };
+    struct revoking revoking = { .pki = pki, .act = act };
 
     int r = find(pki, sha256_prefix, revoking.sha256, ret_why);
     if (r != 0)
@@ -186,7 +233,7 @@ int pki_certificate_revoke(struct pki *pki,
     faultpoint("certificate_revoke_before_commit");
     r = pki_change(pki, revoke, &revoking, ret_generation);
     faultpoint("certificate_revoke_after_commit");
-    if (r == 0 && pki_name_is_good(revoking.line.name))
-        pki_revoked_add(pki, &revoking.line, 1);
+    if (r == 0 && pki_name_is_good(revoking.lines[0].name))
+        pki_revoked_add(pki, revoking.lines, revoking.n_lines);
     return pass(r);
 }

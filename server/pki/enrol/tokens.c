@@ -326,7 +326,9 @@ int pki_token_create(struct pki *pki,
                      struct pki_token *ret,
                      struct tls_why *ret_why)
 {
-    struct adding adding = { .act = { .by = wish->made_by, .source = wish->source } };
+    struct adding adding = {
+        .act = { .by = wish->made_by, .source = wish->source, .correlation = wish->correlation }
+    };
 
     int r = pki_token_make(wish, clock_wall(), &adding.row, ret_why);
     if (r == 0)

@@ -301,6 +301,20 @@ START_TEST(slow_reader_fills_the_queue_until_it_reads)
 }
 END_TEST
 
+START_TEST(what_is_taken_back_is_never_sent)
+{
+    rig_start(&rig, &(struct rig_options){ .n_threads = 1 });
+    stream_open(&stream, rig.channel, "/t/Withdraw", 0);
+    stream_send(&stream, "100");
+    rig_until(&rig, stream.is_closed);
+    ck_assert_int_eq(stream.code, RPC_UNAUTHENTICATED);
+    ck_assert_str_eq(stream.message, "no more");
+    ck_assert_uint_eq(stream.n_received, 0);
+    rpc_client_call_unref(stream.call);
+    stop();
+}
+END_TEST
+
 START_TEST(client_queue_says_full_and_tells_when_there_is_room)
 {
     static char block[100000];
@@ -627,6 +641,7 @@ static void add_flow_tests(TCase *tc)
     tcase_add_test(tc, unknown_path_is_unimplemented);
     tcase_add_test(tc, message_over_the_limit_ends_the_call);
     tcase_add_test(tc, slow_reader_fills_the_queue_until_it_reads);
+    tcase_add_test(tc, what_is_taken_back_is_never_sent);
     tcase_add_test(tc, client_queue_says_full_and_tells_when_there_is_room);
     tcase_add_test(tc, message_larger_than_the_queue_goes_through_alone);
     tcase_add_test(tc, many_streams_come_and_go);

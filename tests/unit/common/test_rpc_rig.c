@@ -131,6 +131,22 @@ static void emit_writable(struct rpc_call *call)
     emit_more(call);
 }
 
+/* So many messages, which are taken back before the call ends. */
+static void withdraw_message(struct rpc_call *call, struct span message)
+{
+    unsigned n_messages = 0;
+    char text[64] = { 0 };
+
+    memcpy(text, message.data, message.len);
+    ck_assert_int_eq(sscanf(text, "%u", &n_messages), 1);
+    for (unsigned i = 0; i < n_messages; i++)
+        ck_assert_int_eq(rpc_call_send(call, span_of_text("an answer")), 0);
+    ck_assert_uint_gt(rpc_call_queued(call), 0);
+    rpc_call_discard(call);
+    ck_assert_uint_eq(rpc_call_queued(call), 0);
+    finish(call, RPC_UNAUTHENTICATED, "no more");
+}
+
 static void cert_message(struct rpc_call *call, struct span message)
 {
     struct span first = rpc_call_peer_certificate(call);
@@ -200,6 +216,8 @@ static const struct {
         .on_message = emit_message,
         .on_writable = emit_writable,
         .on_closed = on_closed } },
+    { "/t/Withdraw",
+      { .on_open = on_open, .on_message = withdraw_message, .on_closed = on_closed } },
     { "/t/Cert", { .on_open = on_open, .on_message = cert_message, .on_closed = on_closed } },
     { "/t/Peer", { .on_open = on_open, .on_message = peer_message, .on_closed = on_closed } },
     { "/t/Header", { .on_open = on_open, .on_message = header_message, .on_closed = on_closed } },

@@ -48,6 +48,7 @@ struct rig_options {
  * certificate (DER) /t/Peer     the peer's address /t/Fail     NOT_FOUND with message and details
  * /t/Hang     reads for ever, finishes when drained /t/Keep     like Hang, and rig.kept has a
  * reference /t/Header   the value of the header that the message names
+ *   /t/Withdraw "N": N messages, taken back before the call ends UNAUTHENTICATED
  */
 void rig_start(struct rig *rig, const struct rig_options *options);
 void rig_stop(struct rig *rig);

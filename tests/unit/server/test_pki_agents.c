@@ -156,6 +156,24 @@ START_TEST(one_certificate_is_revoked_by_the_first_digits_of_its_digest)
 }
 END_TEST
 
+START_TEST(what_a_stolen_certificate_had_made_goes_with_it)
+{
+    char hex[65];
+
+    ck_assert_int_eq(machine_renew(&one, leaf_of(&first)), 0); /* and held back */
+    struct pki_granted held = one.granted;
+    ck_assert_int_eq(rig_state_of(&held), PKI_UNCONFIRMED);
+    ck_assert_int_eq(pki_certificate_revoke(rig.pki, text_of_hex(leaf_of(&first), 32, hex),
+                                            &rig_act, NULL, &rig.why),
+                     0);
+    ck_assert_int_eq(machine_call(&one, &held), PKI_NOT_ACTIVE);
+    ck_assert_int_eq(rig_state_of(&held), PKI_REVOKED);
+    ck_assert(pki_revoked_has(rig.pki->revoked, leaf_of(&held)));
+    ck_assert(pki_revoked_has(rig.pki->revoked, leaf_of(&first)));
+    ck_assert_uint_eq(rig_count(AUDIT_CERTIFICATE_REVOKED), 1);
+}
+END_TEST
+
 START_TEST(certificates_are_listed_page_by_page)
 {
     const struct pki_token_wish wish = { .n_uses = 10 };
@@ -568,6 +586,7 @@ void add_agent_cases(Suite *s)
     tcase_add_test(tcase, a_token_for_many_does_not_let_a_revoked_machine_in_again);
     tcase_add_test(tcase, a_readmitted_agent_has_what_it_had_but_not_what_was_revoked_for_itself);
     tcase_add_test(tcase, one_certificate_is_revoked_by_the_first_digits_of_its_digest);
+    tcase_add_test(tcase, what_a_stolen_certificate_had_made_goes_with_it);
     tcase_add_test(tcase, certificates_are_listed_page_by_page);
     tcase_add_test(tcase, a_forgotten_agent_leaves_its_name_free);
     tcase_add_test(tcase, an_agent_comes_from_its_addresses_alone);
