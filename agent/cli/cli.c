@@ -24,6 +24,9 @@ static const struct {
     { "status", cmd_status, "what the running agent says about itself" },
     { "test-connection", cmd_test_connection,
       "goes to the hub step by step, and says what to mend" },
+    { "doctor", cmd_doctor, "looks at everything that the agent needs here, with remedies" },
+    { "support-bundle", cmd_support_bundle,
+      "what a helper needs to know, in one file, without secrets" },
     { "spool", cmd_spool, "spool check: reads all that waits on disk, and says what is damaged" },
     { "upload", cmd_upload, "sends files to the hub; what was cut goes on where it was" },
     { "reload", cmd_reload, "the running agent reads its settings anew; waits for its answer" },
@@ -165,7 +168,7 @@ static int print_usage(FILE *to)
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(to, "  %-16s %s\n", commands[i].name, commands[i].help);
     fputs("\n`sentinel-agent COMMAND --help` has the flags.\n"
-          "exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 denied, 5 unavailable\n",
+          "exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 denied, 5 unavailable, 6 partial\n",
           to);
     return to == stdout ? CLI_OK : CLI_USAGE;
 }

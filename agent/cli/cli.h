@@ -14,6 +14,7 @@ enum cli_exit {
     CLI_NOT_FOUND = 3,
     CLI_DENIED = 4,
     CLI_UNAVAILABLE = 5,
+    CLI_PARTIAL = 6,
 };
 
 /* Runs the command that argv names; returns a cli_exit. */

@@ -11,7 +11,8 @@
 typedef int cmd_fn(int argc, char **argv);
 
 cmd_fn cmd_enroll, cmd_run, cmd_collect, cmd_status, cmd_test_connection, cmd_check_config,
-    cmd_print_config, cmd_upload, cmd_inventory, cmd_spool, cmd_reload, cmd_policy, cmd_version;
+    cmd_print_config, cmd_upload, cmd_inventory, cmd_spool, cmd_reload, cmd_policy, cmd_doctor,
+    cmd_support_bundle, cmd_version;
 
 struct cmd {
     const char *usage;                 /* "collect --once [--json]" */

@@ -465,6 +465,22 @@ void collect_get_totals(const struct collect *collect, struct collect_totals *re
         ret->errors += collect->rows[i].errors;
 }
 
+bool collect_get_report(const struct collect *collect, size_t at, struct collect_report *ret)
+{
+    const struct collect_row *row = &collect->rows[at];
+
+    if (at >= COLLECT_MAX_COLLECTORS || !collect_registry[at].name)
+        return false;
+    *ret = (struct collect_report){
+        .collector = collect_registry[at].name,
+        .is_on = collect->rules->is_enabled[at],
+        .n_errors = row->errors,
+        .n_denied = row->n_denied,
+        .denied = row->probe.denied,
+    };
+    return true;
+}
+
 const struct collector collect_registry[] = {
     { "cpu", collect_cpu, true, COLLECTOR_QUICK, NULL },
     { "cpufreq", collect_cpufreq, true, COLLECTOR_QUICK, NULL },

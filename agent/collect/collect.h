@@ -167,6 +167,17 @@ struct collect_totals {
 };
 void collect_get_totals(const struct collect *collect, struct collect_totals *ret);
 
+/* How a collector did in the last round that it took part in. */
+struct collect_report {
+    const char *collector;
+    bool is_on;
+    uint64_t n_errors;  /* since the start */
+    uint64_t n_denied;  /* files that this user may not read */
+    const char *denied; /* the first of them; borrowed until the next round */
+};
+/* false: there are no more. */
+bool collect_get_report(const struct collect *collect, size_t at, struct collect_report *ret);
+
 /* ---- the host ---- */
 
 #define COLLECT_HOST_ROWS 10

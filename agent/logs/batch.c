@@ -11,7 +11,10 @@
 /* A time in a line counts when it lies here; else the line counts as of now. */
 #define PAST_US (INT64_C(7) * 24 * 3600 * 1000000)
 #define FUTURE_US (INT64_C(600) * 1000000)
-#define ARENA_BYTES ((size_t) 1 << 20)
+/* A time that the machine gave is sent as it is when a hub takes it: by default 30 days back. */
+#define OLDEST_US (INT64_C(29) * 24 * 3600 * 1000000)
+/* Values that become UTF-8 take up to three times what they count as. */
+#define ARENA_BYTES (4 * BATCH_MAX_BYTES)
 
 int batch_init(struct batch *batch, struct logs *logs)
 {
@@ -132,6 +135,23 @@ take_record(struct batch *batch, const struct spool_log_record *record, size_t a
     to->is_raw = !text_is_utf8(batch->text.data + at, end - at);
     batch->firsts[batch->n_records] = batch->n_attributes - record->n_attributes;
     batch->n_records++;
+}
+
+size_t batch_bound_time(struct batch *batch,
+                        struct spool_log_record *record,
+                        struct spool_log_attribute *ret)
+{
+    const wall_us now = clock_wall();
+    char text[TEXT_TIME_BYTES];
+
+    if (record->time_us == 0 ||
+        (record->time_us >= now.us - OLDEST_US && record->time_us <= now.us + FUTURE_US))
+        return 0;
+    text_of_time((wall_us){ record->time_us }, text);
+    ret->key = span_of_text("log.record.original_time");
+    ret->value = batch_keep(batch, span_of_text(text));
+    record->time_us = now.us;
+    return ret->value.data ? 1 : 0;
 }
 
 int batch_add(struct batch *batch,

@@ -6,6 +6,7 @@
 /* ---- the journal ---- */
 
 #define MAX_NAME_BYTES 256
+#define MAX_VALUE_BYTES (UINT64_C(1) << 30) /* journald takes 768 MiB */
 
 static uint64_t get64(const uint8_t *p)
 {
@@ -16,8 +17,10 @@ static uint64_t get64(const uint8_t *p)
     return value;
 }
 
-/* One field at *at; EXPORT_ENTRY: it is there, and *at behind it. */
-static enum export_result take_field(struct span bytes, size_t *at, struct export_field *ret)
+/* One field at *at; EXPORT_ENTRY: it is there, and *at behind it. EXPORT_BAD: too long, and *at is
+ * where the skip begins; or, with a skip that is not active, not of this form. */
+static enum export_result
+take_field(struct span bytes, size_t *at, struct export_field *ret, struct export_skip *skip)
 {
     const uint8_t *begin = bytes.data + *at;
     const size_t left = bytes.len - *at;
@@ -27,22 +30,28 @@ static enum export_result take_field(struct span bytes, size_t *at, struct expor
     size_t head;
 
     if (!newline)
-        return left > EXPORT_MAX_BYTES ? EXPORT_BAD : EXPORT_MORE;
+        return EXPORT_MORE;
     head = (size_t) (newline - begin);
     equals = memchr(begin, '=', head);
     if (equals) {
         *ret = (struct export_field){ span_of(begin, (size_t) (equals - begin)),
                                       span_of(equals + 1, (size_t) (newline - equals - 1)) };
         *at += head + 1;
-        return ret->name.len <= MAX_NAME_BYTES ? EXPORT_ENTRY : EXPORT_BAD;
+        skip->is_active = ret->name.len > MAX_NAME_BYTES;
+        return skip->is_active ? EXPORT_BAD : EXPORT_ENTRY;
     }
     if (head > MAX_NAME_BYTES)
         return EXPORT_BAD;
     if (left < head + 1 + 8)
         return EXPORT_MORE;
     len = get64(newline + 1);
-    if (len > EXPORT_MAX_BYTES)
+    if (len > MAX_VALUE_BYTES)
         return EXPORT_BAD;
+    if (len > EXPORT_MAX_BYTES) {
+        *at += head + 1 + 8;
+        *skip = (struct export_skip){ .bytes = len + 1, .is_active = true };
+        return EXPORT_BAD;
+    }
     if (left < head + 1 + 8 + len + 1)
         return EXPORT_MORE;
     if (newline[9 + len] != '\n')
@@ -60,34 +69,88 @@ static size_t behind_broken(struct span bytes, size_t at)
     return end ? (size_t) (end - bytes.data) + 2 : bytes.len;
 }
 
-enum export_result export_next(struct span bytes, struct export_entry *ret)
+enum export_result
+export_next(struct span bytes, struct export_entry *ret, struct export_skip *ret_skip)
 {
     size_t at = 0;
 
     ret->n_fields = 0;
     ret->n_consumed = 0;
+    *ret_skip = (struct export_skip){ 0 };
     while (at < bytes.len && bytes.data[at] == '\n')
         at++; /* between entries */
     for (;;) {
         struct export_field field;
         enum export_result result;
 
-        if (at == bytes.len)
+        if (at == bytes.len && at <= EXPORT_MAX_BYTES)
             return EXPORT_MORE;
-        if (bytes.data[at] == '\n') {
+        if (at < bytes.len && bytes.data[at] == '\n') {
             ret->n_consumed = at + 1;
             return EXPORT_ENTRY;
         }
-        result = take_field(bytes, &at, &field);
+        result = take_field(bytes, &at, &field, ret_skip);
         if (result == EXPORT_MORE && bytes.len <= EXPORT_MAX_BYTES)
             return EXPORT_MORE;
+        if (result == EXPORT_MORE || at > EXPORT_MAX_BYTES)
+            ret_skip->is_active = true;
         if (result != EXPORT_ENTRY || at > EXPORT_MAX_BYTES) {
-            ret->n_consumed = behind_broken(bytes, at);
+            ret->n_consumed = ret_skip->is_active ? at : behind_broken(bytes, at);
             return EXPORT_BAD;
         }
         if (ret->n_fields < EXPORT_MAX_FIELDS)
             ret->fields[ret->n_fields++] = field;
     }
+}
+
+/* A field of the rest at *at: passes it over, as far as it is there. false: more is needed. */
+static bool pass_field(struct span bytes, size_t *at, struct export_skip *skip)
+{
+    const uint8_t *begin = bytes.data + *at;
+    const size_t left = bytes.len - *at;
+    const uint8_t *newline = memchr(begin, '\n', left);
+    const size_t head = newline ? (size_t) (newline - begin) : left;
+    uint64_t len;
+
+    if (memchr(begin, '=', head) || head > MAX_NAME_BYTES) {
+        skip->is_in_line = !newline;
+        *at += newline ? head + 1 : head;
+        return true;
+    }
+    if (!newline || left < head + 1 + 8)
+        return false;
+    len = get64(newline + 1);
+    *at += head + 1;
+    if (len <= MAX_VALUE_BYTES) {
+        *at += 8;
+        skip->bytes = len + 1;
+    }
+    return true;
+}
+
+size_t export_pass(struct span bytes, struct export_skip *skip)
+{
+    size_t at = 0;
+
+    while (at < bytes.len) {
+        if (skip->bytes > 0) {
+            const size_t n = skip->bytes < bytes.len - at ? (size_t) skip->bytes : bytes.len - at;
+
+            skip->bytes -= n;
+            at += n;
+        } else if (skip->is_in_line) {
+            const uint8_t *newline = memchr(bytes.data + at, '\n', bytes.len - at);
+
+            skip->is_in_line = !newline;
+            at = newline ? (size_t) (newline - bytes.data) + 1 : bytes.len;
+        } else if (bytes.data[at] == '\n') {
+            skip->is_active = false;
+            return at + 1;
+        } else if (!pass_field(bytes, &at, skip)) {
+            return at;
+        }
+    }
+    return at;
 }
 
 struct span export_field(const struct export_entry *entry, const char *name)

@@ -30,13 +30,23 @@ struct export_entry {
     size_t n_fields;
     size_t n_consumed;
 };
+/* The rest of an entry that is passed over: what it says is of whoever wrote the message. */
+struct export_skip {
+    uint64_t bytes; /* of a value, first */
+    bool is_in_line;
+    bool is_active;
+};
 enum export_result {
     EXPORT_ENTRY,
     EXPORT_MORE, /* not whole yet */
-    EXPORT_BAD,  /* not of this form, or over EXPORT_MAX_BYTES: n_consumed bytes may be passed over
-                  */
+    EXPORT_BAD,  /* not of this form, or over EXPORT_MAX_BYTES: n_consumed bytes may be passed over,
+                    then what export_pass() says with ret_skip */
 };
-enum export_result export_next(struct span bytes, struct export_entry *ret);
+enum export_result
+export_next(struct span bytes, struct export_entry *ret, struct export_skip *ret_skip);
+/* Returns how much of the bytes is still of that entry; !is_active: it is over, and the next one
+ * begins there. Its last bytes may wait for more. */
+size_t export_pass(struct span bytes, struct export_skip *skip);
 /* Empty when there is none. */
 struct span export_field(const struct export_entry *entry, const char *name);
 

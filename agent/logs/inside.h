@@ -50,6 +50,13 @@ int batch_add(struct batch *batch,
 /* A copy that lives until batch_put(), as UTF-8: what is none becomes U+FFFD; data NULL: no memory.
  */
 struct span batch_keep(struct batch *batch, struct span value);
+/*
+ * A time that no hub takes (of a clock that was wrong, or of a month ago) becomes now, and goes
+ * into the attribute. Returns how many attributes that makes: 0 or 1.
+ */
+size_t batch_bound_time(struct batch *batch,
+                        struct spool_log_record *record,
+                        struct spool_log_attribute *ret) MUST_USE;
 /* With the offset of the producer, also when no record was wanted. Outcomes: SPOOL_FULL: the batch
  * stays as it is. */
 int batch_put(struct batch *batch, const struct spool_offset *offset) MUST_USE;
@@ -159,6 +166,8 @@ struct kmsg;
 int kmsg_new(struct kmsg **ret, struct logs *logs) MUST_USE;
 struct kmsg *kmsg_free(struct kmsg *kmsg);
 void kmsg_on_room(struct kmsg *kmsg);
+/* Commits where the first start began. */
+void kmsg_settle(struct kmsg *kmsg);
 const char *kmsg_state(const struct kmsg *kmsg);
 
 /* ---- logs.c ---- */

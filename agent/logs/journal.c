@@ -22,6 +22,7 @@
 #include "common/log/log.h"
 
 #define READ_BYTES ((size_t) 64 << 10)
+#define KEPT_BYTES ((size_t) 512 << 10)
 #define MAX_READS 16 /* in one turn of the loop */
 #define MIN_BACKOFF_US (INT64_C(1) * 1000000)
 #define MAX_BACKOFF_US (INT64_C(300) * 1000000)
@@ -39,7 +40,9 @@ struct journal {
     struct buf text;
     struct batch batch;
     struct export_entry entry;
-    char cursor[CURSOR_BYTES];
+    struct export_skip skip;
+    char cursor[CURSOR_BYTES]; /* of the newest entry in the batch */
+    char committed[CURSOR_BYTES];
     bool is_blocked;
     char state[64];
 };
@@ -92,7 +95,8 @@ static struct span source_of(const struct export_entry *entry)
 static int add(struct journal *journal, const struct export_entry *entry)
 {
     const struct span priority = export_field(entry, "PRIORITY");
-    struct spool_log_attribute attributes[N_ATTRIBUTES];
+    const size_t max = logs_max_record(journal->logs);
+    struct spool_log_attribute attributes[N_ATTRIBUTES + 2];
     struct spool_log_record record = {
         .time_us = number_of(export_field(entry, "_SOURCE_REALTIME_TIMESTAMP")),
         .observed_us = number_of(export_field(entry, "__REALTIME_TIMESTAMP")),
@@ -104,8 +108,17 @@ static int add(struct journal *journal, const struct export_entry *entry)
         record.time_us = record.observed_us;
     if (priority.len == 1 && priority.data[0] >= '0' && priority.data[0] <= '7')
         record.severity = text_severity_of_priority((unsigned) (priority.data[0] - '0'));
-    if (record.body.len > journal->logs->plan->max_record_bytes)
-        record.body.len = journal->logs->plan->max_record_bytes;
+    if (record.body.len > max) {
+        char number[24];
+
+        snprintf(number, sizeof(number), "%zu", record.body.len);
+        attributes[n].key = span_of_text("log.record.full_bytes");
+        attributes[n].value = batch_keep(&journal->batch, span_of_text(number));
+        if (!attributes[n++].value.data)
+            return fault(-ENOMEM, "no memory for an entry of the journal");
+        record.body.len = text_cut(record.body, max);
+    }
+    n += batch_bound_time(&journal->batch, &record, &attributes[n]);
     for (size_t i = 0; i < N_ATTRIBUTES; i++) {
         const struct span value = export_field(entry, attributes_of[i].field);
 
@@ -128,7 +141,10 @@ static int put(struct journal *journal)
     if (!journal->cursor[0])
         return 0;
     r = batch_put(&journal->batch, &offset);
-    return r == SPOOL_FULL ? r : pass(r);
+    if (r)
+        return r == SPOOL_FULL ? r : pass(r);
+    memcpy(journal->committed, journal->cursor, sizeof(journal->cursor));
+    return 0;
 }
 
 static bool is_of(const struct batch *batch, struct span source)
@@ -136,53 +152,102 @@ static bool is_of(const struct batch *batch, struct span source)
     return span_equal(batch->source.name, source);
 }
 
+/* Room for a record of this source. Outcomes: SPOOL_FULL. */
+static int begin(struct journal *journal, struct span source)
+{
+    const struct spool_log_source begun = { .type = span_of_text("journald") };
+    int r = 0;
+
+    if (journal->batch.n_records > 0 &&
+        (!is_of(&journal->batch, source) || batch_is_full(&journal->batch)))
+        r = put(journal);
+    if (r)
+        return r == SPOOL_FULL ? r : pass(r);
+    if (journal->batch.n_records > 0)
+        return 0;
+    batch_begin(&journal->batch, &begun);
+    journal->batch.source.name = batch_keep(&journal->batch, source);
+    return journal->batch.source.name.data
+               ? 0
+               : fault(-ENOMEM, "no memory for an entry of the journal");
+}
+
+/* What was too long, or not of the form, leaves a record that says so. */
+static int add_broken(struct journal *journal)
+{
+    char text[96];
+    const int len =
+        snprintf(text, sizeof(text), "an entry of the journal was longer than %zu bytes, or broken",
+                 EXPORT_MAX_BYTES);
+    const struct spool_log_record record = { .severity = text_severity_of_priority(4),
+                                             .body = span_of(text, (size_t) len) };
+
+    logs_say(journal->logs, "journal_entry_bad", "journald", "an entry was passed over");
+    return pass(batch_add(&journal->batch, &record, NULL, 0));
+}
+
+/* journalctl prints the cursor in front of all that others wrote. */
+static struct span cursor_of(const struct export_entry *entry)
+{
+    if (entry->n_fields == 0 || !span_equal(entry->fields[0].name, span_of_text("__CURSOR")) ||
+        entry->fields[0].value.len >= CURSOR_BYTES ||
+        memchr(entry->fields[0].value.data, 0, entry->fields[0].value.len))
+        return (struct span){ 0 };
+    return entry->fields[0].value;
+}
+
+/* The entry at the front; *ret_len is 0 when there is none. Outcomes: SPOOL_FULL. */
+static int take_entry(struct journal *journal, struct span text, size_t *ret_len)
+{
+    struct export_entry *entry = &journal->entry;
+    struct export_skip skip;
+    enum export_result result;
+    struct span cursor;
+    int r;
+
+    *ret_len = 0;
+    if (journal->skip.is_active) {
+        *ret_len = export_pass(text, &journal->skip);
+        return 0;
+    }
+    result = export_next(text, entry, &skip);
+    if (result == EXPORT_MORE)
+        return 0;
+    cursor = cursor_of(entry);
+    if (cursor.len == 0)
+        result = EXPORT_BAD;
+    r = begin(journal, result == EXPORT_BAD ? span_of_text("journal") : source_of(entry));
+    if (r == 0)
+        r = result == EXPORT_BAD ? add_broken(journal) : add(journal, entry);
+    if (r)
+        return r == SPOOL_FULL ? r : pass(r);
+    if (cursor.len > 0) {
+        memcpy(journal->cursor, cursor.data, cursor.len);
+        journal->cursor[cursor.len] = '\0';
+    }
+    journal->skip = skip;
+    *ret_len = entry->n_consumed;
+    return 0;
+}
+
 /* Entries of the text, as far as they are whole. Outcomes: SPOOL_FULL: what was read stays. */
 static int take_entries(struct journal *journal)
 {
-    struct export_entry *entry = &journal->entry;
-    size_t at = 0;
+    size_t at = 0, len = 1;
     int r = 0;
 
-    while (r == 0) {
-        const enum export_result result =
-            export_next(span_of(journal->text.data + at, journal->text.len - at), entry);
-        struct span cursor, source;
-
-        if (result == EXPORT_MORE)
-            break;
-        if (result == EXPORT_BAD) {
-            logs_say(journal->logs, "journal_entry_bad", "journald", "an entry was passed over");
-            at += entry->n_consumed;
-            continue;
-        }
-        source = source_of(entry);
-        if (journal->batch.n_records > 0 &&
-            (!is_of(&journal->batch, source) || batch_is_full(&journal->batch)))
-            r = put(journal);
-        if (r)
-            break;
-        if (journal->batch.n_records == 0) {
-            const struct spool_log_source begun = { .type = span_of_text("journald") };
-
-            batch_begin(&journal->batch, &begun);
-            journal->batch.source.name = batch_keep(&journal->batch, source);
-            if (!journal->batch.source.name.data)
-                r = fault(-ENOMEM, "no memory for an entry of the journal");
-        }
-        if (r == 0)
-            r = add(journal, entry);
-        cursor = export_field(entry, "__CURSOR");
-        if (r == 0 && cursor.len < sizeof(journal->cursor)) {
-            memcpy(journal->cursor, cursor.data, cursor.len);
-            journal->cursor[cursor.len] = '\0';
-        }
-        if (r == 0)
-            at += entry->n_consumed;
+    while (r == 0 && len > 0) {
+        r = take_entry(journal, span_of(journal->text.data + at, journal->text.len - at), &len);
+        at += len;
     }
     if (r == 0)
         r = put(journal);
-    memmove(journal->text.data, journal->text.data + at, journal->text.len - at);
+    if (at > 0)
+        memmove(journal->text.data, journal->text.data + at, journal->text.len - at);
     journal->text.len -= at;
+    /* A long entry needs no room for ever. */
+    if (journal->text.len == 0 && journal->text.capacity > KEPT_BYTES)
+        buf_deinit(&journal->text);
     return r == SPOOL_FULL ? r : pass(r);
 }
 
@@ -209,8 +274,10 @@ static void stop(struct journal *journal)
     }
     journal->pid = 0;
     buf_clear(&journal->text);
-    /* What is not committed is read again behind the cursor. */
+    /* What is not committed is read again, behind the cursor that is. */
     journal->batch.n_records = 0;
+    journal->skip = (struct export_skip){ 0 };
+    memcpy(journal->cursor, journal->committed, sizeof(journal->cursor));
 }
 
 static void plan_again(struct journal *journal, const char *why)
@@ -286,7 +353,7 @@ static int spawn(struct journal *journal, int out, pid_t *ret)
     char cursor[CURSOR_BYTES + 32];
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
-    sigset_t none;
+    sigset_t none, pipe_signal;
     int error;
 
     make_argv(journal, cursor, sizeof(cursor), argv);
@@ -297,7 +364,11 @@ static int spawn(struct journal *journal, int out, pid_t *ret)
     (void) posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
     (void) posix_spawnattr_init(&attributes);
     (void) posix_spawnattr_setsigmask(&attributes, &none);
-    (void) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    /* So that it ends when we do, at its next entry. */
+    (void) sigemptyset(&pipe_signal);
+    (void) sigaddset(&pipe_signal, SIGPIPE);
+    (void) posix_spawnattr_setsigdefault(&attributes, &pipe_signal);
+    (void) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     error = posix_spawn(ret, argv[0], &actions, &attributes, (char *const *) (uintptr_t) argv,
                         environment);
     posix_spawnattr_destroy(&attributes);
@@ -357,7 +428,8 @@ int journal_new(struct journal **ret, struct logs *logs)
     }
     if (spool_get_offset(logs->spool, span_of_text(key), &cursor) &&
         cursor.len < sizeof(journal->cursor))
-        memcpy(journal->cursor, cursor.data, cursor.len);
+        memcpy(journal->committed, cursor.data, cursor.len);
+    memcpy(journal->cursor, journal->committed, sizeof(journal->cursor));
     start(journal);
     *ret = journal;
     return 0;

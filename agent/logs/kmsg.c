@@ -35,7 +35,9 @@ struct kmsg {
     char boot_id[BOOT_ID_BYTES + 1];
     uint64_t next; /* the number that is not read yet */
     uint64_t committed;
+    uint64_t lost; /* in the batch */
     bool is_known; /* the kernel's log was read before, in this boot or an earlier one */
+    bool is_new;   /* passed over, and that is not committed yet */
     bool is_blocked;
     char state[64];
 };
@@ -75,13 +77,16 @@ static int put(struct kmsg *kmsg)
     char place[96];
     int r;
 
-    if (kmsg->next == kmsg->committed)
+    if (kmsg->next == kmsg->committed && !kmsg->is_new)
         return 0;
     snprintf(place, sizeof(place), "%s %" PRIu64, kmsg->boot_id, kmsg->next);
     r = batch_put(&kmsg->batch, &(struct spool_offset){ span_of_text(key), span_of_text(place) });
     if (r)
         return r == SPOOL_FULL ? r : pass(r);
     kmsg->committed = kmsg->next;
+    kmsg->is_new = false;
+    kmsg->logs->status.n_kernel_lost += kmsg->lost;
+    kmsg->lost = 0;
     return 0;
 }
 
@@ -104,32 +109,46 @@ static int add_lost(struct kmsg *kmsg, uint64_t n)
                              "%" PRIu64 " messages of the kernel were overwritten unread", n);
 
     record.body = span_of(text, (size_t) len);
-    kmsg->logs->status.n_kernel_lost += n;
+    kmsg->lost += n;
     return pass(batch_add(&kmsg->batch, &record, NULL, 0));
+}
+
+static struct span facility_of(const struct kmsg_record *record)
+{
+    static const char *const names[] = { "kern",         "user",   "mail",   "daemon",   "auth",
+                                         "syslog",       "lpr",    "news",   "uucp",     "cron",
+                                         "authpriv",     "ftp",    "ntp",    "security", "console",
+                                         "solaris-cron", "local0", "local1", "local2",   "local3",
+                                         "local4",       "local5", "local6", "local7" };
+    const unsigned number = record->priority >> 3;
+
+    return span_of_text(number < sizeof(names) / sizeof(names[0]) ? names[number] : "unknown");
 }
 
 static int add(struct kmsg *kmsg, const struct kmsg_record *record)
 {
-    const struct spool_log_attribute facility = {
-        span_of_text("syslog.facility"),
-        batch_keep(&kmsg->batch, span_of_text(record->priority >> 3 == 0 ? "kern" : "user")),
+    struct spool_log_attribute attributes[2] = {
+        { span_of_text("syslog.facility"), facility_of(record) },
     };
-    const struct spool_log_record row = {
+    struct spool_log_record row = {
         .time_us = boot_to_wall_us(record->boot_us),
         .severity = text_severity_of_priority(record->priority),
         .source_offset = record->sequence,
         .body = record->message,
     };
+    size_t n = 1;
     int r = 0;
 
-    if (!facility.value.data)
-        return fault(-ENOMEM, "no memory for a message of the kernel");
-    if (kmsg->next != 0 && record->sequence > kmsg->next)
+    /* One that was read before, in this boot or an earlier one, has them all from then on. */
+    if (kmsg->is_known && record->sequence > kmsg->next)
         r = add_lost(kmsg, record->sequence - kmsg->next);
+    n += batch_bound_time(&kmsg->batch, &row, &attributes[1]);
     if (r == 0)
-        r = batch_add(&kmsg->batch, &row, &facility, 1);
-    if (r == 0)
+        r = batch_add(&kmsg->batch, &row, attributes, n);
+    if (r == 0) {
         kmsg->next = record->sequence + 1;
+        kmsg->is_known = true;
+    }
     return pass(r);
 }
 
@@ -144,12 +163,31 @@ static void begin(struct kmsg *kmsg)
 /* From the records behind the committed one on: after a full spool, and at the start. */
 static void seek(struct kmsg *kmsg)
 {
-    const bool is_first = !kmsg->is_known && kmsg->committed == 0;
-
     kmsg->next = kmsg->committed;
-    (void) lseek(kmsg->file.fd, 0,
-                 is_first && !kmsg->logs->plan->from_beginning ? SEEK_END : SEEK_SET);
+    kmsg->lost = 0;
+    (void) lseek(kmsg->file.fd, 0, SEEK_SET);
     begin(kmsg);
+}
+
+/* What is there at the first start is not wanted. Where it ends is committed by the first look, so
+ * that what comes while the agent is off is not taken for it. */
+static void pass_over(struct kmsg *kmsg)
+{
+    char text[RECORD_BYTES + 1];
+    struct kmsg_record record;
+    ssize_t n;
+
+    while ((n = read(kmsg->file.fd, text, sizeof(text) - 1)) > 0 || (n < 0 && errno == EPIPE))
+        if (n > 0 && kmsg_parse(text, (size_t) n, &record))
+            kmsg->next = record.sequence + 1;
+    kmsg->is_known = kmsg->is_new = true;
+    kmsg->committed = kmsg->next;
+}
+
+void kmsg_settle(struct kmsg *kmsg)
+{
+    if (kmsg->is_new && !kmsg->is_blocked)
+        (void) put(kmsg); /* a full spool: at the next look */
 }
 
 static int read_all(struct kmsg *kmsg)
@@ -169,8 +207,6 @@ static int read_all(struct kmsg *kmsg)
             continue;
         if (batch_is_full(&kmsg->batch))
             r = put(kmsg);
-        if (r == 0 && kmsg->batch.n_records + 2 >= BATCH_MAX_RECORDS)
-            r = put(kmsg);
         if (r == 0)
             r = add(kmsg, &record);
     }
@@ -186,6 +222,8 @@ static void on_readable(struct loop_file *file, uint32_t events)
 
     (void) events;
     r = read_all(kmsg);
+    if (r < 0)
+        seek(kmsg); /* no memory: what is not committed is read again */
     if (r == SPOOL_FULL) {
         kmsg->is_blocked = true;
         kmsg->logs->is_blocked = true;
@@ -219,6 +257,8 @@ int kmsg_new(struct kmsg **ret, struct logs *logs)
     read_boot_id(kmsg);
     read_place(kmsg);
     seek(kmsg);
+    if (!kmsg->is_known && !logs->plan->from_beginning)
+        pass_over(kmsg);
     snprintf(kmsg->state, sizeof(kmsg->state), "running");
     return pass(loop_file_add(logs->loop, &kmsg->file));
 }

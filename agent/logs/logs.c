@@ -66,6 +66,8 @@ void logs_wake(struct logs *logs)
 /* One look; true: there is more at once. */
 static bool look(struct logs *logs)
 {
+    if (logs->kmsg)
+        kmsg_settle(logs->kmsg);
     watch_drain(&logs->watch);
     if (logs->watch.file.is_added)
         ensure(loop_file_change(logs->loop, &logs->watch.file, EPOLLIN) == 0);

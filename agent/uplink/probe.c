@@ -374,6 +374,8 @@ static int check_hello(struct probe *probe)
     if (r)
         return pass(r);
     report_hello(probe, &hello);
+    probe->to->is_clock_known = hello.has_welcome;
+    probe->to->clock_offset_us = hello.offset_us;
     if (!hello.has_welcome) {
         probe->to->code = hello.code ? hello.code : RPC_UNKNOWN;
         memcpy(probe->to->reason, hello.reason, sizeof(hello.reason));

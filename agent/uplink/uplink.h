@@ -169,6 +169,8 @@ struct uplink_probe {
     struct uplink_check checks[UPLINK_MAX_CHECKS];
     char reason[64]; /* the hub's reason code, when it gave one */
     int code;        /* of the call; 0: answered, or never made */
+    bool is_clock_known;
+    int64_t clock_offset_us; /* the hub's clock minus ours */
 };
 /*
  * Goes all the way to an answered hello, under a spool id of its own, and stores nothing. Runs a

@@ -3,7 +3,9 @@
 
 import json
 import os
-import signal
+import pathlib
+import shutil
+import tarfile
 import unittest
 
 import fixture
@@ -118,6 +120,132 @@ class Life(unittest.TestCase):
             policy.write_text(printed)
             policy.chmod(0o600)
             self.assertIn("policy=loaded", fixture.run(AGENT, "reload", "--state-dir", agent.state).stdout)
+
+
+def doctor(agent: fixture.Agent, *flags, check: int | None = None) -> dict:
+    """The lines by name; of several with one name the worst."""
+    done = fixture.run(AGENT, "doctor", "--hub", f"127.0.0.1:{agent.hub.port}", "--identity", agent.identity, "--state-dir", agent.state,
+                       *agent.flags, *flags, "--json", check=check)
+    order = ("skipped", "ok", "warning", "failed")
+    lines = {}
+    for line in json.loads(done.stdout)["checks"]:
+        if line["name"] not in lines or order.index(line["result"]) > order.index(lines[line["name"]]["result"]):
+            lines[line["name"]] = line
+    return lines
+
+
+class Doctor(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.hub = fixture.Hub().start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.hub.stop(expect=0)
+
+    def expect(self, lines: dict, name: str, result: str, *words: str):
+        line = lines.get(name)
+        self.assertIsNotNone(line, f"no line {name} in {lines}")
+        self.assertEqual(line["result"], result, line)
+        for word in words:
+            self.assertIn(word, line["detail"] + " " + line["remedy"])
+        if result in ("warning", "failed"):
+            self.assertTrue(line["remedy"], f"no remedy: {line}")
+
+    def test_a_healthy_agent_has_nothing_to_do(self):
+        with make_agent(self.hub, "healthy", "interval: 200ms\n") as agent:
+            fixture.wait_until(lambda: status_of(agent).get("hub", {}).get("state") == "connected", "the stream")
+            lines = doctor(agent)
+            for name in ("settings", "policy", "state", "disk", "agent", "spool", "root", "renewal", "identity", "certificate", "dns", "tcp",
+                         "tls", "hello", "clock"):
+                self.expect(lines, name, "ok")
+            text = fixture.run(AGENT, "doctor", "--hub", f"127.0.0.1:{self.hub.port}", "--identity", agent.identity, "--state-dir", agent.state,
+                               check=None)
+            self.assertIn(text.returncode, (0, 6), text.stdout)
+
+    def test_each_thing_that_is_wrong_has_its_remedy(self):
+        agent = make_agent(self.hub, "ill", "interval: 200ms\nspool: {metrics: {size: 1TiB}}\n")
+        agent.state.mkdir(mode=0o750)
+        lines = doctor(agent, check=6)
+        self.expect(lines, "agent", "warning", "systemctl start")
+        self.expect(lines, "disk", "warning", "spool.metrics.size")
+
+        agent.flags += ["--policy-file", str(self.hub.home / "bad-policy.yaml")]
+        (self.hub.home / "bad-policy.yaml").write_text("comands: {}\n")
+        self.expect(doctor(agent, check=1), "policy", "failed", "did you mean", "reload")
+
+        (agent.identity / "client-key.pem").chmod(0o644)
+        lines = doctor(agent, check=1)
+        self.expect(lines, "identity", "failed", "chmod 600")
+        self.expect(lines, "hello", "skipped")
+        (agent.identity / "client-key.pem").chmod(0o600)
+
+        agent.state.chmod(0o777)
+        self.expect(doctor(agent, check=1), "state", "failed", "chmod 750")
+        agent.state.chmod(0o750)
+
+        self.expect(doctor(agent, "--hub", "127.0.0.1:1", check=1), "tcp", "failed", "start the hub")
+        self.expect(doctor(agent, "--hub", "no-such-host.invalid:8082", check=1), "dns", "failed", "resolver")
+        self.expect(doctor(agent, "--server-name", "other.example.org", check=1), "tls", "failed")
+
+        done = fixture.run(AGENT, "doctor", "--intervall", "1s", check=2)
+        self.assertIn("did you mean", done.stderr)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can look as somebody else")
+    def test_root_looks_as_the_agents_user_and_names_the_drop_in(self):
+        agent = make_agent(self.hub, "other-user", "interval: 1s\n")
+        home = fixture.scratch()
+        home.chmod(0o755)
+        secret = home / "secret.log"
+        secret.write_text("x\n")
+        secret.chmod(0o600)
+        state = home / "state"
+        shutil.copytree(agent.identity, state / "identity")
+        state.chmod(0o750)
+        for path in [state, *state.rglob("*")]:
+            os.chown(path, 12345, 12345)
+        (state / "identity").chmod(0o700)
+        config = home / "config.yaml"
+        config.write_text(f"logs: {{files: [{secret}], kmsg: true, journald: true, journalctl: /bin/true}}\n")
+        agent.state, agent.identity, agent.flags = state, state / "identity", ["--config", str(config)]
+        lines = doctor(agent)
+        self.expect(lines, "state", "ok", "user 12345")
+        self.expect(lines, "identity", "ok")
+        self.expect(lines, "logs", "warning", "secret.log", "files.conf")
+        self.assertTrue((fixture.ROOT / "agent/systemd/drop-ins/files.conf").exists())
+        self.assertEqual({path.stat().st_uid for path in state.rglob("*")}, {12345})
+
+
+class Bundle(unittest.TestCase):
+    def test_it_has_what_helps_and_no_secret(self):
+        with fixture.Hub() as hub:
+            config = ("interval: 200ms\ncollect:\n  scrape: {targets: ['http://127.0.0.1:9/metrics?token=hunter2']}\n"
+                      "  exec: {commands: ['/bin/echo --password=swordfish']}\n")
+            with make_agent(hub, "bundled", config) as agent:
+                fixture.wait_until(lambda: status_of(agent).get("hub", {}).get("state") == "connected", "the stream")
+                out = hub.home / "bundle.tar.gz"
+                made = fixture.run(AGENT, "support-bundle", "--out", out, "--log", agent.log_path, "--hub", f"127.0.0.1:{hub.port}",
+                                   "--identity", agent.identity, "--state-dir", agent.state, *agent.flags)
+                key = (agent.identity / "client-key.pem").read_text()
+            self.assertEqual(out.stat().st_mode & 0o777, 0o600)
+            with tarfile.open(out, "r:gz") as tar:
+                files = {pathlib.PurePath(m.name).name: tar.extractfile(m).read().decode() for m in tar.getmembers()}
+            self.assertEqual(set(files), {"README.txt", "version.txt", "host.txt", "settings.yaml", "policy.yaml", "status.json", "doctor.txt",
+                                          "spool.txt", "certificates.txt", "log.txt"})
+            for name in files:
+                self.assertIn(name, made.stdout)
+                self.assertIn(name, files["README.txt"] + "README.txt")
+            everything = "".join(files.values())
+            for secret in ("hunter2", "swordfish", "PRIVATE KEY", *key.splitlines()[1:-1]):
+                self.assertFalse(secret in everything, secret)
+            self.assertIn("127.0.0.1:9/metrics?***", files["settings.yaml"])
+            self.assertIn("/bin/echo ***", files["settings.yaml"])
+            self.assertEqual(json.loads(files["status.json"])["identity"]["agent_id"], "bundled")
+            self.assertIn("event=started", files["log.txt"])
+            self.assertIn("bundled", files["certificates.txt"])
+            refused = fixture.run(AGENT, "support-bundle", "--out", out, check=1)
+            self.assertIn("--out", refused.stderr)
+            self.assertTrue(out.exists())
 
 
 def stored(hub: fixture.Hub, agent: str) -> int:

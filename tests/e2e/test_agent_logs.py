@@ -253,6 +253,20 @@ while n=$((n + 1)); [ -e {entries}/$n ]; do cat {entries}/$n; done
         one = next(e for e in self.entries() if "says hello" in e.text)
         self.assertEqual((one.source_type, one.severity_number), ("kmsg", 17))
 
+    def test_the_kernels_messages_between_the_first_two_runs_come_too(self):
+        try:
+            kernel = open("/dev/kmsg", "wb", buffering=0)
+        except OSError:
+            self.skipTest("/dev/kmsg cannot be written here")
+        with kernel:
+            kernel.write(f"<3>{self.name} was before\n".encode())
+            agent = self.started(self.agent("--logs-kmsg", "true"))
+            agent.stop()
+            kernel.write(f"<3>{self.name} came between\n".encode())
+            agent.start()
+            self.wait_for(f"{self.name} came between")
+        self.assertNotIn(f"{self.name} was before", self.bodies())
+
     # ---- settings ----
 
     def test_wrong_settings_are_refused_with_the_remedy(self):

@@ -1,5 +1,5 @@
-/* Targets: export_next, kmsg_parse, mark_parse, text_next_record, text_severity, text_time.
- * SPDX-License-Identifier: Apache-2.0 */
+/* Targets: export_next, export_pass, kmsg_parse, mark_parse, text_next_record, text_severity,
+ * text_time. SPDX-License-Identifier: Apache-2.0 */
 
 /* The first byte says whose the rest is. What is cut off lies within it, and the walk ends. */
 
@@ -15,13 +15,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 static void cut_entries(struct span text)
 {
     static struct export_entry entry;
+    struct export_skip skip;
     enum export_result result;
 
-    while ((result = export_next(text, &entry)) != EXPORT_MORE) {
-        ensure(entry.n_consumed > 0 && entry.n_consumed <= text.len);
+    while ((result = export_next(text, &entry, &skip)) != EXPORT_MORE) {
+        ensure((entry.n_consumed > 0 || skip.is_active) && entry.n_consumed <= text.len);
         for (size_t i = 0; result == EXPORT_ENTRY && i < entry.n_fields; i++)
             ensure(entry.fields[i].value.len <= text.len);
         text = span_of(text.data + entry.n_consumed, text.len - entry.n_consumed);
+        if (skip.is_active) {
+            const size_t n = export_pass(text, &skip);
+
+            ensure(n <= text.len);
+            if (skip.is_active)
+                return;
+            text = span_of(text.data + n, text.len - n);
+        }
     }
 }
 

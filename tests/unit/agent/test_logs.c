@@ -251,17 +251,18 @@ static const uint8_t exported[] = "\n__CURSOR=c1\nPRIORITY=3\nMESSAGE\n\x05\0\0\
 START_TEST(entries_of_the_journal_are_cut_wholly_or_not_at_all)
 {
     static struct export_entry entry;
+    struct export_skip skip;
     struct span rest = span_of(exported, sizeof(exported) - 1);
 
-    ck_assert_int_eq(export_next(rest, &entry), EXPORT_ENTRY);
+    ck_assert_int_eq(export_next(rest, &entry, &skip), EXPORT_ENTRY);
     ck_assert(span_equal(export_field(&entry, "MESSAGE"), span_of_text("a\nb=c")));
     ck_assert(span_equal(export_field(&entry, "__CURSOR"), span_of_text("c1")));
     ck_assert_uint_eq(export_field(&entry, "ABSENT").len, 0);
     const size_t first = entry.n_consumed;
     for (size_t len = 0; len < first; len++)
-        ck_assert_int_eq(export_next(span_of(exported, len), &entry), EXPORT_MORE);
+        ck_assert_int_eq(export_next(span_of(exported, len), &entry, &skip), EXPORT_MORE);
     rest = span_of(exported + first, rest.len - first);
-    ck_assert_int_eq(export_next(rest, &entry), EXPORT_ENTRY);
+    ck_assert_int_eq(export_next(rest, &entry, &skip), EXPORT_ENTRY);
     ck_assert(span_equal(export_field(&entry, "MESSAGE"), span_of_text("plain")));
     ck_assert_uint_eq(entry.n_consumed, rest.len);
 }
@@ -271,12 +272,14 @@ START_TEST(a_broken_entry_is_passed_over)
 {
     static const char broken[] = "MESSAGE\n\xff\xff\xff\xff\xff\xff\xff\xff x\n\nA=b\n\n";
     static struct export_entry entry;
+    struct export_skip skip;
     const struct span text = span_of(broken, sizeof(broken) - 1);
     size_t at;
 
-    ck_assert_int_eq(export_next(text, &entry), EXPORT_BAD);
+    ck_assert_int_eq(export_next(text, &entry, &skip), EXPORT_BAD);
     at = entry.n_consumed;
-    ck_assert_int_eq(export_next(span_of(text.data + at, text.len - at), &entry), EXPORT_ENTRY);
+    ck_assert_int_eq(export_next(span_of(text.data + at, text.len - at), &entry, &skip),
+                     EXPORT_ENTRY);
     ck_assert(span_equal(export_field(&entry, "A"), span_of_text("b")));
 }
 END_TEST
@@ -322,5 +325,6 @@ Suite *suite(void)
     tcase_add_test(tcase, messages_of_the_kernel_are_read);
     suite_add_tcase(s, tcase);
     suite_add_tcase(s, logs_files_case());
+    suite_add_tcase(s, logs_journal_case());
     return s;
 }

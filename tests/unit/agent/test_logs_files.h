@@ -5,3 +5,5 @@
 
 /* Which files are followed, and what becomes of their lines. */
 TCase *logs_files_case(void);
+/* The journal's program, and what it may print. */
+TCase *logs_journal_case(void);

@@ -141,7 +141,8 @@ const char *logs_rig_bodies(struct logs_rig *rig, bool acknowledge)
             for (size_t k = 0; k < record->n_attributes; k++)
                 ck_assert(text_is_utf8(record->attributes[k].value.data,
                                        record->attributes[k].value.len));
-            buf_append_span(&rig->bodies, record->body);
+            if (!memchr(record->body.data, 0, record->body.len))
+                buf_append_span(&rig->bodies, record->body);
             buf_append_text(&rig->bodies, "|");
         }
     }
