@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agent/collect/collect.h"
+#include "agent/folder.h"
 #include "agent/identity/identity.h"
 #include "agent/logs/logs.h"
 #include "agent/policy/policy.h"
@@ -55,6 +56,7 @@ struct agent {
     struct keeper *keeper; /* NULL: plaintext */
     struct uplink *uplink;
     struct stock *stock;
+    struct folder *folder;
     struct logs *logs;
 };
 
@@ -149,6 +151,7 @@ static void write_status(struct agent *agent)
     uplink_get_status(agent->uplink, &facts.uplink);
     tell_manager(agent, &facts.uplink);
     stock_get_status(agent->stock, &facts.stock);
+    folder_get_status(agent->folder, &facts.folder);
     logs_get_status(agent->logs, &facts.logs);
     if (agent->keeper)
         keeper_get_status(agent->keeper, &facts.identity);
@@ -309,8 +312,16 @@ static void on_channel(void *ctx, struct rpc_channel *channel)
 {
     struct agent *agent = ctx;
 
+    struct uplink_status uplink;
+
     if (agent->stock)
         stock_set_channel(agent->stock, channel);
+    if (agent->folder && channel) {
+        uplink_get_status(agent->uplink, &uplink);
+        folder_set_hub(agent->folder, uplink.hub);
+    } else if (agent->folder) {
+        folder_set_hub(agent->folder, NULL);
+    }
 }
 
 static void stop(struct agent *agent, int number)
@@ -362,6 +373,7 @@ static void apply_reload(struct agent *agent, struct settings *settings)
     agent->reloaded = *settings;
     agent->settings = &agent->reloaded;
     stock_configure(agent->stock, agent->settings);
+    folder_configure(agent->folder, agent->settings);
     configure_logs(agent);
 }
 
@@ -438,6 +450,7 @@ static void agent_close(struct agent *agent)
         loop_timer_disarm(agent->loop, &agent->spool_tick);
         loop_signals_remove(agent->loop, &agent->signals);
     }
+    agent->folder = folder_free(agent->folder);
     agent->stock = stock_free(agent->stock);
     agent->logs = logs_free(agent->logs);
     agent->uplink = uplink_free(agent->uplink);
@@ -568,6 +581,11 @@ static int agent_open(struct agent *agent)
         return pass(r);
     r = stock_new(&agent->stock,
                   &(struct stock_options){ .loop = agent->loop, .settings = settings });
+    if (r == 0)
+        r = folder_new(&agent->folder,
+                       &(struct folder_options){ .loop = agent->loop,
+                                                 .settings = settings,
+                                                 .insecure_id = agent->options->insecure_id });
     return r ? pass(r) : pass(open_logs(agent));
 }
 
@@ -635,6 +653,7 @@ int agent_run(const struct agent_options *options)
 
     apply_log(options->settings);
     (void) signal(SIGPIPE, SIG_IGN);
+    (void) signal(SIGIO, SIG_IGN);   /* a lease on an upload that somebody opens */
     (void) signal(SIGXFSZ, SIG_IGN); /* a limit of files is a full disk */
     r = settings_digest(options->settings, agent.digest);
     if (r)

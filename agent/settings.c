@@ -223,6 +223,22 @@ static int check_logs(const struct settings *settings, struct conf_error *error)
     return r == LOGS_BAD ? refuse(error, "%s", why.text) : pass(r);
 }
 
+static int check_upload(const struct settings *settings, struct conf_error *error)
+{
+    const struct conf_list *labels = &settings->upload_labels;
+
+    if (settings->upload_folder[0] && settings->upload_folder[0] != '/')
+        return refuse(error, "upload.folder: `%.100s`: write the whole path",
+                      settings->upload_folder);
+    for (size_t i = 0; i < labels->n_items; i++) {
+        const char *equals = strchr(labels->items[i], '=');
+
+        if (!equals || equals == labels->items[i])
+            return refuse(error, "upload.labels: `%.100s`: write key=value", labels->items[i]);
+    }
+    return 0;
+}
+
 static int check(const struct settings *settings, struct conf_error *error)
 {
     int r = check_hub(settings->hub, error);
@@ -239,6 +255,8 @@ static int check(const struct settings *settings, struct conf_error *error)
         r = check_filters(settings, error);
     if (r == 0)
         r = check_sources(settings, error);
+    if (r == 0)
+        r = check_upload(settings, error);
     if (r == 0)
         r = check_tables("inventory.enable", &settings->inventory_enable, error);
     if (r == 0)

@@ -158,6 +158,19 @@ static void put_inventory(struct json_writer *json, const struct stock_status *s
     json_close_object(json);
 }
 
+static void put_uploads(struct json_writer *json, const struct folder_status *folder)
+{
+    json_key(json, "uploads");
+    json_open_object(json);
+    json_put_u64(json, "done", folder->n_done);
+    json_put_u64(json, "failed", folder->n_failed);
+    json_put_u64(json, "bytes", folder->n_bytes);
+    json_put_u64(json, "waiting", folder->n_waiting);
+    put_time(json, "last_done", folder->last_done);
+    json_put_text(json, "last_error", folder->error);
+    json_close_object(json);
+}
+
 static void put_reload(struct json_writer *json, const struct status_reload *reload)
 {
     json_key(json, "reload");
@@ -223,6 +236,7 @@ void status_print(const struct status_facts *facts, struct buf *to)
     put_spool(&json, facts->spool);
     put_collect(&json, &facts->collect);
     put_inventory(&json, &facts->stock);
+    put_uploads(&json, &facts->folder);
     put_logs(&json, &facts->logs);
     json_close_object(&json);
     buf_append_text(to, "\n");

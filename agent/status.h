@@ -11,6 +11,7 @@
  */
 
 #include "agent/collect/collect.h"
+#include "agent/folder.h"
 #include "agent/identity/identity.h"
 #include "agent/logs/logs.h"
 #include "agent/policy/policy.h"
@@ -39,6 +40,7 @@ struct status_facts {
     struct spool_ledger spool[SPOOL_SIGNALS];
     struct uplink_status uplink;
     struct stock_status stock;
+    struct folder_status folder;
     struct logs_status logs;
     struct keeper_status identity; /* not with is_insecure */
 };

@@ -302,6 +302,7 @@ static void on_certificate_timer(struct loop_timer *timer)
     if (certificate_look_after(&hub->certificate, &hub->settings, clock_wall(), clock_mono()))
         hub_show_certificate(hub);
     pki_tick(hub->pki);
+    hub_look_at_expiry(hub);
     if (loop_timer_arm_in(hub->loop, timer, CERTIFICATE_EVERY_US) != 0)
         loop_stop(hub->loop);
 }

@@ -6,6 +6,7 @@
  *
  *   hub.c        the life of it: signals, timers, reload, drain, end
  *   hub_make.c   every module made and wired, in the order of server/README.md
+ *   hub_expiry.c certificates that end soon are said
  *   hub_reload.c reloads that are asked for through AdminService
  *   hub_audit.c  the audit and the limits: made, and what the daemon says of itself there
  *   hub_door.c   which addresses may connect
@@ -61,6 +62,7 @@ struct hub {
     uint64_t ca_version; /* that the listeners' certificates and roots are of */
     mono_us drain_due;   /* when what is open is cut */
     bool is_draining;
+    unsigned n_expiry_looks;
     bool has_said_started; /* in the audit */
     int outcome;
 
@@ -108,6 +110,11 @@ struct rpc_door hub_door(struct hub *hub);
 
 /* Settings and certificates are read again. On the loop. */
 void hub_reload(struct hub *hub, struct front_reload *ret);
+
+/* ---- hub_expiry.c ---- */
+
+/* Each minute; warns once an hour. */
+void hub_look_at_expiry(struct hub *hub);
 
 /* ---- hub_reload.c ---- */
 

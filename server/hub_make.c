@@ -56,6 +56,7 @@ static void on_get_web_status(void *ctx, struct web_status *ret)
     pthread_mutex_lock(&hub->shared.lock);
     ret->started = hub->shared.status.started;
     ret->certificate_expires = hub->shared.status.certificate_expires;
+    ret->certificates_expiring = hub->shared.status.certificates_expiring;
     pthread_mutex_unlock(&hub->shared.lock);
     get_accept_stats(hub, &ret->grpc);
     ret->security = settings_security_names[hub->at_start.security];

@@ -150,6 +150,18 @@ print_ledger(const char *name, const char *records, const struct json *ledger, s
     buf_append_text(to, "\n");
 }
 
+static void print_uploads(const struct json *uploads, struct buf *to)
+{
+    if (number_at(uploads, "done") + number_at(uploads, "failed") + number_at(uploads, "waiting") ==
+        0)
+        return;
+    buf_printf(to, "uploads    %lld done, %lld failed, %lld wait, last at %s\n",
+               number_at(uploads, "done"), number_at(uploads, "failed"),
+               number_at(uploads, "waiting"), text_at(uploads, "last_done"));
+    if (text_at(uploads, "last_error")[0])
+        buf_printf(to, "           last error: %s\n", text_at(uploads, "last_error"));
+}
+
 static void print_life(const struct json *status, struct buf *to)
 {
     const struct json *reload = json_member(status, "reload"),
@@ -184,6 +196,7 @@ static void print_text(const struct json *status, bool is_alive, struct buf *to)
                json_get_f64(json_member(collect, "last_round_s"), 0) * 1000);
     print_inventory(json_member(status, "inventory"), to);
     print_logs(json_member(status, "logs"), to);
+    print_uploads(json_member(status, "uploads"), to);
     print_life(status, to);
 }
 

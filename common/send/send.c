@@ -22,6 +22,7 @@
 #define BACKOFF_US INT64_C(500000)
 #define MAX_BACKOFF_US INT64_C(10000000)
 #define QUEUED_BYTES (4u << 20) /* given to the connection at a time */
+#define LOOK_MS 200             /* between questions whether it is still wanted */
 
 typedef Sentinel__Telemetry__V1__UploadBulkDataRequest request_message;
 typedef Sentinel__Telemetry__V1__UploadBulkDataResponse response_message;
@@ -57,6 +58,8 @@ struct sending {
     bool may_retry;
     uint64_t retry_us; /* the hub's wish */
     uint32_t n_failed; /* attempts since it moved */
+    struct loop_timer pace;
+    int64_t ready_us; /* when the next chunk may go */
     struct rand rand;
 };
 
@@ -65,6 +68,17 @@ static int unreadable(struct sending *s, int error, const char *what)
     snprintf(s->send->message, sizeof(s->send->message), "%s%s%s", what, error ? ": " : "",
              error ? strerror(error) : "");
     return SEND_UNREADABLE;
+}
+
+static bool is_unwanted(const struct sending *s)
+{
+    return s->send->is_unwanted && s->send->is_unwanted(s->send->ctx);
+}
+
+/* A round of the loop. */
+static int turn(struct sending *s)
+{
+    return pass(loop_run_once(s->send->loop, s->send->is_unwanted ? LOOK_MS : -1));
 }
 
 /* ---- the source ---- */
@@ -99,6 +113,8 @@ static int hash_file(struct sending *s)
 
     do {
         r = read_full(s, s->room, SEND_CHUNK_BYTES, done, &n);
+        if (r == 0 && is_unwanted(s))
+            r = SEND_UNWANTED;
         if (r)
             break;
         crypto_hash_update(hash, span_of(s->room, n));
@@ -314,15 +330,39 @@ static void give_up(struct sending *s, int r)
     rpc_client_call_cancel(s->call);
 }
 
-/* As much as window and connection take. */
+/* Whether the next chunk must wait for its time; then the timer goes on. */
+static bool is_ahead(struct sending *s)
+{
+    if (s->send->bytes_per_s == 0 || clock_mono().us >= s->ready_us)
+        return false;
+    ensure(loop_timer_arm(s->send->loop, &s->pace, (mono_us){ s->ready_us }) == 0);
+    return true;
+}
+
+static void note_sent(struct sending *s, size_t len)
+{
+    const int64_t now_us = clock_mono().us;
+
+    s->send->n_sent_bytes += len;
+    if (s->send->bytes_per_s == 0)
+        return;
+    if (s->ready_us < now_us)
+        s->ready_us = now_us;
+    s->ready_us += (int64_t) (len * UINT64_C(1000000) / s->send->bytes_per_s);
+}
+
+/* As much as window, connection and pace take. */
 static void pump(struct sending *s)
 {
-    while (s->has_resume && !s->has_end && !s->outcome && !s->fault &&
+    while (!s->is_over && s->has_resume && !s->has_end && !s->outcome && !s->fault &&
            s->next - s->acked < SEND_WINDOW_BYTES &&
            rpc_client_call_queued(s->call) < QUEUED_BYTES) {
         struct span data = { 0 };
-        int r = fetch(s, &data);
+        int r;
 
+        if (is_ahead(s))
+            return;
+        r = fetch(s, &data);
         if (r) {
             give_up(s, r);
             return;
@@ -336,7 +376,7 @@ static void pump(struct sending *s)
         }
         s->has_end = data.len == 0;
         s->next += data.len;
-        s->send->n_sent_bytes += data.len;
+        note_sent(s, data.len);
         if (s->has_end)
             rpc_client_call_half_close(s->call);
     }
@@ -457,14 +497,23 @@ static int attempt(struct sending *s)
         r = send_header(s);
     if (r == 0)
         rpc_client_call_read(s->call);
-    while (r >= 0 && !s->is_over)
-        r = loop_run_once(s->send->loop, -1);
+    while (r >= 0 && !s->is_over) {
+        r = turn(s);
+        if (r >= 0 && !s->is_over && !s->outcome && is_unwanted(s))
+            give_up(s, SEND_UNWANTED);
+    }
+    loop_timer_disarm(s->send->loop, &s->pace);
     s->call = rpc_client_call_unref(s->call);
     s->channel = rpc_channel_free(s->channel);
     return r < 0 ? pass(r) : pass(s->fault);
 }
 
 /* ---- again ---- */
+
+static void on_pace(struct loop_timer *timer)
+{
+    pump(timer->ctx);
+}
 
 static void on_timer(struct loop_timer *timer)
 {
@@ -489,10 +538,10 @@ static int wait_for(struct sending *s, int64_t wait_us)
     struct loop_timer timer = { .fn = on_timer, .ctx = &is_over };
     int r = loop_timer_arm_in(s->send->loop, &timer, wait_us);
 
-    while (r == 0 && !is_over)
-        r = loop_run_once(s->send->loop, -1);
+    while (r == 0 && !is_over && !is_unwanted(s))
+        r = turn(s);
     loop_timer_disarm(s->send->loop, &timer);
-    return pass(r);
+    return r == 0 && !is_over ? SEND_UNWANTED : pass(r);
 }
 
 static int send_all(struct sending *s)
@@ -516,7 +565,7 @@ static int send_all(struct sending *s)
             s->send->on_retry(s->send->ctx, s->send->message, wait_us);
         r = wait_for(s, wait_us);
     }
-    return r < 0 ? pass(r) : s->outcome;
+    return r ? r : s->outcome;
 }
 
 static int prepare(struct sending *s)
@@ -551,6 +600,7 @@ int send_file(struct send *send)
     struct sending s = { .send = send, .moved_us = clock_mono().us };
     int r;
 
+    s.pace = (struct loop_timer){ .fn = on_pace, .ctx = &s };
     list_init(&s.kept);
     rand_init_from_system(&s.rand);
     r = prepare(&s);

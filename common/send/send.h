@@ -37,6 +37,7 @@ enum send_outcome {
     SEND_UNREADABLE,  /* the file; `message` says why */
     SEND_LOST,        /* the hub lost what a pipe cannot give again */
     SEND_UNCONNECTED, /* connect() said so */
+    SEND_UNWANTED,    /* is_unwanted() said so; what has arrived stays there */
 };
 
 struct send_label {
@@ -49,7 +50,8 @@ struct send {
     int (*connect)(void *ctx, struct rpc_channel **ret);
     void *connect_ctx;
     int64_t give_up_us;
-    int fd; /* a file, from its begin, or a pipe; stays open */
+    uint64_t bytes_per_s; /* 0: as fast as it goes */
+    int fd;               /* a file, from its begin, or a pipe; stays open */
     const char *name, *type;
     const struct send_label *labels;
     size_t n_labels;
@@ -58,6 +60,8 @@ struct send {
     void (*on_progress)(void *ctx, uint64_t done_bytes, uint64_t all_bytes);
     void (*on_hashing)(void *ctx, uint64_t done_bytes, uint64_t all_bytes);
     void (*on_retry)(void *ctx, const char *why, int64_t wait_us);
+    /* Asked a few times in a second; NULL: it is wanted to the end. */
+    bool (*is_unwanted)(void *ctx);
     void *ctx;
     /* Out. */
     char object_id[64];

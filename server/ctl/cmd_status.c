@@ -51,6 +51,7 @@ static void status_json(const status_message *status)
     json_put_u64(&json, "audit_failed", status->audit_failed);
     json_put_u64(&json, "limits_refused", status->limits_refused);
     json_put_i64(&json, "certificate_expires_us", convert_time_us(status->certificate_expires));
+    json_put_u64(&json, "certificates_expiring", status->certificates_expiring);
     json_put_u64(&json, "registry_generation", status->registry_generation);
     json_put_i64(&json, "settings_loaded_us", convert_time_us(status->settings_loaded));
     json_put_text(&json, "settings_sha256", status->settings_sha256);
@@ -96,6 +97,9 @@ static void status_people(struct ctl *ctl, const status_message *status)
     FACT("handshakes", "%llu failed", (unsigned long long) status->handshakes_failed);
     FACT("certificate", "expires %s",
          format_ago(ctl, convert_time_us(status->certificate_expires), now_us));
+    if (status->certificates_expiring > 0)
+        FACT("expiring", "%llu certificates of agents and operators end soon; see `certs list`",
+             (unsigned long long) status->certificates_expiring);
     FACT("settings", "loaded %s, %.12s",
          format_ago(ctl, convert_time_us(status->settings_loaded), now_us),
          status->settings_sha256);

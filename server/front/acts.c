@@ -53,6 +53,30 @@ enum front_failure front_needs_pki(struct unary *unary)
     return unary->front->options.pki ? FAIL_NOT : FAIL_NO_IDENTITIES;
 }
 
+enum front_failure front_needs_pki_and(struct unary *unary, const void *answer)
+{
+    const enum front_failure failure = front_needs_pki(unary);
+
+    return failure == FAIL_NOT && !answer ? unary_finish(unary, NULL) : failure;
+}
+
+void *front_list_of(struct unary *unary,
+                    const struct front_list *list,
+                    const void *rows,
+                    size_t n,
+                    size_t *ret_n)
+{
+    uint8_t *messages = unary_alloc(unary, n + 1, list->message_size);
+    void **to = unary_alloc(unary, n + 1, sizeof(*to));
+
+    *ret_n = messages && to ? n : 0;
+    for (size_t i = 0; i < *ret_n; i++) {
+        to[i] = messages + i * list->message_size;
+        list->fill(unary, (const uint8_t *) rows + i * list->row_size, to[i]);
+    }
+    return *ret_n ? to : NULL;
+}
+
 enum front_failure front_failure_of_act(int r,
                                         const char *field,
                                         const struct tls_why *why,

@@ -19,6 +19,19 @@ const struct pki_act *front_act_of(struct unary *unary, const char *reason, stru
 enum front_failure front_act_note(struct unary *unary, enum audit_event event, const char *object);
 /* FAIL_NO_IDENTITIES in insecure mode. */
 enum front_failure front_needs_pki(struct unary *unary);
+/* The same, and FAIL_TOO_MUCH where there was no room for the answer (NULL). */
+enum front_failure front_needs_pki_and(struct unary *unary, const void *answer);
+/* A repeated field: `fill` makes a message of `message_size` bytes from a row of `row_size`. */
+struct front_list {
+    size_t row_size, message_size;
+    void (*fill)(struct unary *unary, const void *row, void *message);
+};
+/* The messages of n rows, and *ret_n how many; NULL and 0 where there is no room. */
+void *front_list_of(struct unary *unary,
+                    const struct front_list *list,
+                    const void *rows,
+                    size_t n,
+                    size_t *ret_n);
 /* Of pki's outcomes for acts: `field` is what is wrong with PKI_BAD_NAME and the like. */
 enum front_failure front_failure_of_act(int r,
                                         const char *field,

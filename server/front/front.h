@@ -48,6 +48,8 @@ struct front_status { /* what GetStatus says beyond what front asks for itself *
     wall_us started;
     wall_us settings_loaded;
     wall_us certificate_expires;
+    uint64_t
+        certificates_expiring; /* of agents and operators, with less than a fifth of their life */
     uint64_t https_handshakes_failed;
     struct rpc_accept_stats grpc;
     char settings_sha256[65];

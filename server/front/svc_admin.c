@@ -126,6 +126,7 @@ enum front_failure svc_admin_get_status(struct unary *unary)
     answer->settings_loaded = unary_time(unary, own->settings_loaded);
     answer->settings_sha256 = own->settings_sha256;
     answer->certificate_expires = unary_time(unary, own->certificate_expires);
+    answer->certificates_expiring = own->certificates_expiring;
     answer->registry_generation = options->pki ? pki_generation(options->pki) : 0;
     answer->handshakes_failed = rpc_accept_failed(&own->grpc) + own->https_handshakes_failed;
     fill_accept(unary, &own->grpc, answer);

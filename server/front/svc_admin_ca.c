@@ -53,13 +53,11 @@ static Sentinel__Admin__V1__CaStatus *status_message(struct unary *unary,
 enum front_failure svc_admin_get_ca_status(struct unary *unary)
 {
     Sentinel__Admin__V1__GetCaStatusResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
-    enum front_failure failure = front_needs_pki(unary);
+    enum front_failure failure = front_needs_pki_and(unary, answer);
     struct pki_ca_status status = { .phase = PKI_CA_STEADY };
 
     if (failure != FAIL_NOT)
         return failure;
-    if (!answer)
-        return unary_finish(unary, NULL);
     if (pki_ca_get_status(unary->front->options.pki, &status) != 0)
         return FAIL_FAULT;
     sentinel__admin__v1__get_ca_status_response__init(answer);
@@ -72,7 +70,7 @@ enum front_failure svc_admin_rotate_ca(struct unary *unary)
     static const char *const steps[] = { "prepare", "issue", "serve", "retire", "back" };
     const Sentinel__Admin__V1__RotateCaRequest *request = (const void *) unary->request;
     Sentinel__Admin__V1__RotateCaResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
-    enum front_failure failure = front_needs_pki(unary);
+    enum front_failure failure = front_needs_pki_and(unary, answer);
     struct pki_ca_status status = { .phase = PKI_CA_STEADY };
     struct tls_why why = { "" };
     struct front_act act;
@@ -81,8 +79,6 @@ enum front_failure svc_admin_rotate_ca(struct unary *unary)
 
     if (failure != FAIL_NOT)
         return failure;
-    if (!answer)
-        return unary_finish(unary, NULL);
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
         is_step = is_step || strcmp(request->step, steps[i]) == 0;
     if (!is_step) {
@@ -165,9 +161,11 @@ enum front_failure svc_admin_add_foreign(struct unary *unary)
     return unary_finish(unary, &answer->base);
 }
 
-static void
-fill_rule(struct unary *unary, const struct pki_foreign *from, Sentinel__Admin__V1__ForeignCa *to)
+static void fill_rule(struct unary *unary, const void *row, void *message)
 {
+    const struct pki_foreign *from = row;
+    Sentinel__Admin__V1__ForeignCa *to = message;
+
     sentinel__admin__v1__foreign_ca__init(to);
     to->name = front_borrow(from->name);
     to->subject = front_borrow(from->subject);
@@ -181,11 +179,13 @@ fill_rule(struct unary *unary, const struct pki_foreign *from, Sentinel__Admin__
     to->may_register = from->may_register;
 }
 
+static const struct front_list rule_list = { sizeof(struct pki_foreign),
+                                             sizeof(Sentinel__Admin__V1__ForeignCa), fill_rule };
+
 enum front_failure svc_admin_list_foreign(struct unary *unary)
 {
     Sentinel__Admin__V1__ListForeignCasResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
     enum front_failure failure = front_needs_pki(unary);
-    Sentinel__Admin__V1__ForeignCa *rows;
     struct pki_foreign *rules = NULL;
     size_t n = 0;
 
@@ -193,15 +193,10 @@ enum front_failure svc_admin_list_foreign(struct unary *unary)
         return failure;
     if (pki_foreign_list(unary->front->options.pki, &unary->arena, &rules, &n) != 0)
         return FAIL_FAULT;
-    rows = unary_alloc(unary, n + 1, sizeof(*rows));
-    if (!answer || !rows)
+    if (!answer)
         return unary_finish(unary, NULL);
     sentinel__admin__v1__list_foreign_cas_response__init(answer);
-    answer->foreign_cas = unary_alloc(unary, n + 1, sizeof(*answer->foreign_cas));
-    for (size_t i = 0; answer->foreign_cas && i < n; i++) {
-        fill_rule(unary, &rules[i], &rows[i]);
-        answer->foreign_cas[answer->n_foreign_cas++] = &rows[i];
-    }
+    answer->foreign_cas = front_list_of(unary, &rule_list, rules, n, &answer->n_foreign_cas);
     return unary_finish(unary, &answer->base);
 }
 
@@ -209,14 +204,12 @@ enum front_failure svc_admin_remove_foreign(struct unary *unary)
 {
     const Sentinel__Admin__V1__RemoveForeignCaRequest *request = (const void *) unary->request;
     Sentinel__Admin__V1__RemoveForeignCaResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
-    enum front_failure failure = front_needs_pki(unary);
+    enum front_failure failure = front_needs_pki_and(unary, answer);
     struct front_act act;
     int r;
 
     if (failure != FAIL_NOT)
         return failure;
-    if (!answer)
-        return unary_finish(unary, NULL);
     r = pki_foreign_remove(unary->front->options.pki, request->name,
                            front_act_of(unary, NULL, &act));
     if (r != PKI_OK)

@@ -15,10 +15,11 @@
 
 typedef Sentinel__Admin__V1__ListCertificatesRequest list_request;
 
-static void fill_certificate(struct unary *unary,
-                             const struct pki_certificate *from,
-                             Sentinel__Admin__V1__Certificate *to)
+static void fill_certificate(struct unary *unary, const void *row, void *message)
 {
+    const struct pki_certificate *from = row;
+    Sentinel__Admin__V1__Certificate *to = message;
+
     sentinel__admin__v1__certificate__init(to);
     to->sha256 = front_hex(unary, from->identity.sha256, sizeof(from->identity.sha256));
     to->serial = front_borrow(from->identity.serial);
@@ -38,12 +39,15 @@ static void fill_certificate(struct unary *unary,
     to->key_sha256 = front_hex(unary, from->key_sha256, sizeof(from->key_sha256));
 }
 
+static const struct front_list certificate_list = { sizeof(struct pki_certificate),
+                                                    sizeof(Sentinel__Admin__V1__Certificate),
+                                                    fill_certificate };
+
 static enum front_failure answer_certificates(struct unary *unary,
                                               const struct pki_certificates_question *asked,
                                               struct span question)
 {
     Sentinel__Admin__V1__ListCertificatesResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
-    Sentinel__Admin__V1__Certificate *rows;
     struct pki_certificate *found = NULL;
     bool has_more = false;
     size_t n = 0;
@@ -51,15 +55,11 @@ static enum front_failure answer_certificates(struct unary *unary,
     if (pki_certificate_list(unary->front->options.pki, asked, &unary->arena, &found, &n,
                              &has_more) != 0)
         return FAIL_FAULT;
-    rows = unary_alloc(unary, n + 1, sizeof(*rows));
-    if (!answer || !rows)
+    if (!answer)
         return unary_finish(unary, NULL);
     sentinel__admin__v1__list_certificates_response__init(answer);
-    answer->certificates = unary_alloc(unary, n + 1, sizeof(*answer->certificates));
-    for (size_t i = 0; answer->certificates && i < n; i++) {
-        fill_certificate(unary, &found[i], &rows[i]);
-        answer->certificates[answer->n_certificates++] = &rows[i];
-    }
+    answer->certificates =
+        front_list_of(unary, &certificate_list, found, n, &answer->n_certificates);
     if (has_more && n > 0)
         answer->next_page_token =
             front_token_make(unary, question, span_of(found[n - 1].identity.sha256, 32));
@@ -90,7 +90,7 @@ enum front_failure svc_admin_revoke_certificate(struct unary *unary)
 {
     const Sentinel__Admin__V1__RevokeCertificateRequest *request = (const void *) unary->request;
     Sentinel__Admin__V1__RevokeCertificateResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
-    enum front_failure failure = front_needs_pki(unary);
+    enum front_failure failure = front_needs_pki_and(unary, answer);
     struct tls_why why = { "" };
     struct front_act act;
     uint64_t generation = 0;
@@ -98,8 +98,6 @@ enum front_failure svc_admin_revoke_certificate(struct unary *unary)
 
     if (failure != FAIL_NOT)
         return failure;
-    if (!answer)
-        return unary_finish(unary, NULL);
     r = pki_certificate_revoke(unary->front->options.pki, request->sha256,
                                front_act_of(unary, request->reason, &act), &generation, &why);
     if (r != PKI_OK)
@@ -125,7 +123,7 @@ enum front_failure svc_admin_renew_own(struct unary *unary)
         .name = unary->caller.name,
         .csr_der = span_of(request->csr.data, request->csr.len),
     };
-    enum front_failure failure = front_needs_pki(unary);
+    enum front_failure failure = front_needs_pki_and(unary, answer);
     struct pki_granted granted = { .n_chain = 0 };
     struct tls_why why = { "" };
     struct front_act act;
@@ -133,8 +131,6 @@ enum front_failure svc_admin_renew_own(struct unary *unary)
 
     if (failure != FAIL_NOT)
         return failure;
-    if (!answer)
-        return unary_finish(unary, NULL);
     if (unary->caller.kind != PKI_OPERATOR) {
         front_describe(&unary->detail, NULL, "only an operator's certificate is renewed here");
         return FAIL_REFUSED;
@@ -161,10 +157,11 @@ enum front_failure svc_admin_renew_own(struct unary *unary)
 
 /* ---- operators ---- */
 
-static void fill_operator(struct unary *unary,
-                          const struct pki_operator *from,
-                          Sentinel__Admin__V1__Operator *to)
+static void fill_operator(struct unary *unary, const void *row, void *message)
 {
+    const struct pki_operator *from = row;
+    Sentinel__Admin__V1__Operator *to = message;
+
     sentinel__admin__v1__operator__init(to);
     to->name = front_borrow(from->name);
     to->role = (Sentinel__Admin__V1__IdentityRole) from->role;
@@ -173,11 +170,14 @@ static void fill_operator(struct unary *unary,
     to->certificates = from->n_certificates;
 }
 
+static const struct front_list operator_list = { sizeof(struct pki_operator),
+                                                 sizeof(Sentinel__Admin__V1__Operator),
+                                                 fill_operator };
+
 enum front_failure svc_admin_list_operators(struct unary *unary)
 {
     Sentinel__Admin__V1__ListOperatorsResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
     enum front_failure failure = front_needs_pki(unary);
-    Sentinel__Admin__V1__Operator *rows;
     struct pki_operator *operators = NULL;
     size_t n = 0;
 
@@ -185,15 +185,10 @@ enum front_failure svc_admin_list_operators(struct unary *unary)
         return failure;
     if (pki_operator_list(unary->front->options.pki, &unary->arena, &operators, &n) != 0)
         return FAIL_FAULT;
-    rows = unary_alloc(unary, n + 1, sizeof(*rows));
-    if (!answer || !rows)
+    if (!answer)
         return unary_finish(unary, NULL);
     sentinel__admin__v1__list_operators_response__init(answer);
-    answer->operators = unary_alloc(unary, n + 1, sizeof(*answer->operators));
-    for (size_t i = 0; answer->operators && i < n; i++) {
-        fill_operator(unary, &operators[i], &rows[i]);
-        answer->operators[answer->n_operators++] = &rows[i];
-    }
+    answer->operators = front_list_of(unary, &operator_list, operators, n, &answer->n_operators);
     return unary_finish(unary, &answer->base);
 }
 

@@ -11,9 +11,11 @@
 #include "server/front/acts.h"
 #include "server/front/inside.h"
 
-static void
-fill_limit(struct unary *unary, const struct quota_row *from, Sentinel__Admin__V1__Limit *to)
+static void fill_limit(struct unary *unary, const void *row, void *message)
 {
+    const struct quota_row *from = row;
+    Sentinel__Admin__V1__Limit *to = message;
+
     sentinel__admin__v1__limit__init(to);
     to->name = front_borrow(from->name);
     to->scope = front_borrow(from->scope);
@@ -26,25 +28,22 @@ fill_limit(struct unary *unary, const struct quota_row *from, Sentinel__Admin__V
     to->refused = from->n_refused;
 }
 
+static const struct front_list limit_list = { sizeof(struct quota_row),
+                                              sizeof(Sentinel__Admin__V1__Limit), fill_limit };
+
 enum front_failure svc_admin_list_limits(struct unary *unary)
 {
     Sentinel__Admin__V1__ListLimitsResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
-    Sentinel__Admin__V1__Limit *rows;
     struct quota_row *limits = NULL;
     size_t n = 0;
 
     if (unary->front->options.quota &&
         quota_list(unary->front->options.quota, &unary->arena, &limits, &n) != 0)
         return FAIL_FAULT;
-    rows = unary_alloc(unary, n + 1, sizeof(*rows));
-    if (!answer || !rows)
+    if (!answer)
         return unary_finish(unary, NULL);
     sentinel__admin__v1__list_limits_response__init(answer);
-    answer->limits = unary_alloc(unary, n + 1, sizeof(*answer->limits));
-    for (size_t i = 0; answer->limits && i < n; i++) {
-        fill_limit(unary, &limits[i], &rows[i]);
-        answer->limits[answer->n_limits++] = &rows[i];
-    }
+    answer->limits = front_list_of(unary, &limit_list, limits, n, &answer->n_limits);
     return unary_finish(unary, &answer->base);
 }
 

@@ -97,9 +97,11 @@ static Sentinel__Admin__V1__TokenState state_of(const struct pki_token *token, w
     return SENTINEL__ADMIN__V1__TOKEN_STATE__TOKEN_STATE_ACTIVE;
 }
 
-static void
-fill_token(struct unary *unary, const struct pki_token *from, Sentinel__Admin__V1__Token *to)
+static void fill_token(struct unary *unary, const void *row, void *message)
 {
+    const struct pki_token *from = row;
+    Sentinel__Admin__V1__Token *to = message;
+
     sentinel__admin__v1__token__init(to);
     to->token_id = front_borrow(from->id);
     to->created_by = front_borrow(from->made_by);
@@ -113,11 +115,13 @@ fill_token(struct unary *unary, const struct pki_token *from, Sentinel__Admin__V
     to->state = state_of(from, unary->now);
 }
 
+static const struct front_list token_list = { sizeof(struct pki_token),
+                                              sizeof(Sentinel__Admin__V1__Token), fill_token };
+
 enum front_failure svc_admin_list_tokens(struct unary *unary)
 {
     Sentinel__Admin__V1__ListTokensResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
     enum front_failure failure = front_needs_pki(unary);
-    Sentinel__Admin__V1__Token *rows;
     struct pki_token *tokens = NULL;
     size_t n = 0;
 
@@ -125,15 +129,10 @@ enum front_failure svc_admin_list_tokens(struct unary *unary)
         return failure;
     if (pki_token_list(unary->front->options.pki, &unary->arena, &tokens, &n) != 0)
         return FAIL_FAULT;
-    rows = unary_alloc(unary, n + 1, sizeof(*rows));
-    if (!answer || !rows)
+    if (!answer)
         return unary_finish(unary, NULL);
     sentinel__admin__v1__list_tokens_response__init(answer);
-    answer->tokens = unary_alloc(unary, n + 1, sizeof(*answer->tokens));
-    for (size_t i = 0; answer->tokens && i < n; i++) {
-        fill_token(unary, &tokens[i], &rows[i]);
-        answer->tokens[answer->n_tokens++] = &rows[i];
-    }
+    answer->tokens = front_list_of(unary, &token_list, tokens, n, &answer->n_tokens);
     return unary_finish(unary, &answer->base);
 }
 
@@ -141,14 +140,12 @@ enum front_failure svc_admin_revoke_token(struct unary *unary)
 {
     const Sentinel__Admin__V1__RevokeTokenRequest *request = (const void *) unary->request;
     Sentinel__Admin__V1__RevokeTokenResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
-    enum front_failure failure = front_needs_pki(unary);
+    enum front_failure failure = front_needs_pki_and(unary, answer);
     struct front_act act;
     int r;
 
     if (failure != FAIL_NOT)
         return failure;
-    if (!answer)
-        return unary_finish(unary, NULL);
     r = pki_token_revoke(unary->front->options.pki, request->token_id,
                          front_act_of(unary, NULL, &act));
     if (r != PKI_OK)
@@ -202,9 +199,11 @@ enum front_failure svc_admin_create_bearer(struct unary *unary)
     return unary_finish(unary, &answer->base);
 }
 
-static void
-fill_bearer(struct unary *unary, const struct pki_bearer *from, Sentinel__Admin__V1__Bearer *to)
+static void fill_bearer(struct unary *unary, const void *row, void *message)
 {
+    const struct pki_bearer *from = row;
+    Sentinel__Admin__V1__Bearer *to = message;
+
     sentinel__admin__v1__bearer__init(to);
     to->bearer_id = front_borrow(from->id);
     to->name = front_borrow(from->name);
@@ -216,11 +215,13 @@ fill_bearer(struct unary *unary, const struct pki_bearer *from, Sentinel__Admin_
     to->last_used = unary_time(unary, from->last_used);
 }
 
+static const struct front_list bearer_list = { sizeof(struct pki_bearer),
+                                               sizeof(Sentinel__Admin__V1__Bearer), fill_bearer };
+
 enum front_failure svc_admin_list_bearers(struct unary *unary)
 {
     Sentinel__Admin__V1__ListBearersResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
     enum front_failure failure = front_needs_pki(unary);
-    Sentinel__Admin__V1__Bearer *rows;
     struct pki_bearer *bearers = NULL;
     size_t n = 0;
 
@@ -228,15 +229,10 @@ enum front_failure svc_admin_list_bearers(struct unary *unary)
         return failure;
     if (pki_bearer_list(unary->front->options.pki, &unary->arena, &bearers, &n) != 0)
         return FAIL_FAULT;
-    rows = unary_alloc(unary, n + 1, sizeof(*rows));
-    if (!answer || !rows)
+    if (!answer)
         return unary_finish(unary, NULL);
     sentinel__admin__v1__list_bearers_response__init(answer);
-    answer->bearers = unary_alloc(unary, n + 1, sizeof(*answer->bearers));
-    for (size_t i = 0; answer->bearers && i < n; i++) {
-        fill_bearer(unary, &bearers[i], &rows[i]);
-        answer->bearers[answer->n_bearers++] = &rows[i];
-    }
+    answer->bearers = front_list_of(unary, &bearer_list, bearers, n, &answer->n_bearers);
     return unary_finish(unary, &answer->base);
 }
 
@@ -244,14 +240,12 @@ enum front_failure svc_admin_revoke_bearer(struct unary *unary)
 {
     const Sentinel__Admin__V1__RevokeBearerRequest *request = (const void *) unary->request;
     Sentinel__Admin__V1__RevokeBearerResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
-    enum front_failure failure = front_needs_pki(unary);
+    enum front_failure failure = front_needs_pki_and(unary, answer);
     struct front_act act;
     int r;
 
     if (failure != FAIL_NOT)
         return failure;
-    if (!answer)
-        return unary_finish(unary, NULL);
     r = pki_bearer_revoke(unary->front->options.pki, request->bearer_id,
                           front_act_of(unary, NULL, &act));
     if (r != PKI_OK)
@@ -265,7 +259,7 @@ enum front_failure svc_admin_roll_bearer(struct unary *unary)
 {
     const Sentinel__Admin__V1__RollBearerRequest *request = (const void *) unary->request;
     Sentinel__Admin__V1__RollBearerResponse *answer = unary_alloc(unary, 1, sizeof(*answer));
-    enum front_failure failure = front_needs_pki(unary);
+    enum front_failure failure = front_needs_pki_and(unary, answer);
     struct pki_bearer bearer = { .is_revoked = false };
     struct tls_why why = { "" };
     struct front_act act;
@@ -273,8 +267,6 @@ enum front_failure svc_admin_roll_bearer(struct unary *unary)
 
     if (failure != FAIL_NOT)
         return failure;
-    if (!answer)
-        return unary_finish(unary, NULL);
     r = pki_bearer_roll(unary->front->options.pki, request->bearer_id,
                         front_act_of(unary, NULL, &act), &bearer, &why);
     if (r != PKI_OK)

@@ -371,6 +371,12 @@ int pki_identify(struct pki *pki, struct span leaf_der, wall_us now, struct pki_
     r = pki_adopt(pki, leaf_der, now);
     if (r == 0)
         return pass(look_up_presented(pki, sha256, now, ret));
+    /* Revoked after the backup that the registry comes from. */
+    if (r == PKI_UNKNOWN && now.us < atomic_load(&pki->adopt_until_us) &&
+        pki_revoked_has(pki->revoked, sha256)) {
+        *ret = (struct pki_identity){ .state = PKI_REVOKED };
+        return PKI_NOT_ACTIVE;
+    }
     return r == PKI_UNKNOWN ? pass(pki_foreign_identify(pki, leaf_der, now, ret)) : pass(r);
 }
 

@@ -147,6 +147,21 @@ int pki_renew_server(struct pki *pki,
                      struct tls_why *ret_why) MUST_USE;
 /* Less than a fifth of the life is left, or nothing: time to renew, or to warn. */
 bool pki_is_near_its_end(wall_us not_before, wall_us not_after, wall_us now);
+/*
+ * Agents and operators whose last certificate is near its end, and not over: at most `max`, the
+ * soonest first; *ret_n_all of them there are. One pass over memory.
+ */
+struct pki_expiring {
+    char name[64];
+    enum pki_kind kind;
+    wall_us not_after;
+};
+int pki_list_expiring(struct pki *pki,
+                      wall_us now,
+                      struct pki_expiring *ret,
+                      size_t max,
+                      size_t *ret_n,
+                      size_t *ret_n_all) MUST_USE;
 
 /* What is wrong with a row of the registry's tables; NULL: nothing, or it is not the registry's.
  * For store_survey(); ctx is not used. */

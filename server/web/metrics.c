@@ -171,6 +171,7 @@ static void fill(const struct web *web, const struct web_status *status, struct 
     to->batches_refused_total = (double) ingest.n_refused;
     to->start_time_seconds = seconds(status->started.us);
     to->certificate_expiry_time_seconds = seconds(status->certificate_expires.us);
+    to->certificates_expiring = (double) status->certificates_expiring;
     fill_grpc(&status->grpc, to);
     to->serving = atomic_load(&web->state) == WEB_SERVING;
     to->registry_generation = options->pki ? (double) pki_generation(options->pki) : 0;

@@ -77,6 +77,7 @@ struct web_remote_write { /* all zero: it is off */
 struct web_status { /* what /metrics says beyond what web asks for itself */
     wall_us started;
     wall_us certificate_expires; /* us 0: there is none */
+    uint64_t certificates_expiring;
     struct rpc_accept_stats grpc;
     const char *security;
     struct web_remote_write remote_write;

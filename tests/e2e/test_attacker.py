@@ -433,5 +433,14 @@ class LooseFiles(unittest.TestCase):
                 machine.wait_streaming()  # by itself
 
 
+class Release(unittest.TestCase):
+    def test_no_program_has_fault_points(self):
+        if fixture.is_sanitized():
+            self.skipTest("this build is for tests")
+        for name in ("sentinel-hub", "sentinelctl", "sentinel-agent", "sentinel-bench"):
+            with open(fixture.program(name), "rb") as program:
+                self.assertNotIn(b"faultpoint:", program.read(), name)
+
+
 if __name__ == "__main__":
     fixture.main()

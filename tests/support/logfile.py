@@ -8,6 +8,8 @@ import random
 import shutil
 import threading
 
+import grpc
+
 import fixture
 
 KEPT = 60  # rotated files: more than the agent is behind by
@@ -100,7 +102,16 @@ class Programs(threading.Thread):
 
 
 def entries(hub: fixture.Hub, agent: str) -> list:
-    """All that the hub has of an agent's records, oldest first."""
+    """All that the hub has of an agent's records, oldest first; none while it does not know the agent."""
+    try:
+        return _entries(hub, agent)
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.NOT_FOUND:
+            return []
+        raise
+
+
+def _entries(hub: fixture.Hub, agent: str) -> list:
     s = fixture.stubs()
     q, token, found = s.query, "", []
     with hub.channel(hub.admin) as channel:

@@ -106,8 +106,11 @@ static int find_name(struct pki *pki, const struct pki_late_renewal *asked, stru
         late->leaf.identity = identity;
         return pki_renew_is_refused(&late->renewing, r, &identity) ? PKI_REFUSED : 0;
     }
-    if (clock_wall().us < atomic_load(&pki->adopt_until_us) &&
-        !pki_revoked_has(pki->revoked, late->facts.sha256)) {
+    if (clock_wall().us < atomic_load(&pki->adopt_until_us)) {
+        if (pki_revoked_has(pki->revoked, late->facts.sha256))
+            return pki_renew_refuse(&late->renewing, PKI_REFUSED_REVOKED,
+                                    "the certificate was revoked; an operator lets the agent in "
+                                    "again, or makes a token");
         r = pki_row_of_leaf(pki, asked->chain_der[0], (wall_us){ 0 }, &late->leaf);
         if (r < 0)
             return pass(r);

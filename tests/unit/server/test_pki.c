@@ -627,6 +627,32 @@ START_TEST(an_expired_server_certificate_is_not_served)
 }
 END_TEST
 
+START_TEST(who_has_not_renewed_is_told_before_the_end)
+{
+    create();
+    struct pki *pki = open_pki();
+    const struct pki_issue issue = agent("web-1", "out/web-1");
+    struct pki_expiring rows[2];
+    size_t n, n_all;
+
+    ck_assert_int_eq(pki_issue_identity(pki, &issue, &why), 0);
+    ck_assert_int_eq(pki_list_expiring(pki, clock_wall(), rows, 2, &n, &n_all), 0);
+    ck_assert_uint_eq(n_all, 0);
+    offset_us = 6 * DAY_US; /* of an agent's seven, and an operator's ninety */
+    ck_assert_int_eq(pki_list_expiring(pki, clock_wall(), rows, 2, &n, &n_all), 0);
+    ck_assert_uint_eq(n_all, 1);
+    ck_assert_str_eq(rows[0].name, "web-1");
+    offset_us = 8 * DAY_US; /* over: that is another thing */
+    ck_assert_int_eq(pki_list_expiring(pki, clock_wall(), rows, 2, &n, &n_all), 0);
+    ck_assert_uint_eq(n_all, 0);
+    offset_us = 80 * DAY_US;
+    ck_assert_int_eq(pki_list_expiring(pki, clock_wall(), rows, 0, &n, &n_all), 0);
+    ck_assert_uint_eq(n, 0);
+    ck_assert_uint_eq(n_all, 1);
+    pki_close(pki);
+}
+END_TEST
+
 Suite *suite(void)
 {
     Suite *s = suite_create("server/pki");
@@ -661,6 +687,7 @@ Suite *suite(void)
     tcase_add_test(registry, refresh_sees_what_another_process_changed);
     tcase_add_test(registry, a_revoked_row_is_not_active_any_more);
     tcase_add_test(registry, a_row_reads_back_as_it_was_written);
+    tcase_add_test(registry, who_has_not_renewed_is_told_before_the_end);
     suite_add_tcase(s, registry);
     return s;
 }

@@ -469,7 +469,8 @@ START_TEST(nobody_is_adopted_who_is_revoked_or_unknown_or_late)
                      0);
     restore();
     ck_assert_int_eq(machine_call(&two, &two.granted), PKI_UNKNOWN); /* no such agent in it */
-    ck_assert_int_eq(machine_call(&one, &child), PKI_UNKNOWN);
+    ck_assert_int_eq(machine_call(&one, &child), PKI_NOT_ACTIVE);    /* the file says why */
+    ck_assert_int_eq(one.identity.state, PKI_REVOKED);
     ck_assert_uint_eq(rig_count(AUDIT_ADOPTED), 0);
 }
 END_TEST
