@@ -142,7 +142,12 @@ static void on_done(void *ctx, const struct tables_result *result)
         on_stored(stock, result);
         plan_next(stock);
         break;
-    case TABLES_NO_ROWS: /* the hub was restored, or forgot us: all of it again */
+    case TABLES_NO_ROWS:           /* the hub was restored, or forgot us: all of it again */
+        if (stock->n_known == 0) { /* it was all of it: the hub wants what there is not */
+            fail(stock, "the hub asks for tables that were not told of");
+            plan_retry(stock, 0);
+            break;
+        }
         stock->n_known = 0;
         plan(stock, 0);
         break;

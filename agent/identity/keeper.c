@@ -287,9 +287,11 @@ static int
 keep_answer(struct keeper *keeper, const struct exchange_result *result, struct tls_why *why)
 {
     CLEANUP(tls_identity_deinit) struct tls_identity identity = { 0 };
-    int r = answer_check(&result->answer, buf_span(&keeper->request.key_pem), time_of(keeper),
-                         &identity, why);
+    struct answer answer = result->answer;
+    int r;
 
+    answer.agent_id = keeper->facts.common_name; /* a renewal makes nobody another agent */
+    r = answer_check(&answer, buf_span(&keeper->request.key_pem), time_of(keeper), &identity, why);
     if (r == 0)
         r = place_answer(keeper->directory, PLACE_REQUEST, &identity, why);
     if (r == 0)

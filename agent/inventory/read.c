@@ -24,12 +24,12 @@
 /* ---- files ---- */
 
 /* Text with a NUL behind, or NULL; errno is what failed, 0: it is too long. */
-static char *read_fd(struct table *t, int fd)
+static char *read_fd(struct table *t, int fd, size_t max_bytes)
 {
     struct buf *text = &t->text;
 
     buf_clear(text);
-    while (text->len < TABLE_MAX_FILE_BYTES) {
+    while (text->len < max_bytes) {
         size_t before = text->len;
         char *to = buf_extend(text, READ_BYTES);
         ssize_t n = to ? read(fd, to, READ_BYTES - 1) : -1;
@@ -61,7 +61,8 @@ static char *read_path(struct table *t, const char *path, bool may_fail)
 {
     CLEANUP(fd_closep)
     int fd = openat(t->root_fd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    char *text = fd < 0 ? NULL : read_fd(t, fd);
+    char *text =
+        fd < 0 ? NULL : read_fd(t, fd, may_fail ? TABLE_MAX_OPEN_FILE_BYTES : TABLE_MAX_FILE_BYTES);
 
     if (!text && !may_fail && !is_not_there(errno))
         table_unreadable(t, path, errno);
@@ -195,7 +196,8 @@ static char *read_pipe(struct table *t, int fd, int64_t timeout_us)
         char *to;
         ssize_t n;
 
-        if (clock_mono().us >= due_us || text->len > TABLE_MAX_FILE_BYTES)
+        if (clock_mono().us >= due_us || text->len > TABLE_MAX_FILE_BYTES ||
+            (t->options->is_unwanted && t->options->is_unwanted(t->options->ctx)))
             return NULL;
         if (poll(&poller, 1, COMMAND_LOOK_MS) <= 0)
             continue;
@@ -219,6 +221,7 @@ char *table_run(struct table *t, const char *const *argv)
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     int ends[2], status = 0, error;
+    sigset_t none;
     char *text;
     pid_t pid;
 
@@ -229,8 +232,10 @@ char *table_run(struct table *t, const char *const *argv)
     (void) posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
     (void) posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
     (void) posix_spawnattr_init(&attributes);
-    /* A group of its own, so that what it starts ends with it. */
-    (void) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+    /* A group of its own, so that what it starts ends with it; and no signals that we block. */
+    (void) sigemptyset(&none);
+    (void) posix_spawnattr_setsigmask(&attributes, &none);
+    (void) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK);
     error = posix_spawn(&pid, argv[0], &actions, &attributes, (char *const *) (uintptr_t) argv,
                         environment);
     posix_spawnattr_destroy(&attributes);

@@ -11,6 +11,7 @@
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
 
+#define ELLIPSIS "\xe2\x80\xa6"    /* U+2026 */
 #define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
 /* ---- putting ---- */
@@ -19,7 +20,8 @@ static void put_valid(struct buf *to, struct span text)
 {
     size_t begin = 0;
 
-    if (text_is_utf8(text.data, text.len)) {
+    /* The wire's texts end at a NUL. */
+    if (text_is_utf8(text.data, text.len) && !memchr(text.data, 0, text.len)) {
         buf_append_span(to, text);
         return;
     }
@@ -27,7 +29,7 @@ static void put_valid(struct buf *to, struct span text)
         uint32_t code;
         size_t n = text_utf8_next(span_of(text.data + at, text.len - at), &code);
 
-        if (n > 0) {
+        if (n > 0 && code != 0) {
             at += n;
             continue;
         }
@@ -36,6 +38,21 @@ static void put_valid(struct buf *to, struct span text)
         begin = ++at;
     }
     buf_append(to, text.data + begin, text.len - begin);
+}
+
+/* Down to what the hub takes, with an ellipsis; `begin` is where the value does. */
+static void cut_value(struct table *t, size_t begin)
+{
+    struct buf *values = &t->to->values;
+    size_t len = TABLE_MAX_VALUE_BYTES - (sizeof(ELLIPSIS) - 1);
+
+    while ((values->data[begin + len] & 0xc0) == 0x80)
+        len--;
+    values->len = begin + len;
+    buf_append_text(values, ELLIPSIS);
+    t->to->is_cut = true;
+    snprintf(t->to->why, sizeof(t->to->why), "a value of more than %d bytes was cut",
+             TABLE_MAX_VALUE_BYTES);
 }
 
 void table_put_span(struct table *t, struct span value)
@@ -50,7 +67,11 @@ void table_put_span(struct table *t, struct span value)
         t->row_begins = values->len;
     at = values->len;
     buf_append(values, &len, sizeof(len));
+    if (value.len > TABLE_MAX_VALUE_BYTES + 1)
+        value.len = TABLE_MAX_VALUE_BYTES + 1;
     put_valid(values, value);
+    if (!buf_failed(values) && values->len - at - sizeof(len) > TABLE_MAX_VALUE_BYTES)
+        cut_value(t, at + sizeof(len));
     if (buf_failed(values))
         return;
     len = (uint32_t) (values->len - at - sizeof(len));

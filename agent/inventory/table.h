@@ -37,6 +37,8 @@ struct table {
 /* ---- values, in the order of the columns ---- */
 
 /* NULL is "". What is not UTF-8 becomes U+FFFD. */
+/* What is no UTF-8, and NUL, becomes U+FFFD; longer than TABLE_MAX_VALUE_BYTES is cut, and said. */
+#define TABLE_MAX_VALUE_BYTES 4096 /* the hub's inventory.value_size: it refuses longer ones */
 void table_put(struct table *t, const char *value);
 void table_put_span(struct table *t, struct span value);
 void table_put_u64(struct table *t, uint64_t value);
@@ -53,11 +55,14 @@ void table_unreadable(struct table *t, const char *what, int error);
 /* ---- reading; paths are below the root, without a leading / ---- */
 
 #define TABLE_MAX_FILE_BYTES ((size_t) 64 << 20)
+/* Of table_read_if(): files of users and packages, who may make as many as they like. */
+#define TABLE_MAX_OPEN_FILE_BYTES ((size_t) 1 << 20)
 
 /* The text, which may be written to, in a buffer that the next read overwrites; NULL when it is not
  * there. Not readable: NULL too, and said with table_unreadable(). */
 char *table_read(struct table *t, const char *path);
-/* The same where not being allowed to is no fault of the table: then the value is "". */
+/* The same where not being allowed to, or the length, is no fault of the table: then it is NULL,
+ * and errno tells (EFBIG: too long). */
 char *table_read_if(struct table *t, const char *path);
 /* The first line without space around it, or "" when there is none; `to` is filled. */
 const char *table_fact(struct table *t, const char *path, char *to, size_t size);

@@ -184,7 +184,18 @@ static void keys_of(struct table *t, const char *const who[2], const char *home)
             (int) sizeof(path))
             continue;
         /* Others' homes are closed to an agent without the right: that is no fault. */
+        errno = 0;
         text = table_read_if(t, path);
+        if (!text && errno == EFBIG) { /* sshd reads it all the same */
+            table_put(t, who[0]);
+            table_put(t, who[1]);
+            table_put(t, "");
+            table_put(t, "");
+            table_put(t, "the file is too long to be read");
+            table_put(t, "");
+            table_put(t, path);
+            table_end_row(t);
+        }
         for (char *line; text && (line = table_line(&text));)
             put_key(t, line, who, path);
     }

@@ -136,12 +136,22 @@ static bool is_word_byte(uint8_t byte)
     return is_letter(byte) || (uint8_t) (byte - '0') < 10 || byte == '_';
 }
 
+/* Of words and keys: most words of a line are told by their first letter and their length. */
+static bool may_be(const uint8_t *word, size_t len, const char *firsts)
+{
+    return len >= 3 && len <= 11 && memchr(firsts, *word | 0x20, strlen(firsts));
+}
+
 static uint32_t severity_of_word(const uint8_t *word, size_t len)
 {
+    if (!may_be(word, len, "tdinwescafp"))
+        return 0;
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         const char *known = words[i].word;
         size_t n = 0;
 
+        if (*known != (*word | 0x20))
+            continue;
         while (n < len && known[n] && (word[n] | 0x20) == known[n])
             n++;
         if (n == len && !known[n])
@@ -168,6 +178,8 @@ static bool is_level_key(const uint8_t *word, size_t len)
     static const char *const keys[] = { "level",    "lvl",       "severity",
                                         "loglevel", "log_level", "levelname" };
 
+    if (!may_be(word, len, "ls"))
+        return false;
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
         if (strlen(keys[i]) == len && strncasecmp((const char *) word, keys[i], len) == 0)
             return true;

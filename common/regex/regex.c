@@ -12,13 +12,14 @@ struct regex {
     struct regex_shim *shim;
 };
 
-int regex_new(struct regex **ret, struct span pattern, char ret_error[REGEX_ERROR_BYTES])
+static int
+make(struct regex **ret, struct span pattern, bool is_bytes, char ret_error[REGEX_ERROR_BYTES])
 {
     CLEANUP(regex_freep) struct regex *regex = calloc(1, sizeof(*regex));
     const char *error;
 
     if (regex)
-        regex->shim = regex_shim_new(pattern.data, pattern.len, REGEX_MEMORY_BYTES);
+        regex->shim = regex_shim_new(pattern.data, pattern.len, REGEX_MEMORY_BYTES, is_bytes);
     if (!regex || !regex->shim)
         return fault(-ENOMEM, "no memory for a regular expression");
     error = regex_shim_error(regex->shim);
@@ -35,6 +36,16 @@ int regex_new(struct regex **ret, struct span pattern, char ret_error[REGEX_ERRO
     }
     *ret = take(regex);
     return 0;
+}
+
+int regex_new(struct regex **ret, struct span pattern, char ret_error[REGEX_ERROR_BYTES])
+{
+    return make(ret, pattern, false, ret_error);
+}
+
+int regex_new_bytes(struct regex **ret, struct span pattern, char ret_error[REGEX_ERROR_BYTES])
+{
+    return make(ret, pattern, true, ret_error);
 }
 
 struct regex *regex_free(struct regex *regex)

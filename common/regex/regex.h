@@ -34,12 +34,18 @@ enum regex_outcome {
 
 /* Outcomes: REGEX_BAD; ret_error is filled then. Faults: no memory. */
 int regex_new(struct regex **ret, struct span pattern, char ret_error[REGEX_ERROR_BYTES]) MUST_USE;
+/* The same for text that is bytes: each is a character (of Latin-1, to classes and to (?i)), so
+ * that what is no UTF-8 is found too, and a dot is one step. */
+int regex_new_bytes(struct regex **ret,
+                    struct span pattern,
+                    char ret_error[REGEX_ERROR_BYTES]) MUST_USE;
 struct regex *regex_free(struct regex *regex);
 DEFINE_CLEANUP(struct regex *, regex_free);
 /* Anywhere in the text. */
 bool regex_matches(const struct regex *regex, struct span text);
 /*
- * The first match at or behind `from`: its first group, or all of it where the pattern has none.
+ * The first match at or behind `from`: its first group that took part (of the first 15), or all of
+ * it where none did.
  * The place may be empty. Slower than regex_matches() where there is a match.
  */
 bool regex_find(const struct regex *regex,

@@ -13,6 +13,8 @@
 #include "server/front/acts.h"
 #include "server/front/inside.h"
 
+#define CUT_PATIENCE_US INT64_C(1000000) /* what a revocation may take */
+
 const struct pki_act *front_act_of(struct unary *unary, const char *reason, struct front_act *to)
 {
     uint8_t id[8];
@@ -46,6 +48,12 @@ enum front_failure front_act_note(struct unary *unary, enum audit_event event, c
     if (r < 0)
         return FAIL_FAULT;
     return r == AUDIT_OK ? FAIL_NOT : FAIL_FULL;
+}
+
+void front_act_cuts(struct unary *unary)
+{
+    front_registry_changed(unary->front);
+    stream_wait_checked(unary->front, CUT_PATIENCE_US);
 }
 
 enum front_failure front_needs_pki(struct unary *unary)

@@ -17,6 +17,9 @@ const struct pki_act *front_act_of(struct unary *unary, const char *reason, stru
 /* On record before it is done, durably: no entry, no act. For acts that are no transaction of the
  * database. Blocks. */
 enum front_failure front_act_note(struct unary *unary, enum audit_event event, const char *object);
+/* The act took somebody's right away: his streams end before the act is answered, so that no ack
+ * follows the answer. Blocks, for a second at most. */
+void front_act_cuts(struct unary *unary);
 /* FAIL_NO_IDENTITIES in insecure mode. */
 enum front_failure front_needs_pki(struct unary *unary);
 /* The same, and FAIL_TOO_MUCH where there was no room for the answer (NULL). */

@@ -200,6 +200,7 @@ int front_new(struct front **ret, const struct front_options *options)
         arena_init(&front->workers[i].arena, 0);
     pthread_mutex_init(&front->watchers.lock, NULL);
     pthread_mutex_init(&front->streams.lock, NULL);
+    pthread_cond_init(&front->streams.checked, NULL);
     pthread_mutex_init(&front->uploads.lock, NULL);
     pthread_mutex_init(&front->serials.lock, NULL);
     list_init(&front->watchers.calls);
@@ -229,6 +230,7 @@ struct front *front_free(struct front *front)
     for (size_t i = 0; i < FRONT_MAX_WORKERS; i++)
         arena_deinit(&front->workers[i].arena);
     pthread_mutex_destroy(&front->watchers.lock);
+    pthread_cond_destroy(&front->streams.checked);
     pthread_mutex_destroy(&front->streams.lock);
     pthread_mutex_destroy(&front->uploads.lock);
     pthread_mutex_destroy(&front->serials.lock);

@@ -93,7 +93,13 @@ struct front {
     struct {
         pthread_mutex_t lock;
         struct list calls;
-    } watchers, streams, uploads, serials, inventories, watched;
+        uint32_t n_checks;      /* of certificates: posted and not over */
+        pthread_cond_t checked; /* none is */
+    } streams;
+    struct {
+        pthread_mutex_t lock;
+        struct list calls;
+    } watchers, uploads, serials, inventories, watched;
 };
 
 /* ---- authorise.c ---- */
@@ -263,6 +269,9 @@ void svc_health_state_changed(struct front *front);
 void svc_health_recheck_all(struct front *front);
 /* stream.c */
 void stream_recheck_all(struct front *front);
+/* Until what it posted has run: streams that may not go on have ended. Blocks, no longer than
+ * `patience_us` (whole seconds). Thread: none of the calls'. */
+void stream_wait_checked(struct front *front, int64_t patience_us);
 void svc_uploads_recheck_all(struct front *front);
 /* serial.c */
 void serial_recheck_all(struct front *front);

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
@@ -627,13 +628,32 @@ void stream_on_message(struct rpc_call *call, struct span message)
 static void on_check(struct rpc_post *post)
 {
     struct telemetry *t = container_of(post, struct telemetry, check_post);
+    struct front *front = t->front;
 
     pthread_mutex_lock(&t->front->streams.lock);
     t->is_check_posted = false;
     pthread_mutex_unlock(&t->front->streams.lock);
     if (!t->is_closed && !t->is_over)
         (void) is_allowed(t);
+    pthread_mutex_lock(&front->streams.lock);
+    front->streams.n_checks--;
+    if (front->streams.n_checks == 0)
+        pthread_cond_broadcast(&front->streams.checked);
+    pthread_mutex_unlock(&front->streams.lock);
     telemetry_unref(t);
+}
+
+void stream_wait_checked(struct front *front, int64_t patience_us)
+{
+    struct timespec until;
+    int rc = 0;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += patience_us / 1000000;
+    pthread_mutex_lock(&front->streams.lock);
+    while (rc == 0 && front->streams.n_checks > 0)
+        rc = pthread_cond_timedwait(&front->streams.checked, &front->streams.lock, &until);
+    pthread_mutex_unlock(&front->streams.lock);
 }
 
 void stream_recheck_all(struct front *front)
@@ -646,6 +666,7 @@ void stream_recheck_all(struct front *front)
         if (t->is_check_posted)
             continue;
         t->is_check_posted = true;
+        front->streams.n_checks++;
         (void) telemetry_ref(t);
         rpc_call_post(t->call, &t->check_post);
     }

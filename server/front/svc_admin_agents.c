@@ -224,7 +224,7 @@ enum front_failure svc_admin_change_agent(struct unary *unary)
     failure = change(unary, request, answer);
     if (failure != FAIL_NOT)
         return failure;
-    front_registry_changed(unary->front);
+    front_act_cuts(unary);
     log_event(LOG_INFO, "agent_changed", LOG_S("by", unary->caller.name),
               LOG_S("agent", request->agent_id), LOG_I("change", (int) request->change));
     return unary_finish(unary, &answer->base);

@@ -102,7 +102,7 @@ enum front_failure svc_admin_revoke_certificate(struct unary *unary)
                                front_act_of(unary, request->reason, &act), &generation, &why);
     if (r != PKI_OK)
         return front_failure_of_act(r, "sha256", &why, &unary->detail);
-    front_registry_changed(unary->front);
+    front_act_cuts(unary);
     log_event(LOG_INFO, "certificate_revoked", LOG_S("by", act.by),
               LOG_S("certificate", request->sha256));
     sentinel__admin__v1__revoke_certificate_response__init(answer);

@@ -514,10 +514,11 @@ END_TEST
 
 START_TEST(an_answer_to_a_renewal_that_is_not_fit_is_not_kept)
 {
+    static const enum ca_mood moods[] = { CA_OTHER_KEY, CA_OTHER_ROOT, CA_EXPIRED, CA_OTHER_NAME };
     struct keeper *keeper;
     bool is_last;
 
-    ca_set_mood(&ca, CA_OTHER_KEY, NULL, 0);
+    ca_set_mood(&ca, moods[_i], NULL, 0);
     issue(6 * DAY_US, LIFE_US);
     keeper = new_keeper();
     ck_assert_int_eq(keeper_start(keeper), 0);
@@ -750,7 +751,7 @@ Suite *suite(void)
     tcase_add_test(keeper, a_candidate_that_the_hub_does_not_know_is_dropped);
     tcase_add_test(keeper, a_candidate_survives_what_says_nothing_of_it);
     tcase_add_test(keeper, a_renewal_whose_answer_was_lost_is_the_same_request_again);
-    tcase_add_test(keeper, an_answer_to_a_renewal_that_is_not_fit_is_not_kept);
+    tcase_add_loop_test(keeper, an_answer_to_a_renewal_that_is_not_fit_is_not_kept, 0, 4);
     tcase_add_test(keeper, what_has_expired_is_renewed_with_the_old_keys_signature);
     tcase_add_test(keeper, after_the_grace_it_waits_for_somebody_and_recovers_alone);
     tcase_add_test(keeper, roots_that_a_renewal_brings_are_trusted);

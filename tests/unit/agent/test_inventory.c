@@ -173,6 +173,61 @@ START_TEST(what_is_not_utf8_becomes_the_replacement_character)
 }
 END_TEST
 
+/* The hub refuses an inventory with a longer value whole (inventory.value_size, 4 KiB). */
+START_TEST(a_value_that_is_too_long_is_cut_and_it_is_said)
+{
+    const struct inventory_options options = { .root = root, .only = "groups" };
+    struct inventory_snapshot snapshot;
+    struct span value = { 0 };
+    char text[6000];
+    size_t at = 0;
+
+    snprintf(text, sizeof(text), "a:x:1:%05900d\n", 7);
+    memset(text + 6, '\xfc', 5900);
+    put_file("etc/group", text);
+    ck_assert_int_eq(inventory_read(&options, &snapshot), 0);
+    for (int i = 0; i < 3; i++)
+        ck_assert(inventory_next_value(&snapshot.tables[0], &at, &value));
+    ck_assert_uint_le(value.len, 4096);
+    ck_assert_uint_gt(value.len, 4080);
+    ck_assert(text_is_utf8(value.data, value.len));
+    ck_assert_int_eq(memcmp(value.data + value.len - 3, "\xe2\x80\xa6", 3), 0);
+    ck_assert(snapshot.tables[0].is_cut);
+    inventory_snapshot_deinit(&snapshot);
+}
+END_TEST
+
+/* On the wire a value ends at its first. */
+START_TEST(a_nul_in_a_value_is_no_end)
+{
+    struct inventory_table table = { .name = "x", .n_columns = 1 };
+    struct table t = { .to = &table, .max_rows = 1, .max_bytes = 100 };
+    struct span value;
+    size_t at = 0;
+
+    table_put_span(&t, span_of("a\0b", 3));
+    table_end_row(&t);
+    ck_assert(inventory_next_value(&table, &at, &value));
+    ck_assert(span_equal(value, span_of_text("a\xef\xbf\xbd"
+                                             "b")));
+    buf_deinit(&table.values);
+}
+END_TEST
+
+START_TEST(keys_in_a_file_that_is_too_long_do_not_hide)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    put_file("etc/passwd", "u:x:7:7::/home/u:/bin/sh\n");
+    for (int i = 0; i < 200000; i++)
+        buf_append_text(&text, "# comment\n");
+    buf_append_text(&text, "ssh-ed25519 AAAA me\n");
+    put_bytes("home/u/.ssh/authorized_keys", text.data, text.len);
+    ck_assert_str_eq(rows_of("authorized_keys"),
+                     "7,u,,,the file is too long to be read,,home/u/.ssh/authorized_keys;");
+}
+END_TEST
+
 START_TEST(an_unknown_table_and_a_missing_root_are_outcomes)
 {
     struct inventory_snapshot snapshot;
@@ -399,6 +454,9 @@ Suite *suite(void)
     tcase_add_test(tcase, a_table_that_cannot_be_read_keeps_what_the_hub_has);
     tcase_add_test(tcase, more_rows_than_allowed_are_left_out_and_it_is_said);
     tcase_add_test(tcase, what_is_not_utf8_becomes_the_replacement_character);
+    tcase_add_test(tcase, a_value_that_is_too_long_is_cut_and_it_is_said);
+    tcase_add_test(tcase, a_nul_in_a_value_is_no_end);
+    tcase_add_test(tcase, keys_in_a_file_that_is_too_long_do_not_hide);
     tcase_add_test(tcase, an_unknown_table_and_a_missing_root_are_outcomes);
     tcase_add_test(tcase, all_tables_are_read_from_an_empty_machine);
     suite_add_tcase(s, tcase);

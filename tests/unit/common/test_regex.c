@@ -97,6 +97,33 @@ START_TEST(time_is_linear_where_others_backtrack)
 }
 END_TEST
 
+START_TEST(the_place_is_that_of_the_group_that_took_part)
+{
+    CLEANUP(regex_freep) struct regex *regex = NULL;
+    size_t begin, end;
+
+    ck_assert_int_eq(regex_new(&regex, span_of_text("a(b)|c(d+)|e"), error), REGEX_OK);
+    ck_assert(regex_find(regex, span_of_text("xcddd"), 0, &begin, &end));
+    ck_assert_uint_eq(begin, 2);
+    ck_assert_uint_eq(end, 5);
+    ck_assert(regex_find(regex, span_of_text("xe"), 0, &begin, &end));
+    ck_assert_uint_eq(begin, 1);
+    ck_assert_uint_eq(end, 2);
+}
+END_TEST
+
+START_TEST(bytes_are_characters_where_it_is_said)
+{
+    CLEANUP(regex_freep) struct regex *text = NULL, *bytes = NULL;
+    const struct span latin = span_of_text("gr\xfc\xdf");
+
+    ck_assert_int_eq(regex_new(&text, span_of_text("^gr[^a]{2}$"), error), REGEX_OK);
+    ck_assert_int_eq(regex_new_bytes(&bytes, span_of_text("^gr[^a]{2}$"), error), REGEX_OK);
+    ck_assert(!regex_matches(text, latin));
+    ck_assert(regex_matches(bytes, latin));
+}
+END_TEST
+
 Suite *suite(void)
 {
     Suite *s = suite_create("common/regex");
@@ -106,6 +133,8 @@ Suite *suite(void)
     tcase_add_test(tc, a_pattern_is_found_anywhere);
     tcase_add_test(tc, text_may_hold_nul_and_broken_utf8);
     tcase_add_test(tc, the_place_of_a_match_is_its_group);
+    tcase_add_test(tc, the_place_is_that_of_the_group_that_took_part);
+    tcase_add_test(tc, bytes_are_characters_where_it_is_said);
     tcase_add_test(tc, long_patterns_are_taken);
     tcase_add_loop_test(tc, a_bad_pattern_is_said_in_words, 0, sizeof(bad) / sizeof(bad[0]));
     tcase_add_test(tc, time_is_linear_where_others_backtrack);

@@ -12,10 +12,11 @@
 #include <string.h>
 
 #include "common/base/text.h"
-#include "test_front_rig.h"
+#include "test_front_agent.h"
 
 #define ADMIN "/sentinel.admin.v1.AdminService/"
 #define ENROLLMENT "/sentinel.enrollment.v1.EnrollmentService/"
+#define N_STREAMS 40 /* fewer than notes of one event in a minute */
 #define REFLECTION "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 
 static const struct span nothing = { 0 };
@@ -260,6 +261,34 @@ START_TEST(who_came_and_who_was_sent_away_is_on_record)
 }
 END_TEST
 
+/* Each cut is on record before the operator has his answer: no ack follows that. */
+START_TEST(a_revocation_is_answered_when_the_streams_have_ended)
+{
+    static struct test_peer peers[N_STREAMS];
+    Sentinel__Admin__V1__ChangeAgentRequest request =
+        SENTINEL__ADMIN__V1__CHANGE_AGENT_REQUEST__INIT;
+    struct rpc_channel *channel = hub_enrol("web-9");
+    char name[] = "web-9";
+    struct reply reply;
+
+    for (size_t i = 0; i < N_STREAMS; i++)
+        peer_open(&peers[i], channel, STREAM_METRICS);
+    hub_until(rpc_server_stats(hub.server).calls_opened >= N_STREAMS);
+    request.agent_id = name;
+    request.change = SENTINEL__ADMIN__V1__AGENT_CHANGE__AGENT_CHANGE_REVOKE;
+    ask(hub.admin, ADMIN "ChangeAgent", &request.base, &reply);
+    ck_reply(&reply, RPC_OK, "");
+    reply_deinit(&reply);
+    ck_assert_uint_eq(n_entries("authentication.failed"), N_STREAMS);
+    for (size_t i = 0; i < N_STREAMS; i++) {
+        peer_wait_closed(&peers[i]);
+        ck_reply(&peers[i].reply, RPC_UNAUTHENTICATED, "CERTIFICATE_REVOKED");
+        peer_deinit(&peers[i]);
+    }
+    (void) rpc_channel_free(channel);
+}
+END_TEST
+
 static void begin(void)
 {
     hub_options.has_audit = true;
@@ -306,6 +335,7 @@ Suite *suite(void)
     tcase_add_test(tcase, a_secret_that_nobody_has_is_no_identity);
     tcase_add_test(tcase, a_user_who_calls_too_often_is_told_when_to_come_again);
     tcase_add_test(tcase, who_came_and_who_was_sent_away_is_on_record);
+    tcase_add_test(tcase, a_revocation_is_answered_when_the_streams_have_ended);
     suite_add_tcase(made, tcase);
     tcase = tcase_create("insecure");
     tcase_set_timeout(tcase, 120);
