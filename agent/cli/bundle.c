@@ -21,7 +21,7 @@ static void put_head(struct bundle *bundle, const char *name, size_t len)
     char head[BLOCK_BYTES] = { 0 };
     unsigned sum = 0;
 
-    memcpy(head, name, strlen(name));
+    snprintf(head, BUNDLE_NAME_BYTES, "%s", name);
     snprintf(head + 100, 8, "%07o", 0600u);
     snprintf(head + 108, 8, "%07o", 0u);
     snprintf(head + 116, 8, "%07o", 0u);
@@ -29,9 +29,10 @@ static void put_head(struct bundle *bundle, const char *name, size_t len)
     snprintf(head + 136, 12, "%011llo", (unsigned long long) (bundle->time.us / 1000000));
     memset(head + 148, ' ', 8);
     head[156] = '0';
-    memcpy(head + 257, "ustar\00000", 8);
-    memcpy(head + 265, "root", 4);
-    memcpy(head + 297, "root", 4);
+    snprintf(head + 257, 6, "ustar");
+    head[263] = head[264] = '0';
+    snprintf(head + 265, 32, "root");
+    snprintf(head + 297, 32, "root");
     for (size_t i = 0; i < sizeof(head); i++)
         sum += (unsigned char) head[i];
     snprintf(head + 148, 8, "%06o", sum & 0777777u);

@@ -283,15 +283,29 @@ static const struct {
     uint16_t port;
     bool is_allowed;
 } targets[] = {
-    { "router", 443, true },       { "ROUTER", 443, true },           { "router", 80, false },
-    { "router.", 443, false },     { "router2", 443, false },         { "10.1.2.3", 8000, true },
-    { "10.1.2.3", 8100, true },    { "10.1.2.3", 7999, false },       { "10.1.2.3", 8101, false },
-    { "11.1.2.3", 8000, false },   { "::ffff:10.1.2.3", 8000, true }, /* the same address in other
-                                                                         clothes */
-    { "10.1.2.3/8", 8000, false }, { "010.1.2.3", 8000, false },      { "0x0a.1.2.3", 8000, false },
+    { "router", 443, true },
+    { "ROUTER", 443, true },
+    { "router", 80, false },
+    { "router.", 443, false },
+    { "router2", 443, false },
+    { "10.1.2.3", 8000, true },
+    { "10.1.2.3", 8100, true },
+    { "10.1.2.3", 7999, false },
+    { "10.1.2.3", 8101, false },
+    { "11.1.2.3", 8000, false },
+    { "::ffff:10.1.2.3", 8000, true }, /* the same address in other
+                                          clothes */
+    { "10.1.2.3/8", 8000, false },
+    { "10.0.0.0/8", 8000, false },
+    /* a rule is no host */ { "010.1.2.3", 8000, false },
+    { "0x0a.1.2.3", 8000, false },
     { "167838211", 8000, false }, /* 10.1.2.3 as a number is a name here */
-    { "fd00::1", 22, true },       { "fe80::1", 22, false },          { "192.0.2.7", 1, true },
-    { "192.0.2.7", 65535, true },  { "192.0.2.8", 1, false },         { "", 443, false },
+    { "fd00::1", 22, true },
+    { "fe80::1", 22, false },
+    { "192.0.2.7", 1, true },
+    { "192.0.2.7", 65535, true },
+    { "192.0.2.8", 1, false },
+    { "", 443, false },
 };
 
 START_TEST(a_target_is_a_name_or_within_a_range)
