@@ -65,7 +65,9 @@ void agent_tame_malloc(void)
     /* An arena for each thread of core's would hold more memory than the agent. */
     (void) mallopt(M_ARENA_MAX, 2);
     (void) mallopt(M_MMAP_THRESHOLD, 128 << 10);
-    (void) mallopt(M_TRIM_THRESHOLD, 128 << 10);
+    /* A message that is compressed takes a quarter MiB for a moment: that is not given back and
+     * asked for, and zeroed, each time. */
+    (void) mallopt(M_TRIM_THRESHOLD, 512 << 10);
 }
 
 /* ---- settings into options ---- */

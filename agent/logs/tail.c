@@ -195,6 +195,7 @@ bool tail_is_copy(const struct tail *tail, int fd, uint64_t size)
 /* ---- reading ---- */
 
 #define READ_MORE_BYTES ((size_t) 128 << 10) /* behind one record of the longest */
+#define GROWN_BYTES ((size_t) 4096)          /* behind the size that was seen */
 
 static int put(struct tail *tail, const struct mark *mark)
 {
@@ -337,12 +338,21 @@ static void renew_from(struct mark *mark, const uint8_t *text, uint64_t at)
     mark->time_us = clock_wall().us;
 }
 
+/* Most looks find a few lines: no memory for the longest record is mapped for them each time. */
+static size_t room_for(const struct tail *tail, size_t back)
+{
+    const size_t most = tail->logs->plan->max_record_bytes + READ_MORE_BYTES;
+    const uint64_t seen = tail->size - tail->mark.offset;
+
+    return back + (seen < most - GROWN_BYTES ? (size_t) seen + GROWN_BYTES : most);
+}
+
 /* *ret_has_moved: the offset is another one, and committed. Outcomes: SPOOL_FULL. */
 static int read_once(struct tail *tail, size_t *budget_bytes, bool *ret_has_moved)
 {
     struct spool_log_attribute attributes[BATCH_MAX_ATTRIBUTES];
     const size_t back = bytes_back(&tail->mark);
-    const size_t room = back + tail->logs->plan->max_record_bytes + READ_MORE_BYTES;
+    const size_t room = room_for(tail, back);
     uint8_t *text = malloc(room);
     struct mark mark = tail->mark;
     ssize_t n;

@@ -476,6 +476,23 @@ static int try_beside(struct logs *logs, const char *path, void *ctx)
         try_file(logs, &(struct candidate){ .path = path, .source = source, .is_beside = true }));
 }
 
+static int try_known_beside(struct logs *logs, const char *path, void *ctx)
+{
+    const char *source = ctx;
+
+    return pass(
+        try_file(logs, &(struct candidate){ .path = path, .source = source, .known_only = true }));
+}
+
+/* What is known comes first, whatever its name is by now: a copy is told by the file that it is of.
+ */
+static int look_beside(struct logs *logs, char *path)
+{
+    int r = each_beside(logs, path, try_known_beside, path);
+
+    return r ? pass(r) : pass(each_beside(logs, path, try_beside, path));
+}
+
 /* Whether its path is still its own. */
 static void note_rotation(struct logs *logs, struct tail *tail)
 {
@@ -508,7 +525,7 @@ int tails_scan(struct logs *logs)
     /* Then those beside, which are older than what has their name by now. */
     for (size_t i = 0; i < logs->plan->n_files && r == 0; i++)
         if (!strpbrk(logs->plan->files[i], "*?["))
-            r = each_beside(logs, logs->plan->files[i], try_beside, logs->plan->files[i]);
+            r = look_beside(logs, logs->plan->files[i]);
     list_each_safe(node, &tails->all)
     {
         const struct tail *tail = container_of(node, struct tail, node);
@@ -517,7 +534,7 @@ int tails_scan(struct logs *logs)
         if (r)
             break;
         snprintf(source, sizeof(source), "%s", tail->mark.path);
-        r = each_beside(logs, source, try_beside, source);
+        r = look_beside(logs, source);
     }
     for (size_t i = 0; i < logs->plan->n_files && r == 0; i++)
         r = look_at_pattern(logs, logs->plan->files[i], false);

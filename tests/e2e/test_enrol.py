@@ -157,6 +157,27 @@ class Enrolment(unittest.TestCase):
         told = json.loads(machine.enroll(text, "--json", check=4).stdout)
         self.assertEqual((told["enrolled"], told["reason"]), (False, "TOKEN_USED"))
 
+    def test_hundreds_of_machines_at_once(self):
+        """Each is a process of its own; none is told more than to come again later."""
+        many = 300
+        text = token(self.hub, "--uses", str(many), "--id", "crowd-*")
+        processes = []
+        for i in range(many):
+            processes.append(fixture.start(
+                [fixture.program(PROGRAM), "enroll", "--token-file", "-", "--hub", f"127.0.0.1:{self.hub.port}", "--id", f"crowd-{i}",
+                 "--state-dir", str(self.hub.home / f"crowd-{i}")],
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE))
+            processes[-1].stdin.write(text + "\n")
+            processes[-1].stdin.close()
+        for process in processes:
+            code = process.wait(3 * fixture.PATIENCE)
+            self.assertEqual(code, 0, process.stderr.read())
+            process.stderr.close()
+        listed = json.loads(self.hub.ctl("certs", "list", "crowd-*", "--json").stdout)["certificates"]
+        self.assertEqual(len({c["name"] for c in listed}), many)
+        self.assertEqual(len({c["serial"] for c in listed}), many)
+        self.assertIn("TOKEN_USED", Machine(self.hub, "crowd-x").enroll(text, check=4).stderr)
+
     def test_a_hub_that_the_string_does_not_name_is_told_nothing(self):
         text = token(self.hub)
         other = text[:-64] + ("0" if text[-64] != "0" else "1") + text[-63:]

@@ -18,6 +18,8 @@
 #include "common/rpc/client/private.h"
 
 #define MAX_METADATA 8u /* headers of ours that go with a call */
+/* One packet either way: not worth the quarter MiB of tables that a compressor sets up. */
+#define COMPRESS_FROM_BYTES 1024u
 #define DETAILS_KEY "grpc-status-details-bin"
 
 struct rpc_client_call {
@@ -123,6 +125,13 @@ static void on_start(struct client_tag *tag, bool ok)
 
 /* ---- write ---- */
 
+static uint32_t write_flags(const struct rpc_client_call *call, size_t message_bytes)
+{
+    /* With the hint core waits for more before it writes, so only when there is more. */
+    return (call->outbox.n_waiting ? GRPC_WRITE_BUFFER_HINT : 0) |
+           (message_bytes < COMPRESS_FROM_BYTES ? GRPC_WRITE_NO_COMPRESS : 0);
+}
+
 static void write_next(struct rpc_client_call *call)
 {
     grpc_op ops[2];
@@ -133,12 +142,13 @@ static void write_next(struct rpc_client_call *call)
         return;
     call->is_writing_message = call->outbox.n_waiting > 0;
     if (call->outbox.n_waiting) {
-        grpc_slice_buffer_add(&call->outgoing->data.raw.slice_buffer,
-                              rpc_outbox_begin(&call->outbox));
+        const grpc_slice message = rpc_outbox_begin(&call->outbox);
+        const size_t n_bytes = GRPC_SLICE_LENGTH(message);
+
+        grpc_slice_buffer_add(&call->outgoing->data.raw.slice_buffer, message);
         ops[n_ops++] = (grpc_op){
             .op = GRPC_OP_SEND_MESSAGE,
-            /* With the hint core waits for more before it writes, so only when there is more. */
-            .flags = call->outbox.n_waiting ? GRPC_WRITE_BUFFER_HINT : 0,
+            .flags = write_flags(call, n_bytes),
             .data.send_message.send_message = call->outgoing,
         };
     }

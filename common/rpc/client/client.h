@@ -69,7 +69,7 @@ struct rpc_client_call_options {
     const char *path;
     int64_t timeout_us;  /* 0: none */
     bool wait_for_ready; /* wait for a connection instead of failing with UNAVAILABLE */
-    bool is_compressed;  /* what we send goes as gzip, where that makes it smaller */
+    bool is_compressed;  /* what we send goes as gzip, where that saves a packet */
     const struct rpc_client_handler *handler;
     void *ctx;
 };

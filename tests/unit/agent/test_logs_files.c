@@ -187,7 +187,11 @@ START_TEST(a_link_that_points_elsewhere_is_followed_there)
     logs_rig_look(&rig);
     logs_rig_write(&rig, "2", "four\n");
     logs_rig_look(&rig);
-    ck_assert_str_eq(logs_rig_bodies(&rig, false), "one|two|three|four|");
+    (void) logs_rig_bodies(&rig, false);
+    ck_assert_uint_eq(logs_rig_count(&rig, "one"), 1);
+    ck_assert_uint_eq(logs_rig_count(&rig, "two"), 1);
+    ck_assert_uint_eq(logs_rig_count(&rig, "three"), 1);
+    ck_assert_uint_eq(logs_rig_count(&rig, "four"), 1);
 }
 END_TEST
 
@@ -213,6 +217,36 @@ START_TEST(other_settings_between_a_copy_and_its_truncation_double_nothing)
     logs_rig_write(&rig, "b.log", "three\n");
     logs_rig_look(&rig);
     ck_assert_str_eq(logs_rig_bodies(&rig, false), "one|two|three|");
+}
+END_TEST
+
+START_TEST(a_copy_beside_its_renamed_file_is_no_new_one_after_a_restart)
+{
+    logs_rig_follow(&rig, "/log/b.log");
+    logs_rig_open(&rig);
+    logs_rig_look(&rig);
+    logs_rig_write(&rig, "b.log", "one\ntwo\n");
+    logs_rig_look(&rig);
+    ck_assert_str_eq(logs_rig_bodies(&rig, false), "one|two|");
+    logs_rig_close(&rig);
+    /* A look may come upon any of them first: the copies, and the file that they are of. */
+    for (int i = 0; i < 20; i++) {
+        char name[32];
+
+        snprintf(name, sizeof(name), "b.log.%d", i);
+        logs_rig_copy(&rig, "b.log", name);
+    }
+    logs_rig_truncate(&rig, "b.log");
+    logs_rig_write(&rig, "b.log", "three\n");
+    logs_rig_rename(&rig, "b.log", "b.log.20");
+    logs_rig_write(&rig, "b.log", "four\n");
+    logs_rig_open(&rig);
+    logs_rig_look(&rig);
+    (void) logs_rig_bodies(&rig, false);
+    ck_assert_uint_eq(logs_rig_count(&rig, "one"), 1);
+    ck_assert_uint_eq(logs_rig_count(&rig, "two"), 1);
+    ck_assert_uint_eq(logs_rig_count(&rig, "three"), 1);
+    ck_assert_uint_eq(logs_rig_count(&rig, "four"), 1);
 }
 END_TEST
 
@@ -375,6 +409,7 @@ TCase *logs_files_case(void)
     tcase_add_test(tcase, a_file_comes_once_however_many_ways_lead_to_it);
     tcase_add_test(tcase, a_link_that_points_elsewhere_is_followed_there);
     tcase_add_test(tcase, other_settings_between_a_copy_and_its_truncation_double_nothing);
+    tcase_add_test(tcase, a_copy_beside_its_renamed_file_is_no_new_one_after_a_restart);
     tcase_add_test(tcase, a_full_spool_costs_no_line_and_doubles_none);
     tcase_add_test(tcase, what_redaction_makes_longer_stays_within_a_record);
     tcase_add_test(tcase, a_hub_that_takes_shorter_records_gets_them);

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian packages, installed by dpkg into this machine's system as it would be without them: an overlay that is thrown away."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import textwrap
+import time
+import unittest
+
+import fixture
+
+PACKAGES = ("sentinel-agent", "sentinel-hub", "sentinelctl")
+
+
+def has_overlay() -> bool:
+    """Whether a root of its own can be made here: as root, with mount namespaces and overlayfs."""
+    script = "mount -t tmpfs none /mnt && mkdir -p /mnt/u /mnt/w /mnt/r && mount -t overlay o -o lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w /mnt/r"
+    return os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True).returncode == 0
+
+
+class Packages(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.home = fixture.scratch()
+        if not shutil.which("dpkg-deb"):
+            raise unittest.SkipTest("there is no dpkg-deb")
+        fixture.run(fixture.ROOT / "subprojects/make-debs", fixture.BUILD, cls.home, timeout=600)
+        cls.debs = {name: next(cls.home.glob(f"{name}_*.deb")) for name in PACKAGES}
+
+    def contents(self, name: str) -> dict:
+        lines = fixture.run("dpkg-deb", "--contents", self.debs[name]).stdout.splitlines()
+        return {line.split()[5].removeprefix("."): (line.split()[0], line.split()[1]) for line in lines}
+
+    def test_everything_belongs_to_root_and_is_written_by_nobody_else(self):
+        for name in PACKAGES:
+            for path, (mode, owner) in self.contents(name).items():
+                self.assertEqual(owner, "root/root", path)
+                self.assertNotIn("w", mode[5] + mode[8], path)
+                self.assertNotIn("s", mode, path)
+
+    def test_they_have_units_settings_completions_and_no_key(self):
+        agent, hub, ctl = (set(self.contents(name)) for name in PACKAGES)
+        for path in ("/usr/bin/sentinel-agent", "/lib/systemd/system/sentinel-agent.service", "/etc/sentinel-agent/config.yaml",
+                     "/etc/sentinel-agent/policy.yaml", "/usr/share/bash-completion/completions/sentinel-agent",
+                     "/usr/share/sentinel-agent/drop-ins/files.conf"):
+            self.assertIn(path, agent)
+        for path in ("/usr/bin/sentinel-hub", "/lib/systemd/system/sentinel-hub.service", "/etc/sentinel-hub/config.yaml"):
+            self.assertIn(path, hub)
+        self.assertIn("/usr/bin/sentinelctl", ctl)
+        self.assertFalse([path for path in agent | hub | ctl if path.endswith(".pem")])
+        for name in PACKAGES[:2]:
+            told = fixture.run("dpkg-deb", "--info", self.debs[name], "conffiles").stdout.split()
+            self.assertEqual(set(told), {path for path in self.contents(name) if path.startswith("/etc/") and path.endswith(".yaml")})
+
+    def test_the_settings_they_bring_are_fine(self):
+        agent, hub = fixture.ROOT / "agent/package", fixture.ROOT / "server/package"
+        fixture.run(fixture.program("sentinel-agent"), "check-config", agent / "config.yaml")
+        fixture.run(fixture.program("sentinel-hub"), "check-config", hub / "config.yaml")
+        own = self.home / "policy.yaml"
+        own.write_text((agent / "policy.yaml").read_text())
+        own.chmod(0o644)
+        told = json.loads(fixture.run(fixture.program("sentinel-agent"), "policy", "--policy-file", own, "--json").stdout)
+        self.assertEqual(told["state"], "loaded")
+        # What is commented out there holds too, for who takes it in.
+        own.write_text("\n".join(line[2:] for line in (agent / "policy.yaml").read_text().splitlines() if line.startswith(("# commands:", "# files:"))))
+        self.assertEqual(json.loads(fixture.run(fixture.program("sentinel-agent"), "policy", "--policy-file", own, "--json").stdout)["state"], "loaded")
+
+    @unittest.skipUnless(has_overlay(), "no overlay of the root can be made here")
+    def test_a_new_user_gets_a_host_into_the_hub(self):
+        """Install, init, start, enrol, look; as units would start them, then remove and purge. Prints how long a person's way takes."""
+        with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
+            grpc, https = a.getsockname()[1], b.getsockname()[1]
+        script = self.home / "try.sh"
+        script.write_text(textwrap.dedent(f"""\
+            set -eu
+            over=$(mktemp -d); mount -t tmpfs none $over; mkdir $over/up $over/work $over/root
+            mount -t overlay overlay -o lowerdir=/,upperdir=$over/up,workdir=$over/work $over/root
+            mount -t proc proc $over/root/proc
+            mkdir -p $over/root/debs; cp {self.home}/*.deb $over/root/debs/
+            cp {self.home}/inside.sh $over/root/inside.sh
+            exec chroot $over/root sh -eu /inside.sh
+            """))
+        (self.home / "inside.sh").write_text(textwrap.dedent(f"""\
+            export GRPC={grpc} HTTPS={https}
+            """) + INSIDE)
+        begin = time.monotonic()
+        done = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", str(script)], capture_output=True, text=True, timeout=300,
+                              stdin=subprocess.DEVNULL)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        print(f"from packages to a host in the hub, looked at, removed and purged: {time.monotonic() - begin:.1f} s")
+        facts = dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith("FACT_") and "=" in line)
+        self.assertEqual(facts["FACT_state"], "sentinel-agent 750")
+        self.assertEqual(facts["FACT_hub_state"], "sentinel-hub 700")
+        self.assertEqual(facts["FACT_foreign"], "0")
+        self.assertEqual(facts["FACT_running_as"], "sentinel-agent")
+        self.assertEqual(facts["FACT_connected"], "true")
+        self.assertIn(facts["FACT_doctor"], ("0", "6"))
+        self.assertEqual(facts["FACT_no_identity"], "4")
+        self.assertEqual(facts["FACT_enabled"], "yes")
+        self.assertEqual(facts["FACT_config_kept"], "yes")
+        self.assertEqual(facts["FACT_purged"], "yes")
+        self.assertEqual(facts["FACT_ca_kept"], "yes")
+
+
+INSIDE = r"""
+become() { user=$1; shift; exec setpriv --reuid $user --regid $user --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all "$@"; }
+as() { (become "$@"); }
+patient() { n=0; until "$@" >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 300 ] || { echo "gave up on: $*" >&2; return 1; }; sleep 0.1; done; }
+dpkg -i --force-depends /debs/*.deb >&2
+echo "FACT_state=$(stat -c '%U %a' /var/lib/sentinel-agent)"
+echo "FACT_hub_state=$(stat -c '%U %a' /var/lib/sentinel-hub)"
+test -L /etc/systemd/system/multi-user.target.wants/sentinel-agent.service && echo FACT_enabled=yes || echo FACT_enabled=no
+set +e; as sentinel-agent sentinel-agent run --hub localhost:$GRPC 2>/dev/null; echo "FACT_no_identity=$?"; set -e
+
+printf 'listen:\n  grpc: 127.0.0.1:%s\n  https: 127.0.0.1:%s\n' $GRPC $HTTPS > /etc/sentinel-hub/conf.d/ports.yaml
+sentinel-hub init >&2
+become sentinel-hub sentinel-hub run 2>/tmp/hub.log & hub=$!
+patient grep -q '^ready' /tmp/hub.log
+ctl() { as sentinel-hub sentinelctl --hub localhost:$GRPC --identity /var/lib/sentinel-hub/operators/admin "$@"; }
+ctl tokens create --json > /tmp/token.json
+sed -n 's/.*"enrolment": *"\([^"]*\)".*/\1/p' /tmp/token.json > /tmp/token
+sentinel-agent enroll --hub localhost:$GRPC --token-file /tmp/token --id packaged >&2
+echo "FACT_foreign=$(find /var/lib/sentinel-agent ! -user sentinel-agent | wc -l)"
+printf 'hub: localhost:%s\n' $GRPC > /etc/sentinel-agent/conf.d/hub.yaml
+become sentinel-agent sentinel-agent run 2>/tmp/agent.log & agent=$!
+patient sentinel-agent status
+echo "FACT_running_as=$(stat -c %U /proc/$agent)"
+ctl agents show packaged --json | sed -n 's/.*"connected": *\([a-z]*\).*/FACT_connected=\1/p'
+set +e; sentinel-agent doctor >&2; echo "FACT_doctor=$?"; set -e
+sentinel-agent reload >&2
+
+echo 'interval: 20s' >> /etc/sentinel-agent/config.yaml
+dpkg -i --force-depends --force-confold /debs/sentinel-agent_*.deb >&2
+grep -q 'interval: 20s' /etc/sentinel-agent/config.yaml && echo FACT_config_kept=yes || echo FACT_config_kept=no
+kill $agent; wait $agent; kill $hub; wait $hub
+dpkg -P --force-depends sentinel-agent sentinel-hub sentinelctl >&2
+[ ! -e /var/lib/sentinel-agent ] && [ ! -e /usr/bin/sentinel-agent ] && echo FACT_purged=yes || echo FACT_purged=no
+[ -e /var/lib/sentinel-hub/certs ] && echo FACT_ca_kept=yes || echo FACT_ca_kept=no
+"""
+
+
+if __name__ == "__main__":
+    fixture.main()
