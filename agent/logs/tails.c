@@ -288,6 +288,9 @@ static int follow(struct logs *logs, const struct candidate *candidate, int *fd)
     }
     if (candidate->known_only || is_copy(logs, *fd, (uint64_t) st.st_size))
         return 0;
+    /* A copy that is being made begins so: with something in it it is told what it is of. */
+    if (candidate->is_beside && st.st_size == 0)
+        return 0;
     if (!place_of_new(logs, candidate, *fd, &st, &mark))
         return pass(settle(logs, *fd, &st, &mark));
     r = add_tail(logs, fd, &st, &mark);

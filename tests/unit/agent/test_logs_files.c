@@ -250,6 +250,24 @@ START_TEST(a_copy_beside_its_renamed_file_is_no_new_one_after_a_restart)
 }
 END_TEST
 
+START_TEST(a_copy_that_is_seen_while_it_is_empty_is_no_new_file)
+{
+    logs_rig_follow(&rig, "/log/b.log");
+    logs_rig_open(&rig);
+    logs_rig_look(&rig);
+    logs_rig_write(&rig, "b.log", "one\ntwo\n");
+    logs_rig_look(&rig);
+    logs_rig_write(&rig, "b.log.1", "");
+    logs_rig_look(&rig);
+    logs_rig_copy(&rig, "b.log", "b.log.1");
+    logs_rig_look(&rig);
+    logs_rig_truncate(&rig, "b.log");
+    logs_rig_write(&rig, "b.log", "three\n");
+    logs_rig_look(&rig);
+    ck_assert_str_eq(logs_rig_bodies(&rig, false), "one|two|three|");
+}
+END_TEST
+
 START_TEST(a_full_spool_costs_no_line_and_doubles_none)
 {
     CLEANUP(buf_deinit) struct buf text = { 0 };
@@ -410,6 +428,7 @@ TCase *logs_files_case(void)
     tcase_add_test(tcase, a_link_that_points_elsewhere_is_followed_there);
     tcase_add_test(tcase, other_settings_between_a_copy_and_its_truncation_double_nothing);
     tcase_add_test(tcase, a_copy_beside_its_renamed_file_is_no_new_one_after_a_restart);
+    tcase_add_test(tcase, a_copy_that_is_seen_while_it_is_empty_is_no_new_file);
     tcase_add_test(tcase, a_full_spool_costs_no_line_and_doubles_none);
     tcase_add_test(tcase, what_redaction_makes_longer_stays_within_a_record);
     tcase_add_test(tcase, a_hub_that_takes_shorter_records_gets_them);
