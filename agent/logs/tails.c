@@ -301,6 +301,37 @@ static int follow(struct logs *logs, const struct candidate *candidate, int *fd)
     return pass(r);
 }
 
+static void drop(struct logs *logs, struct tail *tail)
+{
+    list_remove(&tail->node);
+    logs->tails.n--;
+    tail_free(tail);
+}
+
+/*
+ * Of more files than may be followed, those that are written: the one that was not for longest, and
+ * is read to its end, gives way to one that was since. Its mark is in the spool.
+ */
+static bool make_place(struct logs *logs, const struct candidate *candidate, const struct stat *st)
+{
+    const int64_t changed_us = st->st_mtim.tv_sec * 1000000 + st->st_mtim.tv_nsec / 1000;
+    struct tail *oldest = NULL;
+
+    if (candidate->is_beside)
+        return false; /* asked while the list is walked over */
+    list_each(node, &logs->tails.all)
+    {
+        struct tail *tail = container_of(node, struct tail, node);
+
+        if (!tail->is_rotated && tail->is_checked && tail->size == tail->mark.offset &&
+            tail->changed_us < changed_us && (!oldest || tail->changed_us < oldest->changed_us))
+            oldest = tail;
+    }
+    if (oldest)
+        drop(logs, oldest);
+    return oldest != NULL;
+}
+
 static int try_file(struct logs *logs, const struct candidate *candidate)
 {
     CLEANUP(fd_closep) int fd = -1;
@@ -310,7 +341,7 @@ static int try_file(struct logs *logs, const struct candidate *candidate)
     if (stat(candidate->path, &st) != 0 || !S_ISREG(st.st_mode) ||
         find_tail(&logs->tails, st.st_dev, st.st_ino))
         return 0;
-    if (logs->tails.n >= logs->plan->max_files) {
+    if (logs->tails.n >= logs->plan->max_files && !make_place(logs, candidate, &st)) {
         logs_say(logs, "log_not_followed", candidate->path, "more files than logs.max_files");
         return 0;
     }
@@ -383,7 +414,7 @@ static bool is_rotation(const char *text, size_t len)
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
         if (strlen(words[i]) == len && memcmp(words[i], text, len) == 0)
             return true;
-    if (len < 2 || !memchr(".-_", text[0], 3))
+    if (len < 2 || (text[0] != '.' && text[0] != '-' && text[0] != '_'))
         return false;
     for (size_t i = 1; i < len; i++) {
         const bool is_digit = text[i] >= '0' && text[i] <= '9';
@@ -612,13 +643,6 @@ static void forget(struct logs *logs, const uint8_t *keys, size_t n)
         if (batch_put(&logs->batch, &gone) != 0)
             return;
     }
-}
-
-static void drop(struct logs *logs, struct tail *tail)
-{
-    list_remove(&tail->node);
-    logs->tails.n--;
-    tail_free(tail);
 }
 
 /* Rotated, and over: its mark says so, or goes with the file. */
