@@ -412,7 +412,7 @@ static bool is_rotation(const char *text, size_t len)
     bool has_digit = false;
 
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-        if (strlen(words[i]) == len && memcmp(words[i], text, len) == 0)
+        if (strlen(words[i]) == len && strncmp(words[i], text, len) == 0)
             return true;
     if (len < 2 || (text[0] != '.' && text[0] != '-' && text[0] != '_'))
         return false;
