@@ -84,7 +84,7 @@ struct span batch_keep(struct batch *batch, struct span value)
  * the arena, and in the spool's batch. */
 bool batch_is_full(const struct batch *batch)
 {
-    return batch->n_records + 2 * BATCH_MAX_PIECES > BATCH_MAX_RECORDS ||
+    return batch->n_records + (size_t) 2 * BATCH_MAX_PIECES > BATCH_MAX_RECORDS ||
            batch->text.len + batch->attribute_bytes >= BATCH_MAX_BYTES;
 }
 

@@ -18,7 +18,7 @@
 #define BATCH_MAX_RECORDS 1000u
 #define BATCH_MAX_BYTES ((size_t) 512 << 10) /* one record always fits */
 #define BATCH_MAX_ATTRIBUTES 16u             /* of a record */
-#define BATCH_MAX_PIECES 8u                  /* of a body that redaction made too long */
+#define BATCH_MAX_PIECES ((size_t) 8)        /* of a body that redaction made too long */
 #define MIN_RECORD_BYTES 1024u               /* of the limit of a body */
 
 struct batch {

@@ -288,6 +288,9 @@ static int follow(struct logs *logs, const struct candidate *candidate, int *fd)
     }
     if (candidate->known_only || is_copy(logs, *fd, (uint64_t) st.st_size))
         return 0;
+    /* A copy that is being made begins so: with something in it it is told what it is of. */
+    if (candidate->is_beside && st.st_size == 0)
+        return 0;
     if (!place_of_new(logs, candidate, *fd, &st, &mark))
         return pass(settle(logs, *fd, &st, &mark));
     r = add_tail(logs, fd, &st, &mark);
@@ -296,6 +299,37 @@ static int follow(struct logs *logs, const struct candidate *candidate, int *fd)
     if (r == 0)
         r = tail_commit(container_of(logs->tails.all.prev, struct tail, node));
     return pass(r);
+}
+
+static void drop(struct logs *logs, struct tail *tail)
+{
+    list_remove(&tail->node);
+    logs->tails.n--;
+    tail_free(tail);
+}
+
+/*
+ * Of more files than may be followed, those that are written: the one that was not for longest, and
+ * is read to its end, gives way to one that was since. Its mark is in the spool.
+ */
+static bool make_place(struct logs *logs, const struct candidate *candidate, const struct stat *st)
+{
+    const int64_t changed_us = st->st_mtim.tv_sec * 1000000 + st->st_mtim.tv_nsec / 1000;
+    struct tail *oldest = NULL;
+
+    if (candidate->is_beside)
+        return false; /* asked while the list is walked over */
+    list_each(node, &logs->tails.all)
+    {
+        struct tail *tail = container_of(node, struct tail, node);
+
+        if (!tail->is_rotated && tail->is_checked && tail->size == tail->mark.offset &&
+            tail->changed_us < changed_us && (!oldest || tail->changed_us < oldest->changed_us))
+            oldest = tail;
+    }
+    if (oldest)
+        drop(logs, oldest);
+    return oldest != NULL;
 }
 
 static int try_file(struct logs *logs, const struct candidate *candidate)
@@ -307,7 +341,7 @@ static int try_file(struct logs *logs, const struct candidate *candidate)
     if (stat(candidate->path, &st) != 0 || !S_ISREG(st.st_mode) ||
         find_tail(&logs->tails, st.st_dev, st.st_ino))
         return 0;
-    if (logs->tails.n >= logs->plan->max_files) {
+    if (logs->tails.n >= logs->plan->max_files && !make_place(logs, candidate, &st)) {
         logs_say(logs, "log_not_followed", candidate->path, "more files than logs.max_files");
         return 0;
     }
@@ -378,9 +412,9 @@ static bool is_rotation(const char *text, size_t len)
     bool has_digit = false;
 
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-        if (strlen(words[i]) == len && memcmp(words[i], text, len) == 0)
+        if (strlen(words[i]) == len && strncmp(words[i], text, len) == 0)
             return true;
-    if (len < 2 || !memchr(".-_", text[0], 3))
+    if (len < 2 || (text[0] != '.' && text[0] != '-' && text[0] != '_'))
         return false;
     for (size_t i = 1; i < len; i++) {
         const bool is_digit = text[i] >= '0' && text[i] <= '9';
@@ -609,13 +643,6 @@ static void forget(struct logs *logs, const uint8_t *keys, size_t n)
         if (batch_put(&logs->batch, &gone) != 0)
             return;
     }
-}
-
-static void drop(struct logs *logs, struct tail *tail)
-{
-    list_remove(&tail->node);
-    logs->tails.n--;
-    tail_free(tail);
 }
 
 /* Rotated, and over: its mark says so, or goes with the file. */

@@ -139,7 +139,7 @@ static bool is_word_byte(uint8_t byte)
 /* Of words and keys: most words of a line are told by their first letter and their length. */
 static bool may_be(const uint8_t *word, size_t len, const char *firsts)
 {
-    return len >= 3 && len <= 11 && memchr(firsts, *word | 0x20, strlen(firsts));
+    return len >= 3 && len <= 11 && strchr(firsts, *word | 0x20);
 }
 
 static uint32_t severity_of_word(const uint8_t *word, size_t len)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/ctl/admin.h"
 
-#include <ctype.h>
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -136,8 +135,12 @@ static char *lower(struct ctl *ctl, const char *name)
 {
     char *word = admin_copy(ctl, name);
 
-    for (char *c = word; *c; c++)
-        *c = *c == '_' ? '-' : (char) tolower((unsigned char) *c);
+    for (char *c = word; *c; c++) {
+        if (*c == '_')
+            *c = '-';
+        else if (*c >= 'A' && *c <= 'Z')
+            *c |= 0x20;
+    }
     return word;
 }
 

@@ -111,6 +111,20 @@ static void say_next(const char *state, bool is_default, const char *string)
                string, FIRST_TOKEN_USES, GRPC_PORT, state);
 }
 
+static void say_made(const char *directory, const char *const *names)
+{
+    printf("Made in %s:\n"
+           "  certs/            the certificate authority and the hub's certificate, for "
+           "localhost, 127.0.0.1, ::1",
+           directory);
+    for (size_t i = 0; names[i]; i++)
+        printf(", %s", names[i]);
+    printf("\n"
+           "  operators/admin/  the identity of the first operator: hand it over, keep it secret\n"
+           "  db/               an empty database\n"
+           "Keep a copy of certs/ in a safe place: whoever has it can make identities.\n");
+}
+
 int ops_init(int argc, char **argv)
 {
     const char *state = NULL, *organisation = NULL, *trust_domain = NULL, *crl_url = NULL;
@@ -186,17 +200,7 @@ int ops_init(int argc, char **argv)
                           "nothing usable was made in %s; once that is mended, run it again: it "
                           "begins where this ended",
                           directory);
-    printf(
-        "Made in %s:\n"
-        "  certs/            the certificate authority and the hub's certificate, for localhost, "
-        "127.0.0.1, ::1",
-        directory);
-    for (size_t i = 0; names[i]; i++)
-        printf(", %s", names[i]);
-    printf("\n"
-           "  operators/admin/  the identity of the first operator: hand it over, keep it secret\n"
-           "  db/               an empty database\n"
-           "Keep a copy of certs/ in a safe place: whoever has it can make identities.\n");
+    say_made(directory, names);
     const struct pki_options open = { .state_directory = directory, .ca_key_file = ca_key_file };
     const bool has_string = !has_no_token && make_string(store, &open, names[0], &string);
     say_next(directory, strcmp(directory, SETTINGS_DEFAULT_STATE_DIRECTORY) == 0,

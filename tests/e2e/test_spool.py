@@ -201,7 +201,9 @@ class Spool(Story):
         dice = random.Random(SEED)
         hub = fixture.Hub().start()
         files, programs = self.programs(hub)
+        proxy = Proxy(hub.port)  # keeps the port while the hub is away
         agent = self.agent(hub, "victim", files=files)
+        agent.flags += ["--hub", f"127.0.0.1:{proxy.port}"]
         agent.start()
         self.follow(agent, programs)
         for i in range(KILLS):
@@ -212,7 +214,7 @@ class Spool(Story):
             time.sleep(dice.random() * 0.4)  # at random is what this is about
             if dice.random() < 0.2:
                 hub.kill()
-                hub.start()
+                proxy.target = hub.start(port=0).port
             seen = self.ledger(agent)
             agent.kill()
             self.assertGreaterEqual(seen["produced"], before["produced"])
@@ -228,6 +230,7 @@ class Spool(Story):
         n_rotated = sum(log.n_rotated for log in programs.logs)
         print(f"\n{KILLS} kills: {ledger['produced']} samples and {len(lines)} lines in {n_rotated} rotations, each once; "
               f"opening the spool took {statistics.median(took) / 1000:.1f} ms, the slowest {max(took) / 1000:.1f}", flush=True)
+        proxy.stop()
         hub.stop(expect=0)
 
     def test_a_schedule_of_outages_loses_nothing_that_is_not_counted(self):
@@ -260,7 +263,7 @@ class Spool(Story):
                 proxy.delay = 0.2
             elif what == "hub":
                 hub.kill()
-                hub.start()
+                proxy.target = hub.start(port=0).port
             elif what == "agent":
                 agent.kill()
                 agent.start()

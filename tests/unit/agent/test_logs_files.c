@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "test_logs_files.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/text.h"
@@ -248,6 +250,24 @@ START_TEST(a_copy_beside_its_renamed_file_is_no_new_one_after_a_restart)
 }
 END_TEST
 
+START_TEST(a_copy_that_is_seen_while_it_is_empty_is_no_new_file)
+{
+    logs_rig_follow(&rig, "/log/b.log");
+    logs_rig_open(&rig);
+    logs_rig_look(&rig);
+    logs_rig_write(&rig, "b.log", "one\ntwo\n");
+    logs_rig_look(&rig);
+    logs_rig_write(&rig, "b.log.1", "");
+    logs_rig_look(&rig);
+    logs_rig_copy(&rig, "b.log", "b.log.1");
+    logs_rig_look(&rig);
+    logs_rig_truncate(&rig, "b.log");
+    logs_rig_write(&rig, "b.log", "three\n");
+    logs_rig_look(&rig);
+    ck_assert_str_eq(logs_rig_bodies(&rig, false), "one|two|three|");
+}
+END_TEST
+
 START_TEST(a_full_spool_costs_no_line_and_doubles_none)
 {
     CLEANUP(buf_deinit) struct buf text = { 0 };
@@ -274,7 +294,7 @@ START_TEST(a_full_spool_costs_no_line_and_doubles_none)
     }
     at = logs_rig_bodies(&rig, true);
     for (; (at = strstr(at, "line ")) != NULL; at += 5)
-        ck_assert_int_eq(atoi(at + 5), n++);
+        ck_assert_int_eq(strtol(at + 5, NULL, 10), n++);
     ck_assert_int_eq(n, 20001);
 }
 END_TEST
@@ -356,6 +376,44 @@ START_TEST(what_is_said_of_two_files_in_turns_is_said_once_each)
 }
 END_TEST
 
+static void make_old(const char *name, time_t seconds)
+{
+    const struct timespec times[2] = { { .tv_sec = time(NULL) - seconds },
+                                       { .tv_sec = time(NULL) - seconds } };
+
+    ck_assert_int_eq(utimensat(AT_FDCWD, logs_rig_path(&rig, name), times, 0), 0);
+}
+
+START_TEST(of_more_files_than_allowed_those_are_followed_that_are_written)
+{
+    rig.settings.max_files = 2;
+    logs_rig_follow(&rig, "/log/*.log");
+    logs_rig_open(&rig);
+    logs_rig_look(&rig);
+    logs_rig_write(&rig, "a.log", "one\n");
+    logs_rig_write(&rig, "b.log", "two\n");
+    logs_rig_look(&rig);
+    make_old("a.log", 7200);
+    make_old("b.log", 3600);
+    logs_rig_write(&rig, "c.log", "three\n");
+    logs_rig_look(&rig);
+    ck_assert_uint_eq(logs_rig_count(&rig, "three"), 1);
+    logs_rig_write(&rig, "b.log", "four\n"); /* is followed still: a.log had to go */
+    logs_rig_look(&rig);
+    make_old("c.log", 60);
+    make_old("b.log", 30);
+    logs_rig_write(&rig, "a.log", "five\n");
+    logs_rig_look(&rig);
+    logs_rig_look(&rig);
+    for (int i = 0; i < 5; i++) {
+        static const char *const lines[] = { "one", "two", "three", "four", "five" };
+
+        ck_assert_uint_eq(logs_rig_count(&rig, lines[i]), 1);
+    }
+    ck_assert_uint_eq(rig.logs->tails.n, 2);
+}
+END_TEST
+
 TCase *logs_files_case(void)
 {
     TCase *tcase = tcase_create("files");
@@ -370,9 +428,11 @@ TCase *logs_files_case(void)
     tcase_add_test(tcase, a_link_that_points_elsewhere_is_followed_there);
     tcase_add_test(tcase, other_settings_between_a_copy_and_its_truncation_double_nothing);
     tcase_add_test(tcase, a_copy_beside_its_renamed_file_is_no_new_one_after_a_restart);
+    tcase_add_test(tcase, a_copy_that_is_seen_while_it_is_empty_is_no_new_file);
     tcase_add_test(tcase, a_full_spool_costs_no_line_and_doubles_none);
     tcase_add_test(tcase, what_redaction_makes_longer_stays_within_a_record);
     tcase_add_test(tcase, a_hub_that_takes_shorter_records_gets_them);
+    tcase_add_test(tcase, of_more_files_than_allowed_those_are_followed_that_are_written);
     tcase_add_test(tcase, a_file_that_may_not_be_read_is_told_of_once);
     tcase_add_test(tcase, what_is_said_of_two_files_in_turns_is_said_once_each);
     return tcase;

@@ -175,7 +175,7 @@ START_TEST(a_program_that_ends_while_the_spool_is_full_costs_no_entry)
     wait_for("entry", 50);
     at = logs_rig_bodies(&rig, true);
     for (; (at = strstr(at, "entry ")) != NULL; at += 6)
-        ck_assert_int_eq(atoi(at + 6), n++);
+        ck_assert_int_eq(strtol(at + 6, NULL, 10), n++);
 }
 END_TEST
 
