@@ -67,7 +67,7 @@ class Audit(Rig):
         log.write_text(hub.log)
         self.assertIn("event=audit_anchor", hub.log)
         before = self.check_whole(hub)["anchors"]
-        self.assertEqual(self.verdict(hub, "--anchors", log)["anchors"], before + 1)
+        self.assertEqual(self.verdict(hub, "--anchors", log)["anchors"], before + hub.log.count("event=audit_anchor "))
         # An older state in place of the newer one: the chain is whole, and the log says otherwise.
         shutil.copytree(hub.state, hub.home / "older")
         hub.start()
