@@ -21,7 +21,7 @@ static void put_valid(struct buf *to, struct span text)
     size_t begin = 0;
 
     /* The wire's texts end at a NUL. */
-    if (text_is_utf8(text.data, text.len) && !memchr(text.data, 0, text.len)) {
+    if (text.len == 0 || (text_is_utf8(text.data, text.len) && !memchr(text.data, 0, text.len))) {
         buf_append_span(to, text);
         return;
     }
