@@ -3,8 +3,8 @@
 /*
  * The command `revoke`. Agents stream as fast as acks allow; an operator revokes some of them, one
  * after the other. Of each: the time from the return of the call, which is after the commit, until
- * its stream has ended, and what acks were read after that return. Those were under way on the
- * wire, or in this program, which reads acks of all agents in a few threads.
+ * its stream has ended, and what acks were read after that return. It can not tell those that were
+ * under way, on the wire or in this program's few threads, from one that the hub wrote too late.
  */
 
 #include <inttypes.h>
