@@ -166,18 +166,28 @@ static void acknowledge(struct bench_agent *agent, uint64_t sequence)
     agent->acknowledged = sequence;
 }
 
+/* An ack of one whose certificate is gone. */
+static void count_late(struct bench_agent *agent, uint64_t sequence, int64_t expected_us)
+{
+    count(&agent->end.n_late_acks, 1);
+    for (uint64_t i = agent->acknowledged + 1; i <= sequence; i++) {
+        count(&agent->end.late_batches, 1);
+        if (agent->sent_us[i % fleet_of(agent)->options.window] >= expected_us)
+            count(&agent->end.forbidden_batches, 1);
+    }
+}
+
 static void on_ack(struct bench_agent *agent, const Sentinel__Telemetry__V1__Ack *ack)
 {
+    const int64_t expected_us = atomic_load(&agent->end.expected_us);
+
     if (agent->state != AGENT_STREAMING || ack->sequence > agent->cursor) {
         fail(agent, BENCH_FAILED, "the hub acknowledged what was never sent");
         return;
     }
     atomic_store(&agent->end.last_ack_us, clock_mono().us);
-    if (atomic_load(&agent->end.is_expected)) {
-        count(&agent->end.n_late_acks, 1);
-        if (ack->sequence > agent->acknowledged)
-            count(&agent->end.late_batches, ack->sequence - agent->acknowledged);
-    }
+    if (expected_us > 0)
+        count_late(agent, ack->sequence, expected_us);
     if (ack->sequence > agent->acknowledged)
         acknowledge(agent, ack->sequence);
     agent_advance(agent);

@@ -170,9 +170,11 @@ struct fleet_end {
     int64_t ended_us;                   /* when its stream had ended; 0: it goes on */
     int64_t last_ack_us;                /* when the last ack was read; 0: never */
     uint64_t n_late_acks, late_batches; /* read after fleet_expect_end(), and what they covered */
+    uint64_t forbidden_batches;         /* of these, what was sent after it too */
 };
-/* From now on the end of its stream is no failure, and acks are counted. */
-void fleet_expect_end(struct fleet *fleet, uint32_t agent);
+/* From now on the end of its stream is no failure, and acks are counted. Returns when that is, on
+ * the monotonic clock. */
+int64_t fleet_expect_end(struct fleet *fleet, uint32_t agent);
 struct fleet_end fleet_end(struct fleet *fleet, uint32_t agent);
 
 /* How far an agent came; after fleet_join(). */

@@ -3,8 +3,9 @@
 /*
  * The command `revoke`. Agents stream as fast as acks allow; an operator revokes some of them, one
  * after the other. Of each: the time from the return of the call, which is after the commit, until
- * its stream has ended, and what acks were read after that return. It can not tell those that were
- * under way, on the wire or in this program's few threads, from one that the hub wrote too late.
+ * its stream has ended, and what acks were read after that return. Those may have been under way,
+ * on the wire or in this program's few threads; an ack for a batch that was sent after the return
+ * can not: the command fails when there is one.
  */
 
 #include <inttypes.h>
@@ -39,7 +40,7 @@ struct revoke {
     struct ask *ask;
     struct histogram ends_us, calls_us;
     int64_t worst_end_us, worst_ack_us; /* after the return */
-    uint64_t n_late_acks, late_batches;
+    uint64_t n_late_acks, late_batches, forbidden_batches;
     double batches_per_s;
 };
 
@@ -134,8 +135,7 @@ static int revoke_one(struct revoke *revoke, uint32_t agent)
     exit_code = ask_call(revoke->ask, CHANGE_AGENT, &request.base, &answer);
     if (exit_code != BENCH_OK)
         return exit_code;
-    fleet_expect_end(revoke->fleet, agent);
-    returned_us = clock_mono().us;
+    returned_us = fleet_expect_end(revoke->fleet, agent);
     if (!answer)
         return bench_say(BENCH_FAILED, "the hub does not know agent %s", name);
     for (end = fleet_end(revoke->fleet, agent); end.ended_us == 0;
@@ -157,6 +157,7 @@ static int revoke_one(struct revoke *revoke, uint32_t agent)
         revoke->worst_ack_us = end.last_ack_us - returned_us;
     revoke->n_late_acks += end.n_late_acks;
     revoke->late_batches += end.late_batches;
+    revoke->forbidden_batches += end.forbidden_batches;
     return BENCH_OK;
 }
 
@@ -179,6 +180,7 @@ static void report(const struct revoke *revoke)
         print_line("acks read after the return", (double) revoke->n_late_acks, 0, "");
         print_line("  for batches", (double) revoke->late_batches, 0, "");
         print_line("  the last", (double) revoke->worst_ack_us / 1e3, 2, "ms after it");
+        print_line("  for batches sent after it", (double) revoke->forbidden_batches, 0, "");
         return;
     }
     json_begin(&json, &text, true);
@@ -191,6 +193,7 @@ static void report(const struct revoke *revoke)
     json_put_u64(&json, "end_max_us", (uint64_t) revoke->worst_end_us);
     json_put_u64(&json, "late_acks", revoke->n_late_acks);
     json_put_u64(&json, "late_batches", revoke->late_batches);
+    json_put_u64(&json, "forbidden_batches", revoke->forbidden_batches);
     json_put_u64(&json, "late_ack_max_us", (uint64_t) revoke->worst_ack_us);
     json_close_object(&json);
     printf("%s\n", buf_text(&text));
@@ -208,6 +211,10 @@ static int run(struct revoke *revoke)
         exit_code = revoke_one(revoke, i);
     if (exit_code == BENCH_OK)
         report(revoke);
+    if (exit_code == BENCH_OK && revoke->forbidden_batches > 0)
+        return bench_say(BENCH_FAILED,
+                         "%" PRIu64 " batches were sent after a revocation and acknowledged",
+                         revoke->forbidden_batches);
     return exit_code;
 }
 

@@ -101,9 +101,12 @@ static struct bench_agent *agent_of(struct fleet *fleet, uint32_t agent)
     return &fleet->parts[agent % fleet->n_parts].agents[agent / fleet->n_parts];
 }
 
-void fleet_expect_end(struct fleet *fleet, uint32_t agent)
+int64_t fleet_expect_end(struct fleet *fleet, uint32_t agent)
 {
-    atomic_store(&agent_of(fleet, agent)->end.is_expected, true);
+    const int64_t now_us = clock_mono().us;
+
+    atomic_store(&agent_of(fleet, agent)->end.expected_us, now_us);
+    return now_us;
 }
 
 struct fleet_end fleet_end(struct fleet *fleet, uint32_t agent)
@@ -113,7 +116,8 @@ struct fleet_end fleet_end(struct fleet *fleet, uint32_t agent)
     return (struct fleet_end){ .ended_us = atomic_load(&at->end.at_us),
                                .last_ack_us = atomic_load(&at->end.last_ack_us),
                                .n_late_acks = atomic_load(&at->end.n_late_acks),
-                               .late_batches = atomic_load(&at->end.late_batches) };
+                               .late_batches = atomic_load(&at->end.late_batches),
+                               .forbidden_batches = atomic_load(&at->end.forbidden_batches) };
 }
 
 /* ---- one part, on its thread ---- */

@@ -43,11 +43,11 @@ struct bench_agent {
     bool is_full;            /* the call's queue: on_writable comes */
     bool is_throttled;
     bool is_half_closed;
-    bool is_used_up; /* no synthetic time is left */
-    struct {         /* any thread; see struct fleet_end */
-        atomic_bool is_expected;
+    bool is_used_up;                  /* no synthetic time is left */
+    struct {                          /* any thread; see struct fleet_end */
+        _Atomic(int64_t) expected_us; /* 0: not */
         _Atomic(int64_t) at_us, last_ack_us;
-        _Atomic(uint64_t) n_late_acks, late_batches;
+        _Atomic(uint64_t) n_late_acks, late_batches, forbidden_batches;
     } end;
 };
 

@@ -2,28 +2,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What the commands about identities share: lists, questions before something is destroyed, names
- * of enums, keys and certificates.
+ * What the commands about identities share: questions before something is destroyed, names of
+ * enums, keys and certificates.
  */
 
 #include "sentinel/admin/v1/admin.pb-c.h"
 #include "server/ctl/convert.h"
+#include "server/ctl/listing.h"
 
 #define ADMIN_PATH(rpc) "/sentinel.admin.v1.AdminService/" rpc
-
-/* A table for people or an array under `key` in one JSON object, whichever was asked for. */
-struct listing {
-    struct ctl *ctl;
-    struct table table;
-    struct json_writer json;
-    struct buf out;
-};
-void listing_begin(struct listing *listing,
-                   struct ctl *ctl,
-                   const char *key,
-                   const char *const *headers);
-/* Prints when r is CTL_OK; `nothing` is said when there is no row. Returns r. */
-int listing_end(struct listing *listing, int r, const char *nothing) MUST_USE;
 
 /* A JSON object on stdout, opened for its members. */
 struct object {

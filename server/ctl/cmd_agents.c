@@ -75,9 +75,7 @@ int cmd_agents_list(struct ctl *ctl)
     Sentinel__Query__V1__ListAgentsRequest request = SENTINEL__QUERY__V1__LIST_AGENTS_REQUEST__INIT;
     ctl_selector selector;
     int64_t now_us = clock_wall().us;
-    struct json_writer json;
-    struct buf out = { 0 };
-    struct table table;
+    struct listing list;
     int r;
 
     r = convert_selector(ctl, &selector);
@@ -87,11 +85,7 @@ int cmd_agents_list(struct ctl *ctl)
         selector.pattern = arena_copy_text(&ctl->arena, ctl->words[0]);
     request.agents = &selector;
     request.page_size = 1000;
-    table_begin(&table, headers);
-    json_begin(&json, &out, true);
-    json_open_object(&json);
-    json_key(&json, "agents");
-    json_open_array(&json);
+    listing_begin(&list, ctl, "agents", headers);
     do {
         ProtobufCMessage *message;
         const Sentinel__Query__V1__ListAgentsResponse *answer;
@@ -101,25 +95,15 @@ int cmd_agents_list(struct ctl *ctl)
             break;
         answer = (const void *) message;
         for (size_t i = 0; i < answer->n_agents; i++) {
-            list_row(ctl, &table, answer->agents[i], now_us);
-            json_open_object(&json);
-            agent_json(&json, answer->agents[i]);
-            json_close_object(&json);
+            list_row(ctl, &list.table, answer->agents[i], now_us);
+            json_open_object(&list.json);
+            agent_json(&list.json, answer->agents[i]);
+            json_close_object(&list.json);
         }
         request.page_token = answer->next_page_token;
     } while (*request.page_token);
-    json_close_array(&json);
-    json_close_object(&json);
-    if (!r && ctl->is_json)
-        printf("%s\n", buf_text(&out));
-    if (!r && !ctl->is_json && table.n_cells == table.n_columns)
-        ctl_say(CTL_OK, "no agent is known that fits; a hub knows one once it has connected");
-    if (!r && !ctl->is_json)
-        table_end(&table, stdout);
-    else
-        buf_deinit(&table.cells);
-    buf_deinit(&out);
-    return r;
+    return listing_end(&list, r,
+                       "no agent is known that fits; a hub knows one once it has connected");
 }
 
 static void

@@ -15,6 +15,7 @@
 #include "common/base/clock.h"
 #include "common/base/ensure.h"
 #include "server/ctl/convert.h"
+#include "server/ctl/listing.h"
 
 #define SERVICE "/sentinel.query.v1.QueryService/"
 
@@ -443,9 +444,7 @@ int cmd_inventory_history(struct ctl *ctl)
     Sentinel__Query__V1__ListInventoryHistoryRequest request =
         SENTINEL__QUERY__V1__LIST_INVENTORY_HISTORY_REQUEST__INIT;
     Sentinel__Query__V1__TimeRange range = SENTINEL__QUERY__V1__TIME_RANGE__INIT;
-    struct json_writer json;
-    struct buf out = { 0 };
-    struct table table;
+    struct listing list;
     int r;
 
     range.from = ctl->range && !ctl->from ? arena_printf(&ctl->arena, "-%s", ctl->range)
@@ -454,11 +453,7 @@ int cmd_inventory_history(struct ctl *ctl)
     request.range = &range;
     request.agent_id = copy(ctl, ctl->words[0]);
     request.page_size = 1000;
-    table_begin(&table, headers);
-    json_begin(&json, &out, true);
-    json_open_object(&json);
-    json_key(&json, "revisions");
-    json_open_array(&json);
+    listing_begin(&list, ctl, "revisions", headers);
     do {
         const Sentinel__Query__V1__ListInventoryHistoryResponse *answer;
         ProtobufCMessage *message;
@@ -468,23 +463,12 @@ int cmd_inventory_history(struct ctl *ctl)
             break;
         answer = (const void *) message;
         for (size_t i = 0; i < answer->n_revisions; i++) {
-            history_row(ctl, &table, answer->revisions[i]);
-            history_json(&json, answer->revisions[i]);
+            history_row(ctl, &list.table, answer->revisions[i]);
+            history_json(&list.json, answer->revisions[i]);
         }
         request.page_token = answer->next_page_token;
     } while (*request.page_token);
-    json_close_array(&json);
-    json_close_object(&json);
-    if (!r && ctl->is_json)
-        printf("%s\n", buf_text(&out));
-    if (!r && !ctl->is_json && table.n_cells == table.n_columns)
-        ctl_say(CTL_OK, "the hub has no inventory of this agent from then");
-    if (!r && !ctl->is_json)
-        table_end(&table, stdout);
-    else
-        buf_deinit(&table.cells);
-    buf_deinit(&out);
-    return r;
+    return listing_end(&list, r, "the hub has no inventory of this agent from then");
 }
 
 /* ---- find ---- */

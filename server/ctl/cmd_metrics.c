@@ -7,6 +7,7 @@
 #include "common/base/clock.h"
 #include "common/base/text.h"
 #include "server/ctl/convert.h"
+#include "server/ctl/listing.h"
 
 #define LIST_METRICS "/sentinel.query.v1.QueryService/ListMetrics"
 #define QUERY_METRICS "/sentinel.query.v1.QueryService/QueryMetrics"
@@ -68,9 +69,7 @@ int cmd_metrics_list(struct ctl *ctl)
     Sentinel__Query__V1__ListMetricsRequest request =
         SENTINEL__QUERY__V1__LIST_METRICS_REQUEST__INIT;
     ctl_selector selector;
-    struct json_writer json;
-    struct buf out = { 0 };
-    struct table table;
+    struct listing list;
     int r;
 
     r = convert_selector(ctl, &selector);
@@ -80,11 +79,7 @@ int cmd_metrics_list(struct ctl *ctl)
     request.page_size = 1000;
     if (ctl->n_words > 0)
         request.name_pattern = arena_copy_text(&ctl->arena, ctl->words[0]);
-    table_begin(&table, headers);
-    json_begin(&json, &out, true);
-    json_open_object(&json);
-    json_key(&json, "metrics");
-    json_open_array(&json);
+    listing_begin(&list, ctl, "metrics", headers);
     do {
         ProtobufCMessage *message;
         const Sentinel__Query__V1__ListMetricsResponse *answer;
@@ -94,23 +89,12 @@ int cmd_metrics_list(struct ctl *ctl)
             break;
         answer = (const void *) message;
         for (size_t i = 0; i < answer->n_metrics; i++) {
-            list_row(&table, answer->metrics[i]);
-            list_json(&json, answer->metrics[i]);
+            list_row(&list.table, answer->metrics[i]);
+            list_json(&list.json, answer->metrics[i]);
         }
         request.page_token = answer->next_page_token;
     } while (*request.page_token);
-    json_close_array(&json);
-    json_close_object(&json);
-    if (!r && ctl->is_json)
-        printf("%s\n", buf_text(&out));
-    if (!r && !ctl->is_json && table.n_cells == table.n_columns)
-        ctl_say(CTL_OK, "no metric is known that fits");
-    if (!r && !ctl->is_json)
-        table_end(&table, stdout);
-    else
-        buf_deinit(&table.cells);
-    buf_deinit(&out);
-    return r;
+    return listing_end(&list, r, "no metric is known that fits");
 }
 
 /* ---- query and plot share the question ---- */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sentinelctl tokens create, list, revoke; bearers create, list, revoke. */
+/* sentinelctl tokens create, list, revoke; bearers create, list, revoke, roll. */
 #include <string.h>
 
 #include "common/base/clock.h"
@@ -7,6 +7,25 @@
 
 #define MAX_USES 100000u
 #define REPLACE_IS_GIVEN SENTINEL__ADMIN__V1__CREATE_TOKEN_REQUEST___REPLACE_REPLACE
+
+/* What both kinds have in common: asks, and calls. */
+static int
+take_back(struct ctl *ctl, const char *what, const char *path, const ProtobufCMessage *request)
+{
+    ProtobufCMessage *message;
+    int r = admin_confirm(ctl, false, "Take the %s %s back?", what, ctl->words[0]);
+
+    if (r)
+        return r;
+    if (ctl->is_dry_run) {
+        printf("would take back the %s %s\n", what, format_printable(ctl, ctl->words[0]));
+        return CTL_OK;
+    }
+    r = ctl_call(ctl, path, request, &message);
+    if (!r)
+        printf(ctl->is_json ? "{\"revoked\": true}\n" : "revoked\n");
+    return r;
+}
 
 /* ---- tokens of enrolment ---- */
 
@@ -140,20 +159,9 @@ int cmd_tokens_revoke(struct ctl *ctl)
 {
     Sentinel__Admin__V1__RevokeTokenRequest request =
         SENTINEL__ADMIN__V1__REVOKE_TOKEN_REQUEST__INIT;
-    ProtobufCMessage *message;
-    int r = admin_confirm(ctl, false, "Take the token %s back?", ctl->words[0]);
 
-    if (r)
-        return r;
     request.token_id = admin_copy(ctl, ctl->words[0]);
-    if (ctl->is_dry_run) {
-        printf("would take back the token %s\n", format_printable(ctl, request.token_id));
-        return CTL_OK;
-    }
-    r = ctl_call(ctl, ADMIN_PATH("RevokeToken"), &request.base, &message);
-    if (!r)
-        printf(ctl->is_json ? "{\"revoked\": true}\n" : "revoked\n");
-    return r;
+    return take_back(ctl, "token", ADMIN_PATH("RevokeToken"), &request.base);
 }
 
 /* ---- bearer tokens ---- */
@@ -259,20 +267,9 @@ int cmd_bearers_revoke(struct ctl *ctl)
 {
     Sentinel__Admin__V1__RevokeBearerRequest request =
         SENTINEL__ADMIN__V1__REVOKE_BEARER_REQUEST__INIT;
-    ProtobufCMessage *message;
-    int r = admin_confirm(ctl, false, "Take the bearer token %s back?", ctl->words[0]);
 
-    if (r)
-        return r;
     request.bearer_id = admin_copy(ctl, ctl->words[0]);
-    if (ctl->is_dry_run) {
-        printf("would take back the bearer token %s\n", format_printable(ctl, request.bearer_id));
-        return CTL_OK;
-    }
-    r = ctl_call(ctl, ADMIN_PATH("RevokeBearer"), &request.base, &message);
-    if (!r)
-        printf(ctl->is_json ? "{\"revoked\": true}\n" : "revoked\n");
-    return r;
+    return take_back(ctl, "bearer token", ADMIN_PATH("RevokeBearer"), &request.base);
 }
 
 int cmd_bearers_roll(struct ctl *ctl)

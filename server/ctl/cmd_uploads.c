@@ -12,6 +12,7 @@
 #include "common/rpc/rpc.h"
 #include "common/send/send.h"
 #include "server/ctl/convert.h"
+#include "server/ctl/listing.h"
 
 #define LIST_UPLOADS "/sentinel.query.v1.QueryService/ListUploads"
 #define PAGE 1000
@@ -81,32 +82,6 @@ static void set_range(struct ctl *ctl,
     request->range = range;
 }
 
-/* Page after page. */
-static int each_page(struct ctl *ctl,
-                     Sentinel__Query__V1__ListUploadsRequest *request,
-                     struct table *table,
-                     struct json_writer *json)
-{
-    ProtobufCMessage *message;
-
-    do {
-        const Sentinel__Query__V1__ListUploadsResponse *answer;
-        int r = ctl_call(ctl, LIST_UPLOADS, &request->base, &message);
-
-        if (r)
-            return r;
-        answer = (const void *) message;
-        for (size_t i = 0; i < answer->n_uploads; i++) {
-            if (ctl->is_json)
-                put_json(json, answer->uploads[i]);
-            else
-                put_row(ctl, table, answer->uploads[i]);
-        }
-        request->page_token = answer->next_page_token;
-    } while (request->page_token[0]);
-    return CTL_OK;
-}
-
 int cmd_uploads_list(struct ctl *ctl)
 {
     static const char *const headers[] = { "ID",    "AGENT",   "KIND", ">SIZE", "STATE",
@@ -114,9 +89,7 @@ int cmd_uploads_list(struct ctl *ctl)
     Sentinel__Query__V1__ListUploadsRequest request =
         SENTINEL__QUERY__V1__LIST_UPLOADS_REQUEST__INIT;
     Sentinel__Query__V1__TimeRange range = SENTINEL__QUERY__V1__TIME_RANGE__INIT;
-    CLEANUP(buf_deinit) struct buf out = { 0 };
-    struct json_writer json;
-    struct table table;
+    struct listing list;
     ctl_selector selector;
     int r = convert_selector(ctl, &selector);
 
@@ -127,21 +100,22 @@ int cmd_uploads_list(struct ctl *ctl)
     if (ctl->n_words)
         request.name_pattern = arena_copy_text(&ctl->arena, ctl->words[0]);
     set_range(ctl, &range, &request);
-    json_begin(&json, &out, true);
-    json_open_object(&json);
-    json_key(&json, "uploads");
-    json_open_array(&json);
-    table_begin(&table, headers);
-    r = each_page(ctl, &request, &table, &json);
-    json_close_array(&json);
-    json_close_object(&json);
-    if (r || ctl->is_json)
-        buf_deinit(&table.cells);
-    else
-        table_end(&table, stdout);
-    if (!r && ctl->is_json)
-        printf("%s\n", buf_text(&out));
-    return r;
+    listing_begin(&list, ctl, "uploads", headers);
+    do {
+        const Sentinel__Query__V1__ListUploadsResponse *answer;
+        ProtobufCMessage *message;
+
+        r = ctl_call(ctl, LIST_UPLOADS, &request.base, &message);
+        if (r)
+            break;
+        answer = (const void *) message;
+        for (size_t i = 0; i < answer->n_uploads; i++) {
+            put_row(ctl, &list.table, answer->uploads[i]);
+            put_json(&list.json, answer->uploads[i]);
+        }
+        request.page_token = answer->next_page_token;
+    } while (*request.page_token);
+    return listing_end(&list, r, "there is no upload that fits");
 }
 
 /* ---- put ---- */

@@ -10,6 +10,7 @@
 #include "common/base/ensure.h"
 #include "common/base/text.h"
 #include "common/crypto/crypto.h"
+#include "common/log/log.h"
 #include "server/front/acts.h"
 #include "server/front/inside.h"
 
@@ -53,7 +54,8 @@ enum front_failure front_act_note(struct unary *unary, enum audit_event event, c
 void front_act_cuts(struct unary *unary)
 {
     front_registry_changed(unary->front);
-    stream_wait_checked(unary->front, CUT_PATIENCE_US);
+    if (!stream_wait_checked(unary->front, CUT_PATIENCE_US))
+        log_plain(LOG_WARN, "cut_late");
 }
 
 enum front_failure front_needs_pki(struct unary *unary)

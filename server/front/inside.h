@@ -269,9 +269,10 @@ void svc_health_state_changed(struct front *front);
 void svc_health_recheck_all(struct front *front);
 /* stream.c */
 void stream_recheck_all(struct front *front);
-/* Until what it posted has run: streams that may not go on have ended. Blocks, no longer than
- * `patience_us` (whole seconds). Thread: none of the calls'. */
-void stream_wait_checked(struct front *front, int64_t patience_us);
+/* Until what it posted has run: streams that may not go on have ended, and nothing of them is
+ * acknowledged from here on. Blocks, no longer than `patience_us` (whole seconds). Returns false
+ * when that was not enough. Thread: none of the calls'. */
+bool stream_wait_checked(struct front *front, int64_t patience_us);
 void svc_uploads_recheck_all(struct front *front);
 /* serial.c */
 void serial_recheck_all(struct front *front);

@@ -49,7 +49,8 @@ struct telemetry {
     const struct ingest_batch *held_batch;
     const Sentinel__Telemetry__V1__StreamHello *held_hello;
 
-    uint64_t ack; /* to be sent */
+    uint64_t ack;          /* to be sent */
+    uint64_t acknowledged; /* sent last */
     bool has_ack;
     bool is_throttled; /* and told so, for the message that waits */
     bool has_hello;
@@ -159,6 +160,8 @@ static void send_ack(struct telemetry *t)
     ack.sequence = t->ack;
     r = send_answer(t, &(struct stream_answer){ .ack = &ack });
     t->has_ack = r == RPC_QUEUE_FULL;
+    if (r == 0)
+        t->acknowledged = t->ack;
     if (r < 0)
         fail(t, FAIL_FAULT, r);
 }
@@ -643,8 +646,9 @@ static void on_check(struct rpc_post *post)
     telemetry_unref(t);
 }
 
-void stream_wait_checked(struct front *front, int64_t patience_us)
+bool stream_wait_checked(struct front *front, int64_t patience_us)
 {
+    bool is_checked;
     struct timespec until;
     int rc = 0;
 
@@ -653,7 +657,9 @@ void stream_wait_checked(struct front *front, int64_t patience_us)
     pthread_mutex_lock(&front->streams.lock);
     while (rc == 0 && front->streams.n_checks > 0)
         rc = pthread_cond_timedwait(&front->streams.checked, &front->streams.lock, &until);
+    is_checked = front->streams.n_checks == 0;
     pthread_mutex_unlock(&front->streams.lock);
+    return is_checked;
 }
 
 void stream_recheck_all(struct front *front)
@@ -744,7 +750,7 @@ void stream_on_closed(struct rpc_call *call, bool was_cancelled)
     if (t->stream)
         log_peer(LOG_INFO, "stream_closed", LOG_S("agent", t->caller.name),
                  LOG_S("peer", rpc_call_peer(call)), LOG_S("signal", t->kind->name),
-                 LOG_U("cancelled", was_cancelled),
+                 LOG_U("cancelled", was_cancelled), LOG_U("acknowledged", t->acknowledged),
                  LOG_S("reason", t->failure == FAIL_NOT ? "" : front_reason(t->failure)));
     pthread_mutex_lock(&t->front->streams.lock);
     list_remove(&t->in_streams);

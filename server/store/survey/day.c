@@ -273,8 +273,9 @@ static int count_log_block(struct walk *walk,
     return walk->survey->asked->is_deep ? check_log_block(walk, key, prefix, bytes) : 0;
 }
 
-static int on_block(struct walk *walk, MDB_val name, MDB_val value)
+static int on_block(void *ctx, MDB_val name, MDB_val value)
 {
+    struct walk *walk = ctx;
     struct survey_shared *shared = walk->survey->shared;
     struct store_level *level;
     struct position sealed;
@@ -340,19 +341,6 @@ static int compare_spans(struct walk *walk, struct span told)
     return n_seen == n_told ? 0 : agent_damage(walk, "its record lacks layouts that blocks have");
 }
 
-/* Which layouts there are, where no block is opened. */
-static int use_spans(struct walk *walk, struct span told)
-{
-    struct day_span span;
-    int r = 0;
-
-    for (size_t at = 0; at + sizeof(span) <= told.len && !r; at += sizeof(span)) {
-        memcpy(&span, told.data + at, sizeof(span));
-        r = survey_use(walk->survey, walk->agent, span.layout, 0);
-    }
-    return r;
-}
-
 static int check_record(struct walk *walk)
 {
     uint8_t name[4];
@@ -376,23 +364,7 @@ static int check_record(struct walk *walk)
         return agent_damage(walk, "a block of it is sealed farther than its record says");
     if (walk->survey->asked->is_deep)
         return compare_spans(walk, spans);
-    return walk->logs ? 0 : use_spans(walk, spans);
-}
-
-static int walk_blocks(struct walk *walk)
-{
-    uint8_t from[4];
-    MDB_val key = db_val(from, sizeof(from)), value;
-    int r = 0, rc;
-
-    db_key_u32(from, walk->agent);
-    rc = mdb_cursor_get(walk->cursors[BLOCKS], &key, &value, MDB_SET_RANGE);
-    while (!rc && !r && key.mv_size >= 4 && memcmp(key.mv_data, from, sizeof(from)) == 0) {
-        r = on_block(walk, key, value);
-        if (!r)
-            rc = mdb_cursor_get(walk->cursors[BLOCKS], &key, &value, MDB_NEXT);
-    }
-    return r ? r : survey_end(walk->survey, rc, "blocks");
+    return walk->logs ? 0 : survey_use_spans(walk->survey, walk->agent, spans);
 }
 
 static int on_agent(struct walk *walk)
@@ -402,7 +374,7 @@ static int on_agent(struct walk *walk)
     buf_clear(&walk->spans);
     walk->has_damage = false;
     walk->sealed = (struct position){ 0 };
-    r = walk_blocks(walk);
+    r = survey_each_of(walk->survey, walk->cursors[BLOCKS], "blocks", walk->agent, on_block, walk);
     if (!r && walk->logs)
         r = survey_use(walk->survey, walk->agent, SURVEY_LOGS, 0);
     return r ? r : check_record(walk);

@@ -181,8 +181,9 @@ static int end_layout(struct walk *walk)
     return layout ? survey_use(walk->survey, walk->agent, layout, n_columns) : 0;
 }
 
-static int on_record(struct walk *walk, MDB_val name, MDB_val value)
+static int on_record(void *ctx, MDB_val name, MDB_val value)
 {
+    struct walk *walk = ctx;
     struct survey_shared *shared = walk->survey->shared;
     struct day_prefix prefix;
     struct roll_key key;
@@ -212,8 +213,9 @@ static int on_record(struct walk *walk, MDB_val name, MDB_val value)
 
 /* ---- one mark ---- */
 
-static int on_mark(struct walk *walk, MDB_val name, MDB_val value)
+static int on_mark(void *ctx, MDB_val name, MDB_val value)
 {
+    struct walk *walk = ctx;
     struct roll_mark mark;
     const char *wrong = NULL;
     int32_t day;
@@ -263,19 +265,6 @@ static int compare_spans(struct walk *walk, struct span told)
     return 0;
 }
 
-/* Which layouts there are, where no record is opened. */
-static int use_spans(struct walk *walk, struct span told)
-{
-    struct day_span span;
-    int r = 0;
-
-    for (size_t at = 0; at + sizeof(span) <= told.len && !r; at += sizeof(span)) {
-        memcpy(&span, told.data + at, sizeof(span));
-        r = survey_use(walk->survey, walk->agent, span.layout, 0);
-    }
-    return r;
-}
-
 static int check_list(struct walk *walk)
 {
     uint8_t name[4];
@@ -293,25 +282,8 @@ static int check_list(struct walk *walk)
     count_read(walk, key, value);
     if (!day_agent_read(key, value, &sealed, &spans))
         return agent_damage(walk, "the list of its layouts has a bad checksum");
-    return walk->survey->asked->is_deep ? compare_spans(walk, spans) : use_spans(walk, spans);
-}
-
-/* Every row of a table that is the agent's. */
-static int
-walk_table(struct walk *walk, int table, int (*fn)(struct walk *walk, MDB_val key, MDB_val value))
-{
-    uint8_t from[4];
-    MDB_val key = db_val(from, sizeof(from)), value;
-    int r = 0, rc;
-
-    db_key_u32(from, walk->agent);
-    rc = mdb_cursor_get(walk->cursors[table], &key, &value, MDB_SET_RANGE);
-    while (!rc && !r && key.mv_size >= 4 && memcmp(key.mv_data, from, sizeof(from)) == 0) {
-        r = fn(walk, key, value);
-        if (!r)
-            rc = mdb_cursor_get(walk->cursors[table], &key, &value, MDB_NEXT);
-    }
-    return r ? r : survey_end(walk->survey, rc, table_names[table]);
+    return walk->survey->asked->is_deep ? compare_spans(walk, spans)
+                                        : survey_use_spans(walk->survey, walk->agent, spans);
 }
 
 static int on_agent(struct walk *walk)
@@ -320,11 +292,13 @@ static int on_agent(struct walk *walk)
 
     buf_clear(&walk->spans);
     walk->has_damage = false;
-    r = walk_table(walk, RECORDS, on_record);
+    r = survey_each_of(walk->survey, walk->cursors[RECORDS], table_names[RECORDS], walk->agent,
+                       on_record, walk);
     if (!r)
         r = end_layout(walk);
     if (!r && walk->survey->asked->is_deep)
-        r = walk_table(walk, MARKS, on_mark);
+        r = survey_each_of(walk->survey, walk->cursors[MARKS], table_names[MARKS], walk->agent,
+                           on_mark, walk);
     return r ? r : check_list(walk);
 }
 

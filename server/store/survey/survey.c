@@ -140,6 +140,18 @@ int survey_use(struct survey *survey, uint32_t agent, uint32_t layout, uint32_t 
     return is_new ? tell(survey, TELL_USE, &use, sizeof(use)) : 0;
 }
 
+int survey_use_spans(struct survey *survey, uint32_t agent, struct span spans)
+{
+    struct day_span span;
+    int r = 0;
+
+    for (size_t at = 0; at + sizeof(span) <= spans.len && !r; at += sizeof(span)) {
+        memcpy(&span, spans.data + at, sizeof(span));
+        r = survey_use(survey, agent, span.layout, 0);
+    }
+    return r;
+}
+
 int survey_metric(struct survey *survey, const char *name, uint64_t n_series)
 {
     char text[8 + 1024];
@@ -218,6 +230,27 @@ int survey_next_agent(struct survey *survey,
             *ret = agent;
     }
     return 0;
+}
+
+int survey_each_of(struct survey *survey,
+                   MDB_cursor *cursor,
+                   const char *table,
+                   uint32_t agent,
+                   int (*fn)(void *ctx, MDB_val key, MDB_val value),
+                   void *ctx)
+{
+    uint8_t from[4];
+    MDB_val key = db_val(from, sizeof(from)), value;
+    int r = 0, rc;
+
+    db_key_u32(from, agent);
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    while (!rc && !r && key.mv_size >= 4 && memcmp(key.mv_data, from, sizeof(from)) == 0) {
+        r = fn(ctx, key, value);
+        if (!r)
+            rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+    }
+    return r ? r : survey_end(survey, rc, table);
 }
 
 void survey_pages(struct survey *survey, MDB_txn *txn, const MDB_dbi *tables, size_t n)

@@ -82,6 +82,8 @@ int survey_end(struct survey *survey, int rc, const char *what) MUST_USE;
 int survey_damage(struct survey *survey, const char *what, const char *key_format, ...)
     PRINTF_LIKE(3, 4) MUST_USE;
 int survey_use(struct survey *survey, uint32_t agent, uint32_t layout, uint32_t n_columns) MUST_USE;
+/* Each layout of a list of struct day_span, where no block or record is opened. */
+int survey_use_spans(struct survey *survey, uint32_t agent, struct span spans) MUST_USE;
 int survey_metric(struct survey *survey, const char *name, uint64_t n_series) MUST_USE;
 int survey_newer(struct survey *survey, const char *why) MUST_USE;
 int survey_tell_gone(struct survey *survey, struct span gone) MUST_USE;
@@ -93,6 +95,14 @@ int survey_next_agent(struct survey *survey,
                       size_t n,
                       uint32_t from,
                       uint32_t *ret) MUST_USE;
+
+/* Each row of a table whose key begins with the agent. */
+int survey_each_of(struct survey *survey,
+                   MDB_cursor *cursor,
+                   const char *table,
+                   uint32_t agent,
+                   int (*fn)(void *ctx, MDB_val key, MDB_val value),
+                   void *ctx) MUST_USE;
 
 /* Counts pages of the environment: those of these tables are not free. */
 void survey_pages(struct survey *survey, MDB_txn *txn, const MDB_dbi *tables, size_t n);
