@@ -27,6 +27,7 @@
 
 /* How often what is too old is looked for. */
 #define SPOOL_TICK_US INT64_C(60000000)
+#define STATUS_DELAY_US INT64_C(20000) /* what follows soon is told with it */
 
 struct agent {
     const struct agent_options *options;
@@ -46,6 +47,7 @@ struct agent {
     int64_t interval_us;                  /* the hub's wish, or the settings' */
     int64_t hub_wish_us, hub_interval_us; /* as it came, and within the policy; 0: none */
     struct loop_timer spool_tick;
+    struct loop_timer status_due;
     bool has_rpc;
     bool is_stopping;
     bool has_status_failed; /* said once */
@@ -151,7 +153,6 @@ static void write_status(struct agent *agent)
     collect_get_totals(agent->collect, &facts.collect);
     get_ledgers(agent, facts.spool);
     uplink_get_status(agent->uplink, &facts.uplink);
-    tell_manager(agent, &facts.uplink);
     stock_get_status(agent->stock, &facts.stock);
     folder_get_status(agent->folder, &facts.folder);
     logs_get_status(agent->logs, &facts.logs);
@@ -163,6 +164,7 @@ static void write_status(struct agent *agent)
                   LOG_S("directory", agent->options->settings->state_dir),
                   LOG_S("error", strerror(-r)));
     agent->has_status_failed = r != 0;
+    tell_manager(agent, &facts.uplink);
 }
 
 static void run_round(struct agent *agent)
@@ -284,6 +286,20 @@ static void on_interval(void *ctx, int64_t interval_us)
 
     agent->hub_wish_us = interval_us;
     apply_wish(agent);
+}
+
+/* Who looks at the status sees it at once, and not with the next round. */
+static void on_state(void *ctx)
+{
+    struct agent *agent = ctx;
+
+    if (!agent->is_stopping && agent->status_due.slot == 0)
+        ensure(loop_timer_arm_in(agent->loop, &agent->status_due, STATUS_DELAY_US) == 0);
+}
+
+static void on_status_due(struct loop_timer *timer)
+{
+    write_status(timer->ctx);
 }
 
 static void on_identity_changed(void *ctx)
@@ -446,10 +462,12 @@ static void on_signal(struct loop_signals *signals, int number)
 
 static void agent_close(struct agent *agent)
 {
+    agent->is_stopping = true; /* also one that never started */
     notify_close(&agent->notify);
     if (agent->loop) {
         loop_timer_disarm(agent->loop, &agent->round);
         loop_timer_disarm(agent->loop, &agent->spool_tick);
+        loop_timer_disarm(agent->loop, &agent->status_due);
         loop_signals_remove(agent->loop, &agent->signals);
     }
     agent->folder = folder_free(agent->folder);
@@ -574,6 +592,7 @@ static int agent_open(struct agent *agent)
                        .pace = pace_of(settings),
                        .host = &agent->host,
                        .on_interval = on_interval,
+                       .on_state = on_state,
                        .on_channel = on_channel,
                        .on_log_limit = on_log_limit,
                        .on_drained = on_drained,
@@ -651,8 +670,8 @@ int agent_run(const struct agent_options *options)
     struct agent agent = { .options = options, .settings = options->settings, .notified = -1 };
     int r;
 
+    agent.status_due = (struct loop_timer){ .fn = on_status_due, .ctx = &agent };
     notify_open(&agent.notify);
-
     apply_log(options->settings);
     (void) signal(SIGPIPE, SIG_IGN);
     (void) signal(SIGIO, SIG_IGN);   /* a lease on an upload that somebody opens */

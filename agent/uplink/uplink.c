@@ -35,6 +35,8 @@ static void set_state(struct uplink *uplink, enum uplink_state state)
 {
     uplink->status.state = state;
     uplink->status.since = clock_wall();
+    if (uplink->options.on_state)
+        uplink->options.on_state(uplink->options.ctx);
 }
 
 const char *uplink_state_name(enum uplink_state state)

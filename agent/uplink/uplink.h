@@ -83,6 +83,9 @@ struct uplink_options {
      * with NULL: before it is closed. NULL: nobody wants it.
      */
     void (*on_channel)(void *ctx, struct rpc_channel *channel);
+    /* Another state. The uplink is in the middle of things: look at it later. NULL: nobody wants to
+     * know. */
+    void (*on_state)(void *ctx);
     /* What a record of logs may have, as this hub says. NULL: nobody wants to know. */
     void (*on_log_limit)(void *ctx, uint32_t body_bytes);
     /* Once, after uplink_drain(); the loop may be stopped then. */

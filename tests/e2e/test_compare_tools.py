@@ -62,7 +62,7 @@ def from_stat() -> dict[str, float]:
              "interrupt": ticks[5] + ticks[6], "steal": ticks[7]}
     return {**{f"system.cpu.time,cpu.mode={k}": v for k, v in modes.items()}, "system.process.created": int(rows["processes"]),
             "system.cpu.logical.count": os.cpu_count(), "system.uptime": float(read("/proc/uptime").split()[0]),
-            "system.linux.file_handle.limit": int(read("/proc/sys/fs/file-nr").split()[2])}
+            "system.linux.file_handle.limit": float(read("/proc/sys/fs/file-nr").split()[2])}  # may be 2^63 - 1
 
 
 def from_ps() -> dict[str, float]:

@@ -12,6 +12,7 @@ import unittest
 
 import fixture
 
+SYSTEMD = "/lib/systemd/systemd"
 PACKAGES = ("sentinel-agent", "sentinel-hub", "sentinelctl")
 
 
@@ -104,6 +105,110 @@ class Packages(unittest.TestCase):
         self.assertEqual(facts["FACT_purged"], "yes")
         self.assertEqual(facts["FACT_ca_kept"], "yes")
 
+    @unittest.skipUnless(has_overlay() and os.path.exists(SYSTEMD), "no overlay of the root can be made here, or there is no systemd")
+    def test_a_service_manager_starts_watches_reloads_and_stops_them(self):
+        """A systemd of its own, as process 1 of namespaces of its own, with the units as the packages bring them."""
+        shared = self.home / "shared"
+        shared.mkdir()
+        (self.home / "boot.sh").write_text(f"home={self.home}\nsystemd={SYSTEMD}\n" + BOOT)
+        (self.home / "booted.sh").write_text(BOOTED)
+        with (shared / "boot.log").open("w") as boot_log:
+            machine = subprocess.Popen(["unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--fork", "--kill-child",
+                                        "bash", str(self.home / "boot.sh")], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=boot_log)
+        try:
+            log, due = shared / "log", time.monotonic() + 240
+            while not (shared / "done").exists():
+                if machine.poll() is not None or time.monotonic() > due:
+                    told = (shared / "boot.log").read_text() + (log.read_text() if log.exists() else "")
+                    if not log.exists():
+                        self.skipTest("no systemd can be process 1 here: " + told[-300:])
+                    self.fail(told)
+                time.sleep(0.2)
+        finally:
+            machine.kill()  # its process 1 goes with it, and all below that
+            machine.wait()
+        facts = dict(line.split("=", 1) for line in log.read_text().splitlines() if line.startswith("FACT_") and "=" in line)
+        self.assertEqual(facts, {
+            "FACT_before_enrolment": "failed 0",  # 4 prevents a restart
+            "FACT_hub": "active serving", "FACT_agent": "active connected, hub localhost:8082", "FACT_agents": "booted",
+            "FACT_caps": "0000000000000000", "FACT_no_new_privs": "1", "FACT_user": "sentinel-agent",
+            "FACT_reload": "0 0", "FACT_bad_reload": "1 active", "FACT_restarted": "1", "FACT_again": "connected",
+            "FACT_watchdog": "watchdog", "FACT_doctor": "0", "FACT_stopped": "inactive success inactive success",
+        }, log.read_text())
+
+
+BOOT = r"""
+set -eu
+over=$(mktemp -d -p $home); mount --make-rprivate /; mount -t tmpfs none $over; mkdir -m 755 $over/up $over/work $over/root; root=$over/root
+mount -t overlay overlay -o lowerdir=/,upperdir=$over/up,workdir=$over/work $root
+mount -t proc proc $root/proc; mount -t sysfs sysfs $root/sys -o ro; mount -t cgroup2 cgroup2 $root/sys/fs/cgroup
+mount -t tmpfs none $root/dev -o mode=755
+for name in null zero full random urandom tty; do touch $root/dev/$name; mount --bind /dev/$name $root/dev/$name; done
+mkdir $root/dev/pts $root/dev/shm $root/debs $root/shared $root/below
+mount -t devpts devpts $root/dev/pts -o newinstance,ptmxmode=0666; ln -s pts/ptmx $root/dev/ptmx
+mount -t tmpfs none $root/run -o mode=755
+cp $home/*.deb $root/debs/; cp $home/booted.sh $root/booted.sh
+mount --bind $home/shared $root/shared; mount -t tmpfs none $root/tmp -o mode=1777
+cat > $root/etc/systemd/system/booted.service <<X
+[Unit]
+DefaultDependencies=no
+After=systemd-journald.socket
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /booted.sh
+StandardOutput=file:/shared/log
+StandardError=inherit
+X
+cd $root; pivot_root . below
+exec env -i container=sentinel PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "umount -l /below; exec $systemd --system --unit=booted.service --show-status=0"
+"""
+
+BOOTED = r"""
+trap 'touch /shared/done' EXIT
+umask 022
+ip link set lo up
+show() { systemctl show -P "$2" sentinel-"$1"; }
+patient() { n=0; until "$@" >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 300 ] || { echo "gave up on: $*" >&2; journalctl --no-pager -n 40 >&2; exit 1; }; sleep 0.1; done; }
+tells() { [[ $(show "$1" StatusText) == $2* ]]; }
+was_restarted() { [ "$(show "$1" NRestarts)" -ge "$2" ]; }
+ctl() { setpriv --reuid sentinel-hub --regid sentinel-hub --clear-groups sentinelctl --hub localhost:8082 --identity /var/lib/sentinel-hub/operators/admin "$@"; }
+dpkg -i --force-depends /debs/*.deb >&2
+systemctl start sentinel-agent; echo "FACT_before_enrolment=$(show agent ActiveState) $(show agent NRestarts)"
+
+printf 'listen:
+  grpc: 127.0.0.1:8082
+  https: 127.0.0.1:8081
+' > /etc/sentinel-hub/conf.d/ports.yaml
+sentinel-hub init --name localhost > /tmp/init; grep '^sentinel1/' /tmp/init > /tmp/string
+systemctl start sentinel-hub; echo "FACT_hub=$(show hub ActiveState) $(show hub StatusText)"
+sentinel-agent enroll --hub localhost:8082 --token-file /tmp/string --id booted >&2
+printf 'hub: localhost:8082
+' > /etc/sentinel-agent/conf.d/hub.yaml
+systemctl start sentinel-agent; patient tells agent connected
+echo "FACT_agent=$(show agent ActiveState) $(show agent StatusText)"
+ctl agents list --json | sed -n 's/.*"agent": *"\([^"]*\)".*/FACT_agents=/p'
+pid=$(show agent MainPID)
+echo "FACT_caps=$(sed -n 's/^CapEff:	//p' /proc/$pid/status)"; echo "FACT_no_new_privs=$(sed -n 's/^NoNewPrivs:	//p' /proc/$pid/status)"
+echo "FACT_user=$(stat -c %U /proc/$pid)"
+
+systemctl reload sentinel-agent; a=$?; systemctl reload sentinel-hub; echo "FACT_reload=$a $?"
+echo 'interval: soon' > /etc/sentinel-agent/conf.d/bad.yaml
+systemctl reload sentinel-agent; echo "FACT_bad_reload=$? $(show agent ActiveState)"; rm /etc/sentinel-agent/conf.d/bad.yaml
+
+systemctl kill -s KILL sentinel-agent; patient was_restarted agent 1; echo "FACT_restarted=$(show agent NRestarts)"
+patient tells agent connected; echo "FACT_again=$(show agent StatusText | cut -d, -f1)"
+sentinel-agent doctor >&2; echo "FACT_doctor=$?"
+
+# One that hangs is found out.
+mkdir /run/systemd/system/sentinel-hub.service.d; printf '[Service]
+WatchdogSec=2s
+' > /run/systemd/system/sentinel-hub.service.d/w.conf
+systemctl daemon-reload; systemctl restart sentinel-hub; systemctl kill -s STOP sentinel-hub
+patient was_restarted hub 1; journalctl -u sentinel-hub --no-pager | grep -q 'Watchdog timeout' && echo FACT_watchdog=watchdog
+patient tells hub serving
+systemctl stop sentinel-agent sentinel-hub
+echo "FACT_stopped=$(show agent ActiveState) $(show agent Result) $(show hub ActiveState) $(show hub Result)"
+"""
 
 INSIDE = r"""
 become() { user=$1; shift; exec setpriv --reuid $user --regid $user --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all "$@"; }

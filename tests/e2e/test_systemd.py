@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Units and daemons as a service manager sees them: systemd-analyze reads the units; a socket of ours hears the daemons."""
 
+import json
 import os
 import pathlib
 import re
@@ -128,6 +129,17 @@ class AgentIsHeard(unittest.TestCase):
         manager.wait_for("STOPPING=1")
         self.assertEqual(agent.process.wait(fixture.PATIENCE), 0)
         self.assertFalse([told for told in manager.heard if "WATCHDOG" in told])
+
+    def test_a_connection_is_told_before_the_next_round(self):
+        manager = Manager(self)
+        config = self.hub.home / "rare.yaml"
+        config.write_text("interval: 10m\n")
+        agent = fixture.Agent(self.hub, "rare", flags=("--config", str(config)))
+        agent.flags = agent.flags[2:]
+        agent.start(env=manager.env)
+        self.addCleanup(agent.stop)
+        manager.wait_for(f"STATUS=connected, hub 127.0.0.1:{self.hub.port}")
+        self.assertEqual(json.loads((agent.state / "status.json").read_text())["hub"]["state"], "connected")
 
     def test_ready_does_not_wait_for_a_hub(self):
         manager = Manager(self)
