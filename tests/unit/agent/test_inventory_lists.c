@@ -330,6 +330,9 @@ START_TEST(what_security_fixed_since_is_a_security_update)
     put_file(STABLE LIST, packages("vim", "2:9.1-1"));
     ck_assert_str_eq(rows_of("apt_updates"), "vim,amd64,2:9.0-1,2:9.1-1,Debian,Debian,stable,"
                                              "deb.example.org,1,0;");
+    put_file(LISTS "zzz.example.org_dists_x_main_binary-amd64_Packages",
+             packages("vim", "2:9.2-1")); /* read last, without a Release file */
+    ck_assert_str_eq(rows_of("apt_updates"), "vim,amd64,2:9.0-1,2:9.2-1,,,,zzz.example.org,1,0;");
 }
 END_TEST
 
