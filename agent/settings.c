@@ -386,6 +386,7 @@ void settings_inventory_options(const struct settings *settings, struct inventor
         .n_disable = settings->inventory_disable.n_items,
         .certificates = (const char *const *) settings->inventory_certificates.items,
         .n_certificates = settings->inventory_certificates.n_items,
+        .engine_socket = settings->inventory_engine_socket,
         .max_rows = settings->inventory_max_rows,
         .max_bytes = settings->inventory_max_table_size,
         .command_timeout_us = settings->inventory_command_timeout,

@@ -26,7 +26,7 @@
 /* One reading, in its thread. Shared with it until `is_done`; who comes last frees it. */
 struct reading {
     struct inventory_options options;
-    char *root, **lists[3]; /* of our own, as a reload may come meanwhile */
+    char *root, *engine_socket, **lists[3]; /* of our own, as a reload may come meanwhile */
     struct inventory_snapshot snapshot;
     struct inventory_known known[INVENTORY_MAX_TABLES];
     int r;
@@ -216,6 +216,7 @@ static struct reading *reading_free(struct reading *reading)
         free(reading->lists[i]);
     }
     free(reading->root);
+    free(reading->engine_socket);
     free(reading);
     return NULL;
 }
@@ -244,14 +245,17 @@ static bool copy_options(struct reading *reading, const struct settings *setting
 
     settings_inventory_options(settings, options);
     reading->root = strdup(options->root);
+    reading->engine_socket = strdup(options->engine_socket);
     reading->lists[0] = copy_list(options->enable, options->n_enable);
     reading->lists[1] = copy_list(options->disable, options->n_disable);
     reading->lists[2] = copy_list(options->certificates, options->n_certificates);
     options->root = reading->root;
+    options->engine_socket = reading->engine_socket;
     options->enable = (const char *const *) reading->lists[0];
     options->disable = (const char *const *) reading->lists[1];
     options->certificates = (const char *const *) reading->lists[2];
-    return reading->root && reading->lists[0] && reading->lists[1] && reading->lists[2];
+    return reading->root && reading->engine_socket && reading->lists[0] && reading->lists[1] &&
+           reading->lists[2];
 }
 
 static int start_reading(struct stock *stock)
@@ -297,6 +301,10 @@ static void take_over(struct stock *stock, struct reading *reading)
             log_event(LOG_INFO, "inventory_table_partial", LOG_S("table", table->name),
                       LOG_S("why", table->why));
     }
+    for (size_t i = 0; i < stock->snapshot.n_missing && status->stored.us == 0; i++)
+        log_event(LOG_INFO, "inventory_table_missing",
+                  LOG_S("table", stock->snapshot.missing[i].name),
+                  LOG_S("why", stock->snapshot.missing[i].why));
 }
 
 static void on_wakeup(struct loop_wakeup *wakeup)

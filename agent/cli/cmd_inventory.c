@@ -72,14 +72,18 @@ static void print_overview(const struct inventory_snapshot *snapshot, struct buf
     buf_printf(to, "%-20s  %8s  %s\n", "table", "rows", "what");
     for (size_t i = 0; i < n_kinds; i++) {
         const struct inventory_table *table = inventory_find(snapshot, kinds[i].name);
+        const char *why = inventory_why_missing(snapshot, kinds[i].name);
 
         if (table)
             buf_printf(to, "%-20s  %8llu  %s%s%s\n", kinds[i].name,
                        (unsigned long long) table->n_rows, kinds[i].help, table->why[0] ? "; " : "",
                        table->why);
         else
-            buf_printf(to, "%-20s  %8s  %s\n", kinds[i].name, kinds[i].is_default ? "none" : "off",
-                       kinds[i].help);
+            buf_printf(to, "%-20s  %8s  %s%s%s\n", kinds[i].name,
+                       why                   ? "failed"
+                       : kinds[i].is_default ? "none"
+                                             : "off",
+                       kinds[i].help, why ? "; " : "", why ? why : "");
     }
 }
 
@@ -152,6 +156,8 @@ int cmd_inventory(int argc, char **argv)
     for (size_t i = 0; i < snapshot.n_tables; i++)
         if (options.only && snapshot.tables[i].why[0])
             (void) cmd_fail(0, "inventory: %s", snapshot.tables[i].why);
+    if (options.only && snapshot.n_missing > 0)
+        return cmd_fail(CLI_UNAVAILABLE, "inventory: %s", snapshot.missing[0].why);
     if (options.only && snapshot.n_tables == 0)
         (void) cmd_fail(0, "inventory: this machine has no %s", options.only);
     return print(&snapshot, options.only, line.is_json);

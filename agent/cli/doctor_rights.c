@@ -18,7 +18,7 @@
 #define UNIT "sentinel-agent.service"
 
 /* capabilities(7) */
-enum { CAP_DAC_READ_SEARCH = 2, CAP_SYS_PTRACE = 19, CAP_SYSLOG = 34 };
+enum { CAP_DAC_READ_SEARCH = 2, CAP_SYS_PTRACE = 19, CAP_SYS_ADMIN = 21, CAP_SYSLOG = 34 };
 
 struct right {
     const char *drop_in;
@@ -26,6 +26,7 @@ struct right {
 };
 static const struct right files = { "files.conf", CAP_DAC_READ_SEARCH };
 static const struct right processes = { "processes.conf", CAP_SYS_PTRACE };
+static const struct right smart = { "smart.conf", CAP_SYS_ADMIN };
 static const struct right kmsg = { "kmsg.conf", CAP_SYSLOG };
 
 /* Whether the agent that runs has a capability that we who look have not: it came from a drop-in.
@@ -97,7 +98,9 @@ static int check_collectors(struct doctor *doctor)
     if (r)
         return pass(r);
     for (size_t i = 0; collect_get_report(collect, i, &report); i++) {
-        const bool is_processes = strcmp(report.collector, "processes") == 0;
+        const struct right *right = strcmp(report.collector, "processes") == 0 ? &processes
+                                    : strcmp(report.collector, "nvme") == 0    ? &smart
+                                                                               : &files;
         char name[40], what[256];
 
         n_on += report.is_on;
@@ -106,7 +109,7 @@ static int check_collectors(struct doctor *doctor)
         snprintf(name, sizeof(name), "%.39s", report.collector);
         snprintf(what, sizeof(what), "%.180s and %llu more", report.denied,
                  (unsigned long long) (report.n_denied - 1));
-        say_denied(doctor, name, what, is_processes ? &processes : &files);
+        say_denied(doctor, name, what, right);
     }
     (void) doctor_add(doctor, "collectors", DOCTOR_OK, "%zu are on", n_on);
     return 0;

@@ -3,11 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/collect/collector.h"
+#include "agent/collect/cgroup.h"
 
 /*
- * Cgroups of version 2 (Documentation/admin-guide/cgroup-v2.rst): the top of the tree by path, and
- * containers by id wherever they are. collect.cgroup.include names others, at any depth.
+ * Cgroups: the top of the tree by path, and containers by id wherever they are.
+ * collect.cgroup.include names others, at any depth. Of version 2
+ * (Documentation/admin-guide/cgroup-v2.rst) this file knows what is in them, of version 1
+ * cgroup_v1.c.
  *
  * A container is known by the name of its cgroup:
  *
@@ -21,22 +23,10 @@
  */
 #define MAX_DIRECTORIES 4096
 #define MAX_DEPTH 12
-#define ID_DIGITS 64
-#define PATH_BYTES 1024
+#define ROOT "sys/fs/cgroup"
 
 /* The same facts under two names, of the conventions for containers, and of ours. */
-enum fact {
-    CPU_TIME,
-    CPU_THROTTLED,
-    MEMORY_USAGE,
-    MEMORY_WORKING_SET,
-    MEMORY_LIMIT,
-    MEMORY_OOM_KILLS,
-    DISK_IO,
-    PROCESS_COUNT,
-    N_FACTS
-};
-static const struct collect_metric facts[2][N_FACTS] = {
+static const struct collect_metric facts[2][CGROUP_N_FACTS] = {
     {
         { "system.linux.cgroup.cpu.time", "s", SPOOL_COUNTER },
         { "system.linux.cgroup.cpu.throttled_time", "s", SPOOL_COUNTER },
@@ -63,22 +53,11 @@ static const struct collect_metric container_count = { "system.linux.container.c
 static const struct collect_metric cgroup_count = { "system.linux.cgroup.count", "{cgroup}",
                                                     SPOOL_GAUGE };
 
-struct container {
-    char id[ID_DIGITS + 1];
-    const char *runtime;
-    char pod[64]; /* "": none */
-};
-
 struct walk {
     struct probe *c;
+    const char *root; /* of the hierarchy */
+    void (*tell)(const struct subject *subject);
     size_t n_directories, n_told, n_containers;
-};
-
-/* One cgroup that is told of. */
-struct subject {
-    struct probe *c;
-    const char *path;                  /* below the root of the hierarchy, with a leading / */
-    const struct container *container; /* NULL: none */
 };
 
 /* ---- who it is ---- */
@@ -89,7 +68,7 @@ static bool is_id(const char *text)
 
     while (isxdigit((unsigned char) text[n]))
         n++;
-    return n == ID_DIGITS && (text[n] == '\0' || strcmp(text + n, ".scope") == 0);
+    return n == CGROUP_ID_DIGITS && (text[n] == '\0' || strcmp(text + n, ".scope") == 0);
 }
 
 /* The part of the path that begins with "pod" or has "-pod" in it: kubepods-burstable-podUID.slice,
@@ -136,7 +115,7 @@ static bool recognise(const char *path, struct container *ret)
     if (!ret->runtime && is_id(name))
         ret->runtime = strstr(path, "/docker/") ? "docker" : "containerd";
     if (ret->runtime) {
-        snprintf(ret->id, sizeof(ret->id), "%.*s", ID_DIGITS, name);
+        snprintf(ret->id, sizeof(ret->id), "%.*s", CGROUP_ID_DIGITS, name);
     } else if (strncmp(name, "lxc.payload.", 12) == 0) {
         ret->runtime = "lxc";
         snprintf(ret->id, sizeof(ret->id), "%.64s", name + 12);
@@ -149,8 +128,11 @@ static bool recognise(const char *path, struct container *ret)
 
 /* ---- what it uses ---- */
 
-static void
-say(const struct subject *subject, enum fact fact, double value, const char *key, const char *mode)
+void cgroup_say(const struct subject *subject,
+                enum cgroup_fact fact,
+                double value,
+                const char *key,
+                const char *mode)
 {
     struct spool_attribute attributes[5] = { { NULL, NULL } };
     const struct container *container = subject->container;
@@ -169,17 +151,17 @@ say(const struct subject *subject, enum fact fact, double value, const char *key
     collect_add(subject->c, &facts[container != NULL][fact], value, attributes);
 }
 
-static char *read_file(const struct subject *subject, const char *root, const char *file)
+char *cgroup_read(const struct subject *subject, const char *root, const char *file)
 {
-    char path[PATH_BYTES + 64];
+    char path[CGROUP_PATH_BYTES + 64];
 
     snprintf(path, sizeof(path), "%s%s/%s", root, subject->path, file);
     return collect_read(subject->c, path);
 }
 
-static void say_cpu(const struct subject *subject, const char *root)
+static void say_cpu(const struct subject *subject)
 {
-    char *text = read_file(subject, root, "cpu.stat");
+    char *text = cgroup_read(subject, ROOT, "cpu.stat");
 
     for (char *line; text && (line = collect_line(&text));) {
         const char *name = collect_word(&line);
@@ -188,16 +170,16 @@ static void say_cpu(const struct subject *subject, const char *root)
         if (!name || !collect_u64(&line, &us))
             continue;
         if (strcmp(name, "user_usec") == 0)
-            say(subject, CPU_TIME, (double) us / 1e6, "cpu.mode", "user");
+            cgroup_say(subject, CGROUP_CPU_TIME, (double) us / 1e6, "cpu.mode", "user");
         else if (strcmp(name, "system_usec") == 0)
-            say(subject, CPU_TIME, (double) us / 1e6, "cpu.mode", "system");
+            cgroup_say(subject, CGROUP_CPU_TIME, (double) us / 1e6, "cpu.mode", "system");
         else if (strcmp(name, "throttled_usec") == 0)
-            say(subject, CPU_THROTTLED, (double) us / 1e6, NULL, NULL);
+            cgroup_say(subject, CGROUP_CPU_THROTTLED, (double) us / 1e6, NULL, NULL);
     }
 }
 
 /* The value behind a word of "name value" lines. */
-static bool find_row(char *text, const char *row, uint64_t *ret)
+bool cgroup_find_row(char *text, const char *row, uint64_t *ret)
 {
     for (char *line; text && (line = collect_line(&text));) {
         const char *name = collect_word(&line);
@@ -209,27 +191,28 @@ static bool find_row(char *text, const char *row, uint64_t *ret)
 }
 
 /* What would be hard to give back: all but the page cache that nobody touched lately. */
-static void say_memory(const struct subject *subject, const char *root)
+static void say_memory(const struct subject *subject)
 {
-    char *text = read_file(subject, root, "memory.current");
+    char *text = cgroup_read(subject, ROOT, "memory.current");
     uint64_t usage, value;
 
     if (!text || !collect_u64(&text, &usage))
         return;
-    say(subject, MEMORY_USAGE, (double) usage, NULL, NULL);
-    if (find_row(read_file(subject, root, "memory.stat"), "inactive_file", &value))
-        say(subject, MEMORY_WORKING_SET, usage > value ? (double) (usage - value) : 0, NULL, NULL);
-    text = read_file(subject, root, "memory.max"); /* "max": none */
+    cgroup_say(subject, CGROUP_MEMORY_USAGE, (double) usage, NULL, NULL);
+    if (cgroup_find_row(cgroup_read(subject, ROOT, "memory.stat"), "inactive_file", &value))
+        cgroup_say(subject, CGROUP_MEMORY_WORKING_SET, usage > value ? (double) (usage - value) : 0,
+                   NULL, NULL);
+    text = cgroup_read(subject, ROOT, "memory.max"); /* "max": none */
     if (text && collect_u64(&text, &value))
-        say(subject, MEMORY_LIMIT, (double) value, NULL, NULL);
-    if (find_row(read_file(subject, root, "memory.events"), "oom_kill", &value))
-        say(subject, MEMORY_OOM_KILLS, (double) value, NULL, NULL);
+        cgroup_say(subject, CGROUP_MEMORY_LIMIT, (double) value, NULL, NULL);
+    if (cgroup_find_row(cgroup_read(subject, ROOT, "memory.events"), "oom_kill", &value))
+        cgroup_say(subject, CGROUP_MEMORY_OOM_KILLS, (double) value, NULL, NULL);
 }
 
 /* io.stat: "8:0 rbytes=1 wbytes=2 rios=3 ..." for each device. */
-static void say_io(const struct subject *subject, const char *root)
+static void say_io(const struct subject *subject)
 {
-    char *text = read_file(subject, root, "io.stat");
+    char *text = cgroup_read(subject, ROOT, "io.stat");
     uint64_t sums[2] = { 0 };
 
     if (!text)
@@ -243,26 +226,26 @@ static void say_io(const struct subject *subject, const char *root)
             if ((is_write || strncmp(word, "rbytes=", 7) == 0) && collect_u64(&number, &bytes))
                 sums[is_write] += bytes;
         }
-    say(subject, DISK_IO, (double) sums[0], "disk.io.direction", "read");
-    say(subject, DISK_IO, (double) sums[1], "disk.io.direction", "write");
+    cgroup_say(subject, CGROUP_DISK_IO, (double) sums[0], "disk.io.direction", "read");
+    cgroup_say(subject, CGROUP_DISK_IO, (double) sums[1], "disk.io.direction", "write");
 }
 
-static void tell(const struct subject *subject, const char *root)
+static void tell_v2(const struct subject *subject)
 {
     char *text;
     uint64_t value;
 
-    say_cpu(subject, root);
-    say_memory(subject, root);
-    say_io(subject, root);
-    text = read_file(subject, root, "pids.current");
+    say_cpu(subject);
+    say_memory(subject);
+    say_io(subject);
+    text = cgroup_read(subject, ROOT, "pids.current");
     if (text && collect_u64(&text, &value))
-        say(subject, PROCESS_COUNT, (double) value, NULL, NULL);
+        cgroup_say(subject, CGROUP_PROCESS_COUNT, (double) value, NULL, NULL);
 }
 
 /* ---- the tree ---- */
 
-static void visit(struct walk *walk, const char *root, const char *path, unsigned depth)
+static void visit(struct walk *walk, const char *path, unsigned depth)
 {
     struct probe *c = walk->c;
     struct container container;
@@ -276,18 +259,18 @@ static void visit(struct walk *walk, const char *root, const char *path, unsigne
         !collect_wants(c, COLLECT_CGROUPS, path))
         return;
     walk->n_told++;
-    tell(&subject, root);
+    walk->tell(&subject);
 }
 
 /* Depth first, with one directory open for each level. */
-static void walk_tree(struct walk *walk, const char *root)
+static void walk_tree(struct walk *walk)
 {
     DIR *levels[MAX_DEPTH];
     size_t ends[MAX_DEPTH]; /* of the path of each level */
-    char path[PATH_BYTES] = "", whole[PATH_BYTES + 64];
+    char path[CGROUP_PATH_BYTES] = "", whole[CGROUP_PATH_BYTES + 64];
     size_t depth = 0;
 
-    levels[0] = collect_open_directory(walk->c, root);
+    levels[0] = collect_open_directory(walk->c, walk->root);
     ends[0] = 0;
     if (!levels[0])
         return;
@@ -309,10 +292,10 @@ static void walk_tree(struct walk *walk, const char *root)
             continue;
         path[ends[depth]] = '/';
         memcpy(path + ends[depth] + 1, entry->d_name, len + 1);
-        visit(walk, root, path, (unsigned) depth + 1);
+        visit(walk, path, (unsigned) depth + 1);
         if (depth + 1 == MAX_DEPTH)
             continue;
-        snprintf(whole, sizeof(whole), "%s%s", root, path);
+        snprintf(whole, sizeof(whole), "%s%s", walk->root, path);
         levels[depth + 1] = collect_open_directory(walk->c, whole);
         ends[depth + 1] = ends[depth] + 1 + len;
         depth += levels[depth + 1] != NULL;
@@ -321,14 +304,17 @@ static void walk_tree(struct walk *walk, const char *root)
 
 void collect_cgroup(struct probe *c)
 {
-    struct walk walk = { .c = c };
+    struct walk walk = { .c = c, .root = ROOT, .tell = tell_v2 };
     char text[COLLECT_SMALL_BYTES];
-    const char *root = "sys/fs/cgroup";
 
-    /* Where version 1 holds the controllers there is nothing to tell. */
-    if (!collect_read_small(c, text, "%s/cgroup.controllers", root))
+    /* Where version 1 holds the controllers, each has a tree of its own, of equal paths. */
+    if (!collect_read_small(c, text, "%s/cgroup.controllers", ROOT)) {
+        walk.root = cgroup_v1_root(c);
+        walk.tell = cgroup_v1_tell;
+    }
+    if (!walk.root)
         return;
-    walk_tree(&walk, root);
+    walk_tree(&walk);
     collect_add(c, &cgroup_count, (double) walk.n_directories, NULL);
     collect_add(c, &container_count, (double) walk.n_containers, NULL);
 }

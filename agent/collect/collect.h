@@ -45,6 +45,8 @@ struct collect;
 #define COLLECT_MAX_COLLECTORS 48
 
 typedef int collect_statvfs_fn(const char *path, struct statvfs *ret);
+/* The SMART log of an NVMe drive (512 bytes, page 02h). 0; -errno; above 0: the drive's status. */
+typedef int collect_nvme_log_fn(int root_fd, const char *drive, uint8_t to[static 512]);
 
 /* The filters: enum name, name in the settings, and what is left out by default. */
 #define COLLECT_FILTERS(F)                                         \
@@ -97,11 +99,12 @@ struct collect_options {
     size_t n_enable;
     const char *const *disable; /* wins over enable */
     size_t n_disable;
-    size_t max_series;           /* more are refused, and counted */
-    int64_t statvfs_timeout_us;  /* of all mount points together */
-    int64_t deadline_us;         /* of each slow collector */
-    bool waits_for_all;          /* a round is not over before targets and programs are through */
-    collect_statvfs_fn *statvfs; /* NULL: the system's */
+    size_t max_series;             /* more are refused, and counted */
+    int64_t statvfs_timeout_us;    /* of all mount points together */
+    int64_t deadline_us;           /* of each slow collector */
+    bool waits_for_all;            /* a round is not over before targets and programs are through */
+    collect_statvfs_fn *statvfs;   /* NULL: the system's */
+    collect_nvme_log_fn *nvme_log; /* NULL: the system's */
     struct collect_numbers numbers;
     struct {
         const char *include, *exclude; /* NULL: the default; "": everything, nothing */

@@ -147,6 +147,7 @@ struct collect_rules {
     int64_t statvfs_timeout_us, deadline_us;
     bool waits_for_all;
     collect_statvfs_fn *statvfs;
+    collect_nvme_log_fn *nvme_log;
     size_t max_series;
     char *texts[COLLECT_N_TEXTS];
     struct {

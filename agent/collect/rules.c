@@ -127,6 +127,7 @@ static int fill(struct collect_rules *rules, const struct collect_options *optio
     rules->deadline_us = options->deadline_us;
     rules->waits_for_all = options->waits_for_all;
     rules->statvfs = options->statvfs;
+    rules->nvme_log = options->nvme_log;
     rules->max_series = options->max_series;
     r = copy_texts(rules, options);
     return r < 0 ? pass(r) : 0;

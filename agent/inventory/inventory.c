@@ -66,24 +66,38 @@ static int read_table(const struct inventory_options *options,
     while (row->columns[to->n_columns])
         to->n_columns++;
     row->fn(&t);
-    *ret_is_there = !t.is_absent;
+    *ret_is_there = !t.is_absent && (known || !t.is_failed);
     if (!t.is_absent && t.is_unreadable && known) {
         to->is_stale = true;
         to->n_rows = known->n_rows;
         memcpy(to->sha256, known->sha256, sizeof(to->sha256));
         buf_deinit(&to->values);
-    } else if (!t.is_absent) {
+    } else if (*ret_is_there) {
         /* Read for the first time and not wholly: what there is, and why not more. */
         to->is_stale = t.is_unreadable;
         r = table_finish(&t);
         if (r == 0)
             keep_what_is_new(to, known);
     }
-    if (t.is_absent || r != 0)
+    if (!*ret_is_there || r != 0)
         buf_deinit(&to->values);
+    if (t.is_absent)
+        to->why[0] = '\0';
     buf_deinit(&t.text);
     buf_deinit(&t.word);
     return r < 0 ? pass(r) : 0;
+}
+
+static void note_missing(struct inventory_snapshot *snapshot, const struct inventory_table *table)
+{
+    struct inventory_missing *missing = &snapshot->missing[snapshot->n_missing];
+
+    if (!table->why[0])
+        return;
+    missing->name = table->name;
+    memcpy(missing->why, table->why, sizeof(missing->why));
+    snapshot->n_missing++;
+    snapshot->n_stale++;
 }
 
 static int
@@ -98,12 +112,14 @@ read_all(const struct inventory_options *options, int root_fd, struct inventory_
             continue;
         if (options->is_unwanted && options->is_unwanted(options->ctx))
             return INVENTORY_UNWANTED;
-        ensure(snapshot->n_tables < INVENTORY_MAX_TABLES);
+        ensure(snapshot->n_tables + snapshot->n_missing < INVENTORY_MAX_TABLES);
         r = read_table(options, root_fd, row, &snapshot->tables[snapshot->n_tables], &is_there);
         if (r < 0)
             return pass(r);
-        if (!is_there)
+        if (!is_there) {
+            note_missing(snapshot, &snapshot->tables[snapshot->n_tables]);
             continue;
+        }
         snapshot->n_stale += snapshot->tables[snapshot->n_tables].is_stale;
         snapshot->n_tables++;
     }
@@ -150,5 +166,13 @@ const struct inventory_table *inventory_find(const struct inventory_snapshot *sn
     for (size_t i = 0; i < snapshot->n_tables; i++)
         if (strcmp(snapshot->tables[i].name, name) == 0)
             return &snapshot->tables[i];
+    return NULL;
+}
+
+const char *inventory_why_missing(const struct inventory_snapshot *snapshot, const char *name)
+{
+    for (size_t i = 0; i < snapshot->n_missing; i++)
+        if (strcmp(snapshot->missing[i].name, name) == 0)
+            return snapshot->missing[i].why;
     return NULL;
 }

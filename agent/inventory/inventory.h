@@ -10,7 +10,8 @@
  *
  * A table whose source this machine does not have (rpm on Debian) is not in the snapshot. One that
  * could not be read this time keeps the hash that the hub knows, and is counted: a moment without
- * permission is no change.
+ * permission is no change. Tables that are whole or nothing (an engine's answer, package lists) are
+ * not in the snapshot before they were read once; snapshot->missing says why.
  *
  * To add a table: a function in the file of its kind, a row in registry.c, a test.
  *
@@ -41,21 +42,31 @@ struct inventory_table {
     bool has_rows;     /* else only the hash: the hub has this content */
     bool is_stale;     /* could not be read now; the hash is the one from before */
     struct buf values; /* each a u32 length (this machine's order) and its bytes, row by row */
-    char why[160];     /* is_stale, or is_cut */
+    char why[160];     /* is_stale, is_cut; or what else is to be known of it */
     bool is_cut;       /* more rows or bytes than the limit: those behind are not in it */
+};
+
+/* A table that is wanted, failed, and was never read before: nothing is told of it. */
+struct inventory_missing {
+    const char *name;
+    char why[160];
 };
 
 struct inventory_snapshot {
     wall_us time;
     struct inventory_table tables[INVENTORY_MAX_TABLES];
     size_t n_tables;
-    size_t n_stale;
+    size_t n_stale; /* with the missing */
+    struct inventory_missing missing[INVENTORY_MAX_TABLES];
+    size_t n_missing;
     int64_t duration_us;
 };
 /* The zero value is empty. */
 void inventory_snapshot_deinit(struct inventory_snapshot *snapshot);
 const struct inventory_table *inventory_find(const struct inventory_snapshot *snapshot,
                                              const char *name);
+/* Why there is no such table, where it failed; else NULL. */
+const char *inventory_why_missing(const struct inventory_snapshot *snapshot, const char *name);
 
 /* What the hub is known to have of a table. */
 struct inventory_known {
@@ -70,8 +81,9 @@ struct inventory_options {
     size_t n_enable, n_disable;
     const char *const *certificates; /* patterns of files for the table certificates */
     size_t n_certificates;
+    const char *engine_socket; /* of docker_containers; NULL, "": the usual ones that may be used */
     uint64_t max_rows, max_bytes; /* of a table; 0: 100,000 and 16 MiB */
-    int64_t command_timeout_us;   /* of a program that lists packages; 0: 30 s */
+    int64_t command_timeout_us;   /* of a program, or an engine, that lists; 0: 30 s */
     /* Tables with these hashes come without rows; NULL: all rows. */
     const struct inventory_known *known;
     size_t n_known;

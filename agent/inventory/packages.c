@@ -2,12 +2,15 @@
 
 /* Packages: dpkg's status file, rpm's own answer, Python's metadata in the system's places. */
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/inventory/lines.h"
 #include "agent/inventory/table.h"
 
 #define PATH_BYTES 1024
+#define VALUE_BYTES 1024       /* of a field; what is longer is cut */
 #define MAX_METADATA_LINES 400 /* the head of a METADATA file; its description comes behind */
 
 /* ---- dpkg: deb-control(5), paragraphs of "Field: value" ---- */
@@ -37,30 +40,36 @@ static const char *const deb_fields[N_DEB] = {
     [DEB_PRIORITY] = "Priority",
 };
 
-static void put_deb(struct table *t, const char *const values[N_DEB])
+struct deb {
+    char values[N_DEB][VALUE_BYTES]; /* "": it has none */
+};
+
+static void put_deb(struct table *t, const struct deb *deb)
 {
-    if (!values[DEB_PACKAGE] || !values[DEB_VERSION])
+    if (!deb->values[DEB_PACKAGE][0] || !deb->values[DEB_VERSION][0])
         return;
     for (int i = 0; i < N_DEB; i++) {
-        if (i == DEB_SIZE && values[i]) /* KiB there, bytes as osquery has them */
-            table_put_u64(t, strtoull(values[i], NULL, 10) * 1024);
+        if (i == DEB_SIZE && deb->values[i][0]) /* KiB there, bytes as osquery has them */
+            table_put_u64(t, strtoull(deb->values[i], NULL, 10) * 1024);
         else
-            table_put(t, values[i]);
+            table_put(t, deb->values[i]);
     }
     table_end_row(t);
 }
 
+/* The file has some megabytes: it is not held. */
 void table_deb_packages(struct table *t)
 {
-    const char *values[N_DEB] = { NULL };
-    char *text = table_read(t, "var/lib/dpkg/status");
+    struct deb deb = { { "" } };
+    struct lines lines;
+    int error;
 
-    if (!text && !t->is_unreadable)
-        table_absent(t);
-    for (char *line; text && (line = table_line(&text));) {
+    lines_open(&lines, t, "var/lib/dpkg/status");
+    for (char *line; (line = lines_next(&lines));) {
         if (!*line) {
-            put_deb(t, values);
-            memset(values, 0, sizeof(values));
+            put_deb(t, &deb);
+            for (int i = 0; i < N_DEB; i++)
+                deb.values[i][0] = '\0';
             continue;
         }
         for (int i = 0; i < N_DEB; i++) {
@@ -68,11 +77,16 @@ void table_deb_packages(struct table *t)
 
             if (!value)
                 continue;
-            values[i] = value;
+            (void) snprintf(deb.values[i], VALUE_BYTES, "%s", value);
             break;
         }
     }
-    put_deb(t, values);
+    put_deb(t, &deb);
+    error = lines_close(&lines);
+    if (error == ENOENT || error == ENOTDIR)
+        table_absent(t);
+    else if (error)
+        table_unreadable(t, "var/lib/dpkg/status", error);
 }
 
 /* ---- rpm ---- */

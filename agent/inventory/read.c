@@ -213,20 +213,24 @@ static char *read_pipe(struct table *t, int fd, int64_t timeout_us)
     }
 }
 
-char *table_run(struct table *t, const char *const *argv)
+int64_t table_timeout_us(const struct table *t)
+{
+    const int64_t timeout_us = t->options->command_timeout_us;
+
+    return timeout_us ? timeout_us : COMMAND_TIMEOUT_US;
+}
+
+int table_spawn(const char *const *argv, pid_t *ret_pid)
 {
     static char *const environment[] = { (char *) (uintptr_t) "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
                                          (char *) (uintptr_t) "LC_ALL=C.UTF-8", NULL };
-    int64_t timeout_us = t->options->command_timeout_us;
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
-    int ends[2], status = 0, error;
     sigset_t none;
-    char *text;
-    pid_t pid;
+    int ends[2], error;
 
     if (access(argv[0], X_OK) != 0 || pipe2(ends, O_CLOEXEC) != 0)
-        return NULL;
+        return -1;
     (void) posix_spawn_file_actions_init(&actions);
     (void) posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     (void) posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
@@ -236,18 +240,32 @@ char *table_run(struct table *t, const char *const *argv)
     (void) sigemptyset(&none);
     (void) posix_spawnattr_setsigmask(&attributes, &none);
     (void) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK);
-    error = posix_spawn(&pid, argv[0], &actions, &attributes, (char *const *) (uintptr_t) argv,
+    error = posix_spawn(ret_pid, argv[0], &actions, &attributes, (char *const *) (uintptr_t) argv,
                         environment);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
-    if (error) {
-        close(ends[0]);
-        table_unreadable(t, argv[0], error);
+    if (!error)
+        return ends[0];
+    close(ends[0]);
+    errno = error;
+    return -1;
+}
+
+char *table_run(struct table *t, const char *const *argv)
+{
+    int fd, status = 0;
+    char *text;
+    pid_t pid;
+
+    fd = table_spawn(argv, &pid);
+    if (fd < 0) {
+        if (!is_not_there(errno) && errno != EACCES)
+            table_unreadable(t, argv[0], errno);
         return NULL;
     }
-    text = read_pipe(t, ends[0], timeout_us ? timeout_us : COMMAND_TIMEOUT_US);
-    close(ends[0]);
+    text = read_pipe(t, fd, table_timeout_us(t));
+    close(fd);
     if (!text)
         (void) kill(-pid, SIGKILL);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)

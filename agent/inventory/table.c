@@ -136,6 +136,20 @@ void table_unreadable(struct table *t, const char *what, int error)
     snprintf(t->to->why, sizeof(t->to->why), "%.100s: %s", what, strerror(error));
 }
 
+void table_failed(struct table *t, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    (void) vsnprintf(t->to->why, sizeof(t->to->why), fmt, args);
+    va_end(args);
+    t->is_unreadable = t->is_failed = t->is_full = true;
+    t->n_put = 0;
+    t->to->n_rows = 0;
+    t->to->is_cut = false;
+    buf_deinit(&t->to->values);
+}
+
 /* ---- canonical ---- */
 
 bool inventory_next_value(const struct inventory_table *table, size_t *at, struct span *ret)

@@ -19,6 +19,7 @@
 
 #include <dirent.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "agent/inventory/inventory.h"
 
@@ -28,7 +29,7 @@ struct table {
     struct inventory_table *to;
     size_t n_put;      /* values of the row at hand */
     size_t row_begins; /* where it begins in to->values */
-    bool is_absent, is_unreadable, is_full;
+    bool is_absent, is_unreadable, is_failed, is_full;
     uint64_t max_rows, max_bytes;
     struct buf text; /* of the file read last */
     struct buf word; /* for values that are put together */
@@ -51,6 +52,9 @@ void table_end_row(struct table *t);
 void table_absent(struct table *t);
 /* It has, but it could not be read: what the hub has stays. `what`: the path. */
 void table_unreadable(struct table *t, const char *what, int error);
+/* The same for a table that is whole or nothing: what was put is dropped, and nothing is taken any
+ * more. Without what the hub has there is no table. The words name what failed, and the remedy. */
+void table_failed(struct table *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* ---- reading; paths are below the root, without a leading / ---- */
 
@@ -91,6 +95,12 @@ char *table_after(char *line, const char *key, char separator);
  * takes too long (then table_unreadable()). argv ends with NULL. */
 char *table_run(struct table *t, const char *const *argv);
 
+/* Starts it in a process group of its own; the end of a pipe with what it prints, to be closed, or
+ * -1 with errno. Who starts it waits for it. */
+int table_spawn(const char *const *argv, pid_t *ret_pid);
+/* How long a program, or an engine, may take. */
+int64_t table_timeout_us(const struct table *t);
+
 typedef void table_fn(struct table *t);
 
 /* system.c */
@@ -124,6 +134,10 @@ table_fn table_users, table_groups, table_logged_in_users, table_last, table_aut
 table_fn table_crontab, table_systemd_units;
 /* packages.c */
 table_fn table_deb_packages, table_rpm_packages, table_python_packages;
+/* updates.c */
+table_fn table_apt_updates;
+/* engine.c */
+table_fn table_docker_containers, table_docker_images;
 /* certificates.c */
 table_fn table_certificates;
 

@@ -51,6 +51,10 @@ class Packages(unittest.TestCase):
         for path in ("/usr/bin/sentinel-hub", "/lib/systemd/system/sentinel-hub.service", "/etc/sentinel-hub/config.yaml"):
             self.assertIn(path, hub)
         self.assertIn("/usr/bin/sentinelctl", ctl)
+        for name, pages in (("sentinel-agent", ("man8/sentinel-agent.8", "man5/sentinel-agent.yaml.5")), ("sentinelctl", ("man1/sentinelctl.1",)),
+                            ("sentinel-hub", ("man8/sentinel-hub.8", "man5/sentinel-hub.yaml.5"))):
+            told = {path for path in self.contents(name) if path.startswith("/usr/share/man/") and path.endswith(".gz")}
+            self.assertEqual(told, {f"/usr/share/man/{page}.gz" for page in pages})
         self.assertFalse([path for path in agent | hub | ctl if path.endswith(".pem")])
         for name in PACKAGES[:2]:
             told = fixture.run("dpkg-deb", "--info", self.debs[name], "conffiles").stdout.split()

@@ -593,6 +593,7 @@ END_TEST
 void add_custom_cases(Suite *s);
 void add_service_cases(Suite *s);
 void add_machine_cases(Suite *s);
+void add_nvme_cases(Suite *s);
 void add_round_cases(Suite *s);
 
 Suite *suite(void)
@@ -634,6 +635,7 @@ Suite *suite(void)
     tcase_add_test(host, a_host_has_facts_and_a_fingerprint);
     suite_add_tcase(s, host);
     add_machine_cases(s);
+    add_nvme_cases(s);
     add_round_cases(s);
     add_service_cases(s);
     add_custom_cases(s);

@@ -408,6 +408,81 @@ START_TEST(cgroups_told_of_are_bounded_and_chosen)
 }
 END_TEST
 
+static void write_v1(const char *controller, const char *path, const char *file, const char *text)
+{
+    char name[512];
+
+    snprintf(name, sizeof(name), "sys/fs/cgroup/%s/%s/%s", controller, path, file);
+    tree_write(name, text);
+}
+
+static void write_cgroup_v1(const char *path)
+{
+    write_v1("cpuacct", path, "cpuacct.usage", "3000000000\n");
+    write_v1("cpuacct", path, "cpuacct.usage_user", "2000000000\n");
+    write_v1("cpuacct", path, "cpuacct.usage_sys", "1000000000\n");
+    write_v1("cpu", path, "cpu.stat", "nr_periods 4\nnr_throttled 1\nthrottled_time 500000000\n");
+    write_v1("memory", path, "memory.usage_in_bytes", "1000000\n");
+    write_v1("memory", path, "memory.stat", "inactive_file 1\ntotal_inactive_file 400000\n");
+    write_v1("memory", path, "memory.limit_in_bytes", "2000000\n");
+    write_v1("memory", path, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n");
+    write_v1("blkio", path, "blkio.throttle.io_service_bytes",
+             "8:0 Read 1\n8:0 Write 1\nTotal 2\n");
+    write_v1(
+        "blkio", path, "blkio.throttle.io_service_bytes_recursive",
+        "8:0 Read 100\n8:0 Write 200\n8:0 Sync 300\n8:0 Async 0\n8:0 Discard 0\n8:0 Total 300\n"
+        "8:16 Read 11\n8:16 Write 22\n8:16 Total 33\nTotal 333\n");
+    write_v1("pids", path, "pids.current", "7\n");
+}
+
+START_TEST(version_1_tells_the_same_out_of_its_trees)
+{
+    write_cgroup_v1("system.slice");
+    write_cgroup_v1("docker/" ID);
+    EXPECT_ALL_OF(tree, "cgroup", { CGROUP("cpu.time", "/system.slice", ",cpu.mode=user"), 2 },
+                  { CGROUP("cpu.time", "/system.slice", ",cpu.mode=system"), 1 },
+                  { CGROUP("cpu.throttled_time", "/system.slice", ""), 0.5 },
+                  { CGROUP("memory.usage", "/system.slice", ""), 1000000 },
+                  { CGROUP("memory.working_set", "/system.slice", ""), 600000 },
+                  { CGROUP("memory.limit", "/system.slice", ""), 2000000 },
+                  { CGROUP("memory.oom_kills", "/system.slice", ""), 3 },
+                  { CGROUP("disk.io", "/system.slice", ",disk.io.direction=read"), 111 },
+                  { CGROUP("disk.io", "/system.slice", ",disk.io.direction=write"), 222 },
+                  { CGROUP("process.count", "/system.slice", ""), 7 },
+                  { CONTAINER_OF("container.cpu.time", "docker", ",cpu.mode=user"), 2 },
+                  { CONTAINER_OF("container.cpu.time", "docker", ",cpu.mode=system"), 1 },
+                  { CONTAINER_OF("container.cpu.throttled_time", "docker", ""), 0.5 },
+                  { CONTAINER_OF("container.memory.usage", "docker", ""), 1000000 },
+                  { CONTAINER_OF("container.memory.working_set", "docker", ""), 600000 },
+                  { CONTAINER_OF("container.memory.limit", "docker", ""), 2000000 },
+                  { CONTAINER_OF("container.memory.oom_kills", "docker", ""), 3 },
+                  { CONTAINER_OF("container.disk.io", "docker", ",disk.io.direction=read"), 111 },
+                  { CONTAINER_OF("container.disk.io", "docker", ",disk.io.direction=write"), 222 },
+                  { CONTAINER_OF("container.process.count", "docker", ""), 7 },
+                  { "system.linux.cgroup.count", 3 }, { "system.linux.container.count", 1 });
+}
+END_TEST
+
+/* Linux 3.10, as RHEL 7 has it: ticks, the cgroup's own io alone, and a limit that is none. */
+START_TEST(an_old_version_1_tells_what_it_has)
+{
+    char ticks[64];
+
+    snprintf(ticks, sizeof(ticks), "user %ld\nsystem %ld\n", 2 * sysconf(_SC_CLK_TCK),
+             3 * sysconf(_SC_CLK_TCK));
+    write_v1("cpuacct", "a", "cpuacct.stat", ticks);
+    write_v1("memory", "a", "memory.usage_in_bytes", "4096\n");
+    write_v1("memory", "a", "memory.limit_in_bytes", "9223372036854771712\n");
+    write_v1("blkio", "a", "blkio.throttle.io_service_bytes", "Total 0\n");
+    EXPECT_ALL_OF(tree, "cgroup", { CGROUP("cpu.time", "/a", ",cpu.mode=user"), 2 },
+                  { CGROUP("cpu.time", "/a", ",cpu.mode=system"), 3 },
+                  { CGROUP("memory.usage", "/a", ""), 4096 },
+                  { CGROUP("disk.io", "/a", ",disk.io.direction=read"), 0 },
+                  { CGROUP("disk.io", "/a", ",disk.io.direction=write"), 0 },
+                  { "system.linux.cgroup.count", 1 }, { "system.linux.container.count", 0 });
+}
+END_TEST
+
 void add_service_cases(Suite *s)
 {
     TCase *services = tcase_create("services");
@@ -420,5 +495,7 @@ void add_service_cases(Suite *s)
     tcase_add_test(services, the_top_is_told_by_path_and_a_container_by_id);
     tcase_add_test(services, containers_of_each_runtime_are_known);
     tcase_add_test(services, cgroups_told_of_are_bounded_and_chosen);
+    tcase_add_test(services, version_1_tells_the_same_out_of_its_trees);
+    tcase_add_test(services, an_old_version_1_tells_what_it_has);
     suite_add_tcase(s, services);
 }
