@@ -113,12 +113,16 @@ static void say_next(const char *state, bool is_default, const char *string)
 
 static void say_made(const char *directory, const char *const *names)
 {
-    printf("Made in %s:\n"
-           "  certs/            the certificate authority and the hub's certificate, for "
-           "localhost, 127.0.0.1, ::1",
-           directory);
+    static const char *const always[] = { "localhost", "127.0.0.1", "::1" };
+
+    printf(
+        "Made in %s:\n"
+        "  certs/            the certificate authority and the hub's certificate, for %s, %s, %s",
+        directory, always[0], always[1], always[2]);
     for (size_t i = 0; names[i]; i++)
-        printf(", %s", names[i]);
+        if (strcmp(names[i], always[0]) != 0 && strcmp(names[i], always[1]) != 0 &&
+            strcmp(names[i], always[2]) != 0)
+            printf(", %s", names[i]);
     printf("\n"
            "  operators/admin/  the identity of the first operator: hand it over, keep it secret\n"
            "  db/               an empty database\n"
