@@ -204,6 +204,13 @@ static uint8_t *put_part(uint8_t *to, const struct part *part)
     return parts_put32(to, crc32c(0, part->stored.data, part->stored.len));
 }
 
+uint8_t *parts_put_place(uint8_t *to, uint64_t chunk_before, const struct logblock_place *place)
+{
+    to = parts_put_zigzag(to, place->chunk - chunk_before);
+    to = parts_put(to, place->offset);
+    return parts_put(to, place->index);
+}
+
 static uint8_t *
 put_numbers(uint8_t *to, const struct logblock_input *input, const struct sums *sums)
 {

@@ -149,14 +149,7 @@ static inline uint8_t *parts_put_zigzag(uint8_t *to, uint64_t number)
     return parts_put(to, number << 1 ^ (0 - (number >> 63)));
 }
 
-/* A place as the head has it; what it takes is less than PARTS_HEAD_MAX / 8. */
-static inline uint8_t *
-parts_put_place(uint8_t *to, uint64_t chunk_before, const struct logblock_place *place)
-{
-    to = parts_put_zigzag(to, place->chunk - chunk_before);
-    to = parts_put(to, place->offset);
-    return parts_put(to, place->index);
-}
+uint8_t *parts_put_place(uint8_t *to, uint64_t chunk_before, const struct logblock_place *place);
 
 /* Of more than one byte. */
 bool parts_take_slowly(struct span *bytes, uint64_t *ret);

@@ -278,7 +278,8 @@ int store_batch_new_logs(struct store_packer *packer,
         r = store_batch_new(&batch, packer->bytes.len);
     if (r)
         return pass(r);
-    (void) memcpy(batch_payload(batch), packer->bytes.data, packer->bytes.len);
+    if (packer->bytes.len > 0)
+        memcpy(batch_payload(batch), packer->bytes.data, packer->bytes.len);
     batch->signal = STORE_LOGS;
     batch->n_bytes = packer->bytes.len;
     batch->n_rows = packer->n_packs;
