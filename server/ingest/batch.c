@@ -79,12 +79,27 @@ static int check_batch(struct ingest_stream *stream,
 
 /* ---- to the store ---- */
 
+static int
+build_logs(struct ingest_stream *stream, const struct ingest_logs *logs, struct store_batch **ret)
+{
+    struct store_packer *packer = NULL;
+    int r = ingest_take_packer(stream->ingest, &packer);
+
+    if (r < 0)
+        return pass(r);
+    r = store_batch_new_logs(packer, logs->source, logs->records, logs->n_records, ret);
+    ingest_give_back_packer(stream->ingest, packer);
+    return pass(r);
+}
+
 static int build(struct ingest_stream *stream, const struct ingest_batch *batch, wall_us now)
 {
     CLEANUP(store_batch_freep) struct store_batch *built = NULL;
+    const bool are_logs = !batch->is_skip && stream->signal == STORE_LOGS;
     int r;
 
-    r = store_batch_new(&built, stream->loop.payload_bytes);
+    r = are_logs ? build_logs(stream, batch->logs, &built)
+                 : store_batch_new(&built, stream->loop.payload_bytes);
     if (r < 0)
         return pass(r);
     built->agent = stream->agent;
@@ -98,10 +113,7 @@ static int build(struct ingest_stream *stream, const struct ingest_batch *batch,
     built->received = now;
     built->done = stream_on_done;
     built->ctx = stream;
-    if (!batch->is_skip && stream->signal == STORE_LOGS) {
-        store_batch_add_logs(built, batch->logs->source, batch->logs->records,
-                             batch->logs->n_records);
-    } else if (!batch->is_skip) {
+    if (!batch->is_skip && !are_logs) {
         r = metrics_build(stream, batch, built);
         if (r < 0)
             return pass(r);

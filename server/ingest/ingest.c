@@ -52,6 +52,7 @@ int ingest_new(struct ingest **ret, struct store *store, const struct ingest_lim
     list_init(&ingest->shared.waiting);
     pthread_mutex_init(&ingest->shared.lock, NULL);
     pthread_mutex_init(&ingest->inventories.lock, NULL);
+    pthread_mutex_init(&ingest->packers.lock, NULL);
     *ret = ingest;
     return 0;
 }
@@ -70,6 +71,9 @@ void ingest_unref(struct ingest *ingest)
     map_deinit(&ingest->inventories.uploaders);
     pthread_mutex_destroy(&ingest->shared.lock);
     pthread_mutex_destroy(&ingest->inventories.lock);
+    for (size_t i = 0; i < ingest->packers.n_idle; i++)
+        store_packer_free(ingest->packers.idle[i]);
+    pthread_mutex_destroy(&ingest->packers.lock);
     free(ingest);
 }
 
@@ -96,6 +100,35 @@ void ingest_get_limits(struct ingest *ingest, struct ingest_limits *ret)
     pthread_mutex_lock(&ingest->shared.lock);
     *ret = ingest->shared.limits;
     pthread_mutex_unlock(&ingest->shared.lock);
+}
+
+/* ---- packers ---- */
+
+int ingest_take_packer(struct ingest *ingest, struct store_packer **ret)
+{
+    struct store_packer *packer = NULL;
+
+    pthread_mutex_lock(&ingest->packers.lock);
+    if (ingest->packers.n_idle > 0)
+        packer = ingest->packers.idle[--ingest->packers.n_idle];
+    pthread_mutex_unlock(&ingest->packers.lock);
+    if (!packer)
+        return pass(store_packer_new(ret));
+    *ret = packer;
+    return 0;
+}
+
+void ingest_give_back_packer(struct ingest *ingest, struct store_packer *packer)
+{
+    bool is_kept = !store_packer_is_large(packer);
+
+    pthread_mutex_lock(&ingest->packers.lock);
+    is_kept = is_kept && ingest->packers.n_idle < INGEST_PACKERS;
+    if (is_kept)
+        ingest->packers.idle[ingest->packers.n_idle++] = packer;
+    pthread_mutex_unlock(&ingest->packers.lock);
+    if (!is_kept)
+        store_packer_free(packer);
 }
 
 /* ---- the registry of open streams ---- */

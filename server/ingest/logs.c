@@ -129,9 +129,7 @@ static int check_record(const struct ingest_stream *stream,
     return check_attributes(limits, record->attributes, record->n_attributes, where, problem);
 }
 
-static int check_packed(struct ingest_stream *stream,
-                        const struct ingest_logs *logs,
-                        struct ingest_problem *problem)
+static int check_packed(const struct ingest_logs *logs, struct ingest_problem *problem)
 {
     const size_t n_bytes = store_logs_bytes(logs->source, logs->records, logs->n_records);
 
@@ -145,7 +143,6 @@ static int check_packed(struct ingest_stream *stream,
             n_bytes, PACKED_BYTES_MAX);
         return INGEST_BAD_BATCH;
     }
-    stream->loop.payload_bytes = n_bytes;
     return INGEST_OK;
 }
 
@@ -174,5 +171,5 @@ int logs_check(struct ingest_stream *stream,
         if (r == INGEST_OK)
             r = check_ids(&logs->ids[i], i, problem);
     }
-    return r == INGEST_OK ? check_packed(stream, logs, problem) : r;
+    return r == INGEST_OK ? check_packed(logs, problem) : r;
 }

@@ -41,6 +41,8 @@ struct ingest_machine { /* a fingerprint, copied */
     uint8_t bytes[N_SOURCES][INGEST_FINGERPRINT_MAX];
 };
 
+#define INGEST_PACKERS 64u /* idle ones that are kept */
+
 struct ingest {
     struct store *store;
     _Atomic uint32_t n_refs; /* the owner and each stream's memory: batches may come back late */
@@ -52,6 +54,11 @@ struct ingest {
         struct map uploaders; /* name -> struct uploader: agents that have an upload open */
         uint64_t n_bytes, n_begun;
     } inventories;
+    struct { /* to pack logs with; one for each thread that does so */
+        pthread_mutex_t lock;
+        struct store_packer *idle[INGEST_PACKERS];
+        size_t n_idle;
+    } packers;
     struct {
         pthread_mutex_t lock;
         struct ingest_limits limits;
@@ -135,7 +142,7 @@ struct ingest_stream {
         uint64_t held_sequence;    /* of the batch that waits, when one does */
         bool is_checked;           /* it was found good already */
         bool is_behind;            /* it waits for the writer */
-        size_t payload_bytes;      /* then */
+        size_t payload_bytes;      /* then; of metrics */
         uint32_t *scratch;
         size_t n_scratch;
         int64_t seen_us;
@@ -164,6 +171,9 @@ void ingest_unlist_stream(struct ingest *ingest, struct ingest_stream *stream);
 /* The writer's queue was full for this stream: any batch that comes back makes it ready. */
 void ingest_wait_for_room(struct ingest *ingest, struct ingest_stream *stream);
 void ingest_tell_room(struct ingest *ingest);
+/* The caller's until it is given back. Faults: no memory. */
+int ingest_take_packer(struct ingest *ingest, struct store_packer **ret) MUST_USE;
+void ingest_give_back_packer(struct ingest *ingest, struct store_packer *packer);
 struct ingest *ingest_ref(struct ingest *ingest);
 void ingest_unref(struct ingest *ingest);
 
@@ -188,7 +198,7 @@ int batch_check_time(const struct ingest_stream *stream,
                      wall_us now,
                      struct ingest_problem *problem) MUST_USE;
 
-/* ---- metrics.c, logs.c: set loop.payload_bytes. Outcomes: refusals ---- */
+/* ---- metrics.c, logs.c; metrics_check() sets loop.payload_bytes. Outcomes: refusals ---- */
 
 int metrics_check(struct ingest_stream *stream,
                   const struct ingest_batch *batch,

@@ -215,8 +215,10 @@ static int open_state(struct store *store, struct store_why *ret_why)
 
 static int open_journal(struct store *store)
 {
-    int r = journal_open(&store->journal, store->directory, store->options.segment_bytes);
+    int r = state_raise_format(&store->state);
 
+    if (!r)
+        r = journal_open(&store->journal, store->directory, store->options.segment_bytes);
     if (!r)
         r = days_open(&store->days, store->directory, &days_of_samples, store->options.day_bytes);
     if (!r)

@@ -161,8 +161,8 @@ struct store_row {
 };
 
 /*
- * A batch on its way. Made with store_batch_new(), filled with store_batch_add() or (logs)
- * store_batch_add_logs(), then given to store_submit(), which owns it until done().
+ * A batch on its way. Made with store_batch_new() and filled with store_batch_add(), or made with
+ * store_batch_new_logs(); then given to store_submit(), which owns it until done().
  */
 struct store_batch {
     uint32_t agent;
@@ -176,7 +176,7 @@ struct store_batch {
     uint32_t skip_reason;
     uint64_t skip_records;
     uint64_t n_samples; /* present values, counted by store_batch_add() */
-    /* Log records, and bytes of their bodies and attributes; counted by store_batch_add_logs(). */
+    /* Log records, and bytes of their bodies and attributes; of store_batch_new_logs(). */
     uint64_t n_records, n_record_bytes;
     wall_us received;
     /*
@@ -191,8 +191,7 @@ struct store_batch {
     size_t n_bytes, capacity; /* of the payload behind; the store's */
 };
 
-/* `payload_bytes`: the sum of store_row_bytes() or store_logs_bytes() of what will be added.
- * Faults: no memory. */
+/* `payload_bytes`: the sum of store_row_bytes() of what will be added. Faults: no memory. */
 int store_batch_new(struct store_batch **ret, size_t payload_bytes) MUST_USE;
 struct store_batch *store_batch_free(struct store_batch *batch);
 DEFINE_CLEANUP(struct store_batch *, store_batch_free);

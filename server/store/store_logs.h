@@ -7,8 +7,8 @@
  *
  * Log batches go the way of metric batches (store_submit(), the journal, done() after the commit).
  * Their records stand in the journal as packs (logblock.h), each of one source and one day; the
- * sealer makes blocks of them in logs/<day>. Readers see both as one, in the order (time, agent,
- * place), which is total and never changes.
+ * sealer makes blocks of them in logs/<day>, or finds blocks. Readers see both as one, in the order
+ * (time, agent, place), which is total and never changes.
  *
  * Thread: any, unless a function says otherwise.
  */
@@ -27,16 +27,28 @@ struct store_batch;
 
 /* ---- writing ---- */
 
-/* Payload bytes of store_batch_new() that these records take at most. */
+/* Bytes in the journal that these records take at most. */
 size_t store_logs_bytes(const struct logblock_source *source,
                         const struct logblock_record *records,
                         size_t n_records);
-/* Appends records to a batch of signal STORE_LOGS: copied, split into packs by day and by size.
- * Places are the store's. */
-void store_batch_add_logs(struct store_batch *batch,
-                          const struct logblock_source *source,
-                          const struct logblock_record *records,
-                          size_t n_records);
+
+/* The compressor's contexts and room, of one thread at a time. */
+struct store_packer;
+int store_packer_new(struct store_packer **ret) MUST_USE;
+struct store_packer *store_packer_free(struct store_packer *packer);
+DEFINE_CLEANUP(struct store_packer *, store_packer_free);
+/* It packed some records so long that it is better freed than kept. */
+bool store_packer_is_large(const struct store_packer *packer);
+
+/*
+ * A batch of signal STORE_LOGS with these records: copied, split into packs by day and by size,
+ * compressed where they are many. Places are the store's. Faults: no memory.
+ */
+int store_batch_new_logs(struct store_packer *packer,
+                         const struct logblock_source *source,
+                         const struct logblock_record *records,
+                         size_t n_records,
+                         struct store_batch **ret) MUST_USE;
 
 /* ---- searching ---- */
 

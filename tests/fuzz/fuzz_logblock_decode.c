@@ -1,9 +1,10 @@
-/* Targets: logblock_unpack, logblock_open, logblock_may_hold, logblock_find.
+/* Targets: logblock_unpack, logblock_next, logblock_open, logblock_move, logblock_may_hold,
+ * logblock_find.
  * SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The first byte says what the rest is: 0 a pack; 1 a block as it is; 2 a block whose checksums are
- * made good first, and what it says of its parts is no obstacle.
+ * The first byte says what the rest is: 0 a pack, or a block in place of one; 1 blocks as they are;
+ * 2 a block whose checksums are made good first, and what it says of its parts is no obstacle.
  */
 
 #include "common/base/crc32c.h"
@@ -81,19 +82,42 @@ static void read_records(const struct logblock *block, struct logblock_room *roo
         ensure(logblock_holds(terms, records[i].body) && records[i].severity >= 3);
 }
 
+/* What is moved is still a block, and the same but for its places. */
+static void move(struct span bytes, const struct logblock *before, struct logblock_room *room)
+{
+    CLEANUP(buf_deinit) struct buf moved = { 0 };
+    struct logblock_place at = { 3, 5, 0 };
+    struct logblock after;
+    int r = logblock_move(bytes, at, &moved);
+
+    ensure(r == (before->version > 1 ? LOGBLOCK_OK : LOGBLOCK_BAD));
+    if (r != LOGBLOCK_OK)
+        return;
+    ensure(logblock_open(buf_span(&moved), room, &after) == LOGBLOCK_OK);
+    ensure(after.first.chunk == before->first.chunk + at.chunk &&
+           after.first.offset == before->first.offset + at.offset &&
+           after.last.chunk == before->last.chunk + at.chunk &&
+           span_equal(after.filter, before->filter) && span_equal(after.bodies, before->bodies));
+}
+
 static void read_block(struct span bytes, struct logblock_room *room, bool is_mended)
 {
+    struct span left = bytes;
     struct logblock block;
-    int r = logblock_open(bytes, room, &block);
+    int r = logblock_next(&left, room, &block);
 
     ensure(r == LOGBLOCK_OK || r == LOGBLOCK_BAD);
     if (r != LOGBLOCK_OK)
         return;
+    move(span_of(bytes.data, bytes.len - left.len), &block, room);
+    ensure(logblock_next(&bytes, room, &block) == LOGBLOCK_OK && bytes.len == left.len);
     if (is_mended) {
         block.columns_crc = crc32c(0, block.columns.data, block.columns.len);
         block.bodies_crc = crc32c(0, block.bodies.data, block.bodies.len);
     }
     read_records(&block, room);
+    if (left.len > 0)
+        read_block(left, room, is_mended);
 }
 
 static void read_mended(struct span bytes, struct logblock_room *room)

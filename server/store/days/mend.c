@@ -78,28 +78,36 @@ static void take_position(struct mend *mend, const struct day_prefix *prefix)
         mend->sealed = sealed;
 }
 
-/* One of logs, of which there is one span. */
+/* One of logs, of which there is one span; blocks may stand in it one behind the other. */
 static int add_log_block(struct mend *mend, const struct found_block *found)
 {
-    struct day_span span = { .n_rows = found->prefix.n_rows };
-    struct logblock_record *records;
-    struct logblock block;
-    uint64_t n_bytes;
-    size_t n;
-    int r;
+    struct day_span span = { .first_us = INT64_MAX,
+                             .last_us = INT64_MIN,
+                             .n_rows = found->prefix.n_rows };
+    struct span bytes = found->bytes;
+    int r = 0;
 
     if (!mend->logs)
         mend->logs = logblock_room_new();
     if (!mend->logs)
         return fault(-ENOMEM, "no memory for a block of logs");
-    r = logblock_open(found->bytes, mend->logs, &block);
-    if (!r)
-        r = logblock_find(&block, NULL, mend->logs, &records, &n, &n_bytes);
-    if (r)
-        return r < 0 ? pass(r) : 0;
+    while (!r && bytes.len > 0) {
+        struct logblock_record *records;
+        struct logblock block;
+        uint64_t n_bytes;
+        size_t n;
+
+        r = logblock_next(&bytes, mend->logs, &block);
+        if (!r)
+            r = logblock_find(&block, NULL, mend->logs, &records, &n, &n_bytes);
+        if (r)
+            return r < 0 ? pass(r) : 0;
+        span.first_us = block.first_us < span.first_us ? block.first_us : span.first_us;
+        span.last_us = block.last_us > span.last_us ? block.last_us : span.last_us;
+    }
+    if (span.first_us > span.last_us)
+        return 0;
     take_position(mend, &found->prefix);
-    span.first_us = block.first_us;
-    span.last_us = block.last_us;
     return pass(add_span(mend, &span));
 }
 

@@ -1,7 +1,8 @@
 #pragma once
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Batch: the payload behind a struct store_batch: ROW records (format.h), one after the other. */
+/* Batch: the payload behind a struct store_batch: ROW or PACK records (format.h), one after the
+ * other. */
 
 #include "server/store/journal/format.h"
 

@@ -11,7 +11,7 @@
  *   +4       u32 records
  *   +8       u64 number                      a chunk found under another number is damage
  *   +16      u32 bytes of the chunk
- *   +20      u32 version (1)
+ *   +20      u32 version (2; 1 is read too: no pack in it is a block)
  *   +24      records
  *
  *   record   the first 16 bytes
@@ -48,7 +48,7 @@
  *   +44      u32 raw bytes   of bodies and attributes, as they came
  *   +48      u32 bytes of the pack
  *   +52      u32 0
- *   +56      the pack (logblock.h); zeros up to a multiple of 8
+ *   +56      the pack, which may be a block (logblock.h); zeros up to a multiple of 8
  *
  * Why two checksums: the chunk's is for the replay, which reads all of it. A scan wants one row in
  * sixteen of a chunk at most: its own checksum costs a sixteenth of the chunk's, and it is made on
@@ -57,7 +57,9 @@
  * A chunk has up to 65,000 bytes: sixteen pages with LMDB's own header, and no more for one write
  * to move. A row is never split; a longer one makes a longer chunk of its own (segments free no
  * pages, so a long run of pages is never looked for). Log records are split into packs that fit a
- * chunk together with their BATCH; a single longer record makes a pack of its own.
+ * chunk together with their BATCH; a single longer record makes a pack of its own. A pack that is a
+ * block is of at most 256 KiB of bodies, or of one record: compressed it fits a chunk nearly
+ * always.
  */
 
 #include <assert.h>
@@ -66,10 +68,10 @@
 #include "common/base/crc32c.h"
 #include "server/store/store.h"
 
-#define FORMAT_VERSION 1u
+#define FORMAT_VERSION 2u /* written; also the newest that is read */
 #define FORMAT_CHUNK_BYTES 65000u
 #define FORMAT_CRC_FROM 12u /* a ROW's or PACK's checksum covers all from here */
-/* A PACK has no more, but for one with a single record. */
+/* A PACK has no more, but for one with a single record, and blocks. */
 #define FORMAT_PACK_BYTES \
     ((FORMAT_CHUNK_BYTES - sizeof(struct format_chunk) - sizeof(struct format_batch)) & ~7u)
 
@@ -137,6 +139,11 @@ static_assert(sizeof(struct format_batch) == 64, "on disk");
 static_assert(sizeof(struct format_row) == 40, "on disk");
 static_assert(sizeof(struct format_pack) == 56, "on disk");
 
+static inline bool format_is_known(uint32_t version)
+{
+    return version >= 1 && version <= FORMAT_VERSION;
+}
+
 /* Whether a row's counts fit its length. */
 static inline bool format_row_fits(const struct format_row *row)
 {
@@ -149,6 +156,12 @@ static inline bool format_pack_fits(const struct format_pack *pack)
 {
     return pack->head.n_bytes == sizeof(*pack) + (((uint64_t) pack->n_bytes + 7) & ~UINT64_C(7)) &&
            pack->n_records > 0 && pack->first_us <= pack->last_us;
+}
+
+/* What a pack weighs for who reads its records: compressed or not makes no difference. */
+static inline uint64_t format_pack_weight(const struct format_pack *pack)
+{
+    return pack->head.n_bytes > pack->n_raw_bytes ? pack->head.n_bytes : pack->n_raw_bytes;
 }
 
 /* Whether a record of this type can have this length; 0: types that there are not. */
@@ -175,6 +188,6 @@ static inline bool format_chunk_is_whole(uint64_t number, const uint8_t *data, s
     if (len < sizeof(header))
         return false;
     memcpy(&header, data, sizeof(header));
-    return header.version == FORMAT_VERSION && header.number == number && header.n_bytes == len &&
+    return format_is_known(header.version) && header.number == number && header.n_bytes == len &&
            crc32c(0, data + sizeof(header.crc32c), len - sizeof(header.crc32c)) == header.crc32c;
 }

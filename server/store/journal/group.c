@@ -229,7 +229,7 @@ static int append_packs(struct group *group, struct store *store, struct item *i
                         (struct position){ journal->pending_chunk,
                                            (uint32_t) (group->n_bytes - pack.head.n_bytes) });
         group->n_log_records += pack.n_records;
-        group->n_pack_bytes += pack.head.n_bytes;
+        group->n_pack_bytes += format_pack_weight(&pack);
         at += pack.head.n_bytes;
     }
     item->n_rows = group->n_packs - item->first_row;

@@ -185,8 +185,12 @@ static uint8_t *put_offsets(uint8_t *to, const struct logblock_input *input)
 
 static uint8_t *put_places(uint8_t *to, const struct logblock_input *input)
 {
-    uint64_t chunk = 0, offset = 0;
+    uint64_t chunk = input->records[0].place.chunk, offset = input->records[0].place.offset;
 
+    if (input->is_pack) {
+        memset(to, 0, 3); /* the first place, of which the head says what it is */
+        return parts_put(to + 3, input->n_records - 1);
+    }
     for (size_t i = 0, n; i < input->n_records; i += n) {
         const struct logblock_place *place = &input->records[i].place, *next;
 
@@ -469,6 +473,8 @@ take_places(struct span *bytes, const struct logblock *block, struct logblock_re
 {
     struct logblock_place place = { 0 };
 
+    if (block->version > 1)
+        place = block->first;
     for (size_t i = 0, n; i < block->n_records;) {
         uint64_t chunk, offset, index;
 

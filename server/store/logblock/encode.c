@@ -204,23 +204,26 @@ static uint8_t *put_part(uint8_t *to, const struct part *part)
     return parts_put32(to, crc32c(0, part->stored.data, part->stored.len));
 }
 
+uint8_t *parts_put_place(uint8_t *to, uint64_t chunk_before, const struct logblock_place *place)
+{
+    to = parts_put_zigzag(to, place->chunk - chunk_before);
+    to = parts_put(to, place->offset);
+    return parts_put(to, place->index);
+}
+
 static uint8_t *
 put_numbers(uint8_t *to, const struct logblock_input *input, const struct sums *sums)
 {
-    const struct logblock_place *first = &input->records[0].place;
-    const struct logblock_place *last = &input->records[input->n_records - 1].place;
+    struct logblock_place first = parts_place_of(input, 0);
+    struct logblock_place last = parts_place_of(input, input->n_records - 1);
 
     to = parts_put_zigzag(to, (uint64_t) sums->first_us);
     to = parts_put(to, (uint64_t) sums->last_us - (uint64_t) sums->first_us);
     to = parts_put(to, input->n_records);
     to = parts_put(to, sums->severities);
     to = parts_put(to, sums->n_raw_bytes);
-    to = parts_put_zigzag(to, first->chunk);
-    to = parts_put(to, first->offset);
-    to = parts_put(to, first->index);
-    to = parts_put_zigzag(to, last->chunk - first->chunk);
-    to = parts_put(to, last->offset);
-    return parts_put(to, last->index);
+    to = parts_put_place(to, 0, &first);
+    return parts_put_place(to, first.chunk, &last);
 }
 
 static size_t source_room(const struct logblock_source *source)

@@ -75,14 +75,14 @@ static bool take_place(struct span *bytes, uint64_t chunk_before, struct logbloc
     return true;
 }
 
-static bool take_numbers(struct span *bytes, struct logblock *block)
+/* What the head says before its places. */
+static bool take_sums(struct span *bytes, struct logblock *block)
 {
     uint64_t first, span_us, n_records, severities;
 
     if (!parts_take_zigzag(bytes, &first) || !parts_take(bytes, &span_us) ||
         !parts_take(bytes, &n_records) || !parts_take(bytes, &severities) ||
-        !parts_take(bytes, &block->n_raw_bytes) || !take_place(bytes, 0, &block->first) ||
-        !take_place(bytes, block->first.chunk, &block->last))
+        !parts_take(bytes, &block->n_raw_bytes))
         return false;
     block->first_us = (int64_t) first;
     block->last_us = (int64_t) (first + span_us);
@@ -91,6 +91,12 @@ static bool take_numbers(struct span *bytes, struct logblock *block)
     return block->last_us >= block->first_us && n_records >= 1 &&
            n_records <= LOGBLOCK_RECORDS_MAX && severities >= 1 &&
            severities >> (LOGBLOCK_SEVERITY_MAX + 1) == 0 && block->n_raw_bytes <= LOGBLOCK_RAW_MAX;
+}
+
+static bool take_places(struct span *bytes, struct logblock *block)
+{
+    return take_place(bytes, 0, &block->first) &&
+           take_place(bytes, block->first.chunk, &block->last);
 }
 
 /* A part behind the head: its length, and what of the rest it is. */
@@ -140,29 +146,41 @@ is_length_plausible(const struct logblock *block, bool is_zstd, size_t len, size
                    : len == stored;
 }
 
-int logblock_open(struct span bytes, struct logblock_room *room, struct logblock *ret)
+/* Takes the head of what is there, whole by its checksum; *ret_head is behind what is fixed. */
+static bool take_head(struct span *bytes, struct logblock *ret, struct span *ret_head)
 {
-    struct logblock block = { 0 };
-    struct span head, rest = bytes;
+    const uint8_t *start = bytes->data;
+    struct span head;
     uint32_t end;
+
+    if (bytes->len < PARTS_FIXED || !logblock_is_block(*bytes))
+        return false;
+    end = parts_load32(start + 12);
+    if (end < PARTS_FIXED || !parts_take_bytes(bytes, end, &head) ||
+        parts_load32(start + 4) != crc32c(0, start + PARTS_CHECKED, end - PARTS_CHECKED))
+        return false;
+    *ret_head = span_of(start + PARTS_FIXED, end - PARTS_FIXED);
+    *ret = (struct logblock){
+        .n_head_bytes = end,
+        .version = start[8],
+        .flags = start[9],
+        .separator = parts_load32(start + 8) >> 16,
+    };
+    return ret->version >= 1 && ret->version <= LOGBLOCK_VERSION &&
+           ret->separator <= PARTS_LENGTHS &&
+           ret->flags <= (PARTS_ZSTD_COLUMNS | PARTS_ZSTD_BODIES);
+}
+
+int logblock_next(struct span *bytes, struct logblock_room *room, struct logblock *ret)
+{
+    struct logblock block;
+    struct span head, rest = *bytes;
     int r;
 
-    if (bytes.len < PARTS_FIXED || memcmp(bytes.data, PARTS_MAGIC, 4) != 0)
-        return LOGBLOCK_BAD;
-    end = parts_load32(bytes.data + 12);
-    if (end < PARTS_FIXED || !parts_take_bytes(&rest, end, &head) ||
-        parts_load32(head.data + 4) !=
-            crc32c(0, head.data + PARTS_CHECKED, head.len - PARTS_CHECKED))
-        return LOGBLOCK_BAD;
-    head = span_of(head.data + PARTS_FIXED, head.len - PARTS_FIXED);
-    block.n_head_bytes = end;
-    block.flags = bytes.data[9];
-    block.separator = parts_load32(bytes.data + 8) >> 16;
-    if (bytes.data[8] != LOGBLOCK_VERSION || block.separator > PARTS_LENGTHS ||
-        block.flags > (PARTS_ZSTD_COLUMNS | PARTS_ZSTD_BODIES) || !take_numbers(&head, &block) ||
+    if (!take_head(&rest, &block, &head) || !take_sums(&head, &block) ||
+        !take_places(&head, &block) ||
         !take_part(&head, &rest, &block.columns_len, &block.columns_crc, &block.columns) ||
-        !take_part(&head, &rest, &block.bodies_len, &block.bodies_crc, &block.bodies) ||
-        rest.len > 0)
+        !take_part(&head, &rest, &block.bodies_len, &block.bodies_crc, &block.bodies))
         return LOGBLOCK_BAD;
     if (!is_length_plausible(&block, block.flags & PARTS_ZSTD_COLUMNS, block.columns_len,
                              block.columns.len) ||
@@ -175,8 +193,84 @@ int logblock_open(struct span bytes, struct logblock_room *room, struct logblock
     if (r > 0)
         return LOGBLOCK_BAD;
     block.filter = head;
+    *bytes = rest;
     *ret = block;
     return LOGBLOCK_OK;
+}
+
+int logblock_open(struct span bytes, struct logblock_room *room, struct logblock *ret)
+{
+    struct logblock block;
+    int r = logblock_next(&bytes, room, &block);
+
+    if (r < 0)
+        return pass(r);
+    if (r > 0 || bytes.len > 0)
+        return LOGBLOCK_BAD;
+    *ret = block;
+    return LOGBLOCK_OK;
+}
+
+/* ---- moving ---- */
+
+bool logblock_is_block(struct span bytes)
+{
+    return bytes.len >= 4 && memcmp(bytes.data, PARTS_MAGIC, 4) == 0;
+}
+
+void logblock_move_records(struct logblock_record *records, size_t n, struct logblock_place at)
+{
+    for (size_t i = 0; i < n; i++) {
+        records[i].place.chunk += at.chunk;
+        records[i].place.offset += at.offset;
+    }
+}
+
+/* Between the numbers before the places and what is behind them. */
+static void put_moved_head(struct buf *out,
+                           const uint8_t *start,
+                           struct span numbers,
+                           const struct logblock_place *first,
+                           const struct logblock_place *last,
+                           struct span rest)
+{
+    uint8_t places[PARTS_HEAD_MAX], *to;
+    size_t at = out->len, n_head;
+
+    to = parts_put_place(places, 0, first);
+    to = parts_put_place(to, first->chunk, last);
+    buf_append(out, start, PARTS_FIXED);
+    buf_append_span(out, numbers);
+    buf_append(out, places, (size_t) (to - places));
+    buf_append_span(out, rest);
+    if (buf_failed(out))
+        return;
+    n_head = out->len - at;
+    (void) parts_put32(out->data + at + 12, (uint32_t) n_head);
+    (void) parts_put32(out->data + at + 4,
+                       crc32c(0, out->data + at + PARTS_CHECKED, n_head - PARTS_CHECKED));
+}
+
+int logblock_move(struct span bytes, struct logblock_place at, struct buf *out)
+{
+    const uint8_t *start = bytes.data, *behind_sums;
+    struct logblock block;
+    struct span head, rest = bytes;
+
+    if (!take_head(&rest, &block, &head) || block.version < 2 || !take_sums(&head, &block))
+        return LOGBLOCK_BAD;
+    behind_sums = head.data;
+    if (!take_places(&head, &block))
+        return LOGBLOCK_BAD;
+    block.first.chunk += at.chunk;
+    block.first.offset += at.offset;
+    block.last.chunk += at.chunk;
+    block.last.offset += at.offset;
+    put_moved_head(out, start,
+                   span_of(start + PARTS_FIXED, (size_t) (behind_sums - start) - PARTS_FIXED),
+                   &block.first, &block.last, head);
+    buf_append_span(out, rest);
+    return buf_failed(out) ? fault(-ENOMEM, "no memory for a block of logs") : LOGBLOCK_OK;
 }
 
 /* ---- finding ---- */

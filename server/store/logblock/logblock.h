@@ -6,9 +6,12 @@
  * records wait in the journal until a block is made of them.
  *
  *   pack    records of one source behind each other, quick to write and to read, not compressed.
- *           Its checksum is the journal's.
+ *           Its checksum is the journal's. Where there are many it is a block: then they are
+ *           compressed once, when they come, and the block that is sealed is the same but for its
+ *           places, which are counted from where the pack is.
  *   block   what a search passes over without decoding it (times, severities, source, a filter of
- *           the words in the bodies), then the records, column by column, compressed.
+ *           the words in the bodies), then the records, column by column, compressed. Blocks of one
+ *           source may stand one behind the other.
  *
  * The order of records is the order in which they were committed: times may fall. Each record has a
  * place, which it keeps through every rewriting, so that (time, agent, place) is a total order.
@@ -29,7 +32,7 @@
 #include "common/base/cleanup.h"
 #include "common/base/span.h"
 
-#define LOGBLOCK_VERSION 1
+#define LOGBLOCK_VERSION 2 /* written; also the newest of a block that is read */
 #define LOGBLOCK_RECORDS_MAX 65536u
 #define LOGBLOCK_ATTRIBUTES_MAX 1024u /* of a record, or a source */
 #define LOGBLOCK_SOURCE_MAX 65536u    /* bytes of a source: type, name, attributes */
@@ -104,7 +107,7 @@ uint8_t *logblock_pack(uint8_t *to,
                        size_t n_records);
 
 /*
- * Reads a pack; everything borrows from `bytes` and from `room`.
+ * Reads a pack, or a block in place of one; everything borrows from `bytes` and from `room`.
  *   at   the place of its first record: chunk and offset; index 0
  * Outcomes: LOGBLOCK_BAD. Faults: no memory.
  */
@@ -133,12 +136,27 @@ struct logblock_input {
     const struct logblock_record *records; /* ascending places */
     size_t n_records;                      /* 1 .. LOGBLOCK_RECORDS_MAX */
     enum logblock_effort effort;
+    bool is_pack; /* places are not those of the records: one index after the other, from 0 */
 };
 
 /* Appends a block to `out`. Outcomes: none. Faults: no memory (then `out` may hold a part). */
 int logblock_encode(struct logblock_work *work,
                     const struct logblock_input *input,
                     struct buf *out) MUST_USE;
+
+/* ---- moving blocks ---- */
+
+/* Whether a pack is a block. Nothing is checked. */
+bool logblock_is_block(struct span bytes);
+
+/*
+ * Appends a block with chunk and offset of `at` added to all its places; only the head is read and
+ * written, the checksums of the rest stay as they are. Outcomes: LOGBLOCK_BAD (also: of version 1).
+ * Faults: no memory (then `out` may hold a part).
+ */
+int logblock_move(struct span bytes, struct logblock_place at, struct buf *out) MUST_USE;
+/* The same with records that were read. */
+void logblock_move_records(struct logblock_record *records, size_t n, struct logblock_place at);
 
 /* ---- reading blocks ---- */
 
@@ -150,6 +168,7 @@ struct logblock {
     struct logblock_source source; /* attributes borrow from the room */
     struct logblock_place first, last;
     uint32_t n_head_bytes; /* header and filter */
+    uint8_t version;       /* 1: cannot be moved */
     /* ---- private ---- */
     struct span filter, columns, bodies;
     uint64_t columns_len, bodies_len; /* decoded */
@@ -169,6 +188,9 @@ DEFINE_CLEANUP(struct logblock_room *, logblock_room_free);
  * `room`. Outcomes: LOGBLOCK_BAD. Faults: no memory.
  */
 int logblock_open(struct span bytes, struct logblock_room *room, struct logblock *ret) MUST_USE;
+
+/* The same with the first of several; *bytes becomes what is behind it. */
+int logblock_next(struct span *bytes, struct logblock_room *room, struct logblock *ret) MUST_USE;
 
 /* What a body must hold. Built once, used for any number of blocks by any threads. */
 struct logblock_terms;

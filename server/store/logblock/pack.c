@@ -72,7 +72,7 @@ uint8_t *logblock_pack(uint8_t *to,
 
     ensure(n_records >= 1 && n_records <= LOGBLOCK_RECORDS_MAX);
     ensure(source->n_attributes <= LOGBLOCK_ATTRIBUTES_MAX);
-    to = parts_put32(to, LOGBLOCK_VERSION | (uint32_t) source->n_attributes << 16);
+    to = parts_put32(to, PARTS_PACK_VERSION | (uint32_t) source->n_attributes << 16);
     to = parts_put32(to, (uint32_t) n_records);
     to = parts_put32(to, 0); /* when it is known */
     to = parts_put32(to, (uint32_t) source->type.len);
@@ -184,6 +184,26 @@ static bool is_plausible(struct span bytes, size_t n_records, size_t n_attribute
            n_records <= bytes.len / PARTS_RECORD_FIXED && n_attributes <= bytes.len / LENGTHS;
 }
 
+static int unpack_block(struct span bytes,
+                        struct logblock_place at,
+                        struct logblock_room *room,
+                        struct logblock_source *ret_source,
+                        struct logblock_record **ret_records,
+                        size_t *ret_n)
+{
+    struct logblock block;
+    uint64_t n_bytes;
+    int r = logblock_open(bytes, room, &block);
+
+    if (r == 0)
+        r = logblock_find(&block, NULL, room, ret_records, ret_n, &n_bytes);
+    if (r != 0)
+        return pass(r);
+    logblock_move_records(*ret_records, *ret_n, at);
+    *ret_source = block.source;
+    return LOGBLOCK_OK;
+}
+
 int logblock_unpack(struct span bytes,
                     struct logblock_place at,
                     struct logblock_room *room,
@@ -199,8 +219,10 @@ int logblock_unpack(struct span bytes,
     struct span fixed;
     int r;
 
-    if (!parts_take_bytes(&bytes, PARTS_PACK_FIXED, &fixed) || fixed.data[0] != LOGBLOCK_VERSION ||
-        fixed.data[1] != 0)
+    if (logblock_is_block(bytes))
+        return pass(unpack_block(bytes, at, room, ret_source, ret_records, ret_n));
+    if (!parts_take_bytes(&bytes, PARTS_PACK_FIXED, &fixed) ||
+        fixed.data[0] != PARTS_PACK_VERSION || fixed.data[1] != 0)
         return LOGBLOCK_BAD;
     source.n_attributes = parts_load32(fixed.data) >> 16;
     n_records = parts_load32(fixed.data + 4);

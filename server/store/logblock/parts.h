@@ -2,9 +2,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What stands in the bytes of packs and blocks, version 1. `v` is a varint (7 bits each, lowest
- * first), `z` a varint of a zigzag number; fields of fixed size are little-endian; arithmetic is
- * modulo 2^64.
+ * What stands in the bytes of packs, version 1, and blocks, version 2. `v` is a varint (7 bits
+ * each, lowest first), `z` a varint of a zigzag number; fields of fixed size are little-endian;
+ * arithmetic is modulo 2^64.
  *
  * Pack:
  *   +0  u8 version, u8 0, u16 n_attributes of the source, u32 n_records
@@ -20,7 +20,7 @@
  * Block:
  *   +0  "SNLB"
  *   +4  u32 crc32c of what follows up to the filter's end
- *   +8  u8 version, u8 flags: 1 columns are a zstd frame, 2 bodies are
+ *   +8  u8 version (1 is read too), u8 flags: 1 columns are a zstd frame, 2 bodies are
  *   +10 u16 what stands between bodies: a byte, or PARTS_LENGTHS
  *   +12 u32 where the filter ends, from +0
  *   +16 z first_us, v last_us - first_us, v n_records, v severities, v n_raw_bytes,
@@ -42,7 +42,8 @@
  *                         length and 1. Before the first stands 0, with an empty body
  *             attributes  v n_sets, sets: v n, n x (v key, v value), bytes; runs: v set, v n - 1
  *             places      runs: z chunk - last, z offset - last, v index, v n - 1: one index after
- *                         the other
+ *                         the other. The first one's are from the head's first place, so that a
+ *                         block is moved by what its head says alone; in version 1 from 0
  *             trace ids, then span ids, of those that have one
  */
 
@@ -60,6 +61,7 @@
 #define PARTS_ZSTD_BODIES 2
 #define PARTS_LENGTHS 256
 
+#define PARTS_PACK_VERSION 1
 #define PARTS_PACK_FIXED 20
 #define PARTS_RECORD_FIXED 32
 
@@ -146,6 +148,8 @@ static inline uint8_t *parts_put_zigzag(uint8_t *to, uint64_t number)
 {
     return parts_put(to, number << 1 ^ (0 - (number >> 63)));
 }
+
+uint8_t *parts_put_place(uint8_t *to, uint64_t chunk_before, const struct logblock_place *place);
 
 /* Of more than one byte. */
 bool parts_take_slowly(struct span *bytes, uint64_t *ret);
@@ -261,6 +265,12 @@ bool parts_is_bounded(const struct parts_term *term, struct span body, const uin
 bool parts_holds(const struct logblock_terms *terms, size_t n_known, struct span body);
 
 /* ---- columns.c ---- */
+
+static inline struct logblock_place parts_place_of(const struct logblock_input *input, size_t i)
+{
+    return input->is_pack ? (struct logblock_place){ .index = (uint32_t) i }
+                          : input->records[i].place;
+}
 
 /* Of an encoder: sets of attributes that were seen. */
 struct parts_sets {

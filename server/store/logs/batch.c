@@ -1,11 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Batches of logs: records become packs on the call's thread, in the form the journal keeps. */
+/*
+ * Batches of logs: records become packs on the call's thread, in the form the journal keeps.
+ *
+ * What has some tens of kibibytes becomes a block there and then, while its bytes are in the
+ * nearest cache: so the journal's writer moves a tenth of them, and the sealer only puts blocks one
+ * behind the other. Less would compress badly alone; it waits, as it came, for what comes behind.
+ */
 
-#include "server/store/journal/batch.h"
+#include <errno.h>
+#include <stdlib.h>
+
 #include "common/base/ensure.h"
+#include "common/base/fault.h"
 #include "server/store/days/days.h"
+#include "server/store/journal/batch.h"
 #include "server/store/logs/logs.h"
+
+/*
+ * Of the records of a batch that are of one day. At MIN a block has the ratio that is promised (8);
+ * half of that does not. Above RAW they are cut: a block's bodies and what is made of them then
+ * stay in the second cache, and a reader decodes no more than that for one record.
+ */
+#define BLOCK_RAW_MIN (UINT64_C(32) << 10)
+#define BLOCK_RAW_BYTES (UINT64_C(256) << 10)
+#define PACKER_RAW_BYTES (UINT64_C(1) << 20) /* room of a packer that is worth to be kept */
+
+struct store_packer {
+    struct logblock_work *work;
+    struct buf bytes; /* PACK records */
+    size_t n_packs;
+    uint64_t n_records, n_raw_bytes;
+    uint64_t max_raw_bytes; /* of a block, since it was made */
+};
 
 /* The first records of some that make one pack. */
 struct cut {
@@ -57,48 +84,209 @@ size_t store_logs_bytes(const struct logblock_source *source,
     return n_bytes;
 }
 
-static void add_pack(struct store_batch *batch,
+/* ---- packs of few records ---- */
+
+static void put_head(struct store_packer *packer, size_t at, struct format_pack *head)
+{
+    size_t n_bytes = packer->bytes.len - at - sizeof(*head), n_padding = (8 - n_bytes % 8) % 8;
+
+    (void) buf_extend(&packer->bytes, n_padding);
+    if (buf_failed(&packer->bytes))
+        return;
+    ensure(record_bytes(n_bytes) <= UINT32_MAX);
+    head->head = (struct format_record){ .type = FORMAT_PACK,
+                                         .signal = STORE_LOGS,
+                                         .n_bytes = (uint32_t) record_bytes(n_bytes) };
+    head->n_bytes = (uint32_t) n_bytes;
+    memcpy(packer->bytes.data + at, head, sizeof(*head));
+    packer->n_packs++;
+    packer->n_records += head->n_records;
+    packer->n_raw_bytes += head->n_raw_bytes;
+}
+
+static struct format_pack head_of(const struct logblock_source *source, const struct cut *cut)
+{
+    return (struct format_pack){ .first_us = cut->first_us,
+                                 .last_us = cut->last_us,
+                                 .source = logs_source_hash(source),
+                                 .n_records = (uint32_t) cut->n_records,
+                                 .n_raw_bytes = (uint32_t) cut->n_raw_bytes };
+}
+
+/* No memory: the buffer says so. */
+static void add_pack(struct store_packer *packer,
                      const struct logblock_source *source,
                      const struct logblock_record *records,
                      const struct cut *cut)
 {
-    uint8_t *to = batch_payload(batch) + batch->n_bytes, *end;
-    struct format_pack head = {
-        .head = { .type = FORMAT_PACK, .signal = STORE_LOGS },
-        .first_us = cut->first_us,
-        .last_us = cut->last_us,
-        .source = logs_source_hash(source),
-        .n_records = (uint32_t) cut->n_records,
-        .n_raw_bytes = (uint32_t) cut->n_raw_bytes,
-    };
+    struct format_pack head = head_of(source, cut);
+    size_t at = packer->bytes.len;
+    uint8_t *to = buf_extend(&packer->bytes, record_bytes(cut->n_bytes)), *end;
 
-    ensure(record_bytes(cut->n_bytes) <= batch->capacity - batch->n_bytes);
-    ensure(record_bytes(cut->n_bytes) <= UINT32_MAX);
+    if (!to)
+        return;
     end = logblock_pack(to + sizeof(head), source, records, cut->n_records);
-    head.n_bytes = (uint32_t) ((size_t) (end - to) - sizeof(head));
-    head.head.n_bytes = (uint32_t) record_bytes(head.n_bytes);
-    ensure(head.n_bytes <= cut->n_bytes);
-    memset(end, 0, head.head.n_bytes - sizeof(head) - head.n_bytes);
-    memcpy(to, &head, sizeof(head));
-    batch->n_bytes += head.head.n_bytes;
-    batch->n_rows++;
-    batch->n_records += cut->n_records;
-    batch->n_record_bytes += cut->n_raw_bytes;
+    packer->bytes.len = (size_t) (end - packer->bytes.data);
+    ensure(packer->bytes.len - at - sizeof(head) <= cut->n_bytes);
+    put_head(packer, at, &head);
 }
 
-void store_batch_add_logs(struct store_batch *batch,
-                          const struct logblock_source *source,
-                          const struct logblock_record *records,
-                          size_t n_records)
+static void add_packs(struct store_packer *packer,
+                      const struct logblock_source *source,
+                      const struct logblock_record *records,
+                      size_t n_records)
 {
     size_t source_bytes = logblock_source_bytes(source);
 
     for (size_t done = 0; done < n_records;) {
         struct cut cut = cut_pack(source_bytes, records + done, n_records - done);
 
-        add_pack(batch, source, records + done, &cut);
+        add_pack(packer, source, records + done, &cut);
         done += cut.n_records;
     }
+}
+
+/* ---- packs of many, which are blocks ---- */
+
+/* The first records that have so many raw bytes, or all. */
+static struct cut cut_block(const struct logblock_record *records, size_t n_records, uint64_t goal)
+{
+    struct cut cut = { .first_us = INT64_MAX, .last_us = INT64_MIN };
+
+    while (cut.n_records < n_records && cut.n_records < LOGBLOCK_RECORDS_MAX &&
+           cut.n_raw_bytes < goal) {
+        const struct logblock_record *record = &records[cut.n_records];
+        size_t n_more = logblock_raw_bytes(record);
+
+        if (cut.n_records && cut.n_raw_bytes + n_more > LOGBLOCK_RAW_MAX)
+            break;
+        cut.n_records++;
+        cut.n_raw_bytes += n_more;
+        cut.first_us = record->time_us < cut.first_us ? record->time_us : cut.first_us;
+        cut.last_us = record->time_us > cut.last_us ? record->time_us : cut.last_us;
+    }
+    return cut;
+}
+
+static int add_block(struct store_packer *packer,
+                     const struct logblock_source *source,
+                     const struct logblock_record *records,
+                     const struct cut *cut)
+{
+    struct logblock_input input = { .source = source,
+                                    .records = records,
+                                    .n_records = cut->n_records,
+                                    .effort = LOGBLOCK_FAST,
+                                    .is_pack = true };
+    struct format_pack head = head_of(source, cut);
+    size_t at = packer->bytes.len;
+    int r;
+
+    if (cut->n_raw_bytes > packer->max_raw_bytes)
+        packer->max_raw_bytes = cut->n_raw_bytes;
+    buf_append(&packer->bytes, &head, sizeof(head));
+    r = logblock_encode(packer->work, &input, &packer->bytes);
+    if (r)
+        return pass(r);
+    put_head(packer, at, &head);
+    return 0;
+}
+
+static int add_blocks(struct store_packer *packer,
+                      const struct logblock_source *source,
+                      const struct logblock_record *records,
+                      size_t n_records,
+                      uint64_t n_raw_bytes)
+{
+    uint64_t n_blocks = (n_raw_bytes + BLOCK_RAW_BYTES - 1) / BLOCK_RAW_BYTES;
+
+    for (size_t done = 0; done < n_records;) {
+        struct cut cut = cut_block(records + done, n_records - done, n_raw_bytes / n_blocks + 1);
+        int r = add_block(packer, source, records + done, &cut);
+
+        if (r)
+            return pass(r);
+        done += cut.n_records;
+    }
+    return 0;
+}
+
+/* ---- a batch ---- */
+
+int store_packer_new(struct store_packer **ret)
+{
+    CLEANUP(store_packer_freep) struct store_packer *packer = calloc(1, sizeof(*packer));
+
+    if (packer)
+        packer->work = logblock_work_new();
+    if (!packer || !packer->work)
+        return fault(-ENOMEM, "no memory to pack logs");
+    *ret = take(packer);
+    return 0;
+}
+
+struct store_packer *store_packer_free(struct store_packer *packer)
+{
+    if (packer) {
+        logblock_work_free(packer->work);
+        buf_deinit(&packer->bytes);
+        free(packer);
+    }
+    return NULL;
+}
+
+bool store_packer_is_large(const struct store_packer *packer)
+{
+    return packer->max_raw_bytes > PACKER_RAW_BYTES || packer->bytes.capacity > PACKER_RAW_BYTES;
+}
+
+static int add_stretch(struct store_packer *packer,
+                       const struct logblock_source *source,
+                       const struct logblock_record *records,
+                       size_t n_records,
+                       uint64_t n_raw_bytes)
+{
+    if (n_raw_bytes >= BLOCK_RAW_MIN)
+        return pass(add_blocks(packer, source, records, n_records, n_raw_bytes));
+    add_packs(packer, source, records, n_records);
+    return 0;
+}
+
+int store_batch_new_logs(struct store_packer *packer,
+                         const struct logblock_source *source,
+                         const struct logblock_record *records,
+                         size_t n_records,
+                         struct store_batch **ret)
+{
+    struct store_batch *batch;
+    int r = 0;
+
+    buf_clear(&packer->bytes);
+    packer->n_packs = 0;
+    packer->n_records = packer->n_raw_bytes = 0;
+    for (size_t done = 0, n; done < n_records && !r; done += n) {
+        int32_t day = day_of(records[done].time_us);
+        uint64_t n_raw_bytes = 0;
+
+        for (n = 0; done + n < n_records && day_of(records[done + n].time_us) == day; n++)
+            n_raw_bytes += logblock_raw_bytes(&records[done + n]);
+        r = add_stretch(packer, source, records + done, n, n_raw_bytes);
+    }
+    if (!r && buf_failed(&packer->bytes))
+        r = fault(-ENOMEM, "no memory to pack %zu records", n_records);
+    if (!r)
+        r = store_batch_new(&batch, packer->bytes.len);
+    if (r)
+        return pass(r);
+    if (packer->bytes.len > 0)
+        memcpy(batch_payload(batch), packer->bytes.data, packer->bytes.len);
+    batch->signal = STORE_LOGS;
+    batch->n_bytes = packer->bytes.len;
+    batch->n_rows = packer->n_packs;
+    batch->n_records = packer->n_records;
+    batch->n_record_bytes = packer->n_raw_bytes;
+    *ret = batch;
+    return 0;
 }
 
 /* ---- sources ---- */

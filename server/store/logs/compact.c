@@ -269,19 +269,43 @@ static int copy_records(struct logs_sweep *sweep, const struct logblock_record *
     return pass(r);
 }
 
-/* Outcomes: LOGBLOCK_BAD (also: of another source than the ones before). */
+/* All that stand one behind the other. Outcomes: LOGBLOCK_BAD (also: of another source than the
+ * ones before). */
+static int read_parts(struct logs_sweep *sweep, struct span bytes, uint32_t n_rows)
+{
+    size_t n_before = sweep->n_records;
+    int r = 0;
+
+    while (!r && bytes.len > 0) {
+        struct logblock_record *records;
+        struct logblock block;
+        uint64_t n_read;
+        size_t n = 0;
+
+        r = logblock_next(&bytes, sweep->room, &block);
+        if (r == 0 && sweep->n_records == 0)
+            r = copy_source(sweep, &block.source);
+        else if (r == 0 && !logs_source_equal(&sweep->source, &block.source))
+            return LOGBLOCK_BAD;
+        if (r == 0)
+            r = logblock_find(&block, NULL, sweep->room, &records, &n, &n_read);
+        if (r == 0)
+            r = copy_records(sweep, records, n);
+    }
+    if (r == 0 && sweep->n_records - n_before != n_rows)
+        return LOGBLOCK_BAD;
+    return r < 0 ? pass(r) : r;
+}
+
+/* Outcomes: LOGBLOCK_BAD. */
 static int read_block(struct logs_sweep *sweep, struct day *day, MDB_txn *txn, size_t i)
 {
     const struct listed *listed = (const struct listed *) (const void *) sweep->list.data + i;
     uint8_t name[DAY_KEY_BYTES];
     MDB_val key = db_val(name, sizeof(name)), value;
-    struct logblock_record *records;
     struct day_prefix prefix;
-    struct logblock block;
     struct span bytes;
-    uint64_t n_read;
-    size_t n = 0;
-    int rc, r;
+    int rc;
 
     day_key_put(name, &listed->key);
     rc = mdb_get(txn, day->blocks, &key, &value);
@@ -291,18 +315,7 @@ static int read_block(struct logs_sweep *sweep, struct day *day, MDB_txn *txn, s
         return fold(db_check(rc, "cannot read a day"));
     if (!day_prefix_get(key, value, &prefix, &bytes))
         return LOGBLOCK_BAD;
-    r = logblock_open(bytes, sweep->room, &block);
-    if (r == 0 && sweep->n_records == 0)
-        r = copy_source(sweep, &block.source);
-    else if (r == 0 && !logs_source_equal(&sweep->source, &block.source))
-        return LOGBLOCK_BAD;
-    if (r == 0)
-        r = logblock_find(&block, NULL, sweep->room, &records, &n, &n_read);
-    if (r == 0 && n != prefix.n_rows)
-        r = LOGBLOCK_BAD;
-    if (r)
-        return r < 0 ? pass(r) : r;
-    return pass(copy_records(sweep, records, n));
+    return pass(read_parts(sweep, bytes, prefix.n_rows));
 }
 
 /* ---- what stands for them ---- */

@@ -6,6 +6,10 @@
  * from there straight into the block. The heads keep the places until the blocks are committed, and
  * so the segments stay.
  *
+ * Packs that are blocks (batch.c) are put one behind the other in one value of the day, with what
+ * packs between them have as blocks of their own: only their heads are looked at and written. The
+ * compaction makes one block of all.
+ *
  * What one round does is bounded: metrics do not wait for logs. It begins with the agent behind the
  * last one, so each gets its turn.
  */
@@ -54,13 +58,14 @@ struct logs_sealer {
     uint32_t *order;
     size_t n_packs, packs_capacity, order_capacity;
     uint16_t n_parts;
-    /* The block under way. */
+    /* The block under way: blocks in `bytes`, then records. */
     struct logblock_source source;
     struct logblock_record *records;
     size_t n_records, records_capacity;
     struct arena attributes;
-    struct day_prefix prefix;
+    struct day_prefix prefix; /* n_rows 0: there is none */
     int64_t first_us;
+    size_t begin; /* in bytes */
     /* The group. */
     struct buf parts, blocks, bytes; /* struct part, struct sealed_block, encoded */
     uint64_t n_damaged;
@@ -162,32 +167,41 @@ static int by_block(const void *a, const void *b, void *ctx)
 
 /* ---- one block ---- */
 
+/* The records that are gathered become a block behind what is there. */
+static int encode_records(struct logs_sealer *logs)
+{
+    struct logblock_input input = { .source = &logs->source,
+                                    .records = logs->records,
+                                    .n_records = logs->n_records,
+                                    .effort = LOGBLOCK_FAST };
+
+    if (logs->n_records == 0)
+        return 0;
+    logs->n_records = 0;
+    return pass(logblock_encode(logs->work, &input, &logs->bytes));
+}
+
 static int end_block(struct logs_sealer *logs, const struct agent *agent)
 {
     struct sealed_block block = {
         .key = { .agent = agent->facts.number, .first_us = logs->first_us, .part = logs->n_parts },
         .prefix = logs->prefix,
-        .at = logs->bytes.len
+        .at = logs->begin
     };
-    struct logblock_input input = { .source = &logs->source,
-                                    .records = logs->records,
-                                    .n_records = logs->n_records,
-                                    .effort = LOGBLOCK_FAST };
     int r;
 
-    if (logs->n_records == 0)
+    if (logs->prefix.n_rows == 0)
         return 0;
-    block.prefix.n_rows = (uint32_t) logs->n_records;
-    block.prefix.source = logs_source_tag(&logs->source);
-    r = logblock_encode(logs->work, &input, &logs->bytes);
+    r = encode_records(logs);
     if (r)
         return pass(r);
+    block.prefix.source = logs_source_tag(&logs->source);
     block.len = logs->bytes.len - block.at;
     buf_append(&logs->blocks, &block, sizeof(block));
     if (buf_failed(&logs->blocks) || buf_failed(&logs->bytes))
         return fault(-ENOMEM, "no memory for sealed blocks");
     logs->n_parts++;
-    logs->n_records = 0;
+    logs->prefix.n_rows = 0;
     return 0;
 }
 
@@ -210,6 +224,7 @@ static int begin_block(struct logs_sealer *logs, const struct logblock_source *s
 {
     arena_reset(&logs->attributes, ATTRIBUTES_BYTES);
     logs->source = *source;
+    logs->begin = logs->bytes.len;
     logs->prefix = (struct day_prefix){ .last_us = INT64_MIN };
     logs->first_us = INT64_MAX;
     return pass(copy_attributes(logs, &logs->source.attributes, source->n_attributes));
@@ -220,15 +235,12 @@ static bool fits(const struct logs_sealer *logs,
                  const struct log_pack *pack,
                  const struct logblock_source *source)
 {
-    return logs->n_records + pack->n_records <= LOGBLOCK_RECORDS_MAX &&
+    return logs->prefix.n_rows + pack->n_records <= LOGBLOCK_RECORDS_MAX &&
            logs->prefix.n_samples + pack->n_raw_bytes <= LOGBLOCK_RAW_MAX &&
            logs_source_equal(&logs->source, source);
 }
 
-static int add_records(struct logs_sealer *logs,
-                       const struct log_pack *pack,
-                       const struct logblock_record *records,
-                       size_t n)
+static int add_records(struct logs_sealer *logs, const struct logblock_record *records, size_t n)
 {
     int r =
         grow(&logs->records, &logs->records_capacity, logs->n_records + n, sizeof(*logs->records));
@@ -247,6 +259,60 @@ static int add_records(struct logs_sealer *logs,
     if (r)
         return pass(r);
     logs->n_records += n;
+    return 0;
+}
+
+/* A pack as it was read: its records, or the block that it is. */
+struct read_pack {
+    struct span bytes;
+    bool is_block;
+    struct logblock_place place;
+    struct logblock_source source;
+    struct logblock_record *records;
+    size_t n;
+};
+
+/* Outcomes: LOGBLOCK_BAD, STORE_NOT_FOUND: it cannot be read. */
+static int read_pack(struct logs_sealer *logs,
+                     struct agent *agent,
+                     const struct log_pack *pack,
+                     struct read_pack *ret)
+{
+    struct logblock block;
+    int r = reader_pack(&logs->reader, agent->facts.number, pack, &ret->bytes);
+
+    if (r)
+        return r < 0 ? pass(r) : r;
+    ret->place = (struct logblock_place){ pack->chunk, pack->offset, 0 };
+    ret->is_block = logblock_is_block(ret->bytes);
+    if (ret->is_block) {
+        r = logblock_open(ret->bytes, logs->room, &block);
+        if (r)
+            return r < 0 ? pass(r) : r;
+        ret->source = block.source;
+        ret->n = block.n_records;
+        return block.version > 1 && block.first_us == pack->first_us &&
+                       block.last_us == pack->last_us && block.n_raw_bytes == pack->n_raw_bytes
+                   ? 0
+                   : LOGBLOCK_BAD;
+    }
+    r = logblock_unpack(ret->bytes, ret->place, logs->room, &ret->source, &ret->records, &ret->n);
+    return r < 0 ? pass(r) : r;
+}
+
+static int
+put_pack(struct logs_sealer *logs, const struct log_pack *pack, const struct read_pack *read)
+{
+    int r = 0;
+
+    if (read->is_block)
+        r = encode_records(logs);
+    if (!r)
+        r = read->is_block ? logblock_move(read->bytes, read->place, &logs->bytes)
+                           : add_records(logs, read->records, read->n);
+    if (r)
+        return fold(r);
+    logs->prefix.n_rows += pack->n_records;
     logs->prefix.n_samples += pack->n_raw_bytes;
     logs->first_us = pack->first_us < logs->first_us ? pack->first_us : logs->first_us;
     if (pack->last_us > logs->prefix.last_us)
@@ -257,30 +323,22 @@ static int add_records(struct logs_sealer *logs,
 /* A pack that cannot be read is passed over and counted. */
 static int add_pack(struct logs_sealer *logs, struct agent *agent, const struct log_pack *pack)
 {
-    struct logblock_place place = { pack->chunk, pack->offset, 0 };
-    struct logblock_record *records;
-    struct logblock_source source;
-    struct span bytes;
-    size_t n = 0;
-    int r = reader_pack(&logs->reader, agent->facts.number, pack, &bytes);
+    struct read_pack read = { 0 };
+    int r = read_pack(logs, agent, pack, &read);
 
     if (r < 0)
         return pass(r);
-    if (r == 0)
-        r = logblock_unpack(bytes, place, logs->room, &source, &records, &n);
-    if (r < 0)
-        return pass(r);
-    if (r || n != pack->n_records || n > LOGBLOCK_RECORDS_MAX) {
+    if (r || read.n != pack->n_records || read.n > LOGBLOCK_RECORDS_MAX) {
         log_peer(LOG_ERROR, "journal_pack_damaged", LOG_U("chunk", pack->chunk),
                  LOG_U("offset", pack->offset));
         logs->n_damaged++;
         return 0;
     }
-    if (logs->n_records && !fits(logs, pack, &source))
+    if (logs->prefix.n_rows && !fits(logs, pack, &read.source))
         r = end_block(logs, agent);
-    if (!r && logs->n_records == 0)
-        r = begin_block(logs, &source);
-    return r ? pass(r) : pass(add_records(logs, pack, records, n));
+    if (!r && logs->prefix.n_rows == 0)
+        r = begin_block(logs, &read.source);
+    return r ? pass(r) : pass(put_pack(logs, pack, &read));
 }
 
 /* ---- one agent ---- */
@@ -357,6 +415,7 @@ static int gather_packs(struct sealer *sealer, struct agent *agent, bool *ret_is
     qsort_r(logs->order, logs->n_packs, sizeof(*logs->order), by_block, logs->packs);
     logs->n_parts = 0;
     logs->n_records = 0;
+    logs->prefix.n_rows = 0;
     logs->reader = (struct reader){ .journal = &sealer->store->journal };
     r = make_parts(logs, agent);
     reader_close(&logs->reader);

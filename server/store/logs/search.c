@@ -63,7 +63,7 @@ struct searcher {
     /* The day under way. */
     struct day *day; /* NULL: nothing of it is sealed */
     MDB_txn *txn;
-    struct buf items, found;
+    struct buf items, found, parts;
     uint32_t n_turn_items;
     uint64_t n_turn_bytes;
     /* How far it came. */
@@ -190,29 +190,46 @@ static void add_item(struct searcher *s, struct item *item, int64_t last_us)
         buf_append(&s->items, item, sizeof(*item));
 }
 
-/* Of an item that was looked at in the whole range: the records that are wanted. */
-static void note_seen(struct searcher *s,
-                      const struct item *item,
-                      const struct logblock_record *records,
-                      size_t n)
-{
-    struct seen_key key = seen_key_of(s, item);
-    enum seen_state state = SEEN_NOTHING;
-    bool is_news = false;
-    int64_t up_to_us = 0;
+/* What an item has that is wanted, as far as it was looked at in the whole range. */
+struct sight {
+    bool is_whole;
+    enum seen_state state;
+    int64_t up_to_us;
+};
 
-    if (!s->search->seen)
-        return;
+static struct sight begin_sight(void)
+{
+    return (struct sight){ .is_whole = true, .state = SEEN_NOTHING };
+}
+
+static void see(const struct searcher *s,
+                const struct item *item,
+                const struct logblock_record *records,
+                size_t n,
+                struct sight *sight)
+{
+    uint32_t agent = s->views[item->view].agent->facts.number;
+
     for (size_t i = 0; i < n; i++) {
         int64_t time_us = records[i].time_us;
 
-        if (!is_behind_after(s, key.agent, &records[i]))
+        if (!is_behind_after(s, agent, &records[i]))
             continue;
-        if (state == SEEN_NOTHING || (is_oldest_first(s) ? time_us < up_to_us : time_us > up_to_us))
-            up_to_us = time_us;
-        state = SEEN_UP_TO;
+        if (sight->state == SEEN_NOTHING ||
+            (is_oldest_first(s) ? time_us < sight->up_to_us : time_us > sight->up_to_us))
+            sight->up_to_us = time_us;
+        sight->state = SEEN_UP_TO;
     }
-    if (!seen_note(s->search->seen, &key, state, up_to_us, &is_news))
+}
+
+static void note_seen(struct searcher *s, const struct item *item, const struct sight *sight)
+{
+    struct seen_key key = seen_key_of(s, item);
+    bool is_news = false;
+
+    if (!s->search->seen || !sight->is_whole)
+        return;
+    if (!seen_note(s->search->seen, &key, sight->state, sight->up_to_us, &is_news))
         s->is_unseen = true;
     s->has_news |= is_news;
 }
@@ -324,10 +341,11 @@ static int offer_all(struct searcher *s,
     return pass(r);
 }
 
-static void found_damage(struct searcher *s, const struct item *item)
+/* What is whole of it counts all the same. */
+static void found_damage(struct searcher *s, const struct item *item, const struct sight *sight)
 {
     s->search->ret_damaged++;
-    note_seen(s, item, NULL, 0); /* said once */
+    note_seen(s, item, sight); /* said once, where nothing is */
     log_peer(LOG_ERROR, item->is_pack ? "log_pack_damaged" : "log_block_damaged",
              LOG_U("agent", s->views[item->view].agent->facts.number),
              LOG_I("first_us", item->first_us));
@@ -345,12 +363,15 @@ static bool is_source_wanted(const struct searcher *s, const struct logblock_sou
     return !s->search->is_source_wanted || s->search->is_source_wanted(s->search->ctx, source);
 }
 
-/* Outcomes: LOGBLOCK_BAD. */
-static int read_block(struct searcher *s, const struct item *item, struct span bytes)
+/* One of the blocks of an item. `at` is added to places. Outcomes: LOGBLOCK_BAD. */
+static int read_part(struct searcher *s,
+                     const struct item *item,
+                     struct span bytes,
+                     struct logblock_place at,
+                     struct sight *sight)
 {
     struct logblock_wanted wanted = wanted_now(s);
     struct logblock_record *records = NULL;
-    bool is_whole = !s->page.has_cut;
     struct logblock block;
     uint64_t n_bytes = 0;
     size_t n = 0;
@@ -362,15 +383,67 @@ static int read_block(struct searcher *s, const struct item *item, struct span b
         r = logblock_find(&block, &wanted, s->room, &records, &n, &n_bytes);
         if (r)
             return pass(r);
+        logblock_move_records(records, n, at);
     }
-    if (is_whole)
-        note_seen(s, item, records, n);
+    sight->is_whole = sight->is_whole && !s->page.has_cut;
+    see(s, item, records, n, sight);
     count_bytes(s, block.n_head_bytes, n_bytes);
     if (n_bytes > 0)
         s->search->ret_blocks_read++;
     else
         s->search->ret_blocks_skipped++;
     return pass(offer_all(s, s->views[item->view].agent->facts.number, &block.source, records, n));
+}
+
+/* Blocks that stand one behind the other. Outcomes: LOGBLOCK_BAD (where the next one begins is not
+ * known). */
+static int split(struct searcher *s, struct span bytes)
+{
+    int r = 0;
+
+    buf_clear(&s->parts);
+    while (!r && bytes.len > 0) {
+        struct span part = bytes;
+        struct logblock block;
+
+        r = logblock_next(&bytes, s->room, &block);
+        part.len -= bytes.len;
+        if (!r)
+            buf_append(&s->parts, &part, sizeof(part));
+    }
+    if (buf_failed(&s->parts))
+        return fault(-ENOMEM, "no memory for a list of blocks");
+    return r < 0 ? pass(r) : r;
+}
+
+/* From the near end on, as times mostly rise. What can be read is, and damage is said. */
+static int read_blocks(struct searcher *s,
+                       const struct item *item,
+                       struct span bytes,
+                       struct logblock_place at)
+{
+    struct sight sight = begin_sight();
+    bool is_damaged;
+    size_t n;
+    int r = split(s, bytes);
+
+    if (r < 0)
+        return pass(r);
+    is_damaged = r > 0;
+    n = s->parts.len / sizeof(struct span);
+    for (size_t i = 0; i < n; i++) {
+        const struct span *parts = (const void *) s->parts.data;
+
+        r = read_part(s, item, parts[is_oldest_first(s) ? i : n - 1 - i], at, &sight);
+        if (r < 0)
+            return pass(r);
+        is_damaged = is_damaged || r > 0;
+    }
+    if (is_damaged)
+        found_damage(s, item, &sight);
+    else
+        note_seen(s, item, &sight);
+    return 0;
 }
 
 /* A block that was listed and is not there was replaced, with others: *is_restarted. */
@@ -380,9 +453,10 @@ static int look_at_block(struct searcher *s, const struct item *item)
                                item->part };
     uint8_t name[DAY_KEY_BYTES];
     MDB_val key = db_val(name, sizeof(name)), value;
+    const struct sight nothing = begin_sight();
     struct day_prefix prefix;
     struct span bytes;
-    int rc, r = LOGBLOCK_BAD;
+    int rc;
 
     day_key_put(name, &day_key);
     rc = mdb_get(s->txn, s->day->blocks, &key, &value);
@@ -392,17 +466,15 @@ static int look_at_block(struct searcher *s, const struct item *item)
     }
     if (db_is_damage(rc)) {
         day_found_damage(s->day, "pages that lead nowhere");
-        found_damage(s, item);
+        found_damage(s, item, &nothing);
         end_turn(s);
         return 0;
     }
     if (rc)
         return fold(db_check(rc, "cannot read a day"));
     if (day_prefix_get(key, value, &prefix, &bytes))
-        r = read_block(s, item, bytes);
-    if (r != LOGBLOCK_BAD)
-        return pass(r);
-    found_damage(s, item);
+        return pass(read_blocks(s, item, bytes, (struct logblock_place){ 0 }));
+    found_damage(s, item, &nothing);
     return 0;
 }
 
@@ -421,17 +493,19 @@ static int look_at_pack(struct searcher *s, const struct item *item)
     uint32_t agent = s->views[item->view].agent->facts.number;
     struct logblock_place place = { pack->chunk, pack->offset, 0 };
     struct logblock_wanted wanted = wanted_now(s);
+    struct sight sight = begin_sight();
     struct logblock_record *records;
-    bool is_whole = !s->page.has_cut;
     struct logblock_source source;
     struct span bytes;
     size_t n = 0, n_wanted = 0;
     int r = reader_pack(&s->reader, agent, pack, &bytes);
 
+    if (r == 0 && logblock_is_block(bytes))
+        return pass(read_blocks(s, item, bytes, place));
     if (r == 0)
         r = logblock_unpack(bytes, place, s->room, &source, &records, &n);
     if (r > 0) {
-        found_damage(s, item);
+        found_damage(s, item, &sight);
         return 0;
     }
     if (r < 0)
@@ -442,8 +516,9 @@ static int look_at_pack(struct searcher *s, const struct item *item)
             if (is_record_wanted(&wanted, &records[i]))
                 records[n_wanted++] = records[i];
     }
-    if (is_whole)
-        note_seen(s, item, records, n_wanted);
+    sight.is_whole = !s->page.has_cut;
+    see(s, item, records, n_wanted, &sight);
+    note_seen(s, item, &sight);
     return pass(offer_all(s, agent, &source, records, n_wanted));
 }
 
@@ -628,6 +703,7 @@ static void searcher_deinit(struct searcher *s)
     logs_page_deinit(&s->page);
     buf_deinit(&s->items);
     buf_deinit(&s->found);
+    buf_deinit(&s->parts);
 }
 
 /* The page, and where the next one begins. */

@@ -216,7 +216,7 @@ static int hand_out_pack(struct store_tail *tail,
     }
     if (*ret_goes_on) {
         tail->n_taken = 0;
-        tail->n_bytes += pack->head.n_bytes;
+        tail->n_bytes += format_pack_weight(pack);
     }
     return 0;
 }

@@ -175,6 +175,32 @@ int state_open(struct state *state, const char *directory, struct store_why *ret
     return 0;
 }
 
+int state_raise_format(struct state *state)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
+    MDB_dbi meta = state->tables[STATE_META];
+    uint32_t format, min_reader;
+    int r = db_check(mdb_txn_begin(state->env, NULL, 0, &txn), "cannot begin to write the state");
+
+    if (r)
+        return pass(r);
+    format = get_u32(txn, meta, "format");
+    min_reader = get_u32(txn, meta, "min_reader");
+    if (format >= STATE_FORMAT && min_reader >= STATE_FORMAT)
+        return 0;
+    if (format < STATE_FORMAT)
+        r = db_check(put_u32(txn, meta, "format", STATE_FORMAT), "cannot raise the format");
+    if (!r)
+        r = db_check(put_u32(txn, meta, "min_reader", STATE_FORMAT), "cannot raise the format");
+    if (!r)
+        r = db_commit(state->env, take(txn), "cannot raise the format");
+    if (r)
+        return pass(r);
+    log_event(LOG_INFO, "format_raised", LOG_U("from", format), LOG_U("to", STATE_FORMAT),
+              LOG_S("note", "older versions refuse this database from now on"));
+    return 0;
+}
+
 void state_close(struct state *state)
 {
     if (!state->env)

@@ -20,7 +20,12 @@
 #include "server/store/store.h"
 
 #define STATE_MAP_BYTES (UINT64_C(4) << 30) /* sparse */
-#define STATE_FORMAT 1u        /* written; also the newest min_reader that may be read */
+/*
+ * Written; also the newest min_reader that may be read. 2: packs of the journal may be blocks, and
+ * blocks of logs may stand one behind the other, which a program of format 1 would take for damage
+ * and pass over. What format 1 wrote stays as it is and is read.
+ */
+#define STATE_FORMAT 2u
 #define STATE_TICK_US 10000000 /* agents are flushed this often */
 
 enum state_table {
@@ -73,6 +78,9 @@ const char *state_table_name(enum state_table table);
 int state_create(const char *directory) MUST_USE;
 /* Outcomes: STORE_NOT_FOUND, STORE_NEWER. */
 int state_open(struct state *state, const char *directory, struct store_why *ret_why) MUST_USE;
+/* Before the first of what older programs cannot read is written: from here on they refuse the
+ * database. Outcomes: STORE_FULL. */
+int state_raise_format(struct state *state) MUST_USE;
 void state_close(struct state *state);
 
 int state_start(struct state *state) MUST_USE;

@@ -203,8 +203,16 @@ static bool is_behind(const struct logblock_place *a, const struct logblock_plac
     return a->offset != b->offset ? a->offset > b->offset : a->index > b->index;
 }
 
+/* What was read of blocks that stand one behind the other. */
+struct log_sums {
+    int64_t first_us, last_us;
+    uint64_t n_records, n_raw_bytes;
+    struct logblock_place last; /* of the record before */
+};
+
 /* Every record. NULL: they are what the block says of them. */
-static const char *wrong_with_records(struct walk *walk, const struct logblock *block)
+static const char *
+wrong_with_records(struct walk *walk, const struct logblock *block, struct log_sums *sums)
 {
     int64_t first_us = INT64_MAX, last_us = INT64_MIN;
     struct logblock_record *records;
@@ -217,12 +225,17 @@ static const char *wrong_with_records(struct walk *walk, const struct logblock *
         first_us = records[i].time_us < first_us ? records[i].time_us : first_us;
         last_us = records[i].time_us > last_us ? records[i].time_us : last_us;
         n_raw_bytes += logblock_raw_bytes(&records[i]);
-        if (i && !is_behind(&records[i].place, &records[i - 1].place))
+        if (sums->n_records + i && !is_behind(&records[i].place, &sums->last))
             return "its records are not in the order of their places";
+        sums->last = records[i].place;
     }
     if (n != block->n_records || first_us != block->first_us || last_us != block->last_us ||
         n_raw_bytes != block->n_raw_bytes)
         return "its head says other than its records";
+    sums->n_records += n;
+    sums->n_raw_bytes += n_raw_bytes;
+    sums->first_us = first_us < sums->first_us ? first_us : sums->first_us;
+    sums->last_us = last_us > sums->last_us ? last_us : sums->last_us;
     return NULL;
 }
 
@@ -231,29 +244,34 @@ static int check_log_block(struct walk *walk,
                            const struct day_prefix *prefix,
                            struct span bytes)
 {
+    struct log_sums sums = { .first_us = INT64_MAX, .last_us = INT64_MIN };
     struct day_span span = { .n_rows = prefix->n_rows };
-    const char *wrong;
-    struct logblock block;
-    int r = logblock_open(bytes, walk->logs, &block);
+    const char *wrong = NULL;
 
-    if (r == LOGBLOCK_BAD)
-        return block_damage(walk, key, "bad checksum, or no block at all");
-    if (r)
-        return r;
-    if (block.first_us != key->first_us || block.last_us != prefix->last_us ||
-        block.n_records != prefix->n_rows || block.n_raw_bytes != prefix->n_samples ||
-        logs_source_tag(&block.source) != prefix->source)
+    while (!wrong && bytes.len > 0) {
+        struct logblock block;
+        int r = logblock_next(&bytes, walk->logs, &block);
+
+        if (r == LOGBLOCK_BAD)
+            return block_damage(walk, key, "bad checksum, or no block at all");
+        if (r)
+            return r;
+        if (logs_source_tag(&block.source) != prefix->source)
+            return block_damage(walk, key, "its key and its head say other than the block itself");
+        wrong = wrong_with_records(walk, &block, &sums);
+    }
+    if (wrong)
+        return block_damage(walk, key, wrong);
+    if (sums.first_us != key->first_us || sums.last_us != prefix->last_us ||
+        sums.n_records != prefix->n_rows || sums.n_raw_bytes != prefix->n_samples)
         return block_damage(walk, key, "its key and its head say other than the block itself");
-    if (day_of(block.first_us) != walk->survey->period ||
-        day_of(block.last_us) != walk->survey->period)
+    if (day_of(sums.first_us) != walk->survey->period ||
+        day_of(sums.last_us) != walk->survey->period)
         return block_damage(walk, key, "its times are not of this day");
     if (key->seal > walk->seal)
         return block_damage(walk, key, "a seal number that was not given yet");
-    wrong = wrong_with_records(walk, &block);
-    if (wrong)
-        return block_damage(walk, key, wrong);
-    span.first_us = block.first_us;
-    span.last_us = block.last_us;
+    span.first_us = sums.first_us;
+    span.last_us = sums.last_us;
     day_spans_add(&walk->spans, &span);
     return buf_failed(&walk->spans) ? fault(-ENOMEM, "no memory for spans") : 0;
 }

@@ -208,7 +208,7 @@ static const char *wrong_with(const struct walk *walk, const uint8_t *data, size
     if (walk->survey->asked->is_deep && header.n_bytes == len &&
         crc32c(0, data + sizeof(header.crc32c), len - sizeof(header.crc32c)) != header.crc32c)
         return "bad checksum";
-    if (header.version != FORMAT_VERSION)
+    if (!format_is_known(header.version))
         return "of a version that this program does not know";
     if (header.number != walk->number)
         return "found under another number than its own";

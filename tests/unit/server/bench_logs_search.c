@@ -54,9 +54,11 @@ static void put_some(struct store *store, struct lines *lines, size_t a, enum li
     static char texts[BATCH_LINES * 1024];
     struct logblock_source source = { span_of_text("file"), span_of_text(lines_style_name(style)),
                                       NULL, 0 };
+    CLEANUP(store_packer_freep) struct store_packer *packer = NULL;
     struct store_batch *batch;
     size_t at = 0;
 
+    ck_assert_int_eq(store_packer_new(&packer), 0);
     for (size_t i = 0; i < BATCH_LINES; i++) {
         lines_next(lines, &line);
         memcpy(texts + at, line.text, line.len);
@@ -67,12 +69,11 @@ static void put_some(struct store *store, struct lines *lines, size_t a, enum li
                                                .body = span_of(texts + at, line.len) };
         at += line.len;
     }
-    ck_assert_int_eq(store_batch_new(&batch, store_logs_bytes(&source, records, BATCH_LINES)), 0);
+    ck_assert_int_eq(store_batch_new_logs(packer, &source, records, BATCH_LINES, &batch), 0);
     batch->agent = agents[a];
     batch->signal = STORE_LOGS;
     batch->spool[0] = 1;
     batch->sequence = ++sequences[a];
-    store_batch_add_logs(batch, &source, records, BATCH_LINES);
     batch->done = on_stored;
     ck_assert_int_eq(store_submit(store, batch), 0);
     ck_assert_int_eq(sem_wait(&stored), 0);

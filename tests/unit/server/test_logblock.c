@@ -173,7 +173,7 @@ START_TEST(a_block_may_have_its_most_records_and_attributes)
 {
     struct logblock_record *many = calloc(LOGBLOCK_RECORDS_MAX, sizeof(*many)), *back;
     struct logblock_attribute *sets = calloc(LOGBLOCK_ATTRIBUTES_MAX, sizeof(*sets));
-    struct logblock_input input = { &rig_source, many, LOGBLOCK_RECORDS_MAX, LOGBLOCK_FAST };
+    struct logblock_input input = { &rig_source, many, LOGBLOCK_RECORDS_MAX, LOGBLOCK_FAST, false };
     struct logblock block;
     uint64_t n_bytes;
     size_t n;
@@ -258,10 +258,174 @@ START_TEST(opening_reads_nothing_behind_the_filter)
 }
 END_TEST
 
+/* ---- blocks that move, and stand behind each other ---- */
+
+/* The records as a pack that is a block. */
+static struct span encode_pack(void)
+{
+    struct logblock_input input = { &rig_source, rig_records, rig_n_records, LOGBLOCK_FAST, true };
+
+    buf_clear(&rig_out);
+    ck_assert_int_eq(logblock_encode(rig_work, &input, &rig_out), 0);
+    return buf_span(&rig_out);
+}
+
+static void count_places(struct logblock_place at)
+{
+    for (size_t i = 0; i < rig_n_records; i++)
+        rig_records[i].place = (struct logblock_place){ at.chunk, at.offset, (uint32_t) i };
+}
+
+START_TEST(a_pack_that_is_a_block_gives_back_what_was_packed)
+{
+    struct logblock_place at = { UINT64_C(1) << 40, 3000000000, 0 };
+    struct logblock_record *back;
+    struct logblock_source from;
+    size_t n;
+
+    for (size_t round = 0; round < 100; round++) {
+        rig_random_records(1 + rig_below(RIG_RECORDS_MAX), 120);
+        ck_assert(logblock_is_block(encode_pack()));
+        ck_assert_int_eq(logblock_unpack(buf_span(&rig_out), at, rig_room, &from, &back, &n),
+                         LOGBLOCK_OK);
+        count_places(at);
+        ck_assert_uint_eq(n, rig_n_records);
+        rig_assert_source(&from, &rig_source);
+        for (size_t i = 0; i < n; i++)
+            rig_assert_record(&back[i], &rig_records[i]);
+    }
+    ck_assert(!logblock_is_block(pack()));
+}
+END_TEST
+
+START_TEST(a_block_that_is_moved_has_the_same_bytes_behind_its_head)
+{
+    CLEANUP(buf_deinit) struct buf moved = { 0 };
+    struct logblock_place at = { UINT64_C(1) << 40, 3000000000, 0 };
+
+    for (size_t round = 0; round < 100; round++) {
+        struct logblock before, after;
+
+        rig_random_records(1 + rig_below(RIG_RECORDS_MAX), 120);
+        before = rig_open(encode_pack());
+        buf_clear(&moved);
+        buf_append_text(&moved, "before");
+        ck_assert_int_eq(logblock_move(buf_span(&rig_out), at, &moved), LOGBLOCK_OK);
+        after = rig_open(span_of(moved.data + 6, moved.len - 6));
+        ck_assert(span_equal(before.filter, after.filter));
+        ck_assert(span_equal(before.columns, after.columns));
+        ck_assert(span_equal(before.bodies, after.bodies));
+        count_places(at);
+        assert_block_is_records(span_of(moved.data + 6, moved.len - 6));
+    }
+}
+END_TEST
+
+START_TEST(a_block_whose_records_are_of_many_packs_moves_as_a_whole)
+{
+    CLEANUP(buf_deinit) struct buf moved = { 0 };
+
+    rig_random_records(RIG_RECORDS_MAX, 20);
+    (void) rig_encode(LOGBLOCK_SMALL);
+    ck_assert_int_eq(logblock_move(buf_span(&rig_out), (struct logblock_place){ 5, 0, 0 }, &moved),
+                     LOGBLOCK_OK);
+    for (size_t i = 0; i < rig_n_records; i++)
+        rig_records[i].place.chunk += 5;
+    assert_block_is_records(buf_span(&moved));
+}
+END_TEST
+
+START_TEST(what_is_no_whole_head_does_not_move)
+{
+    CLEANUP(buf_deinit) struct buf moved = { 0 };
+    struct logblock_place at = { 1, 2, 0 };
+    struct logblock block;
+    struct span bytes;
+
+    rig_random_records(30, 40);
+    bytes = encode_pack();
+    block = rig_open(bytes);
+    for (size_t len = 0; len < block.n_head_bytes; len++)
+        ck_assert_int_eq(logblock_move(span_of(bytes.data, len), at, &moved), LOGBLOCK_BAD);
+    for (size_t i = 0; i < block.n_head_bytes * (size_t) 8; i++) {
+        rig_out.data[i / 8] ^= (uint8_t) (1u << i % 8);
+        ck_assert_int_eq(logblock_move(bytes, at, &moved), LOGBLOCK_BAD);
+        rig_out.data[i / 8] ^= (uint8_t) (1u << i % 8);
+    }
+    ck_assert_uint_eq(moved.len, 0);
+}
+END_TEST
+
+START_TEST(blocks_behind_each_other_are_taken_one_by_one)
+{
+    CLEANUP(buf_deinit) struct buf all = { 0 };
+    struct logblock block;
+    struct span left;
+    size_t n = 0;
+
+    for (size_t i = 0; i < 5; i++) {
+        rig_random_records(1 + i, 40);
+        buf_append_span(&all, rig_encode(LOGBLOCK_FAST));
+    }
+    left = buf_span(&all);
+    while (left.len > 0) {
+        ck_assert_int_eq(logblock_next(&left, rig_room, &block), LOGBLOCK_OK);
+        ck_assert_uint_eq(block.n_records, ++n);
+    }
+    ck_assert_uint_eq(n, 5);
+    ck_assert_int_eq(logblock_next(&left, rig_room, &block), LOGBLOCK_BAD);
+    ck_assert_int_eq(logblock_open(buf_span(&all), rig_room, &block), LOGBLOCK_BAD);
+    left = span_of(all.data, all.len - 1);
+    for (size_t i = 0; i < 4; i++)
+        ck_assert_int_eq(logblock_next(&left, rig_room, &block), LOGBLOCK_OK);
+    n = left.len;
+    ck_assert_int_eq(logblock_next(&left, rig_room, &block), LOGBLOCK_BAD);
+    ck_assert_uint_eq(left.len, n);
+}
+END_TEST
+
+/* As the program of version 1 wrote it: three records, the last one of another pack. */
+static const uint8_t version_1[] = {
+    'S',  'N',  'L',  'B',  0x53, 0x08, 0x4a, 0x47,       /* magic, crc32c */
+    1,    0,    '\n', 0,    0x37, 0,    0,    0,          /* version, flags, separator, head */
+    0xd0, 0x0f, 0xd0, 0x0f, 3,    0x80, 0x84, 0x08, 0x1e, /* times, records, severities, raw */
+    0x0e, 0x80, 0x20, 3,    2,    0x18, 0,                /* places: 7 4096 3, 8 24 0 */
+    0x29, 0x29, 0x1f, 0x56, 0x81, 0xfc, 0x1b, 0x1b, 0xb2, 0x13, 0x24, 0x60, /* columns, bodies */
+    4,    2,    0,    'f',  'i',  'l',  'e',  '/',  'x',  0x4b, 0xfd, 1,    /* source, filter */
+    0,    2,    2,    9,    1,    0x11, 0,                                  /* times, kinds */
+    2,    0xd0, 0x0f, 0xd0, 0x0f, 0,    0,    0x1e, 0x0f,                   /* observed, offsets */
+    2,    1,    3,    2,    'p',  'i',  'd',  '1',  '7',  0,    0,    0,    1,   1, /* sets */
+    0x0e, 0x80, 0x40, 3,    1,    2,    0xcf, 0x3f, 0,    0, /* places, from 0 */
+    'f',  'i',  'r',  's',  't',  ' ',  'o',  'f',  ' ',  't',  'h',  'r',  'e', 'e',
+    '\n', 's',  'e',  'c',  'o',  'n',  'd',  '\n', 't',  'h',  'i',  'r',  'd',
+};
+
+START_TEST(a_block_of_version_1_is_read_and_does_not_move)
+{
+    CLEANUP(buf_deinit) struct buf moved = { 0 };
+    struct span bytes = span_of(version_1, sizeof(version_1));
+    static const struct logblock_place places[3] = { { 7, 4096, 3 }, { 7, 4096, 4 }, { 8, 24, 0 } };
+    struct logblock block = rig_open(bytes);
+    struct logblock_record *back;
+    uint64_t n_bytes;
+    size_t n;
+
+    ck_assert_int_eq(logblock_find(&block, NULL, rig_room, &back, &n, &n_bytes), LOGBLOCK_OK);
+    ck_assert_uint_eq(n, 3);
+    for (size_t i = 0; i < 3; i++)
+        ck_assert_mem_eq(&back[i].place, &places[i], sizeof(places[i]));
+    ck_assert(span_equal(back[2].body, span_of_text("third")));
+    ck_assert_int_eq(back[1].time_us, 2000);
+    ck_assert_int_eq(logblock_move(bytes, (struct logblock_place){ 1, 0, 0 }, &moved),
+                     LOGBLOCK_BAD);
+}
+END_TEST
+
 Suite *suite(void)
 {
     Suite *s = suite_create("server/logblock");
     TCase *packs = tcase_create("packs"), *blocks = tcase_create("blocks");
+    TCase *moves = tcase_create("moves");
 
     tcase_add_checked_fixture(packs, rig_start, rig_stop);
     tcase_set_timeout(packs, 120);
@@ -281,6 +445,16 @@ Suite *suite(void)
     tcase_add_loop_test(blocks, a_block_that_is_cut_or_has_a_bit_turned_over_is_bad, 0, 2);
     tcase_add_test(blocks, opening_reads_nothing_behind_the_filter);
     suite_add_tcase(s, blocks);
+
+    tcase_add_checked_fixture(moves, rig_start, rig_stop);
+    tcase_set_timeout(moves, 120);
+    tcase_add_test(moves, a_pack_that_is_a_block_gives_back_what_was_packed);
+    tcase_add_test(moves, a_block_that_is_moved_has_the_same_bytes_behind_its_head);
+    tcase_add_test(moves, a_block_whose_records_are_of_many_packs_moves_as_a_whole);
+    tcase_add_test(moves, what_is_no_whole_head_does_not_move);
+    tcase_add_test(moves, blocks_behind_each_other_are_taken_one_by_one);
+    tcase_add_test(moves, a_block_of_version_1_is_read_and_does_not_move);
+    suite_add_tcase(s, moves);
 
     suite_add_tcase(s, logblock_words_case());
     suite_add_tcase(s, logblock_find_case());

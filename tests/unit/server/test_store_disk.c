@@ -574,10 +574,10 @@ END_TEST
 START_TEST(a_newer_format_is_refused_with_the_remedy)
 {
     struct store *store = open_store(0);
-    static const uint8_t two[4] = { 2 };
+    static const uint8_t three[4] = { 3 };
     struct store_write write[] = {
-        { STORE_TABLE_META, span_of_text("format"), span_of(two, sizeof(two)) },
-        { STORE_TABLE_META, span_of_text("min_reader"), span_of(two, sizeof(two)) },
+        { STORE_TABLE_META, span_of_text("format"), span_of(three, sizeof(three)) },
+        { STORE_TABLE_META, span_of_text("min_reader"), span_of(three, sizeof(three)) },
     };
     struct store_options options = store_settings(0);
     struct store_why why;
@@ -590,8 +590,49 @@ START_TEST(a_newer_format_is_refused_with_the_remedy)
     store_close(store);
     store = NULL;
     ck_assert_int_eq(store_open(&store, &options, &why), STORE_NEWER);
-    ck_assert_ptr_nonnull(strstr(why.text, "format 2"));
+    ck_assert_ptr_nonnull(strstr(why.text, "format 3"));
     ck_assert_ptr_nonnull(strstr(why.text, "backup"));
+}
+END_TEST
+
+static uint32_t meta_number(struct store *store, const char *name)
+{
+    struct arena arena;
+    struct span value;
+    uint32_t number;
+
+    arena_init(&arena, 4096);
+    ck_assert_int_eq(store_state_get(store, STORE_TABLE_META, span_of_text(name), &arena, &value),
+                     0);
+    ck_assert_uint_eq(value.len, sizeof(number));
+    memcpy(&number, value.data, sizeof(number));
+    arena_deinit(&arena);
+    return number;
+}
+
+START_TEST(an_older_format_is_raised_by_who_writes_and_left_by_who_reads)
+{
+    static const uint8_t one[4] = { 1 };
+    struct store_write write[] = {
+        { STORE_TABLE_META, span_of_text("format"), span_of(one, sizeof(one)) },
+        { STORE_TABLE_META, span_of_text("min_reader"), span_of(one, sizeof(one)) },
+    };
+    struct store_options options = store_settings(0);
+    struct store *store = open_store(0);
+    struct store_why why;
+
+    ck_assert_uint_eq(meta_number(store, "format"), 2);
+    ck_assert_int_eq(store_state_write(store, write, 2), 0);
+    store_close(store);
+    options.is_shared = true;
+    store = NULL;
+    ck_assert_int_eq(store_open(&store, &options, &why), 0);
+    ck_assert_uint_eq(meta_number(store, "min_reader"), 1);
+    store_close(store);
+    store = open_store(0);
+    ck_assert_uint_eq(meta_number(store, "format"), 2);
+    ck_assert_uint_eq(meta_number(store, "min_reader"), 2);
+    store_close(store);
 }
 END_TEST
 
@@ -664,6 +705,7 @@ TCase *case_disk(void)
     tcase_add_test(tcase, an_error_of_the_disk_that_is_not_full_stops_acknowledging_for_good);
     tcase_add_test(tcase, a_second_hub_is_locked_out);
     tcase_add_test(tcase, a_newer_format_is_refused_with_the_remedy);
+    tcase_add_test(tcase, an_older_format_is_raised_by_who_writes_and_left_by_who_reads);
     tcase_add_test(tcase, a_directory_without_a_database_is_named_and_a_second_create_is_a_fault);
     return tcase;
 }

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "common/base/buf.h"
+#include "common/base/clock.h"
 #include "common/base/file.h"
+#include "server/store/journal/reader.h"
 #include "server/store/whole.h"
 
 /* ---- in the journal ---- */
@@ -158,33 +160,178 @@ START_TEST(a_record_longer_than_a_chunk_makes_one_of_its_own)
 }
 END_TEST
 
-static void count_packs(struct store *store, uint32_t agent, size_t *n, uint64_t *max_bytes)
+struct packs {
+    size_t n, n_blocks;
+    uint64_t n_bytes, max_bytes, max_raw_bytes;
+};
+
+static struct packs count_packs(struct store *store, uint32_t agent)
 {
+    struct reader reader = { .journal = &store->journal };
+    struct packs packs = { 0 };
     struct logs_view view;
 
-    *max_bytes = 0;
     ck_assert_int_eq(logs_view_begin(store, agent, INT64_MIN, INT64_MAX, &view), 0);
-    *n = view.n_packs;
-    for (size_t i = 0; i < view.n_packs; i++)
-        if (view.packs[i].n_raw_bytes > *max_bytes)
-            *max_bytes = view.packs[i].n_raw_bytes;
+    packs.n = view.n_packs;
+    for (size_t i = 0; i < view.n_packs; i++) {
+        struct span bytes;
+
+        ck_assert_int_eq(reader_pack(&reader, agent, &view.packs[i], &bytes), 0);
+        packs.n_blocks += logblock_is_block(bytes);
+        packs.n_bytes += bytes.len;
+        if (bytes.len > packs.max_bytes)
+            packs.max_bytes = bytes.len;
+        if (view.packs[i].n_raw_bytes > packs.max_raw_bytes)
+            packs.max_raw_bytes = view.packs[i].n_raw_bytes;
+    }
+    reader_close(&reader);
     logs_view_end(&view);
+    return packs;
 }
 
-START_TEST(a_batch_is_split_into_packs_that_fit_a_chunk)
+START_TEST(a_batch_of_short_records_is_split_into_packs_that_fit_a_chunk)
 {
     struct store *store = open_store(0);
     uint32_t agent = agent_of(store, "web-1");
-    uint64_t max_bytes;
-    size_t n;
+    struct log_put put = { agent, 1, 1, 0, 0, 1500, NOON_US, 1, 1 };
+    struct packs packs;
 
-    ck_assert_int_eq(
-        put_logs(store, (struct log_put){ agent, 1, 1, 0, 0, 20000, NOON_US, 1 }, NULL), STORE_OK);
-    count_packs(store, agent, &n, &max_bytes);
-    ck_assert_uint_gt(n, 10);
-    ck_assert_uint_lt(n, 60);
-    ck_assert_uint_lt(max_bytes, FORMAT_CHUNK_BYTES);
-    check_lines(store, agent, 20000);
+    ck_assert_int_eq(put_logs(store, put, NULL), STORE_OK);
+    packs = count_packs(store, agent);
+    ck_assert_uint_ge(packs.n, 2);
+    ck_assert_uint_eq(packs.n_blocks, 0);
+    ck_assert_uint_lt(packs.max_bytes, FORMAT_CHUNK_BYTES);
+    check_lines(store, agent, 1500);
+    store_close(store);
+    check_database();
+}
+END_TEST
+
+/* ---- packs that are blocks ---- */
+
+static wall_us at_noon(void)
+{
+    return (wall_us){ NOON_US };
+}
+
+/* Nothing is over yet, so that nothing is compacted unasked. */
+static struct store *open_at_noon(void)
+{
+    clock_set_source(at_noon, NULL);
+    return open_store(0);
+}
+
+START_TEST(a_batch_of_many_records_is_compressed_when_it_comes)
+{
+    struct store *store = open_store(0);
+    uint32_t agent = agent_of(store, "web-1"), n = 0;
+    struct log_put put = { agent, 1, 1, 0, 0, 500, NOON_US, 1, 200 };
+    struct packs packs;
+
+    /* One of 110 KB, one of 1.1 MB. */
+    ck_assert_int_eq(put_logs(store, put, NULL), STORE_OK);
+    packs = count_packs(store, agent);
+    ck_assert_uint_eq(packs.n, 1);
+    ck_assert_uint_eq(packs.n_blocks, 1);
+    ck_assert_uint_lt(packs.n_bytes * 5, packs.max_raw_bytes);
+    put = (struct log_put){ agent, 1, 2, 0, 500, 5000, NOON_US + 500, 1, 200 };
+    ck_assert_int_eq(put_logs(store, put, NULL), STORE_OK);
+    packs = count_packs(store, agent);
+    ck_assert_uint_ge(packs.n, 1 + 4);
+    ck_assert_uint_eq(packs.n_blocks, packs.n);
+    ck_assert_uint_le(packs.max_raw_bytes, 260 << 10);
+    n = 5500;
+    check_lines(store, agent, n);
+    for (int again = 0; again < 3; again++) {
+        store_close(store);
+        check_database();
+        store = open_store(0);
+        check_lines(store, agent, n);
+        ck_assert_int_eq(again < 2 ? store_seal(store) : store_compact(store), 0);
+        check_lines(store, agent, n);
+    }
+    store_close(store);
+    check_database();
+}
+END_TEST
+
+START_TEST(what_came_compressed_is_sealed_as_it_came_one_behind_the_other)
+{
+    struct store *store = open_at_noon();
+    uint32_t agent = agent_of(store, "web-1"), n = 0;
+    const struct lines *lines;
+    static struct lines before;
+
+    for (uint64_t i = 1; i <= 4; i++, n += 300)
+        ck_assert_int_eq(
+            put_logs(store, (struct log_put){ agent, 1, i, 0, n, 300, NOON_US + n, 1, 200 }, NULL),
+            STORE_OK);
+    memcpy(&before, read_logs(store, agent), sizeof(before));
+    ck_assert_int_eq(store_seal(store), 0);
+    lines = read_logs(store, agent);
+    ck_assert_uint_eq(lines->n_blocks, 1);
+    ck_assert_uint_eq(lines->n_parts, 4);
+    ck_assert_mem_eq(lines->lines, before.lines, n * sizeof(before.lines[0]));
+    ck_assert_int_eq(store_compact(store), 0);
+    lines = read_logs(store, agent);
+    ck_assert_uint_eq(lines->n_blocks, 1);
+    ck_assert_uint_eq(lines->n_parts, 1);
+    ck_assert_mem_eq(lines->lines, before.lines, n * sizeof(before.lines[0]));
+    store_close(store);
+    check_database();
+}
+END_TEST
+
+START_TEST(few_and_many_records_in_turns_keep_their_order_in_one_block)
+{
+    struct store *store = open_at_noon();
+    uint32_t agent = agent_of(store, "web-1"), n = 0;
+    const struct lines *lines;
+    static struct lines before;
+
+    for (uint64_t i = 1; i <= 9; i++) {
+        uint32_t more = i % 3 == 0 ? 200 : 7;
+
+        ck_assert_int_eq(put_logs(store,
+                                  (struct log_put){ agent, 1, i, 0, n, more, NOON_US - n, -1, 250 },
+                                  NULL),
+                         STORE_OK);
+        n += more;
+    }
+    memcpy(&before, read_logs(store, agent), sizeof(before));
+    ck_assert_int_eq(store_seal(store), 0);
+    for (int again = 0; again < 2; again++) {
+        lines = read_logs(store, agent);
+        ck_assert_uint_eq(lines->n_blocks, 1);
+        ck_assert_uint_eq(lines->n_parts, 6); /* two small ones go together */
+        check_lines(store, agent, n);
+        ck_assert_mem_eq(lines->lines, before.lines, n * sizeof(before.lines[0]));
+        store_close(store);
+        check_database();
+        store = open_at_noon();
+    }
+    store_close(store);
+}
+END_TEST
+
+START_TEST(few_records_each_second_are_compressed_together_when_they_are_sealed)
+{
+    struct store *store = open_store(0);
+    uint32_t agent = agent_of(store, "web-1"), n = 0;
+    struct store_stats stats;
+
+    for (uint64_t i = 1; i <= 300; i++, n += 5)
+        ck_assert_int_eq(put_logs(store,
+                                  (struct log_put){ agent, 1, i, 0, n, 5,
+                                                    NOON_US + (int64_t) i * SECOND_US, 1, 200 },
+                                  NULL),
+                         STORE_OK);
+    ck_assert_uint_eq(count_packs(store, agent).n_blocks, 0);
+    ck_assert_int_eq(store_seal(store), 0);
+    stats = stats_now(store);
+    ck_assert_uint_eq(stats.n_sealed_log_blocks, 1);
+    ck_assert_uint_gt(stats.n_sealed_log_raw_bytes, stats.n_sealed_log_bytes * 8);
+    check_lines(store, agent, n);
     store_close(store);
     check_database();
 }
@@ -356,7 +503,11 @@ TCase *case_logs(void)
     tcase_add_test(tcase, a_batch_of_a_restored_agent_may_begin_above_what_is_there);
     tcase_add_test(tcase, counters_of_bytes_and_records_are_exact_after_the_journal_went);
     tcase_add_test(tcase, a_record_longer_than_a_chunk_makes_one_of_its_own);
-    tcase_add_test(tcase, a_batch_is_split_into_packs_that_fit_a_chunk);
+    tcase_add_test(tcase, a_batch_of_short_records_is_split_into_packs_that_fit_a_chunk);
+    tcase_add_test(tcase, a_batch_of_many_records_is_compressed_when_it_comes);
+    tcase_add_test(tcase, what_came_compressed_is_sealed_as_it_came_one_behind_the_other);
+    tcase_add_test(tcase, few_and_many_records_in_turns_keep_their_order_in_one_block);
+    tcase_add_test(tcase, few_records_each_second_are_compressed_together_when_they_are_sealed);
     tcase_add_test(tcase, both_signals_of_an_agent_go_their_ways_in_one_journal);
     tcase_add_test(tcase, who_follows_metrics_passes_over_packs);
     tcase_add_test(tcase, a_damaged_pack_is_passed_over_and_named);

@@ -39,7 +39,7 @@ struct line {
     struct logblock_place place;
 };
 struct lines {
-    size_t n, n_blocks, n_damaged;
+    size_t n, n_blocks, n_parts, n_damaged; /* parts: blocks one behind the other count each */
     struct line lines[LINES_MAX];
 };
 /* Every record of an agent, packs and blocks, in order of number; static memory. Fails where one is

@@ -98,7 +98,14 @@ static void put_some(struct history *history, size_t a)
         .body_bytes = rand_below(rand, 40) == 0 ? 70000 : 0,
     };
 
-    if (put.body_bytes)
+    /* So much that it is compressed when it comes, where it is of one day. */
+    if (!put.body_bytes && rand_below(rand, 3) == 0) {
+        put.body_bytes = 900;
+        put.n = 40 + (uint32_t) rand_below(rand, 20);
+        put.step_us /= 100;
+    }
+
+    if (put.body_bytes == 70000)
         put.n = 2;
     ck_assert_int_eq(put_logs(history->store, put, NULL), STORE_OK);
     history->n[a] += put.n;

@@ -133,6 +133,7 @@ struct store_batch *logs_batch(struct log_put put)
     struct room *rooms = calloc(put.n + 1, sizeof(*rooms));
     size_t stride = put.body_bytes + 128;
     uint8_t *bodies = malloc((put.n + 1) * stride);
+    struct store_packer *packer = NULL;
     struct store_batch *batch = NULL;
 
     for (uint32_t i = 0; i < put.n; i++) {
@@ -142,13 +143,15 @@ struct store_batch *logs_batch(struct log_put put)
         records[i] =
             record_of(put.first + i, put.time_us + i * put.step_us, span_of(body, len), &rooms[i]);
     }
-    ck_assert_int_eq(store_batch_new(&batch, store_logs_bytes(&source, records, put.n)), 0);
+    ck_assert_int_eq(store_packer_new(&packer), 0);
+    ck_assert_int_eq(store_batch_new_logs(packer, &source, records, put.n, &batch), 0);
+    ck_assert_uint_le(batch->n_bytes, store_logs_bytes(&source, records, put.n));
     batch->agent = put.agent;
     batch->signal = STORE_LOGS;
     batch->spool[0] = put.spool;
     batch->sequence = put.sequence;
     batch->crc32c = (uint32_t) put.sequence * 7;
-    store_batch_add_logs(batch, &source, records, put.n);
+    store_packer_free(packer);
     free(records);
     free(rooms);
     free(bodies);
@@ -225,23 +228,33 @@ read_day(struct logs_view *view, struct day *day, struct logblock_room *room, st
     to->n_damaged += n_damaged;
     blocks = (const void *) found.data;
     for (size_t i = 0; i < found.len / sizeof(*blocks); i++) {
-        struct logblock_record *records;
-        struct logblock block;
-        size_t n;
-        int r = logblock_open(blocks[i].bytes, room, &block);
+        struct span bytes = blocks[i].bytes;
+        size_t n_before = to->n;
+        int r = 0;
 
-        if (r == 0)
-            r = logblock_find(&block, NULL, room, &records, &n, &n_bytes);
-        ck_assert_int_ge(r, 0);
-        if (r) {
-            to->n_damaged++;
-            continue;
+        while (!r && bytes.len > 0) {
+            struct logblock_record *records;
+            struct logblock block;
+            size_t n;
+
+            r = logblock_next(&bytes, room, &block);
+            if (r == 0)
+                r = logblock_find(&block, NULL, room, &records, &n, &n_bytes);
+            ck_assert_int_ge(r, 0);
+            if (r)
+                break;
+            ck_assert_int_ge(block.first_us, blocks[i].key.first_us);
+            ck_assert_int_le(block.last_us, blocks[i].prefix.last_us);
+            ck_assert_int_eq(day_of(block.first_us), day->number);
+            ck_assert_int_eq(day_of(block.last_us), day->number);
+            add_lines(to, &block.source, records, n);
+            to->n_parts++;
         }
-        to->n_blocks++;
-        ck_assert_int_eq(block.first_us, blocks[i].key.first_us);
-        ck_assert_int_eq(day_of(block.first_us), day->number);
-        ck_assert_int_eq(day_of(block.last_us), day->number);
-        add_lines(to, &block.source, records, n);
+        if (r)
+            to->n_damaged++;
+        else
+            ck_assert_uint_eq(to->n - n_before, blocks[i].prefix.n_rows);
+        to->n_blocks += r == 0;
     }
     mdb_txn_abort(txn);
     buf_deinit(&found);
@@ -272,7 +285,7 @@ const struct lines *read_logs(struct store *store, uint32_t agent)
     struct logblock_room *room = logblock_room_new();
     struct logs_view view;
 
-    lines.n = lines.n_blocks = lines.n_damaged = 0;
+    lines.n = lines.n_blocks = lines.n_parts = lines.n_damaged = 0;
     ck_assert_int_eq(logs_view_begin(store, agent, INT64_MIN, INT64_MAX, &view), 0);
     read_packs(&view, room, &lines);
     for (int32_t number = days_next(&store->logs, INT32_MIN); number != INT32_MAX;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/rand.h"
 #include "server/store/days/scan.h"
 #include "server/store/whole.h"
@@ -63,7 +64,8 @@ static void put_lines(struct store *store, size_t a, uint32_t n, int64_t time_us
                            .first = n_put[a],
                            .n = n,
                            .time_us = time_us,
-                           .step_us = step_us };
+                           .step_us = step_us,
+                           .body_bytes = n < 400 && below(3) == 0 ? 32768 / n + 1 : 0 };
 
     ck_assert_int_eq(put_logs(store, put, NULL), STORE_OK);
     n_put[a] += n;
@@ -529,6 +531,85 @@ START_TEST(a_damaged_block_is_counted_and_the_others_are_found)
 }
 END_TEST
 
+static wall_us at_noon(void)
+{
+    return (wall_us){ NOON_US };
+}
+
+/* Where the blocks of the only value of the first agent end in it. */
+static void find_ends(struct store *store, size_t *ends, size_t n)
+{
+    struct find_blocks find = { agents[0], INT64_MIN, INT64_MAX, UINT64_MAX };
+    struct logblock_room *room = logblock_room_new();
+    struct buf found = { 0 };
+    const struct found_block *only;
+    struct logblock block;
+    struct day *day;
+    MDB_txn *txn;
+    uint64_t n_damaged = 0;
+    struct span left;
+
+    ck_assert_int_eq(days_use(&store->logs, day_of(NOON_US), &day), 0);
+    ck_assert_int_eq(mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn), 0);
+    ck_assert_int_eq(found_blocks(day, txn, &find, &found, &n_damaged), 0);
+    ck_assert_uint_eq(found.len, sizeof(*only));
+    only = (const void *) found.data;
+    left = only->bytes;
+    for (size_t i = 0; i < n; i++) {
+        ck_assert_int_eq(logblock_next(&left, room, &block), LOGBLOCK_OK);
+        ends[i] = sizeof(struct day_prefix) + only->bytes.len - left.len;
+    }
+    ck_assert_uint_eq(left.len, 0);
+    mdb_txn_abort(txn);
+    days_release(&store->logs, day);
+    buf_deinit(&found);
+    logblock_room_free(room);
+}
+
+/* Of three, one behind the other: the bodies of the second one, or its head, which says where the
+ * third one begins. */
+START_TEST(what_stands_before_and_behind_damage_in_a_block_is_found)
+{
+    struct store *store;
+    struct store_log_search search = all_of();
+    char path[64];
+    time_t seconds = NOON_US / SECOND_US;
+    struct tm tm;
+    size_t ends[3], n_found = 0;
+    uint64_t n_damaged = 0;
+
+    clock_set_source(at_noon, NULL); /* nothing is over yet, and compacted */
+    store = open_store(0);
+    make_agents(store);
+    for (uint32_t i = 0; i < 3; i++)
+        ck_assert_int_eq(put_logs(store,
+                                  (struct log_put){ agents[0], 1, i + 1, 0, i * 100, 100,
+                                                    NOON_US + i * SECOND_US, 1, 500 },
+                                  NULL),
+                         STORE_OK);
+    ck_assert_int_eq(store_seal(store), 0);
+    find_ends(store, ends, 3);
+    store_close(store);
+    gmtime_r(&seconds, &tm);
+    strftime(path, sizeof(path), "default/logs/%Y%m%d", &tm);
+    spoil_value(path, "blocks", 0, _i ? ends[0] + 40 : ends[1] - 20);
+    store = open_store(0);
+    make_agents(store);
+    search.is_oldest_first = _i;
+    search.max_entries = 30;
+    do {
+        ck_assert_int_eq(store_logs_search(store, &search, &page_arena), 0);
+        n_found += search.ret_n;
+        n_damaged += search.ret_damaged;
+        search.has_after = true;
+        search.after = search.ret_place;
+    } while (search.ret_has_more);
+    ck_assert_uint_eq(n_found, _i ? 100 : 200);
+    ck_assert_uint_gt(n_damaged, 0);
+    store_close(store);
+}
+END_TEST
+
 /* ---- a compaction that was under way ---- */
 
 /* As a compaction does it: the block that has the most seals gets another key. */
@@ -694,6 +775,7 @@ TCase *case_logs_search(void)
     tcase_add_test(tcase, a_search_that_nobody_waits_for_ends);
     tcase_add_test(tcase, a_range_without_records_and_agents_that_there_are_not_give_nothing);
     tcase_add_test(tcase, a_damaged_block_is_counted_and_the_others_are_found);
+    tcase_add_loop_test(tcase, what_stands_before_and_behind_damage_in_a_block_is_found, 0, 2);
     tcase_add_test(tcase,
                    a_compaction_that_was_under_way_when_a_search_began_doubles_and_loses_nothing);
     tcase_add_test(tcase, searches_beside_seals_and_compactions_see_each_record_once);
