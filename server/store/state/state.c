@@ -2,9 +2,11 @@
 #include "server/store/state/state.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
@@ -106,7 +108,7 @@ static int open_tables(struct state *state, bool *ret_lacks, struct store_why *r
         snprintf(ret_why->text, sizeof(ret_why->text),
                  "the database has format %u, which asks for a program that knows format %u; this "
                  "one knows %u: "
-                 "start the newer version again, or restore the backup that the upgrade made",
+                 "start the newer version again, or restore a backup from before the upgrade",
                  format, min_reader, STATE_FORMAT);
         return STORE_NEWER;
     }
@@ -175,6 +177,34 @@ int state_open(struct state *state, const char *directory, struct store_why *ret
     return 0;
 }
 
+/* The state as the older version left it, beside it: who it was that had an identity is what
+ * nothing else can tell. */
+static int keep_aside(struct state *state, uint32_t format)
+{
+    CLEANUP(fd_closep) int fd = -1;
+    char path[4200], temporary[4232];
+    const char *directory;
+    int r = db_check(mdb_env_get_path(state->env, &directory), "cannot keep the older state");
+
+    if (r)
+        return pass(r);
+    snprintf(path, sizeof(path), "%.4096s/format-%u.mdb", directory, format);
+    if (access(path, F_OK) == 0) /* raised in part, and the first one counts */
+        return 0;
+    snprintf(temporary, sizeof(temporary), "%s.new", path);
+    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return pass(db_check(errno, "cannot keep the older state"));
+    r = db_check(mdb_env_copyfd2(state->env, fd, MDB_CP_COMPACT), "cannot keep the older state");
+    if (!r && (fsync(fd) < 0 || rename(temporary, path) < 0))
+        r = db_check(errno, "cannot keep the older state");
+    if (!r)
+        r = db_sync_directory(directory);
+    else
+        (void) unlink(temporary);
+    return pass(r);
+}
+
 int state_raise_format(struct state *state)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
@@ -188,7 +218,8 @@ int state_raise_format(struct state *state)
     min_reader = get_u32(txn, meta, "min_reader");
     if (format >= STATE_FORMAT && min_reader >= STATE_FORMAT)
         return 0;
-    if (format < STATE_FORMAT)
+    r = keep_aside(state, format);
+    if (!r && format < STATE_FORMAT)
         r = db_check(put_u32(txn, meta, "format", STATE_FORMAT), "cannot raise the format");
     if (!r)
         r = db_check(put_u32(txn, meta, "min_reader", STATE_FORMAT), "cannot raise the format");

@@ -79,7 +79,7 @@ int state_create(const char *directory) MUST_USE;
 /* Outcomes: STORE_NOT_FOUND, STORE_NEWER. */
 int state_open(struct state *state, const char *directory, struct store_why *ret_why) MUST_USE;
 /* Before the first of what older programs cannot read is written: from here on they refuse the
- * database. Outcomes: STORE_FULL. */
+ * database. The state as it was is kept beside it first, as format-N.mdb. Outcomes: STORE_FULL. */
 int state_raise_format(struct state *state) MUST_USE;
 void state_close(struct state *state);
 

@@ -620,6 +620,7 @@ START_TEST(an_older_format_is_raised_by_who_writes_and_left_by_who_reads)
     struct store_options options = store_settings(0);
     struct store *store = open_store(0);
     struct store_why why;
+    char kept[400];
 
     ck_assert_uint_eq(meta_number(store, "format"), 2);
     ck_assert_int_eq(store_state_write(store, write, 2), 0);
@@ -629,7 +630,10 @@ START_TEST(an_older_format_is_raised_by_who_writes_and_left_by_who_reads)
     ck_assert_int_eq(store_open(&store, &options, &why), 0);
     ck_assert_uint_eq(meta_number(store, "min_reader"), 1);
     store_close(store);
+    snprintf(kept, sizeof(kept), "%s/state/format-1.mdb", options.directory);
+    ck_assert_int_ne(access(kept, F_OK), 0);
     store = open_store(0);
+    ck_assert_int_eq(access(kept, F_OK), 0);
     ck_assert_uint_eq(meta_number(store, "format"), 2);
     ck_assert_uint_eq(meta_number(store, "min_reader"), 2);
     store_close(store);
