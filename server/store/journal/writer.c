@@ -105,6 +105,48 @@ static void refuse_failed(struct writer *writer, struct store_batch *batches, in
     group_refuse(writer->store, batches, r == STORE_FULL ? STORE_FULL : STORE_STOPPED);
 }
 
+/* ---- rotation ---- */
+
+/* Without the runs of who was erased. Outcomes: STORE_FULL. */
+static int rotate(struct writer *writer)
+{
+    struct store *store = writer->store;
+    int r;
+
+    for (uint32_t number = 1; number <= idtable_highest(&store->agents.table); number++) {
+        struct agent *agent = agents_get(&store->agents, number);
+
+        if (agent && agent_is_gone(agent))
+            runs_drop_agent(&store->runs, number);
+    }
+    r = journal_rotate(&store->journal, &store->runs, clock_wall().us);
+    if (r)
+        return pass(r);
+    pthread_mutex_lock(&writer->queue.lock);
+    writer->queue.wants_rotation = false;
+    pthread_mutex_unlock(&writer->queue.lock);
+    return 0;
+}
+
+void writer_rotate_soon(struct writer *writer)
+{
+    pthread_mutex_lock(&writer->queue.lock);
+    writer->queue.wants_rotation = true;
+    pthread_mutex_unlock(&writer->queue.lock);
+}
+
+/* Where there is no room, it is asked for again with the next look. */
+static void rotate_when_asked(struct writer *writer)
+{
+    bool wants_rotation;
+
+    pthread_mutex_lock(&writer->queue.lock);
+    wants_rotation = writer->queue.wants_rotation && !writer->queue.is_full;
+    pthread_mutex_unlock(&writer->queue.lock);
+    if (wants_rotation && !atomic_load(&writer->store->has_failed) && rotate(writer) < 0)
+        store_fail(writer->store);
+}
+
 static void write_group(struct writer *writer, struct store_batch *batches)
 {
     struct store *store = writer->store;
@@ -121,7 +163,7 @@ static void write_group(struct writer *writer, struct store_batch *batches)
         return;
     }
     if (journal_wants_rotation(&store->journal)) {
-        r = journal_rotate(&store->journal, &store->runs, clock_wall().us);
+        r = rotate(writer);
         if (r) {
             refuse_failed(writer, batches, r);
             return;
@@ -188,6 +230,7 @@ static void *writer_main(void *arg)
             write_group(writer, batches);
         if (is_past(next_look)) {
             look_at_disk(writer);
+            rotate_when_asked(writer);
             next_look = in_a_while();
         }
         if (clock_mono().us >= next_check.us) {

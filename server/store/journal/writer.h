@@ -36,7 +36,7 @@ struct writer {
         struct store_batch *first, **end;
         uint64_t n_bytes;   /* of all */
         uint64_t n_batches; /* without BEGINs */
-        bool is_waiting, is_stopping, is_full;
+        bool is_waiting, is_stopping, is_full, wants_rotation;
     } queue;
     struct {
         pthread_mutex_t lock;
@@ -53,6 +53,9 @@ void writer_deinit(struct writer *writer);
 
 /* As store_submit(). */
 int writer_submit(struct writer *writer, struct store_batch *batch) MUST_USE;
+
+/* Goes on in a new segment within WRITER_LOOK_S: the one of now can go. Any thread. */
+void writer_rotate_soon(struct writer *writer);
 
 /* ---- group.c: one group commit, on the writer's thread ---- */
 

@@ -217,10 +217,10 @@ START_TEST(a_forgotten_agent_leaves_its_name_free)
     ck_assert_uint_eq(n, 1);
     ck_assert_str_eq(agents[0].name, "web-1");
     ck_assert_int_gt(agents[0].not_after.us, 0);
-    ck_assert_int_eq(pki_agent_forget(rig.pki, "web-1", &rig_act), 0);
+    ck_assert_int_eq(pki_agent_forget(rig.pki, "web-1", 0, &rig_act), 0);
     ck_assert_int_eq(pki_agent_get(rig.pki, "web-1", &agent), PKI_UNKNOWN);
     ck_assert_int_eq(machine_call(&one, &first), PKI_UNKNOWN);
-    ck_assert_int_eq(pki_agent_forget(rig.pki, "web-1", &rig_act), PKI_UNKNOWN);
+    ck_assert_int_eq(pki_agent_forget(rig.pki, "web-1", 0, &rig_act), PKI_UNKNOWN);
     ck_assert_int_eq(machine_enrol(&two, &token, "web-1"), 0);
     ck_assert_str_eq(two.granted.name, "web-1");
 }
