@@ -559,10 +559,14 @@ static int apply(struct writing *writing, struct store_inventory_put *put)
     CLEANUP(buf_deinit) struct buf before = { 0 };
     struct change change = { .to = &writing->record };
     uint8_t key[INVENTORY_REVISION_KEY_BYTES];
+    struct agent *known = agents_get(&writing->inventory->store->agents, put->agent);
     struct inventory_revision header;
     bool is_whole = false;
-    int r = put_contents(writing, put);
+    int r;
 
+    if (known && agent_is_gone(known)) /* it was on its way when the agent was forgotten */
+        return STORE_STOPPED;
+    r = put_contents(writing, put);
     if (r)
         return r;
     r = inventory_copy_before(writing->inventory, writing->txn, put->agent, UINT64_MAX, key,

@@ -122,28 +122,20 @@ static int rotate(struct writer *writer)
     r = journal_rotate(&store->journal, &store->runs, clock_wall().us);
     if (r)
         return pass(r);
-    pthread_mutex_lock(&writer->queue.lock);
-    writer->queue.wants_rotation = false;
-    pthread_mutex_unlock(&writer->queue.lock);
+    atomic_store(&writer->wants_rotation, false);
     return 0;
 }
 
 void writer_rotate_soon(struct writer *writer)
 {
-    pthread_mutex_lock(&writer->queue.lock);
-    writer->queue.wants_rotation = true;
-    pthread_mutex_unlock(&writer->queue.lock);
+    atomic_store(&writer->wants_rotation, true);
 }
 
 /* Where there is no room, it is asked for again with the next look. */
 static void rotate_when_asked(struct writer *writer)
 {
-    bool wants_rotation;
-
-    pthread_mutex_lock(&writer->queue.lock);
-    wants_rotation = writer->queue.wants_rotation && !writer->queue.is_full;
-    pthread_mutex_unlock(&writer->queue.lock);
-    if (wants_rotation && !atomic_load(&writer->store->has_failed) && rotate(writer) < 0)
+    if (atomic_load(&writer->wants_rotation) && !writer->queue.is_full &&
+        !atomic_load(&writer->store->has_failed) && rotate(writer) < 0)
         store_fail(writer->store);
 }
 

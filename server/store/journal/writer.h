@@ -29,6 +29,7 @@ struct writer {
     struct store *store;
     pthread_t thread;
     bool has_thread;
+    _Atomic bool wants_rotation; /* asked for; maybe before the thread is there */
     struct group *group;
     struct {
         pthread_mutex_t lock;
@@ -36,7 +37,7 @@ struct writer {
         struct store_batch *first, **end;
         uint64_t n_bytes;   /* of all */
         uint64_t n_batches; /* without BEGINs */
-        bool is_waiting, is_stopping, is_full, wants_rotation;
+        bool is_waiting, is_stopping, is_full;
     } queue;
     struct {
         pthread_mutex_t lock;

@@ -239,6 +239,7 @@ START_TEST(what_is_on_its_way_when_its_agent_is_forgotten_is_nobodys)
 
     ck_assert_int_eq(store_agent_forget(store, "gone", &told), 0);
     put_all(store, filled.gone, filled.layout, BATCHES + 1);
+    ck_assert_int_eq(rig_send(store, filled.gone, packages, 1, true).r, STORE_STOPPED);
     await_erasure(store, filled.gone);
     check_found(store, &filled);
     ck_assert_int_eq(store_seal(store), 0);
