@@ -160,6 +160,7 @@ class Lists(unittest.TestCase):
             for nothing in ("/crl/" + 64 * "0" + ".crl", "/crl/", "/crl/x.crl", pages[0][:-4], "/crl/" + 64 * "g" + ".crl"):
                 self.assertEqual(ask(hub, nothing)[0], 404, nothing)
             rotation(hub, "serve", "--force")
+            fixture.wait_until(lambda: "Hubs CA 2" in hub_issuer(hub), "the hub to show a certificate by the new CA")
             rotation(hub, "retire", "--force")
             self.assertEqual([ask(hub, page, roots=certs / "ca-cert.pem")[0] for page in pages], [404, 200])
 
