@@ -368,7 +368,7 @@ START_TEST(an_agent_that_is_forgotten_before_or_meanwhile_does_not_come_back)
     else
         hook = (struct hook){ forget_meanwhile, moments[_i - 1] };
     ck_assert_msg(back_up() == 0, "%s", said);
-    ck_assert_ptr_null(hook.fn);
+    ck_assert(!hook.fn);
     store_close(store);
     ck_assert_msg(bring_back() == 0, "%s", said);
     store = open_again(0);
