@@ -377,6 +377,88 @@ int spool_refuse(struct spool_reader *reader, const char *why)
     return pass(r);
 }
 
+/* ---- too old ---- */
+
+struct dropping {
+    struct spool_reader *reader;
+    struct buf edits; /* struct edit */
+    struct spool_dropped sum;
+};
+
+/* One more that goes: a part of the edit before it, or one of its own. What a split has left of a
+ * batch has an edit already, which becomes this. */
+static int drop_batch(struct dropping *dropping, const struct spool_item *item)
+{
+    struct run *run = dropping->reader->run;
+    const uint64_t sequence = item->sequence + run->base;
+    const bool is_split = run_find_edit(run, sequence) != NULL;
+    struct edit *last = NULL, fresh = { .first = sequence,
+                                        .last = sequence,
+                                        .records = item->records,
+                                        .is_counted = true,
+                                        .reason = SPOOL_TOO_OLD };
+    struct segment *segment = run_find_segment(run, sequence);
+
+    if (dropping->edits.len > 0)
+        last = (struct edit *) (void *) (dropping->edits.data + dropping->edits.len) - 1;
+    if (last && last->last + 1 == sequence && !is_split && !run_find_edit(run, last->last)) {
+        last->last = sequence;
+        last->records += item->records;
+    } else {
+        buf_append(&dropping->edits, &fresh, sizeof(fresh));
+    }
+    if (buf_failed(&dropping->edits))
+        return fault(-ENOMEM, "no memory for a skip");
+    if (segment) {
+        segment->records -= item->records;
+        segment->batches--;
+    }
+    dropping->sum.batches++;
+    dropping->sum.records += item->records;
+    return 0;
+}
+
+static int make_edits(struct dropping *dropping)
+{
+    struct queue *queue = dropping->reader->queue;
+    const struct edit *edits = (const void *) dropping->edits.data;
+    int r = 0;
+
+    for (size_t i = 0; i < dropping->edits.len / sizeof(*edits) && r == 0; i++)
+        r = run_edit(dropping->reader->run, &edits[i]);
+    queue->queued -= dropping->sum.records;
+    queue->queued_batches -= dropping->sum.batches;
+    queue_count_drop(queue, SPOOL_TOO_OLD, dropping->sum.records);
+    if (dropping->sum.batches)
+        (void) state_write(queue, true);
+    return pass(r);
+}
+
+int spool_drop_old(struct spool_reader *reader,
+                   spool_is_old_fn *is_old,
+                   void *ctx,
+                   struct spool_dropped *ret)
+{
+    struct dropping dropping = { .reader = reader };
+    struct spool_item item;
+    int r, r_edits;
+
+    reader_rewind(reader);
+    do {
+        r = spool_read(reader, &item);
+        reader->sent_from = reader->n_sent = 0; /* it is not sent, only looked at */
+        if (r == 0 && !item.is_skip && !is_old(ctx, &item))
+            r = SPOOL_EMPTY;
+        if (r == 0 && !item.is_skip)
+            r = drop_batch(&dropping, &item);
+    } while (r == 0 && dropping.sum.batches < SPOOL_DROP_BATCHES);
+    r_edits = make_edits(&dropping);
+    buf_deinit(&dropping.edits);
+    reader_rewind(reader);
+    *ret = dropping.sum;
+    return r < 0 ? pass(r) : pass(r_edits);
+}
+
 void spool_fork(struct spool_reader *reader)
 {
     struct run *run = reader->run;

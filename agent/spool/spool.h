@@ -195,6 +195,21 @@ int spool_acknowledge(struct spool_reader *reader, uint64_t sequence) MUST_USE;
  * SPOOL_EMPTY (it is a skip, or there is none).
  */
 int spool_refuse(struct spool_reader *reader, const char *why) MUST_USE;
+/*
+ * Batches that the hub would refuse for their age, from the first that is not acknowledged on: of
+ * as many as is_old() says so of, one after the other and SPOOL_DROP_BATCHES at most, none is sent;
+ * skips (SPOOL_TOO_OLD) take their place, one for all that lie side by side. Nothing may be on its
+ * way; the reader is resumed behind what is acknowledged.
+ */
+#define SPOOL_DROP_BATCHES 4096
+typedef bool spool_is_old_fn(void *ctx, const struct spool_item *item);
+struct spool_dropped {
+    uint64_t batches, records;
+};
+int spool_drop_old(struct spool_reader *reader,
+                   spool_is_old_fn *is_old,
+                   void *ctx,
+                   struct spool_dropped *ret) MUST_USE;
 /* The hub's run of this id is not ours: what is not acknowledged goes on under
  * a new one, from 1. The reader is resumed afterwards. */
 void spool_fork(struct spool_reader *reader);

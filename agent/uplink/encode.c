@@ -203,6 +203,14 @@ int encoder_put(struct encoder *encoder,
     return pass(r);
 }
 
+int64_t encoder_newest_us(enum spool_signal signal,
+                          const struct spool_item *item,
+                          const struct uplink_clock *clock)
+{
+    return signal == SPOOL_METRICS ? uplink_stamp_scrape(clock, item)
+                                   : encoder_newest_log_us(item, uplink_log_offset(clock, item));
+}
+
 int encoder_commit(struct encoder *encoder, enum spool_signal signal, const struct spool_item *item)
 {
     const struct spool_layout *layout = item->scrape.layout;
@@ -302,6 +310,7 @@ static void read_welcome(const Sentinel__Telemetry__V1__Welcome *welcome,
     if (welcome->limits) {
         ret->unacknowledged_batches = welcome->limits->unacknowledged_batches;
         ret->log_body_bytes = welcome->limits->log_body_bytes;
+        ret->oldest_s = welcome->limits->oldest_s;
     }
     if (welcome->intervals) {
         ret->interval_ms = welcome->intervals->metrics_ms;

@@ -34,11 +34,16 @@ int encoder_put(struct encoder *encoder,
                 const struct spool_item *item,
                 const struct uplink_clock *clock,
                 struct buf *to) MUST_USE;
+/* The newest time in a batch, as it would be sent now. */
+int64_t encoder_newest_us(enum spool_signal signal,
+                          const struct spool_item *item,
+                          const struct uplink_clock *clock);
 /* It was given to the transport: what it declared is declared. */
 int encoder_commit(struct encoder *encoder,
                    enum spool_signal signal,
                    const struct spool_item *item) MUST_USE;
 /* Of logs, which protobuf-c would cut at a NUL. Private to the encoder. */
+int64_t encoder_newest_log_us(const struct spool_item *item, int64_t offset_us);
 void encoder_put_logs(const struct spool_item *item, int64_t offset_us, struct buf *to);
 
 struct encoder_hello {
@@ -60,6 +65,7 @@ struct encoder_response {
     uint32_t unacknowledged_batches; /* welcome; 0: no limit */
     uint32_t interval_ms, spread_ms;
     uint32_t log_body_bytes; /* welcome; 0: not said */
+    uint64_t oldest_s;       /* welcome: what is older is refused; 0: not said */
     int64_t hub_us;
     uint64_t lost_first, lost_last;
     uint32_t retry_after_ms;

@@ -151,6 +151,19 @@ static int64_t restamp(int64_t time_us, int64_t batch_us, int64_t offset_us)
     return time_us + offset_us;
 }
 
+int64_t encoder_newest_log_us(const struct spool_item *item, int64_t offset_us)
+{
+    const struct spool_logs *logs = &item->logs;
+    int64_t newest_us = INT64_MIN;
+
+    for (size_t i = 0; i < logs->n_records; i++) {
+        const int64_t time_us = restamp(logs->records[i].time_us, logs->time.us, offset_us);
+
+        newest_us = time_us > newest_us ? time_us : newest_us;
+    }
+    return newest_us;
+}
+
 void encoder_put_logs(const struct spool_item *item, int64_t offset_us, struct buf *to)
 {
     const struct spool_logs *logs = &item->logs;

@@ -31,6 +31,9 @@ struct stream {
     struct buf out;         /* encoded and not taken yet, when is_pending */
     struct spool_item item; /* of `out` */
     bool is_pending, is_welcomed, is_half_closed, is_throttled, is_over;
+    /* Behind what is on its way lies a batch that is too old for the hub. */
+    bool has_old;
+    int64_t oldest_us;        /* what is so long ago it refuses; 0: it does not say */
     const char *local_reason; /* why we ended the call ourselves */
     uint64_t cursor;          /* sent last */
     uint64_t acknowledged;

@@ -156,6 +156,11 @@ int64_t uplink_log_offset(const struct uplink_clock *clock, const struct spool_i
     return offset_us > HOUR_US || offset_us < -HOUR_US ? offset_us : 0;
 }
 
+int64_t uplink_hub_now(const struct uplink_clock *clock)
+{
+    return clock->is_known ? clock->hub_us + (uplink_boot_us() - clock->boot_us) : 0;
+}
+
 void uplink_bucket_set(struct uplink_bucket *bucket, uint64_t rate)
 {
     if (bucket->rate != rate)

@@ -59,6 +59,8 @@ int64_t uplink_stamp_scrape(const struct uplink_clock *clock, const struct spool
 /* What to add to times of logs that this machine's clock told, about `item->logs.time`; 0: it was
  * right. */
 int64_t uplink_log_offset(const struct uplink_clock *clock, const struct spool_item *item);
+/* The hub's clock now; 0: it is not known. */
+int64_t uplink_hub_now(const struct uplink_clock *clock);
 int64_t uplink_boot_us(void);
 
 /* Bytes in a second, with up to a second's worth at once; a message that is larger makes debts. */

@@ -49,6 +49,52 @@ static bool has_room(const struct stream *stream)
     return stream->cursor - stream->acknowledged < stream->window;
 }
 
+static bool is_too_old(void *ctx, const struct spool_item *item)
+{
+    const struct stream *stream = ctx;
+    const struct uplink_clock *clock = &stream->uplink->clock;
+
+    return stream->oldest_us > 0 && clock->is_known &&
+           encoder_newest_us(stream->signal, item, clock) <
+               uplink_hub_now(clock) - stream->oldest_us;
+}
+
+/* Whole batches that the hub would refuse one by one: a skip takes the place of all. Outcomes:
+ * SPOOL_EMPTY (what is on its way is waited for first). */
+static int drop_old(struct stream *stream)
+{
+    struct spool_dropped dropped;
+    int r;
+
+    if (stream->cursor > stream->acknowledged)
+        return SPOOL_EMPTY;
+    stream->has_old = false;
+    r = spool_drop_old(stream->reader, is_too_old, stream, &dropped);
+    if (r)
+        return pass(r);
+    log_event(LOG_WARN, "batches_too_old", LOG_S("signal", spool_signal_name(stream->signal)),
+              LOG_U("batches", dropped.batches), LOG_U("records", dropped.records),
+              LOG_I("hub_takes_s", stream->oldest_us / 1000000),
+              LOG_S("remedy", "the hub keeps nothing that old: its retention"));
+    return 0;
+}
+
+/* The next item that the hub would take. Outcomes: SPOOL_EMPTY. */
+static int read_next(struct stream *stream)
+{
+    for (;;) {
+        int r = stream->has_old ? drop_old(stream) : 0;
+
+        if (r == 0)
+            r = spool_read(stream->reader, &stream->item);
+        if (r)
+            return r < 0 ? pass(r) : SPOOL_EMPTY;
+        if (stream->item.is_skip || !is_too_old(stream, &stream->item))
+            return 0;
+        stream->has_old = true;
+    }
+}
+
 /* Fills `out` with the next message. Outcomes: SPOOL_EMPTY. */
 static int prepare(struct stream *stream)
 {
@@ -56,9 +102,9 @@ static int prepare(struct stream *stream)
 
     if (stream->is_pending)
         return 0;
-    r = spool_read(stream->reader, &stream->item);
+    r = read_next(stream);
     if (r)
-        return r < 0 ? pass(r) : SPOOL_EMPTY;
+        return pass(r);
     buf_clear(&stream->out);
     r = encoder_put(&stream->encoder, stream->signal, &stream->item, &stream->uplink->clock,
                     &stream->out);
@@ -171,6 +217,7 @@ static void on_welcome(struct stream *stream, const struct encoder_response *wel
     spool_reader_get_run(stream->reader, &run);
     stream->cursor = stream->acknowledged = run.first_sequence - 1;
     stream->window = WINDOW_BATCHES;
+    stream->oldest_us = welcome->oldest_s < UINT32_MAX ? (int64_t) welcome->oldest_s * 1000000 : 0;
     if (welcome->unacknowledged_batches && welcome->unacknowledged_batches < stream->window)
         stream->window = welcome->unacknowledged_batches;
     if (welcome->lost_last)
@@ -303,7 +350,7 @@ void stream_close(struct stream *stream)
     stream->reader = spool_reader_close(stream->reader);
     encoder_reset(&stream->encoder);
     stream->is_pending = stream->is_welcomed = stream->is_half_closed = false;
-    stream->is_throttled = stream->is_over = false;
+    stream->is_throttled = stream->is_over = stream->has_old = false;
     stream->local_reason = NULL;
 }
 

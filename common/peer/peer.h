@@ -3,7 +3,7 @@
 
 /*
  * Peer: who is at the other end of a connection: addresses, ranges of them, and what a proxy says
- * in front of the connection's own bytes (PROXY protocol, version 2). No sockets here.
+ * in front of the connection's own bytes (PROXY protocol, versions 1 and 2). No sockets here.
  *
  * An IPv4 address is kept in its IPv6 form (::ffff:a.b.c.d), so that both compare as 16 bytes and a
  * listener of both families sees one client as one.
@@ -63,7 +63,7 @@ struct peer_nets {
 int peer_nets_parse(const char *text, struct peer_nets *ret) MUST_USE;
 bool peer_nets_have(const struct peer_nets *nets, const struct peer_address *peer);
 
-/* ---- PROXY protocol, version 2 ---- */
+/* ---- PROXY protocol, versions 1 and 2 ---- */
 
 /*
  * https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt, section 2.2:
@@ -75,6 +75,16 @@ bool peer_nets_have(const struct peer_nets *nets, const struct peer_address *pee
  *    16  source, destination address; source, destination port; then TLVs
  */
 #define PROXY_HEAD_BYTES 16u
+/*
+ * Section 2.1, a line of text, at most PROXY_TEXT_BYTES with its end; addresses as inet_ntop()
+ * writes them, ports without zeros in front, one blank between any two:
+ *
+ *     "PROXY TCP4 192.0.2.7 10.0.0.1 41234 8082\r\n"
+ *     "PROXY TCP6 2001:db8::7 2001:db8::1 41234 8082\r\n"
+ *     "PROXY UNKNOWN\r\n"              the proxy speaks for itself; more before the end is passed
+ *                                      over
+ */
+#define PROXY_TEXT_BYTES 107u
 /* With the addresses of both ends, names and facts about the client's TLS in TLVs. */
 #define PROXY_MAX_BYTES (PROXY_HEAD_BYTES + 2048u)
 
@@ -87,8 +97,10 @@ struct proxy {
  * Reads the header in front of `bytes`; TLVs are passed over.
  *
  * Outcomes: PEER_MORE: ret->n_bytes is how many are needed to go on (never above PROXY_MAX_BYTES).
- *           PEER_UNFIT: no header, another version, another transport, too long, or cut within.
+ *           PEER_UNFIT: no header, another version, another transport, an address or a port that is
+ *           none, too long, or cut within.
  */
 int proxy_read(struct span bytes, struct proxy *ret) MUST_USE;
-/* Whether the bytes begin like a header: as many as there are. False for none. */
+/* Whether the bytes begin like a header: as many as there are; of version 1 five at least, as HTTP
+ * begins alike. False for none. */
 bool proxy_is_begun(struct span bytes);

@@ -1,23 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* PROXY protocol, version 2: peer.h draws it. */
+/* PROXY protocol, version 2: peer.h draws it. Version 1: proxy_text.c. */
 
 #include <string.h>
 
-#include "common/peer/peer.h"
+#include "common/peer/inside.h"
 
 #define SIGNATURE_BYTES 12
+
+/* So many bytes of "PROXY " are no method of HTTP's and not the preface of HTTP/2. */
+#define TEXT_TOLD_BYTES 5
+#define LEAST_BYTES 15 /* of a header of either version */
 
 enum { LOCAL = 0x20, PROXIED = 0x21 };
 enum { UNKNOWN = 0x00, TCP4 = 0x11, TCP6 = 0x21, UNIX_STREAM = 0x31 };
 
 static const uint8_t signature[SIGNATURE_BYTES] = "\r\n\r\n\0\r\nQUIT\n";
 
-bool proxy_is_begun(struct span bytes)
+static bool is_binary(struct span bytes)
 {
     size_t n = bytes.len < SIGNATURE_BYTES ? bytes.len : SIGNATURE_BYTES;
 
     return n > 0 && memcmp(bytes.data, signature, n) == 0;
+}
+
+bool proxy_is_begun(struct span bytes)
+{
+    return is_binary(bytes) || (bytes.len >= TEXT_TOLD_BYTES && proxy_text_can_be(bytes));
 }
 
 static uint16_t get_u16(const uint8_t *at)
@@ -79,7 +88,13 @@ int proxy_read(struct span bytes, struct proxy *ret)
     size_t len, n_addresses;
     uint8_t command, family;
 
-    if (bytes.len && !proxy_is_begun(bytes))
+    if (bytes.len == 0) {
+        *ret = (struct proxy){ .n_bytes = LEAST_BYTES };
+        return PEER_MORE;
+    }
+    if (proxy_text_can_be(bytes))
+        return proxy_read_text(bytes, ret);
+    if (!is_binary(bytes))
         return PEER_UNFIT;
     if (bytes.len < PROXY_HEAD_BYTES) {
         *ret = proxy;

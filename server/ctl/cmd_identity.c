@@ -62,6 +62,10 @@ static void put_change(struct ctl *ctl, const change_response *answer, const cha
     object_begin(&object);
     json_put_text(&object.json, "agent", ctl->words[0]);
     json_put_u64(&object.json, "generation", answer->generation);
+    if (answer->erased) {
+        json_put_u64(&object.json, "erased_samples", answer->erased->samples);
+        json_put_u64(&object.json, "erased_log_records", answer->erased->log_records);
+    }
     if (*answer->enrolment) {
         json_put_text(&object.json, "enrolment", answer->enrolment);
         json_put_i64(&object.json, "enrolment_expires_us",
@@ -151,7 +155,17 @@ int cmd_agents_forget(struct ctl *ctl)
         return r;
     request.change = SENTINEL__ADMIN__V1__AGENT_CHANGE__AGENT_CHANGE_FORGET;
     r = change(ctl, &request, &answer);
-    if (r == CTL_OK)
-        put_change(ctl, answer, "forgotten");
-    return r;
+    if (r)
+        return r;
+    put_change(ctl, answer, "forgotten");
+    if (!ctl->is_json && answer->erased)
+        fprintf(
+            stderr,
+            "Erased: certificates, labels, %llu samples, %llu log records, inventories, uploads; "
+            "nothing finds\nthem any more. They leave the tables within seconds, and the files "
+            "with the next compaction,\nwithin the hour. The audit keeps that this was done; older "
+            "backups keep what they have.\n",
+            (unsigned long long) answer->erased->samples,
+            (unsigned long long) answer->erased->log_records);
+    return CTL_OK;
 }

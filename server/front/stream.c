@@ -212,6 +212,9 @@ static int send_welcome(struct telemetry *t, const struct ingest_welcome *welcom
     limits.batch_log_records = taken.batch_log_records;
     limits.log_attributes = taken.log_attributes;
     limits.attribute_bytes = taken.attribute_bytes;
+    limits.oldest_s =
+        (uint64_t) (t->kind->signal == STORE_LOGS ? taken.logs_retention_us : taken.retention_us) /
+        1000000;
     intervals.metrics_ms = options->default_interval_ms;
     intervals.reconnect_spread_ms = options->reconnect_spread_ms;
     message.resume_after_sequence = welcome->resume_after_sequence;

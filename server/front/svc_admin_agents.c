@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/base/buf.h"
+#include "common/base/faultpoint.h"
 #include "common/crypto/crypto.h"
 #include "common/log/log.h"
 #include "server/front/acts.h"
@@ -161,18 +162,41 @@ static enum front_failure allow(struct unary *unary,
     return front_failure_of_act(r, why.text[0] ? "addresses" : "agent_id", &why, &unary->detail);
 }
 
+static Sentinel__Admin__V1__ErasedAgent *erased_message(struct unary *unary,
+                                                        const struct store_forgotten *forgotten)
+{
+    Sentinel__Admin__V1__ErasedAgent *to = unary_alloc(unary, 1, sizeof(*to));
+
+    if (!to)
+        return NULL;
+    sentinel__admin__v1__erased_agent__init(to);
+    to->samples = forgotten->n_samples;
+    to->log_records = forgotten->n_log_records;
+    return to;
+}
+
 /* Thrown out first: nothing of it comes while what there is goes. */
-static enum front_failure
-forget(struct unary *unary, const change_request *request, const struct pki_act *act)
+static enum front_failure forget(struct unary *unary,
+                                 const change_request *request,
+                                 const struct pki_act *act,
+                                 change_response *answer)
 {
     struct front *front = unary->front;
-    const int known = pki_agent_forget(front->options.pki, request->agent_id, act);
-    int r;
+    struct store_forgotten forgotten = { 0 };
+    uint32_t number = 0;
+    int known, r;
+
+    if (store_agent_find(front->options.store, request->agent_id, &number) != 0)
+        number = 0;
+    known = pki_agent_forget(front->options.pki, request->agent_id, number, act);
 
     if (known != PKI_OK && known != PKI_UNKNOWN)
         return front_failure_of_act(known, "agent_id", NULL, &unary->detail);
     front_registry_changed(front);
-    r = store_agent_forget(front->options.store, request->agent_id);
+    faultpoint("forget_after_registry");
+    r = store_agent_forget(front->options.store, request->agent_id, &forgotten);
+    answer->erased = erased_message(unary, &forgotten);
+    answer->generation = pki_generation(front->options.pki);
     if (r == STORE_OK || (r == STORE_NOT_FOUND && known == PKI_OK))
         return FAIL_NOT;
     if (r == STORE_NOT_FOUND)
@@ -198,7 +222,7 @@ change(struct unary *unary, const change_request *request, change_response *answ
             pki_agent_readmit(pki, request->agent_id, act, &answer->generation), "agent_id", NULL,
             &unary->detail);
     case SENTINEL__ADMIN__V1__AGENT_CHANGE__AGENT_CHANGE_FORGET:
-        return forget(unary, request, act);
+        return forget(unary, request, act, answer);
     default:
         front_describe(&unary->detail, "change",
                        "AGENT_CHANGE_ALLOW, _REVOKE, _READMIT or _FORGET");

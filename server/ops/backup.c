@@ -115,7 +115,7 @@ static void put_entry(const char *state, const struct store_backup *done)
 
 static int run(const char *state, const char *to, bool is_json, bool tells)
 {
-    static const char *const beside[] = { "certs", "operators", "audit", NULL };
+    static const char *const beside[] = { "certs", "operators", "audit", "revoked", NULL };
     struct backup backup = { .tells = tells };
     struct store_backup asked = {
         .state_directory = state,

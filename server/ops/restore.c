@@ -14,7 +14,8 @@
 
 static const char help[] =
     "Example:\n"
-    "  sentinel-hub restore --from /backup/hub-2026-11-26 --state-dir /var/lib/sentinel-hub\n"
+    "  sentinel-hub restore --from /backup/hub-2026-11-26 --state-dir /var/lib/sentinel-hub \\\n"
+    "      --revoked /var/lib/sentinel-hub.old/revoked\n"
     "\n"
     "Makes a state directory of a backup: copies it, reads all of it as `verify` does, raises the\n"
     "registry's generation, and only then puts it in place. The directory must be empty, or not\n"
@@ -24,6 +25,9 @@ struct restore {
     struct progress progress;
     uint64_t generation;
     const struct store_restore *asked;
+    const char *revoked; /* the old hub's list; NULL: none is named */
+    size_t n_revoked;    /* words of it that were news */
+    struct tls_why why;  /* what is wrong with it */
 };
 
 static void on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
@@ -60,12 +64,19 @@ static int on_copied(void *ctx, struct store *store, const char *state_directory
 {
     struct restore *restore = ctx;
 
-    (void) state_directory; /* the registry is the database alone */
-    int r = store_state_change(store, put_entry, restore);
+    int r = 0;
+
+    if (restore->revoked)
+        r = pki_revoked_import(state_directory, restore->revoked, &restore->n_revoked,
+                               &restore->why);
+    if (r > 0)
+        return STORE_UNFIT;
+    if (r == 0)
+        r = store_state_change(store, put_entry, restore);
     return r != 0 ? r : pki_restored(store, &restore->generation);
 }
 
-static void print_json(const struct store_restore *done, uint64_t generation)
+static void print_json(const struct restore *restore, const struct store_restore *done)
 {
     CLEANUP(buf_deinit) struct buf text = { 0 };
     char time[TEXT_TIME_BYTES];
@@ -75,30 +86,46 @@ static void print_json(const struct store_restore *done, uint64_t generation)
     json_open_object(&writer);
     json_put_text(&writer, "state_dir", done->to);
     json_put_text(&writer, "backup_began", text_of_time((wall_us){ done->began_us }, time));
-    json_put_u64(&writer, "registry_generation", generation);
+    json_put_u64(&writer, "registry_generation", restore->generation);
+    if (restore->revoked)
+        json_put_u64(&writer, "n_revocations_merged", restore->n_revoked);
     json_put_u64(&writer, "n_damaged", done->found.n_damaged);
     ops_put_found(&writer, &done->found);
     json_close_object(&writer);
     printf("%s\n", buf_text(&text));
 }
 
-static void print(const struct store_restore *done, uint64_t generation)
+static void print_revoked(const struct restore *restore, const char *to)
+{
+    if (restore->revoked)
+        printf("%zu revocations of %s that the backup does not know count from the first start "
+               "on.\n\n",
+               restore->n_revoked, restore->revoked);
+    else
+        printf(
+            "Who was revoked after the backup is in the file `revoked` of the old state directory\n"
+            "(/var/lib/sentinel-hub/revoked as a rule). Restore with --revoked FILE, or copy it "
+            "to\n"
+            "%s/revoked before the start: else they are let in again.\n\n",
+            to);
+}
+
+static void print(const struct restore *restore, const struct store_restore *done)
 {
     char time[TEXT_TIME_BYTES];
 
     ops_print_found(&done->found);
     printf("\nRestored to %s from a backup begun %s; the registry has generation %" PRIu64 ".\n",
-           done->to, text_of_time((wall_us){ done->began_us }, time), generation);
+           done->to, text_of_time((wall_us){ done->began_us }, time), restore->generation);
     printf(
         "What agents sent after that is not here: they go on where they are, and what is\n"
         "missing in between is counted as lost.\n"
         "Enrolment tokens are void. For seven days, certificates that agents of this registry got\n"
-        "after the backup are registered again when they come.\n"
-        "Who was revoked after the backup is in the file `revoked` of the old state directory:\n"
-        "copy it to %s/revoked before the start, or they are let in again.\n\n"
-        "Next:\n"
-        "  sentinel-hub run --state-dir %s\n",
-        done->to, done->to);
+        "after the backup are registered again when they come.\n");
+    print_revoked(restore, done->to);
+    printf("Next:\n"
+           "  sentinel-hub run --state-dir %s\n",
+           done->to);
 }
 
 static int exit_of(int r)
@@ -113,9 +140,9 @@ static int exit_of(int r)
     }
 }
 
-static int run(const char *from, const char *to, bool is_json)
+static int run(const char *from, const char *to, const char *revoked, bool is_json)
 {
-    struct restore restore = { .generation = 0 };
+    struct restore restore = { .revoked = revoked };
     struct store_restore asked = {
         .from = from,
         .to = to,
@@ -131,15 +158,17 @@ static int run(const char *from, const char *to, bool is_json)
     progress_begin(&restore.progress, "restoring");
     int r = store_restore(&asked, &why);
     progress_end(&restore.progress);
+    if (restore.why.text[0])
+        return ops_refuse("restore", OPS_USAGE, "%s", restore.why.text);
     if (r > 0)
         return ops_refuse("restore", exit_of(r), "%s",
                           why.text[0] ? why.text : "nothing was restored");
     if (r < 0)
         return ops_refuse("restore", OPS_FAILED, "nothing was restored");
     if (is_json)
-        print_json(&asked, restore.generation);
+        print_json(&restore, &asked);
     else
-        print(&asked, restore.generation);
+        print(&restore, &asked);
     if (asked.found.n_damaged == 0)
         return OPS_OK;
     return ops_refuse("restore", OPS_PARTIAL,
@@ -149,7 +178,7 @@ static int run(const char *from, const char *to, bool is_json)
 
 int ops_restore(int argc, char **argv)
 {
-    const char *state = NULL, *from = NULL;
+    const char *state = NULL, *from = NULL, *revoked = NULL;
     bool is_json = false;
     const struct conf_option options[] = {
         { .flag = "--from", .metavar = "DIR", .value = &from, .help = "the backup" },
@@ -157,6 +186,11 @@ int ops_restore(int argc, char **argv)
           .metavar = "DIR",
           .value = &state,
           .help = "what becomes the hub's: not there yet, or empty" },
+        { .flag = "--revoked",
+          .metavar = "FILE",
+          .value = &revoked,
+          .help =
+              "of the old hub: who was revoked since the backup; <its state directory>/revoked" },
         { .flag = "--json", .is_set = &is_json, .help = "what was restored as one JSON object" },
         { .flag = NULL },
     };
@@ -171,5 +205,5 @@ int ops_restore(int argc, char **argv)
     if (!state || !*state)
         return ops_refuse("restore", OPS_USAGE,
                           "--state-dir DIR is missing: where the hub will find it");
-    return run(from, state, is_json);
+    return run(from, state, revoked, is_json);
 }

@@ -400,6 +400,7 @@ int pki_leaf_make_hub(struct pki_leaf *ret,
 {
     const char *names[MAX_HOST_NAMES + 1] = { NULL };
     const char *common_name = "localhost";
+    char crl_url[PKI_CRL_URL_BYTES];
     bool has_common_name = false;
     size_t n = 0;
 
@@ -421,7 +422,7 @@ int pki_leaf_make_hub(struct pki_leaf *ret,
         .organisation = authority->organisation,
         .organisation_unit = "hubs",
         .names = names,
-        .crl_url = authority->crl_url[0] ? authority->crl_url : NULL,
+        .crl_url = pki_crl_url(authority, issuer->cert, crl_url),
         .not_before = { now.us - PKI_BACKDATE_US },
         .not_after = { now.us + life_us },
     };
@@ -442,7 +443,7 @@ int pki_leaf_make_client(struct pki_leaf *ret,
 {
     const bool is_agent = issue->kind == PKI_AGENT;
     int64_t life_us = issue->life_us;
-    char uri[PKI_TRUST_DOMAIN_BYTES + 96];
+    char uri[PKI_TRUST_DOMAIN_BYTES + 96], crl_url[PKI_CRL_URL_BYTES];
 
     if (life_us == 0)
         life_us = (is_agent ? 7 : 90) * PKI_DAY_US;
@@ -454,7 +455,7 @@ int pki_leaf_make_client(struct pki_leaf *ret,
         .organisation = authority->organisation,
         .organisation_unit = is_agent ? "agents" : "operators",
         .uri = uri,
-        .crl_url = authority->crl_url[0] ? authority->crl_url : NULL,
+        .crl_url = pki_crl_url(authority, issuer->cert, crl_url),
         /* An already expired one (tests) was valid for as long as it has been over. */
         .not_before = { now.us - PKI_BACKDATE_US + (life_us < 0 ? 2 * life_us : 0) },
         .not_after = { now.us + life_us },

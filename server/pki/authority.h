@@ -83,6 +83,13 @@ struct pki_leaf {
 };
 void pki_leaf_deinit(struct pki_leaf *leaf);
 /* Cuts not_after to the issuer's. */
+/* Where a certificate by this intermediate says that its list is: below the hub's own page /crl
+ * that of the intermediate, so that there is one for each while two authorities sign; another URL
+ * as it is. NULL: none. In `to`, or the authority's. */
+#define PKI_CRL_URL_BYTES (PKI_URL_BYTES + 80)
+const char *pki_crl_url(const struct pki_authority *authority,
+                        const struct tls_cert *issuer,
+                        char to[static PKI_CRL_URL_BYTES]);
 int pki_leaf_make(struct pki_leaf *ret,
                   const struct tls_request *request,
                   const struct pki_issuer *issuer) MUST_USE;

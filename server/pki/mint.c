@@ -41,7 +41,7 @@ int pki_mint(struct pki *pki,
     CLEANUP(tls_cert_freep) struct tls_cert *cert = NULL;
     CLEANUP(pki_minted_deinit) struct pki_minted minted = { 0 };
     const bool is_agent = mint->kind == PKI_AGENT;
-    char uri[PKI_TRUST_DOMAIN_BYTES + 96];
+    char uri[PKI_TRUST_DOMAIN_BYTES + 96], crl_url[PKI_CRL_URL_BYTES];
     struct tls_facts facts;
 
     ensure(mint->life_us > 0);
@@ -56,7 +56,7 @@ int pki_mint(struct pki *pki,
         .organisation = pki->authority.organisation,
         .organisation_unit = is_agent ? "agents" : "operators",
         .uri = uri,
-        .crl_url = pki->authority.crl_url[0] ? pki->authority.crl_url : NULL,
+        .crl_url = pki_crl_url(&pki->authority, issuer.cert, crl_url),
         .not_before = { now.us - PKI_BACKDATE_US },
         .not_after = { now.us + mint->life_us },
     };

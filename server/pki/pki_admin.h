@@ -100,9 +100,13 @@ int pki_agent_allow(struct pki *pki,
                     size_t n_addresses,
                     const struct pki_act *by,
                     struct tls_why *ret_why) MUST_USE;
-/* Certificates and what is known of it; what it sent is store_agent_forget()'s. Outcomes:
- * PKI_UNKNOWN, PKI_FULL. */
-int pki_agent_forget(struct pki *pki, const char *name, const struct pki_act *by) MUST_USE;
+/* Certificates and what is known of it; what it sent is store_agent_forget()'s, which must follow,
+ * and does at the next start if this hub is killed in between. `number`: the store's, 0: it has
+ * none. Outcomes: PKI_UNKNOWN, PKI_FULL. */
+int pki_agent_forget(struct pki *pki,
+                     const char *name,
+                     uint32_t number,
+                     const struct pki_act *by) MUST_USE;
 /*
  * A hello of this agent: may it stream from here, as this machine?
  *

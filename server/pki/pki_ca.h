@@ -102,9 +102,11 @@ uint64_t pki_ca_version(struct pki *pki);
 int pki_client_roots(struct pki *pki, struct buf *to) MUST_USE;
 int pki_foreign_roots(struct pki *pki, struct buf *to) MUST_USE; /* those of foreign ones alone */
 
-/* The CRL of the agents' intermediate, DER, signed at each change and once a day; the bytes are
- * appended. Outcomes: PKI_ABSENT (the key is not there). */
-int pki_crl(struct pki *pki, wall_us now, struct buf *to) MUST_USE;
+/* The CRL of an intermediate, DER, signed at each change and once a day; the bytes are appended.
+ * `issuer`: SHA-256 of its certificate, one of the authority of now or of the next one; NULL: of
+ * that which signs agents' and operators' certificates now. Outcomes: PKI_ABSENT (the key is not
+ * there), PKI_UNKNOWN (no such intermediate). */
+int pki_crl(struct pki *pki, const uint8_t *issuer, wall_us now, struct buf *to) MUST_USE;
 
 /* Signs with the hub's own key (anchors of the audit), and looks at such a signature. */
 int pki_hub_sign(struct pki *pki, struct span data, struct buf *to) MUST_USE;

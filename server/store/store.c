@@ -218,6 +218,8 @@ static int open_journal(struct store *store)
     int r = state_raise_format(&store->state);
 
     if (!r)
+        r = agents_forget_begun(&store->agents);
+    if (!r)
         r = journal_open(&store->journal, store->directory, store->options.segment_bytes);
     if (!r)
         r = days_open(&store->days, store->directory, &days_of_samples, store->options.day_bytes);
@@ -405,15 +407,17 @@ int store_agent_get(struct store *store,
     return agents_tell(&store->agents, number, arena, ret);
 }
 
-int store_agent_forget(struct store *store, const char *id)
+int store_agent_forget(struct store *store, const char *id, struct store_forgotten *ret)
 {
     int r;
 
     if (store->options.is_shared)
         return fault(-EPERM, "an offline command beside a hub forgets no agents");
-    r = agents_forget(&store->agents, id);
-    if (r == 0)
+    r = agents_forget(&store->agents, id, ret);
+    if (r == 0) {
         objects_sweep_soon(&store->objects);
+        inventory_trim_soon(&store->inventory);
+    }
     return pass(r);
 }
 
@@ -643,7 +647,7 @@ void store_get_stats(struct store *store, struct store_stats *ret)
     char path[PATH_BYTES];
 
     *ret = (struct store_stats){
-        .n_agents = idtable_highest(&store->agents.table),
+        .n_agents = agents_count(&store->agents),
         .n_definitions = idtable_highest(&store->catalog.definitions),
         .n_layouts = idtable_highest(&store->catalog.layouts),
         .n_segments = journal_n_segments(&store->journal),

@@ -45,12 +45,24 @@ int store_agent_get(struct store *store,
                     struct arena *arena,
                     struct store_agent *ret) MUST_USE;
 /*
- * The agent is gone for everybody who asks, with labels and uploads; its rows of metrics, logs and
- * inventories can be reached no more and go with retention. Its id is free: who comes with it is a
- * new agent. Streams of it must have been ended before. Blocks. Outcomes: STORE_NOT_FOUND,
- * STORE_FULL.
+ * The agent is erased. From the return on it is gone for everybody who asks, in a backup that is
+ * made from then on too; its samples, windows, log records, inventories and uploads leave the
+ * tables in the next rounds of the threads that own them, and the days' files are written anew
+ * without them by the next compaction (days/erase.c). A kill in between delays that to the next
+ * start. Its id is free: who comes with it is a new agent, with another number. Streams of it must
+ * have been ended before. Blocks. Outcomes: STORE_NOT_FOUND, STORE_FULL.
  */
-int store_agent_forget(struct store *store, const char *id) MUST_USE;
+struct store_forgotten {
+    uint64_t n_samples, n_log_records; /* that it had sent */
+};
+int store_agent_forget(struct store *store, const char *id, struct store_forgotten *ret) MUST_USE;
+/*
+ * A row of STORE_TABLE_META for who takes an agent out of a table of its own first: written in the
+ * same transaction, value the number (u32), it makes the next start finish what a kill cut.
+ * store_agent_forget() removes it.
+ */
+#define STORE_FORGET_KEY_BYTES 80
+struct span store_forget_key(char to[static STORE_FORGET_KEY_BYTES], const char *id);
 /* Numbers of all agents in order of id; in the arena. */
 int store_agent_list(struct store *store,
                      struct arena *arena,

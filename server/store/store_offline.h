@@ -141,7 +141,7 @@ int store_survey(struct store_survey *asked, struct store_why *ret_why) MUST_USE
  */
 struct store_backup {
     const char *state_directory;
-    const char *const *beside; /* directories in it to copy as files, NULL at the end */
+    const char *const *beside; /* files, and directories of files, in it; NULL at the end */
     const char *to;            /* not there yet, or empty */
     int64_t wait_us;           /* for the round of the sealer that is under way */
     /* Any of them may be NULL. */

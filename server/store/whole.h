@@ -13,7 +13,8 @@
  *               others
  *   days/       days.[ch] sealed blocks, an environment for each day (and of roll-ups for each
  * month and year), tables.c record.c mend.c; seal.[ch] the sealer: gather.c heads -> blocks,
- *               compact.c small blocks -> larger ones, retain.c old days go; scan.[ch] rows.c
+ *               compact.c small blocks -> larger ones, retain.c old days go,
+ *               erase.c agents that were forgotten; scan.[ch] rows.c
  * reading rollup/     roll-ups of what is over: rollup.h says which file does what logs/ logs.h
  * objects/  objects.h, uploads      inventory/  inventory.h survey/     looking through all of it
  *   copy/       backup.[ch] a copy of all as of one moment, restore.c back again, copy.[ch]

@@ -42,7 +42,14 @@ int web_make_crl(struct web_job *job)
         web_job_fail(job, 404, "NOT_FOUND", "without TLS there are no certificates to revoke");
         return 0;
     }
-    r = pki_crl(job->web->options.pki, clock_wall(), &job->body);
+    r = pki_crl(job->web->options.pki, job->has_issuer ? job->issuer : NULL, clock_wall(),
+                &job->body);
+    if (r == PKI_UNKNOWN) {
+        web_job_fail(job, 404, "NOT_FOUND",
+                     "no intermediate of this hub's authority has this certificate; /crl is the "
+                     "list of that which signs now");
+        return 0;
+    }
     if (r == PKI_ABSENT) {
         web_job_fail(job, 503, "CA_KEY_MISSING",
                      "the key that signs the list is not there; the hub's log says where it "

@@ -40,11 +40,13 @@ struct web_job {
     int (*make)(struct web_job *job);
     void (*free_state)(void *state); /* NULL: there is none */
     void *state;                     /* make()'s */
-    char agent[64];                  /* asked for; empty: all */
-    char bearer[16];                 /* id of the token that calls; empty: none */
-    char actor[80], peer[64];        /* for the audit */
-    uint32_t max_series;             /* as of the request */
-    int r;                           /* make()'s */
+    uint8_t issuer[32];              /* of the list of revoked certificates that is asked for */
+    bool has_issuer;
+    char agent[64];           /* asked for; empty: all */
+    char bearer[16];          /* id of the token that calls; empty: none */
+    char actor[80], peer[64]; /* for the audit */
+    uint32_t max_series;      /* as of the request */
+    int r;                    /* make()'s */
 
     unsigned status;
     const char *content_type;

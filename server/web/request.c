@@ -10,6 +10,7 @@
 
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
+#include "common/base/text.h"
 #include "common/json/json.h"
 #include "common/log/log.h"
 #include "server/web/inside.h"
@@ -248,6 +249,8 @@ static const struct page {
     { "/bearer/roll", false, false, true, ask_to_roll },
 };
 
+static const struct page page_of_issuer = { "/crl/SHA256.crl", true, false, false, ask_for_crl };
+
 static bool takes_method(const struct page *page, const char *method)
 {
     if (page->is_posted)
@@ -255,10 +258,28 @@ static bool takes_method(const struct page *page, const char *method)
     return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 }
 
+/* "/crl/" and the SHA-256 of an intermediate's certificate in hex, then ".crl". */
+static bool read_issuer(struct span path, uint8_t to[static 32])
+{
+    static const char begin[] = "/crl/", end[] = ".crl";
+    char hex[2 * 32 + 1];
+
+    if (path.len != sizeof(begin) - 1 + sizeof(hex) - 1 + sizeof(end) - 1 ||
+        memcmp(path.data, begin, sizeof(begin) - 1) != 0 ||
+        memcmp(path.data + path.len - (sizeof(end) - 1), end, sizeof(end) - 1) != 0)
+        return false;
+    memcpy(hex, path.data + sizeof(begin) - 1, sizeof(hex) - 1);
+    hex[sizeof(hex) - 1] = '\0';
+    return text_to_hex(hex, to, 32) == 0;
+}
+
 static const struct page *find_page(const char *target)
 {
     const struct span path = http_path_of(target);
+    uint8_t issuer[32];
 
+    if (read_issuer(path, issuer))
+        return &page_of_issuer;
     for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
         if (span_equal(path, span_of_text(pages[i].path)))
             return &pages[i];
@@ -312,7 +333,7 @@ int web_request(struct web *web,
     if (!page) {
         web_job_fail(job, 404, "NOT_FOUND",
                      "there is no such page; there are /metrics, /metrics/agents, /healthz, "
-                     "/readyz, /crl and /bearer/roll");
+                     "/readyz, /crl, /crl/SHA256.crl and /bearer/roll");
     } else if (!takes_method(page, head->method)) {
         job->allow = page->is_posted ? "POST" : NULL;
         web_job_fail(job, 405, "METHOD_NOT_ALLOWED", "%s takes %s", page->path,
@@ -322,6 +343,7 @@ int web_request(struct web *web,
         web_job_fail(job, refusal->status, refusal->reason, "%s",
                      refusal->message[0] ? refusal->message : why.text);
     } else if (!page->takes_agent || read_agent(job, head->target)) {
+        job->has_issuer = read_issuer(http_path_of(head->target), job->issuer);
         page->begin(job);
     }
     *ret = take(job);

@@ -10,6 +10,7 @@
  *   GET /healthz              the process is alive: 200
  *   GET /readyz               it takes samples and answers: 200, else 503 with the state
  *   GET /crl                  the list of revoked certificates, DER (RFC 5280), for anyone
+ *   GET /crl/SHA256.crl       the same of one intermediate, named by its certificate
  *   POST /bearer/roll         a bearer token's next signing key, as JSON
  *
  * One thread with one loop has every connection: it reads requests, writes answers, and touches no

@@ -99,6 +99,26 @@ class AgentLogs(unittest.TestCase):
         self.assertEqual("".join(e.text for e in parts), long)
         self.assertEqual(parts[-1].attributes["log.record.part"], "16 last")
 
+    def test_lines_older_than_the_hub_keeps_are_dropped_in_few_messages_and_both_say_how_many(self):
+        self.hub = fixture.Hub(flags=("--logs-retention", "1h")).start()
+        self.addCleanup(self.hub.stop)
+        agent = self.started(self.agent())
+        log = self.log()
+        old = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 3 * 3600))
+        log.raw(b"".join(f"{old} old line {i}\n".encode() for i in range(5000)) + b"a line of now\n")
+        self.wait_for("a line of now")
+
+        def ledger() -> dict:
+            return json.loads(fixture.run(fixture.program("sentinel-agent"), "status", "--state-dir", agent.state, "--json").stdout)["spool"]["logs"]
+        fixture.wait_until(lambda: ledger()["queued"] == 0, "the spool to be drained")
+        told = ledger()
+        self.assertEqual((told["dropped"], told["produced"]), (5000, 5000 + told["acknowledged"]), told)
+        at_hub = json.loads(self.hub.ctl("agents", "list", self.name, "--json").stdout)["agents"][0]
+        self.assertEqual((at_hub["log_records_skipped"], at_hub["log_records_stored"]), (5000, told["acknowledged"]))
+        # Whole batches are not refused at all; of the one that has both, halves are.
+        self.assertLess(agent.log.count("event=batch_refused"), 20)
+        self.assertGreater(told["dropped_by_reason"]["too_old"], 4000)
+
     def test_lines_that_go_together_are_one_record(self):
         self.started(self.agent("--logs-multiline", f"{self.logs}/* ^[0-9]+ ", "--logs-multiline-timeout", "500ms"))
         log = self.log()

@@ -108,8 +108,8 @@ class Rotation(unittest.TestCase):
                     hub.stop(expect=0)
 
 
-def ask(hub, path, method="GET", headers=None) -> tuple:
-    context = ssl.create_default_context(cafile=str(hub.admin / "ca-cert.pem"))
+def ask(hub, path, method="GET", headers=None, roots: pathlib.Path | None = None) -> tuple:
+    context = ssl.create_default_context(cafile=str(roots or hub.admin / "ca-cert.pem"))
     connection = http.client.HTTPSConnection("127.0.0.1", hub.https_port, context=context, timeout=fixture.PATIENCE)
     try:
         connection.request(method, path, headers=headers or {})
@@ -117,6 +117,52 @@ def ask(hub, path, method="GET", headers=None) -> tuple:
         return response.status, response.read()
     finally:
         connection.close()
+
+
+@unittest.skipUnless(shutil.which("openssl"), "openssl looks at what we make")
+class Lists(unittest.TestCase):
+    def text_of(self, hub, der: bytes, ca: pathlib.Path) -> str:
+        path = hub.home / "list.crl"
+        path.write_bytes(der)
+        done = openssl("crl", "-inform", "DER", "-in", path, "-CAfile", ca, "-noout", "-text")
+        self.assertIn("verify OK", done.stderr)
+        return done.stdout
+
+    def test_each_authority_has_a_list_while_there_are_two(self):
+        with fixture.Hub(init=("--name", "hub.example.org")) as hub:
+            certs = hub.state / "certs"
+            old = hub.issue("agent", "old-1")
+            rotation(hub, "prepare")
+            rotation(hub, "issue", "--force")
+            new = hub.issue("agent", "new-1")
+            for name in ("old-1", "new-1"):
+                hub.ctl("agents", "revoke", name, "--yes")
+            pages = []
+            for mine, other, ca in ((old, new, certs / "agents-ca-cert.pem"), (new, old, certs / "agents-ca-2-cert.pem")):
+                digest = openssl("x509", "-in", ca, "-noout", "-fingerprint", "-sha256").stdout.split("=")[1].strip().replace(":", "").lower()
+                pages.append(f"/crl/{digest}.crl")
+                leaf = mine / "client-cert.pem"
+                self.assertIn("https://hub.example.org:8081" + pages[-1],
+                              openssl("x509", "-in", leaf, "-noout", "-ext", "crlDistributionPoints").stdout)
+                code, der = ask(hub, pages[-1])
+                self.assertEqual(code, 200, der)
+                text = self.text_of(hub, der, ca)
+                self.assertIn(serial_of(leaf).split("=")[1], text)
+                self.assertNotIn(serial_of(other / "client-cert.pem").split("=")[1], text)
+                openssl("crl", "-inform", "DER", "-in", hub.home / "list.crl", "-out", hub.home / "list.pem")
+                (hub.home / "with.pem").write_bytes((certs / "ca-cert.pem").read_bytes() + ca.read_bytes())
+                done = openssl("verify", "-crl_check", "-CAfile", hub.home / "with.pem", "-CRLfile", hub.home / "list.pem", leaf, check=None)
+                self.assertIn("revoked", done.stdout + done.stderr)
+            self.text_of(hub, ask(hub, "/crl")[1], certs / "agents-ca-2-cert.pem")  # the one that signs now
+            for ca in ("hubs-ca-cert.pem", "hubs-ca-2-cert.pem"):
+                digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert((certs / ca).read_text())).hexdigest()
+                self.text_of(hub, ask(hub, f"/crl/{digest}.crl")[1], certs / ca)
+            for nothing in ("/crl/" + 64 * "0" + ".crl", "/crl/", "/crl/x.crl", pages[0][:-4], "/crl/" + 64 * "g" + ".crl"):
+                self.assertEqual(ask(hub, nothing)[0], 404, nothing)
+            rotation(hub, "serve", "--force")
+            fixture.wait_until(lambda: "Hubs CA 2" in hub_issuer(hub), "the hub to show a certificate by the new CA")
+            rotation(hub, "retire", "--force")
+            self.assertEqual([ask(hub, page, roots=certs / "ca-cert.pem")[0] for page in pages], [404, 200])
 
 
 def signed(key: bytes, method: str, path: str, nonce: str, seconds: int | None = None) -> str:

@@ -5,6 +5,7 @@ has a log line with the peer and that name. And a crowd of half-open handshakes 
 import datetime
 import hashlib
 import pathlib
+import re
 import resource
 import socket
 import ssl
@@ -260,27 +261,49 @@ class HandshakeFailures(unittest.TestCase):
     def test_a_proxy_header_counts_only_from_a_trusted_proxy(self):
         self.fails_as("proxy_header_forbidden", lambda: self.until_closed(self.connect(self.proxied("192.0.2.7"))))
 
+    def proxied_in_text(self, source: str) -> bytes:
+        return f"PROXY TCP{6 if ':' in source else 4} {source} {'::1' if ':' in source else '10.0.0.1'} 41234 8082\r\n".encode()
+
+    def test_a_header_of_version_1_counts_only_from_a_trusted_proxy(self):
+        self.fails_as("proxy_header_forbidden", lambda: self.until_closed(self.connect(self.proxied_in_text("192.0.2.7"))))
+
     def test_a_trusted_proxy_names_its_client_on_both_listeners(self):
+        self.check_trusted_proxy(self.proxied)
+
+    def test_a_trusted_proxy_may_speak_version_1(self):
+        """As nginx does."""
+        hub = self.check_trusted_proxy(self.proxied_in_text)
+        self.until_closed(self.connect(self.proxied_in_text("2001:db8::7") + b"GET / HTTP/1.1\r\n", hub))
+        wait_until(lambda: 'peer=[2001:db8::7]:41234 reason=not_tls' in hub.log, "the client's address in the log")
+        before = hub.log.count("reason=proxy_header_missing")
+        for bad in (b"PROXY TCP4 192.0.2.7 10.0.0.1 041234 8082\r\n", b"PROXY UNKNOWN " + 100 * b"x", b"PROXY TCP4 192.0.2.7\n"):
+            self.until_closed(self.connect(bad, hub))
+        wait_until(lambda: hub.log.count("reason=proxy_header_missing") == before + 3, "the bad lines in the log")
+        self.until_closed(self.connect(b"PROXY UNKNOWN\r\nno TLS", hub))  # the proxy is the peer
+        wait_until(lambda: re.search(r"peer=127\.0\.0\.1:\d+ reason=not_tls", hub.log), "the proxy's own address in the log")
+
+    def check_trusted_proxy(self, proxied) -> fixture.Hub:
         hub = fixture.Hub().start(env={"SENTINEL_HUB_LISTEN_TRUSTED_PROXIES": "127.0.0.1/32"})
         self.addCleanup(hub.stop)
         context = ssl.create_default_context(cafile=str(hub.admin / "ca-cert.pem"))
         context.set_alpn_protocols(["h2"])
-        raw = self.connect(self.proxied("192.0.2.7"), hub)
+        raw = self.connect(proxied("192.0.2.7"), hub)
         with context.wrap_socket(raw, server_hostname="127.0.0.1") as tls:
             tls.sendall(PREFACE)
             self.assertTrue(tls.recv(9))
-        self.until_closed(self.connect(self.proxied("192.0.2.8") + b"GET / HTTP/1.1\r\n", hub))
+        self.until_closed(self.connect(proxied("192.0.2.8") + b"GET / HTTP/1.1\r\n", hub))
         wait_until(lambda: "peer=192.0.2.8:41234 reason=not_tls" in hub.log, "the client's address in the log")
         self.until_closed(self.connect(HALF_A_HELLO, hub))
         wait_until(lambda: "reason=proxy_header_missing" in hub.log, "the proxy without a header in the log")
         with socket.create_connection(("127.0.0.1", hub.https_port), timeout=20) as raw:
-            raw.sendall(self.proxied("192.0.2.9")[:20])
-            raw.sendall(self.proxied("192.0.2.9")[20:])
+            raw.sendall(proxied("192.0.2.9")[:20])
+            raw.sendall(proxied("192.0.2.9")[20:])
             web = ssl.create_default_context(cafile=str(hub.admin / "ca-cert.pem"))
             with web.wrap_socket(raw, server_hostname="127.0.0.1") as tls:
                 tls.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
                 self.assertIn(b"401", tls.recv(4096))
         wait_until(lambda: "192.0.2.9:41234" in hub.log, "the client's address in the web's log")
+        return hub
 
     def test_an_address_that_shows_no_identity_is_slowed_down_and_refused(self):
         hub = fixture.Hub().start(env={"SENTINEL_HUB_LISTEN_TRUSTED_PROXIES": "127.0.0.2"})

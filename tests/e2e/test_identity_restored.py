@@ -3,7 +3,6 @@
 thrown out in between stays out."""
 
 import json
-import shutil
 import unittest
 
 import fixture
@@ -48,9 +47,12 @@ class Restored(unittest.TestCase):
         hub.stop(expect=0)
 
         restored = hub.home / "restored"
-        told = fixture.run(fixture.program("sentinel-hub"), "restore", "--from", hub.home / "copy", "--state-dir", restored)
-        self.assertIn("revoked", told.stdout)
-        shutil.copy(hub.state / "revoked", restored / "revoked")  # as it says
+        restore = (fixture.program("sentinel-hub"), "restore", "--from", hub.home / "copy", "--state-dir", restored)
+        for bad in (hub.state / "no-such", hub.admin / "ca-cert.pem"):
+            self.assertIn("state directory", fixture.run(*restore, "--revoked", bad, check=2).stderr)
+            self.assertFalse(restored.exists())
+        told = fixture.run(*restore, "--json", "--revoked", hub.state / "revoked")
+        self.assertGreaterEqual(json.loads(told.stdout)["n_revocations_merged"], 2)  # the agent, and its certificates
         again = fixture.Hub(flags=LIFE, state=restored).start(port=hub.port)
         self.addCleanup(again.stop)
         for machine in honest:

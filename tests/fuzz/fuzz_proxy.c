@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
     ensure(r != PEER_MORE || (whole.n_bytes > len && whole.n_bytes <= PROXY_MAX_BYTES));
     ensure(r != PEER_OK || (whole.n_bytes <= len && whole.n_bytes <= PROXY_MAX_BYTES));
-    if (r != PEER_UNFIT && len)
+    if (r != PEER_UNFIT && len >= 5) /* shorter, it may be HTTP */
         ensure(proxy_is_begun(span_of(data, len)));
     for (size_t i = 0; i < len; i++) {
         int cut = proxy_read(span_of(data, i), &part);

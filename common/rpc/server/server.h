@@ -103,8 +103,8 @@ struct rpc_server_options {
     int64_t min_ping_interval_us; /* peers that ping faster are cut off */
     uint32_t send_queue_bytes;    /* per call; one message always fits an empty queue */
     struct rpc_accept_limits accept;
-    /* These put a PROXY header (version 2) before each connection; nobody else may. NULL: none;
-     * copied. */
+    /* These put a PROXY header (version 1 or 2) before each connection; nobody else may. NULL:
+     * none; copied. */
     const struct peer_nets *trusted_proxies;
     struct rpc_door door;
     /*

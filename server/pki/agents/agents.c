@@ -99,6 +99,7 @@ int pki_agent_list(struct pki *pki, struct arena *arena, struct pki_agent **ret,
 
 struct acting {
     const char *name;
+    uint32_t number; /* forget: the store's; 0: it has nothing of it */
     const struct pki_act *act;
     struct buf lines; /* struct pki_revoked_line, for the file */
 
@@ -432,6 +433,15 @@ static int remove_labels(struct pki_edit *edit, const char *name)
     return pass(r);
 }
 
+/* The store goes on with it, also after a kill. */
+static int put_begun(struct pki_edit *edit, const struct acting *acting)
+{
+    char key[STORE_FORGET_KEY_BYTES];
+
+    return pass(pki_edit_put_raw(edit, STORE_TABLE_META, store_forget_key(key, acting->name),
+                                 span_of(&acting->number, sizeof(acting->number))));
+}
+
 static int forget(struct pki_edit *edit, void *ctx)
 {
     struct acting *acting = ctx;
@@ -453,12 +463,14 @@ static int forget(struct pki_edit *edit, void *ctx)
         r = pki_edit_agent_remove(edit, acting->name);
     if (r == 0)
         r = remove_labels(edit, acting->name);
+    if (r == 0 && acting->number)
+        r = put_begun(edit, acting);
     return r != 0 ? pass(r) : pass(put_entry(edit, acting, AUDIT_AGENT_FORGOTTEN, NULL));
 }
 
-int pki_agent_forget(struct pki *pki, const char *name, const struct pki_act *by)
+int pki_agent_forget(struct pki *pki, const char *name, uint32_t number, const struct pki_act *by)
 {
-    struct acting acting = { .name = name, .act = by };
+    struct acting acting = { .name = name, .act = by, .number = number };
 
     return pass(act(pki, forget, &acting, NULL));
 }

@@ -352,3 +352,87 @@ int pki_revoked_open(struct pki *pki, const char *state_directory, struct tls_wh
         r = write_small(revoked, clock_wall());
     return pass(r);
 }
+
+/* ---- another one's ---- */
+
+static void revoked_deinit(struct pki_revoked *revoked)
+{
+    free_lines(&revoked->by_sha256);
+    free_lines(&revoked->by_name);
+}
+
+static bool counts_over(const struct pki_revoked_line *line, const struct pki_revoked_line *known)
+{
+    if (!known)
+        return true;
+    if (line->at.us != known->at.us)
+        return line->at.us > known->at.us;
+    return line->kind != known->kind &&
+           (line->kind == PKI_LINE_CERTIFICATE || line->kind == PKI_LINE_AGENT);
+}
+
+static int take_younger(struct pki_revoked *to, const struct map *from, size_t *ret_n)
+{
+    const struct pki_revoked_line *line;
+    int r = 0;
+
+    for (size_t at = 0; r == 0 && (line = map_next(from, &at)) != NULL;) {
+        const bool is_name = line->kind == PKI_LINE_AGENT || line->kind == PKI_LINE_ALLOWED;
+
+        if (!counts_over(line, map_get(is_name ? &to->by_name : &to->by_sha256, key_of(line))))
+            continue;
+        r = remember(to, line);
+        ++*ret_n;
+    }
+    return pass(r);
+}
+
+static int write_all(const struct pki_revoked *revoked)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    const struct pki_revoked_line *line;
+
+    for (size_t at = 0; (line = map_next(&revoked->by_sha256, &at)) != NULL;)
+        pki_revoked_print(line, &text);
+    for (size_t at = 0; (line = map_next(&revoked->by_name, &at)) != NULL;)
+        pki_revoked_print(line, &text);
+    if (buf_failed(&text))
+        return fault(-ENOMEM, "no memory for the revocations");
+    return fold(file_replace(revoked->path, buf_span(&text), 0600));
+}
+
+int pki_revoked_import(const char *state_directory,
+                       const char *file,
+                       size_t *ret_n,
+                       struct tls_why *ret_why)
+{
+    CLEANUP(revoked_deinit) struct pki_revoked own = { 0 };
+    CLEANUP(revoked_deinit) struct pki_revoked other = { 0 };
+    size_t len, other_len;
+
+    *ret_n = 0;
+    if (!pki_path(own.path, state_directory, "revoked") ||
+        snprintf(other.path, sizeof(other.path), "%s", file) >= (int) sizeof(other.path))
+        return fault(-ENAMETOOLONG, "%s", file);
+    if (access(other.path, F_OK) < 0) {
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "%.200s: %s; it is the file `revoked` of the old hub's state directory",
+                 other.path, strerror(errno));
+        return PKI_BAD;
+    }
+    int r = read_file(&other, &other_len, ret_why);
+    if (r == 0 && other_len > 0 && other.by_sha256.n_entries + other.by_name.n_entries == 0) {
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "%.200s: no line of it is a revocation; it is the file `revoked` of the old hub's "
+                 "state directory",
+                 other.path);
+        return PKI_BAD;
+    }
+    if (r == 0)
+        r = read_file(&own, &len, ret_why);
+    if (r == 0)
+        r = take_younger(&own, &other.by_sha256, ret_n);
+    if (r == 0)
+        r = take_younger(&own, &other.by_name, ret_n);
+    return r != 0 ? pass(r) : pass(write_all(&own));
+}

@@ -6,16 +6,18 @@
 #include <string.h>
 
 #include "common/base/fault.h"
+#include "common/base/text.h"
 #include "common/crypto/crypto.h"
 #include "server/pki/ca/ca.h"
 #include "server/pki/inside.h"
 #include "server/pki/registry/codec.h"
 
 /*
- * The list of revoked certificates: of those that the agents' intermediate signed, revoked and not
- * over. Kept until something in it changes, at most a day; it counts for two, so that who fetches
- * it daily never holds one that is over. Its number is in META "pki.crl" (u64): it grows over
- * restarts.
+ * The lists of revoked certificates, one for each intermediate of the authority of now and of the
+ * next one, as long as there are two: of the certificates that it signed, those that are revoked
+ * and not over. Kept until something in it changes, at most a day; it counts for two, so that who
+ * fetches it daily never holds one that is over. Numbers are from META "pki.crl" (u64), one row for
+ * all: each list's grows, over restarts too.
  */
 
 #define CRL_LIFE_US (2 * PKI_DAY_US)
@@ -23,13 +25,30 @@
 
 static const char number_key[] = "pki.crl";
 
-struct pki_crl_cache {
-    pthread_mutex_t lock;
+/* Agents' and hubs', of two authorities. */
+#define MAX_LISTS 4
+/* A key that was away may be back. */
+#define LOOK_AGAIN_US (INT64_C(60) * 1000000)
+
+struct crl_list {
+    enum pki_part part;
+    uint32_t authority; /* its number */
+    bool is_known;      /* else its key or certificate is not there */
+    wall_us looked;
+    uint8_t issuer[32];  /* SHA-256 of its certificate */
     uint64_t generation; /* of the registry that the list was looked up in */
     bool is_there;
     wall_us made;
     uint8_t digest[CRYPTO_SHA256_BYTES]; /* of issuer, serials and times */
     struct buf der;
+};
+
+struct pki_crl_cache {
+    pthread_mutex_t lock;
+    bool has_lists;
+    uint64_t version; /* pki_ca_version() that they are of */
+    struct crl_list lists[MAX_LISTS];
+    size_t n_lists;
 };
 
 struct pki_crl_cache *pki_crl_cache_new(void)
@@ -45,7 +64,8 @@ void pki_crl_cache_free(struct pki_crl_cache *cache)
 {
     if (!cache)
         return;
-    buf_deinit(&cache->der);
+    for (size_t i = 0; i < cache->n_lists; i++)
+        buf_deinit(&cache->lists[i].der);
     pthread_mutex_destroy(&cache->lock);
     free(cache);
 }
@@ -172,7 +192,7 @@ static int sign(struct pki *pki,
 }
 
 /* Under the cache's lock. Outcomes: PKI_ABSENT. */
-static int renew(struct pki *pki, struct pki_crl_cache *cache, wall_us now, uint64_t generation)
+static int renew(struct pki *pki, struct crl_list *list, wall_us now, uint64_t generation)
 {
     CLEANUP(listing_deinit) struct listing listing = { .now = now };
     CLEANUP(pki_issuer_deinit) struct pki_issuer issuer = { 0 };
@@ -181,7 +201,7 @@ static int renew(struct pki *pki, struct pki_crl_cache *cache, wall_us now, uint
     struct tls_why why = { "" };
     struct tls_facts facts;
 
-    int r = pki_ca_issuer(pki, PKI_PART_AGENTS, &issuer, &why);
+    int r = pki_ca_issuer_of(pki, list->part, list->authority, &issuer, &why);
     if (r > 0)
         return PKI_ABSENT;
     if (r == 0)
@@ -195,38 +215,147 @@ static int renew(struct pki *pki, struct pki_crl_cache *cache, wall_us now, uint
     if (r != 0)
         return pass(r);
     digest_of(&listing, facts.sha256, digest);
-    const bool is_fresh = cache->is_there && now.us >= cache->made.us &&
-                          now.us - cache->made.us < CRL_FRESH_US &&
-                          memcmp(digest, cache->digest, sizeof(digest)) == 0;
+    const bool is_fresh = list->is_there && now.us >= list->made.us &&
+                          now.us - list->made.us < CRL_FRESH_US &&
+                          memcmp(digest, list->digest, sizeof(digest)) == 0;
     if (!is_fresh) {
         r = sign(pki, &listing, &issuer, &der);
         if (r != 0)
             return pass(r);
-        buf_deinit(&cache->der);
-        cache->der = der;
+        buf_deinit(&list->der);
+        list->der = der;
         der = (struct buf){ 0 };
-        memcpy(cache->digest, digest, sizeof(digest));
-        cache->made = now;
-        cache->is_there = true;
+        memcpy(list->digest, digest, sizeof(digest));
+        list->made = now;
+        list->is_there = true;
     }
-    cache->generation = generation;
+    list->generation = generation;
     return 0;
 }
 
-int pki_crl(struct pki *pki, wall_us now, struct buf *to)
+/* ---- which ---- */
+
+static bool is_of(const struct crl_list *list, enum pki_part part, uint32_t authority)
+{
+    return list->part == part && list->authority == authority;
+}
+
+/* Those of the authorities that there are now; one that was there before stays as it is. */
+static void choose_lists(struct pki *pki, struct pki_crl_cache *cache)
+{
+    static const enum pki_part parts[] = { PKI_PART_AGENTS, PKI_PART_HUBS };
+    const uint64_t version = pki_ca_version(pki);
+    struct crl_list lists[MAX_LISTS] = { 0 };
+    struct pki_ca_row row;
+    size_t n = 0;
+
+    if (cache->has_lists && cache->version == version)
+        return;
+    pki_ca_get_row(pki, &row);
+    const uint32_t authorities[] = { row.current, row.next };
+    for (size_t i = 0; i < 2; i++) {
+        for (size_t k = 0; k < 2 && authorities[i] != 0; k++, n++) {
+            lists[n] = (struct crl_list){ .part = parts[k], .authority = authorities[i] };
+            for (size_t old = 0; old < cache->n_lists; old++) {
+                if (!is_of(&cache->lists[old], parts[k], authorities[i]))
+                    continue;
+                lists[n] = cache->lists[old];
+                cache->lists[old].der = (struct buf){ 0 };
+            }
+        }
+    }
+    for (size_t i = 0; i < cache->n_lists; i++)
+        buf_deinit(&cache->lists[i].der);
+    memcpy(cache->lists, lists, sizeof(lists));
+    cache->n_lists = n;
+    cache->version = version;
+    cache->has_lists = true;
+}
+
+/* Who asks for what there is not must not have keys read each time. */
+static int know(struct pki *pki, struct crl_list *list, wall_us now)
+{
+    CLEANUP(pki_issuer_deinit) struct pki_issuer issuer = { 0 };
+    struct tls_why why = { "" };
+    struct tls_facts facts;
+
+    if (list->is_known || (list->looked.us != 0 && now.us >= list->looked.us &&
+                           now.us - list->looked.us < LOOK_AGAIN_US))
+        return 0;
+    list->looked = now;
+    int r = pki_ca_issuer_of(pki, list->part, list->authority, &issuer, &why);
+    if (r > 0)
+        return 0;
+    if (r == 0)
+        r = tls_cert_read(issuer.cert, &facts);
+    if (r != 0)
+        return fold(r);
+    memcpy(list->issuer, facts.sha256, sizeof(list->issuer));
+    list->is_known = true;
+    return 0;
+}
+
+/* Outcomes: PKI_UNKNOWN. */
+static int find_list(struct pki *pki,
+                     struct pki_crl_cache *cache,
+                     const uint8_t *issuer,
+                     wall_us now,
+                     struct crl_list **ret)
+{
+    struct pki_ca_row row;
+
+    choose_lists(pki, cache);
+    pki_ca_get_row(pki, &row);
+    const uint32_t signing = row.phase >= PKI_CA_ISSUING ? row.next : row.current;
+    for (size_t i = 0; i < cache->n_lists; i++) {
+        struct crl_list *list = &cache->lists[i];
+        int r = issuer ? know(pki, list, now) : 0;
+
+        if (r != 0)
+            return pass(r);
+        if (issuer ? list->is_known && memcmp(list->issuer, issuer, sizeof(list->issuer)) == 0
+                   : is_of(list, PKI_PART_AGENTS, signing)) {
+            *ret = list;
+            return 0;
+        }
+    }
+    return PKI_UNKNOWN;
+}
+
+int pki_crl(struct pki *pki, const uint8_t *issuer, wall_us now, struct buf *to)
 {
     struct pki_crl_cache *cache = pki->ca->crl;
     const uint64_t generation = pki_generation(pki);
-    int r = 0;
+    struct crl_list *list = NULL;
 
     pthread_mutex_lock(&cache->lock);
-    if (!cache->is_there || cache->generation != generation || now.us < cache->made.us ||
-        now.us - cache->made.us >= CRL_FRESH_US)
-        r = renew(pki, cache, now, generation);
+    int r = find_list(pki, cache, issuer, now, &list);
+    if (r == 0 && (!list->is_there || list->generation != generation || now.us < list->made.us ||
+                   now.us - list->made.us >= CRL_FRESH_US))
+        r = renew(pki, list, now, generation);
     if (r == 0)
-        buf_append_span(to, buf_span(&cache->der));
+        buf_append_span(to, buf_span(&list->der));
     pthread_mutex_unlock(&cache->lock);
     if (r != 0)
         return pass(r);
     return buf_failed(to) ? fault(-ENOMEM, "no memory for a list of revoked certificates") : 0;
+}
+
+const char *pki_crl_url(const struct pki_authority *authority,
+                        const struct tls_cert *issuer,
+                        char to[static PKI_CRL_URL_BYTES])
+{
+    static const char scheme[] = "https://", page[] = "/crl";
+    const char *url = authority->crl_url;
+    const size_t len = strlen(url);
+    char hex[2 * 32 + 1];
+    struct tls_facts facts;
+
+    if (len == 0)
+        return NULL;
+    if (strncmp(url, scheme, sizeof(scheme) - 1) != 0 || len < sizeof(page) ||
+        strcmp(url + len - (sizeof(page) - 1), page) != 0 || tls_cert_read(issuer, &facts) != 0)
+        return url;
+    snprintf(to, PKI_CRL_URL_BYTES, "%s/%s.crl", url, text_of_hex(facts.sha256, 32, hex));
+    return to;
 }

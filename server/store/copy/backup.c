@@ -383,6 +383,8 @@ static int put_agent(struct states *states, MDB_val key, MDB_val value)
     MDB_val first;
     int rc = mdb_get(states->first_txn, states->first_agents, &key, &first);
 
+    if (agent_record_is_forgotten(db_u32_of(key), db_span(value)))
+        return 0; /* maybe since: nothing of it comes back */
     if (rc == 0) {
         buf_append(&record, first.mv_data, first.mv_size);
     } else if (rc == MDB_NOTFOUND && agent_record_counts(db_u32_of(key), db_span(value), &counts)) {

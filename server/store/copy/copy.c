@@ -237,6 +237,8 @@ int copy_tree(struct copy *copy, const char *from, const char *to)
 
     if (stat(from, &st) < 0)
         return errno == ENOENT ? STORE_NOT_FOUND : fault(-errno, "cannot look at %s", from);
+    if (S_ISREG(st.st_mode))
+        return pass(copy_file(copy, from, to));
     r = copy_make_directory(copy, to);
     if (!r && chmod(to, (st.st_mode & 0777) | 0700) < 0)
         r = fault(-errno, "cannot set the mode of %s", to);

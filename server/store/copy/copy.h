@@ -28,8 +28,8 @@ int copy_environment(struct copy *copy,
                      const char *to,
                      bool *ret_is_damaged) MUST_USE;
 
-/* A directory with all files and directories in it, with their modes; lock.mdb and what is neither
- * stays behind. Outcomes: STORE_NOT_FOUND, STORE_FULL. */
+/* A file, or a directory with all files and directories in it, with their modes; lock.mdb and what
+ * is neither stays behind. Outcomes: STORE_NOT_FOUND, STORE_FULL. */
 int copy_tree(struct copy *copy, const char *from, const char *to) MUST_USE;
 
 /* A directory that is new, 0700. Outcomes: STORE_FULL. */

@@ -257,8 +257,10 @@ static int copy_all(struct work *work)
             r = path_to(from, work->asked->from, entries[i]->d_name);
         if (!r)
             r = path_to(to, work->partial, entries[i]->d_name);
-        if (!r && lstat(from, &st) == 0 && S_ISDIR(st.st_mode))
+        if (!r && strcmp(entries[i]->d_name, BACKUP_MARK) != 0 && lstat(from, &st) == 0 &&
+            (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode)))
             r = copy_tree(&work->copy, from, to);
+        r = r == STORE_NOT_FOUND ? 0 : r;
         free(entries[i]);
     }
     free(entries);

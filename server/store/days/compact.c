@@ -543,7 +543,7 @@ static int sweep_agents(struct job *job, struct sweep *sweep)
         bool is_rolled = true;
 
         job->agent = agents_get(agents, sweep->agent);
-        if (!job->agent)
+        if (!job->agent || agent_is_gone(job->agent))
             continue;
         /* First: what the compactor makes stands for blocks that are counted in the marks. */
         r = roller_agent(job->sealer, job->day, job->agent, sweep->now_us - SETTLED_US, &is_rolled);
@@ -573,7 +573,8 @@ int compact_rewrite(struct sealer *sealer, struct days *days, struct day *day)
 
 static int rewrite(struct sealer *sealer, struct day *day)
 {
-    int r = compact_rewrite(sealer, &sealer->store->days, day);
+    struct days *days = &sealer->store->days;
+    int r = day->has_erased ? erase_rewrite(sealer, days, day) : compact_rewrite(sealer, days, day);
 
     if (r == STORE_FULL)
         say_no_room(sealer, day);
@@ -591,6 +592,7 @@ static void pass_over(struct sweep *sweep, int32_t number)
 static int end_day(struct sealer *sealer, struct day *day, struct sweep *sweep)
 {
     bool is_over = compact_level_due(day, INT64_MAX / 2, sweep->now_us) == 2;
+    bool wants_rewrite = day->has_erased;
     int r = 0;
 
     /* Of a day that is not over, what is not due yet will be. */
@@ -598,9 +600,10 @@ static int end_day(struct sealer *sealer, struct day *day, struct sweep *sweep)
         /* Agents that were looked at may have got blocks since: then it is not done. */
         if (day->n_new == sweep->n_new)
             day->n_new = 0;
-        if (day->n_new == 0 && !sealer->store->days.cannot_exchange && day_wants_rewrite(day))
-            r = rewrite(sealer, day);
+        wants_rewrite = wants_rewrite || (day->n_new == 0 && day_wants_rewrite(day));
     }
+    if (wants_rewrite && !sealer->store->days.cannot_exchange)
+        r = rewrite(sealer, day);
     pass_over(sweep, day->number);
     return pass(r);
 }
@@ -668,6 +671,10 @@ int compact_step(struct sealer *sealer, bool *ret_has_more)
         return 0;
     number = days_next(days, sweep->day);
     if (number == INT32_MAX) {
+        r = erase_rewrite_rolled(sealer);
+        if (r < 0)
+            return pass(r);
+        sweep->is_short = sweep->is_short || r == STORE_FULL;
         sweep->is_running = false;
         pthread_mutex_lock(&sealer->shared.lock);
         sealer->shared.n_sweeps++;

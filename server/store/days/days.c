@@ -504,6 +504,7 @@ static void exchange(struct days *days, struct day *day, struct day *fresh)
     fresh->next = day->next;
     fresh->n_new = day->n_new;
     fresh->begun = day->begun;
+    fresh->has_erased = day->has_erased;
     *at = fresh;
     day->is_removed = true;
     pthread_mutex_unlock(&days->lock);
@@ -621,12 +622,16 @@ static int read_seal(struct days *days, struct day *day)
 {
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     uint64_t seal = 0;
+    char erased = 0;
     int rc = mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn);
 
     if (!rc)
         rc = read_meta(day, txn, "seal", &seal, sizeof(seal));
     if (!rc)
         rc = read_meta(day, txn, "begun", &day->begun, sizeof(day->begun));
+    if (!rc)
+        rc = read_meta(day, txn, DAY_META_ERASED, &erased, sizeof(erased));
+    day->has_erased = erased != 0;
     seal = day->begun.seal > seal ? day->begun.seal : seal;
     days->max_seal = seal > days->max_seal ? seal : days->max_seal;
     return rc;

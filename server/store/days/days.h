@@ -10,7 +10,8 @@
  *     agents   agent u32 (big-endian) -> struct day_agent, then its spans (struct day_span): how
  *              far the agent's rows of this day are sealed, and what there is of each layout
  *     meta     "format" -> u32, "seal" -> u64: the highest seal number in it; "begun" -> struct
- *              day_begun, where the day is made anew
+ *              day_begun, where the day is made anew; "erased": its file is to be written anew, as
+ *              free pages of it have what was an erased agent's
  *
  * A seal number names one commit of one day; they grow over all days. A row is sealed if and only
  * if its position is at or below the one its own day has for the agent: block and position are one
@@ -51,6 +52,7 @@
 #define DAY_US (INT64_C(86400) * 1000000)
 #define DAY_FORMAT 2u
 #define DAYS_OPEN 64u
+#define DAY_META_ERASED "erased"
 
 struct day_prefix {
     uint32_t crc32c; /* of the key, then of what follows up to the block */
@@ -115,6 +117,7 @@ struct day {
     _Atomic bool is_damaged; /* nothing more is written to it */
     /* The writer's: records of agents that cannot be read were met. */
     bool has_bad_agents;
+    bool has_erased; /* the writer's: free pages have what was erased (erase.c) */
     /* The writer's: commits of blocks since the last whole sweep of the compactor. */
     uint64_t n_new;
     struct day_begun begun;

@@ -484,7 +484,7 @@ int store_scan(struct store *store, struct store_scan *scan)
 {
     struct scanner scanner = { .store = store,
                                .scan = scan,
-                               .agent = agents_get(&store->agents, scan->agent),
+                               .agent = agents_known(&store->agents, scan->agent),
                                .reader = { .journal = &store->journal },
                                .goes_on = true };
     int r;
@@ -557,7 +557,7 @@ int store_spans(struct store *store,
                 struct store_span **ret,
                 size_t *ret_n)
 {
-    struct agent *agent = agents_get(&store->agents, agent_number);
+    struct agent *agent = agents_known(&store->agents, agent_number);
     struct store_span *spans;
     size_t n = 0, n_sealed;
 

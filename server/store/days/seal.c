@@ -468,7 +468,7 @@ static int seal_agents(struct sealer *sealer, bool is_all, bool *ret_did)
     for (uint32_t number = 1; !r && number <= idtable_highest(&store->agents.table); number++) {
         struct agent *agent = agents_get(&store->agents, number);
 
-        if (!agent || !is_due(sealer, agent, is_all, now_us))
+        if (!agent || agent_is_gone(agent) || !is_due(sealer, agent, is_all, now_us))
             continue;
         *ret_did = true;
         r = gather_agent(sealer, agent, group);
@@ -589,11 +589,13 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
     struct store *store = sealer->store;
     int64_t begin_us = clock_mono().us;
     bool is_asked = take_wish(sealer, next_retain_us), did = false, has_more = false;
-    bool has_more_logs = false, has_more_to_compact = false;
+    bool has_more_logs = false, has_more_to_compact = false, has_more_to_erase = false;
     int r;
 
     seal_note_no_room(sealer, store->directory, NULL);
-    r = seal_pass(sealer, is_asked, &did, &has_more_logs);
+    r = erase_step(sealer, &has_more_to_erase);
+    if (!r)
+        r = seal_pass(sealer, is_asked, &did, &has_more_logs);
     /* With many agents some are due in every round: that must not keep the compaction waiting. */
     if (!r && !is_journal_long(store, 1))
         r = compact_step(sealer, &has_more);
@@ -623,7 +625,7 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
         store_fail(store);
         return false;
     }
-    has_more = has_more || has_more_logs || has_more_to_compact;
+    has_more = has_more || has_more_logs || has_more_to_compact || has_more_to_erase;
     return r == 0 && (has_more || (did && is_journal_long(store, 1)));
 }
 

@@ -96,6 +96,7 @@ struct sealer {
     char no_room[512];    /* where the last STORE_FULL was met */
     bool is_day_at_limit; /* and not the disk */
     bool is_retention_stuck;
+    bool is_erasure_stuck;
     struct {
         pthread_mutex_t lock;
         pthread_cond_t wake, progress;
@@ -168,6 +169,16 @@ int compact_rewrite(struct sealer *sealer, struct days *days, struct day *day) M
 /* The level that blocks of a day up to `last_us` should have by now. */
 uint32_t compact_level_due(const struct day *day, int64_t last_us, int64_t now_us);
 #define COMPACT_SETTLED_US INT64_C(600000000) /* hours and days are over so much later */
+
+/* ---- erase.c ---- */
+
+/* Of agents that were forgotten: drops their heads, and takes what one of them has out of every
+ * day. Where there is no room it says so, and the next round tries again. */
+int erase_step(struct sealer *sealer, bool *ret_has_more) MUST_USE;
+/* Of a day that has_erased: its file without it. Outcomes: STORE_FULL. */
+int erase_rewrite(struct sealer *sealer, struct days *days, struct day *day) MUST_USE;
+/* The same of all months and years of roll-ups. Outcomes: STORE_FULL. */
+int erase_rewrite_rolled(struct sealer *sealer) MUST_USE;
 
 /* ---- retain.c ---- */
 

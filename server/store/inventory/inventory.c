@@ -449,6 +449,14 @@ void store_set_inventory_limits(struct store *store,
         atomic_store(&store->inventory.max_bytes, max_bytes);
 }
 
+void inventory_trim_soon(struct inventory *inventory)
+{
+    pthread_mutex_lock(&inventory->queue.lock);
+    inventory->queue.n_trims_wanted++;
+    pthread_cond_signal(&inventory->queue.wake);
+    pthread_mutex_unlock(&inventory->queue.lock);
+}
+
 int store_inventory_trim(struct store *store)
 {
     struct inventory *inventory = &store->inventory;

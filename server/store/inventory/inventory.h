@@ -97,6 +97,8 @@ int inventory_start(struct inventory *inventory) MUST_USE;
 /* Writes what is queued, calls every done(). */
 void inventory_stop(struct inventory *inventory);
 void inventory_close(struct inventory *inventory);
+/* What an agent that was forgotten has goes, as with every trimming; does not wait. Any thread. */
+void inventory_trim_soon(struct inventory *inventory);
 uint64_t inventory_file_bytes(const struct inventory *inventory);
 extern const char *const inventory_table_names[INVENTORY_N_TABLES];
 

@@ -511,7 +511,7 @@ put_revision(struct writing *writing, struct store_inventory_put *put, uint32_t 
 }
 
 /* The oldest of an agent, when it has to go; *ret_went: it did. */
-static int trim_one(struct writing *writing, uint32_t agent, bool *ret_went)
+static int trim_one(struct writing *writing, uint32_t agent, bool is_gone, bool *ret_went)
 {
     struct inventory *inventory = writing->inventory;
     struct inventory_span span;
@@ -522,9 +522,9 @@ static int trim_one(struct writing *writing, uint32_t agent, bool *ret_went)
     int r = inventory_oldest(inventory, writing->txn, agent, &span, &writing->old);
 
     *ret_went = false;
-    if (r || span.first == span.last)
+    if (r || (span.first == span.last && !is_gone))
         return r == STORE_NOT_FOUND ? 0 : r;
-    if (!(max > 0 && span.last - span.first + 1 > max) &&
+    if (!is_gone && !(max > 0 && span.last - span.first + 1 > max) &&
         !(retention_us > 0 && span.replaced_us < writing->now.us - retention_us))
         return 0;
     /* What a damaged record names stays: nobody knows what it was. */
@@ -540,11 +540,17 @@ static int trim_one(struct writing *writing, uint32_t agent, bool *ret_went)
 
 static int trim_agent(struct writing *writing, uint32_t agent)
 {
+    struct agent *known = agents_get(&writing->inventory->store->agents, agent);
+    const bool is_gone = known && agent_is_gone(known);
     bool went = true;
+    uint8_t key[4];
     int r = 0;
 
-    for (uint32_t i = 0; i < TRIM_REVISIONS && went && !r; i++)
-        r = trim_one(writing, agent, &went);
+    db_key_u32(key, agent);
+    if (is_gone) /* all of it; its record first, which names a revision */
+        r = delete_row(writing, INVENTORY_AGENTS, span_of(key, sizeof(key)));
+    for (uint32_t i = 0; (is_gone || i < TRIM_REVISIONS) && went && !r; i++)
+        r = trim_one(writing, agent, is_gone, &went);
     return r;
 }
 
@@ -553,10 +559,14 @@ static int apply(struct writing *writing, struct store_inventory_put *put)
     CLEANUP(buf_deinit) struct buf before = { 0 };
     struct change change = { .to = &writing->record };
     uint8_t key[INVENTORY_REVISION_KEY_BYTES];
+    struct agent *known = agents_get(&writing->inventory->store->agents, put->agent);
     struct inventory_revision header;
     bool is_whole = false;
-    int r = put_contents(writing, put);
+    int r;
 
+    if (known && agent_is_gone(known)) /* it was on its way when the agent was forgotten */
+        return STORE_STOPPED;
+    r = put_contents(writing, put);
     if (r)
         return r;
     r = inventory_copy_before(writing->inventory, writing->txn, put->agent, UINT64_MAX, key,

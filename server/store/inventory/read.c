@@ -297,8 +297,11 @@ static int find(struct store *store,
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     CLEANUP(buf_deinit) struct buf record = { 0 };
     uint8_t key[INVENTORY_REVISION_KEY_BYTES];
-    int r = inventory_begin(&store->inventory, &txn);
+    int r;
 
+    if (!agents_known(&store->agents, agent))
+        return STORE_NOT_FOUND;
+    r = inventory_begin(&store->inventory, &txn);
     while (!r) {
         struct inventory_revision header;
 
@@ -341,8 +344,11 @@ int store_inventory_revision(struct store *store,
     CLEANUP(db_txn_abortp) MDB_txn *txn = NULL;
     uint8_t key[INVENTORY_REVISION_KEY_BYTES];
     MDB_val value;
-    int r = inventory_begin(&store->inventory, &txn);
+    int r;
 
+    if (!agents_known(&store->agents, agent))
+        return STORE_NOT_FOUND;
+    r = inventory_begin(&store->inventory, &txn);
     inventory_revision_key(key, agent, revision);
     if (!r)
         r = get(&store->inventory, txn, INVENTORY_REVISIONS_TABLE, span_of(key, sizeof(key)),

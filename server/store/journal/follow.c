@@ -375,7 +375,8 @@ hand_out(struct store_follower *follower, MDB_val value, const struct store_foll
             break;
         at += row.head.n_bytes;
         if (row.head.type != FORMAT_ROW || !format_row_fits(&row) ||
-            !position_is_behind(place, follower->read))
+            !position_is_behind(place, follower->read) ||
+            !agents_known(&follower->store->agents, row.head.agent))
             continue;
         told = (struct store_followed){
             .agent = row.head.agent,

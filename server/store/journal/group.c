@@ -355,6 +355,10 @@ static int show_item(struct group *group, struct store *store, const struct item
 
     ensure(agent);
     pthread_mutex_lock(&agent->lock);
+    if (agent_is_gone(agent)) { /* it was on its way when the agent was forgotten */
+        pthread_mutex_unlock(&agent->lock);
+        return 0;
+    }
     agent_count(agent, &item->record, item->at);
     r = item->batch->signal == STORE_LOGS ? show_packs(group, store, item, agent)
                                           : show_rows(group, store, item, agent);

@@ -40,12 +40,12 @@ struct replay {
     struct segment *segment;
     struct sealed rows, packs;
     uint64_t n_chunks, n_rows, n_packs, n_sealed;
-    uint64_t n_unknown; /* rows of agents or layouts that `state` does not have */
+    uint64_t n_unknown; /* rows of agents or layouts that `state` does not have; erased ones too */
 };
 
 static int on_batch(struct replay *replay, struct position at, const struct format_batch *record)
 {
-    struct agent *agent = agents_get(&replay->store->agents, record->head.agent);
+    struct agent *agent = agents_known(&replay->store->agents, record->head.agent);
     struct run_key key =
         run_key_of(record->head.agent, (enum store_signal) record->head.signal, record->spool);
     struct run_value value = { record->sequence, record->received_us, record->head.crc32c };
@@ -71,6 +71,8 @@ static int on_day_agent(void *ctx, uint32_t number, struct position sealed, stru
     day->of[number - 1] = sealed;
     if (store->journal.next_chunk <= sealed.chunk)
         store->journal.next_chunk = sealed.chunk + 1;
+    if (agent_is_gone(agent))
+        return 0;
     for (size_t at = 0; at + sizeof(span) <= spans.len && !r; at += sizeof(span)) {
         memcpy(&span, spans.data + at, sizeof(span));
         if (day->are_logs) {
@@ -135,7 +137,7 @@ static int load_days(struct replay *replay, struct days *days, struct sealed *to
 static int on_rolled_agent(void *ctx, uint32_t number, struct position sealed, struct span spans)
 {
     struct store *store = ctx;
-    struct agent *agent = agents_get(&store->agents, number);
+    struct agent *agent = agents_known(&store->agents, number);
     struct day_span span;
     int r = 0;
 
@@ -202,7 +204,7 @@ is_sealed(const struct sealed *sealed, uint32_t agent, int64_t time_us, struct p
 static int
 on_row(struct replay *replay, uint64_t chunk, uint32_t offset, const struct format_row *row)
 {
-    struct agent *agent = agents_get(&replay->store->agents, row->head.agent);
+    struct agent *agent = agents_known(&replay->store->agents, row->head.agent);
     const struct store_layout *layout = catalog_layout(&replay->store->catalog, row->layout);
     struct head_row at = { row->time_us, chunk, replay->segment->number, offset };
     int r;
@@ -226,7 +228,7 @@ on_row(struct replay *replay, uint64_t chunk, uint32_t offset, const struct form
 
 static int on_pack(struct replay *replay, struct position at, const struct format_pack *pack)
 {
-    struct agent *agent = agents_get(&replay->store->agents, pack->head.agent);
+    struct agent *agent = agents_known(&replay->store->agents, pack->head.agent);
     struct log_pack place = log_pack_of(pack, replay->segment->number, at);
     int r;
 
@@ -385,6 +387,16 @@ static void pass_counted(struct store *store)
     }
 }
 
+static void drop_erased_runs(struct store *store)
+{
+    for (uint32_t number = 1; number <= idtable_highest(&store->agents.table); number++) {
+        struct agent *agent = agents_get(&store->agents, number);
+
+        if (agent && agent_is_gone(agent))
+            runs_drop_agent(&store->runs, number);
+    }
+}
+
 static void sealed_deinit(struct sealed *sealed)
 {
     for (size_t i = 0; i < sealed->n_days; i++)
@@ -419,6 +431,7 @@ int store_replay(struct store *store)
     if (r)
         return pass(r);
     pass_counted(store);
+    drop_erased_runs(store);
     store->replayed_chunk = atomic_load(&journal->next_chunk);
     log_event(LOG_INFO, "journal_replayed", LOG_U("chunks", replay.n_chunks),
               LOG_U("rows", replay.n_rows), LOG_U("packs", replay.n_packs),

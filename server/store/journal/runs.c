@@ -233,6 +233,17 @@ void runs_drop_unused(struct runs *runs, int64_t before_us)
     pthread_mutex_unlock(&runs->lock);
 }
 
+void runs_drop_agent(struct runs *runs, uint32_t number)
+{
+    struct run_agent *agent;
+
+    ensure(!runs->touched);
+    pthread_mutex_lock(&runs->lock);
+    while ((agent = find_agent(runs, number)))
+        remove_run(runs, container_of(agent->runs.next, struct run, in_agent));
+    pthread_mutex_unlock(&runs->lock);
+}
+
 static struct store_run run_told(const struct run *run)
 {
     struct store_run told = {

@@ -105,6 +105,40 @@ static void refuse_failed(struct writer *writer, struct store_batch *batches, in
     group_refuse(writer->store, batches, r == STORE_FULL ? STORE_FULL : STORE_STOPPED);
 }
 
+/* ---- rotation ---- */
+
+/* Without the runs of who was erased. Outcomes: STORE_FULL. */
+static int rotate(struct writer *writer)
+{
+    struct store *store = writer->store;
+    int r;
+
+    for (uint32_t number = 1; number <= idtable_highest(&store->agents.table); number++) {
+        struct agent *agent = agents_get(&store->agents, number);
+
+        if (agent && agent_is_gone(agent))
+            runs_drop_agent(&store->runs, number);
+    }
+    r = journal_rotate(&store->journal, &store->runs, clock_wall().us);
+    if (r)
+        return pass(r);
+    atomic_store(&writer->wants_rotation, false);
+    return 0;
+}
+
+void writer_rotate_soon(struct writer *writer)
+{
+    atomic_store(&writer->wants_rotation, true);
+}
+
+/* Where there is no room, it is asked for again with the next look. */
+static void rotate_when_asked(struct writer *writer)
+{
+    if (atomic_load(&writer->wants_rotation) && !writer->queue.is_full &&
+        !atomic_load(&writer->store->has_failed) && rotate(writer) < 0)
+        store_fail(writer->store);
+}
+
 static void write_group(struct writer *writer, struct store_batch *batches)
 {
     struct store *store = writer->store;
@@ -121,7 +155,7 @@ static void write_group(struct writer *writer, struct store_batch *batches)
         return;
     }
     if (journal_wants_rotation(&store->journal)) {
-        r = journal_rotate(&store->journal, &store->runs, clock_wall().us);
+        r = rotate(writer);
         if (r) {
             refuse_failed(writer, batches, r);
             return;
@@ -188,6 +222,7 @@ static void *writer_main(void *arg)
             write_group(writer, batches);
         if (is_past(next_look)) {
             look_at_disk(writer);
+            rotate_when_asked(writer);
             next_look = in_a_while();
         }
         if (clock_mono().us >= next_check.us) {

@@ -29,6 +29,7 @@ struct writer {
     struct store *store;
     pthread_t thread;
     bool has_thread;
+    _Atomic bool wants_rotation; /* asked for; maybe before the thread is there */
     struct group *group;
     struct {
         pthread_mutex_t lock;
@@ -53,6 +54,9 @@ void writer_deinit(struct writer *writer);
 
 /* As store_submit(). */
 int writer_submit(struct writer *writer, struct store_batch *batch) MUST_USE;
+
+/* Goes on in a new segment within WRITER_LOOK_S: the one of now can go. Any thread. */
+void writer_rotate_soon(struct writer *writer);
 
 /* ---- group.c: one group commit, on the writer's thread ---- */
 

@@ -427,7 +427,7 @@ static int sweep_agents(struct sealer *sealer, struct logs_sweep *sweep, struct 
         struct agent *agent = agents_get(agents, sweep->agent);
         bool is_done = true;
 
-        if (agent)
+        if (agent && !agent_is_gone(agent))
             r = compact_agent(sweep, agent, day, &is_done);
         sweep->agent += is_done;
     }
@@ -518,16 +518,18 @@ static void go_to(struct logs_sweep *sweep, int32_t number)
 static int end_day(struct sealer *sealer, struct logs_sweep *sweep, struct day *day)
 {
     struct days *days = &sealer->store->logs;
+    bool wants_rewrite = day->has_erased;
     int r = 0;
 
     if (sweep->is_whole && compact_level_due(day, INT64_MAX / 2, sweep->now_us) == 2) {
         if (day->n_new == sweep->n_new)
             day->n_new = 0;
-        if (day->n_new == 0 && !days->cannot_exchange && day_wants_rewrite(day))
-            r = compact_rewrite(sealer, days, day);
-        if (r == STORE_FULL)
-            say_no_room(sweep, day);
+        wants_rewrite = wants_rewrite || (day->n_new == 0 && day_wants_rewrite(day));
     }
+    if (wants_rewrite && !days->cannot_exchange)
+        r = day->has_erased ? erase_rewrite(sealer, days, day) : compact_rewrite(sealer, days, day);
+    if (r == STORE_FULL)
+        say_no_room(sweep, day);
     go_to(sweep, day->number + 1);
     return r == STORE_FULL ? 0 : pass(r);
 }

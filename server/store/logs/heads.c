@@ -77,3 +77,15 @@ void log_heads_drop(struct log_heads *heads,
     heads->n_packs -= i - n_kept;
     shrink(heads);
 }
+
+void log_heads_drop_all(struct log_heads *heads,
+                        void (*dropped)(void *ctx, const struct log_pack *pack),
+                        void *ctx)
+{
+    for (size_t i = 0; i < heads->n_packs; i++)
+        dropped(ctx, &heads->packs[i]);
+    heads->n_packs = 0;
+    heads->n_raw_bytes = 0;
+    heads->since_us = 0;
+    shrink(heads);
+}

@@ -52,3 +52,7 @@ void log_heads_drop(struct log_heads *heads,
                     const struct log_pack *up_to,
                     void (*dropped)(void *ctx, const struct log_pack *pack),
                     void *ctx);
+/* All there are. */
+void log_heads_drop_all(struct log_heads *heads,
+                        void (*dropped)(void *ctx, const struct log_pack *pack),
+                        void *ctx);

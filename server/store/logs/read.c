@@ -51,7 +51,7 @@ int logs_view_begin(struct store *store,
                     int64_t to_us,
                     struct logs_view *ret)
 {
-    struct logs_view view = { .store = store, .agent = agents_get(&store->agents, agent_number) };
+    struct logs_view view = { .store = store, .agent = agents_known(&store->agents, agent_number) };
     int r;
 
     if (!view.agent)

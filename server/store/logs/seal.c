@@ -620,7 +620,7 @@ int logs_seal_round(struct sealer *sealer, bool is_all, bool *ret_did, bool *ret
             break;
         }
         logs->next_agent = number + 1;
-        if (!agent || !is_due(sealer, agent, is_all, now_us))
+        if (!agent || agent_is_gone(agent) || !is_due(sealer, agent, is_all, now_us))
             continue;
         *ret_did = true;
         r = gather_packs(sealer, agent, &is_cut);

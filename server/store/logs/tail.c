@@ -197,6 +197,7 @@ static int hand_out_pack(struct store_tail *tail,
     struct logblock_place place = { tail->at.chunk, tail->at.offset, 0 };
     struct logblock_record *records;
     struct logblock_source source;
+    const bool is_known = agents_known(&tail->store->agents, pack->head.agent) != NULL;
     size_t n = 0;
     int r = logblock_unpack(bytes, place, tail->room, &source, &records, &n);
 
@@ -207,8 +208,10 @@ static int hand_out_pack(struct store_tail *tail,
     if (r == LOGBLOCK_OK) {
         size_t n_left = n - tail->n_taken, n_more;
 
-        n_more =
-            read->on_pack(read->ctx, pack->head.agent, &source, records + tail->n_taken, n_left);
+        /* Of an agent that was forgotten nobody hears any more; it counts as told. */
+        n_more = is_known ? read->on_pack(read->ctx, pack->head.agent, &source,
+                                          records + tail->n_taken, n_left)
+                          : n_left;
         ensure(n_more <= n_left);
         tail->n_records += n_more;
         tail->n_taken += n_more;
@@ -358,7 +361,7 @@ int store_tail_read(struct store_tail *tail, struct store_tail_read *read)
 
 void store_logs_of_agent(struct store *store, uint32_t agent_number, struct store_logs_of *ret)
 {
-    struct agent *agent = agents_get(&store->agents, agent_number);
+    struct agent *agent = agents_known(&store->agents, agent_number);
 
     *ret = (struct store_logs_of){ .last_us = INT64_MIN };
     if (!agent)

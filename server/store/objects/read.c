@@ -47,6 +47,14 @@ static int copy_object(const struct object_row *row, struct arena *arena, struct
     return pass(r);
 }
 
+/* Its agent was forgotten: it goes with the next sweep. */
+static bool is_of_nobody(struct store *store, const struct store_object *object)
+{
+    struct agent *agent = agents_get(&store->agents, object->agent);
+
+    return agent && atomic_load(&agent->is_forgotten);
+}
+
 int store_object_get(struct store *store,
                      uint64_t number,
                      struct arena *arena,
@@ -59,6 +67,8 @@ int store_object_get(struct store *store,
     if (r)
         return fold(r);
     r = db_check(index_get_row(&store->objects, txn, number, &row), "cannot read an upload");
+    if (!r && is_of_nobody(store, &row.object))
+        return STORE_NOT_FOUND;
     return r ? pass(r) : pass(copy_object(&row, arena, ret));
 }
 
@@ -86,7 +96,8 @@ int store_object_each(struct store *store,
         struct object_row row;
 
         /* One that cannot be read is named by verify. */
-        if (object_row_read(db_u64_of(key), db_span(value), &row) && !fn(ctx, &row.object))
+        if (object_row_read(db_u64_of(key), db_span(value), &row) &&
+            !is_of_nobody(store, &row.object) && !fn(ctx, &row.object))
             return 0;
         rc = mdb_cursor_get(cursor, &key, &value, MDB_PREV);
     }
@@ -187,6 +198,8 @@ look_up(struct reading *reading, uint64_t offset, size_t len, uint64_t *ret_firs
     if (!r)
         r = db_check(index_get_row(reading->objects, txn, reading->number, &row),
                      "cannot read an upload");
+    if (!r && is_of_nobody(reading->objects->store, &row.object))
+        r = STORE_NOT_FOUND;
     if (r)
         return pass(r);
     if (!row.object.is_complete)

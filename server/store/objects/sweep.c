@@ -25,6 +25,7 @@ struct victim {
 struct look {
     struct buf expired;  /* struct victim: unfinished ones that go */
     struct buf retained; /* finished ones that are too old */
+    struct buf erased;   /* of agents that were forgotten */
     struct buf others;   /* finished ones that may go for their size */
 };
 
@@ -32,6 +33,7 @@ static void look_deinit(struct look *look)
 {
     buf_deinit(&look->expired);
     buf_deinit(&look->retained);
+    buf_deinit(&look->erased);
     buf_deinit(&look->others);
 }
 
@@ -124,9 +126,9 @@ static void add_victim(struct buf *to, const struct store_object *object)
 /* Its agent was forgotten. */
 static bool is_of_nobody(struct objects *objects, const struct store_object *object)
 {
-    const struct agent *agent = agents_get(&objects->store->agents, object->agent);
+    struct agent *agent = agents_get(&objects->store->agents, object->agent);
 
-    return agent && atomic_load(&agent->is_forgotten);
+    return agent && agent_is_gone(agent);
 }
 
 static void judge(struct objects *objects, const struct store_object *object, struct look *look)
@@ -137,7 +139,7 @@ static void judge(struct objects *objects, const struct store_object *object, st
 
     if (is_of_nobody(objects, object)) {
         if (!objects_find_open(objects, object->number))
-            add_victim(object->is_complete ? &look->retained : &look->expired, object);
+            add_victim(&look->erased, object);
     } else if (!object->is_complete) {
         if (age_us > expire_us && !objects_find_open(objects, object->number))
             add_victim(&look->expired, object);
@@ -168,7 +170,8 @@ static int look_at_all(struct objects *objects, struct look *look)
     }
     if (rc != MDB_NOTFOUND)
         return fold(db_check(rc ? rc : EIO, "cannot read the index of uploads"));
-    if (buf_failed(&look->expired) || buf_failed(&look->retained) || buf_failed(&look->others))
+    if (buf_failed(&look->expired) || buf_failed(&look->retained) || buf_failed(&look->erased) ||
+        buf_failed(&look->others))
         return fault(-ENOMEM, "no memory for uploads that go");
     return 0;
 }
@@ -302,6 +305,8 @@ int objects_sweep(struct objects *objects)
     const uint64_t limit = objects->writer.limits.retention_bytes;
     int r = look_at_all(objects, &look);
 
+    if (!r)
+        r = remove_all(objects, &look.erased, 0, "their agent was erased");
     if (!r)
         r = remove_all(objects, &look.expired, 0, "unfinished, and nothing came (uploads.expire)");
     if (!r)

@@ -208,7 +208,7 @@ int store_windows_ready(struct store *store,
                         size_t *ret_n)
 {
     CLEANUP(buf_deinit) struct buf heads = { 0 }, hours = { 0 };
-    struct agent *agent = agents_get(&store->agents, agent_number);
+    struct agent *agent = agents_known(&store->agents, agent_number);
     struct find_blocks find = {
         .agent = agent_number, .from_us = INT64_MIN, .to_us = INT64_MAX, .seal = UINT64_MAX
     };

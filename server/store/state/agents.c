@@ -207,6 +207,7 @@ int agent_add_span(struct agent *agent,
 
 /* "~7": no agent can have it. */
 #define FORGOTTEN '~'
+#define ERASED "erased" /* as its version: there is nothing of it on disk */
 static bool is_forgotten_id(const char *id)
 {
     return id[0] == FORGOTTEN;
@@ -216,7 +217,10 @@ void agent_put_record(struct buf *to, const struct agent *agent)
 {
     const bool is_forgotten = atomic_load(&agent->is_forgotten);
     const struct store_agent nobody = { .n_host = 0 };
-    const struct store_agent *facts = &agent->facts, *said = is_forgotten ? &nobody : facts;
+    const struct store_logs_of no_logs = { .last_us = INT64_MIN };
+    const struct store_agent *facts = is_forgotten ? &nobody : &agent->facts;
+    const struct store_logs_of *logs_of = is_forgotten ? &no_logs : &agent->logs_of;
+    const char *version = facts->version;
     struct agent_record record = {
         .version = RECORD_VERSION,
         .interval_ms = facts->interval_ms,
@@ -229,25 +233,27 @@ void agent_put_record(struct buf *to, const struct agent *agent)
         .n_lost = facts->n_lost,
         .counted_chunk = agent->counted.chunk,
         .counted_offset = agent->counted.offset,
-        .n_host = (uint32_t) said->n_host,
-        .n_log_records = agent->logs_of.n_records,
-        .n_log_bytes = agent->logs_of.n_bytes,
-        .n_log_skipped = agent->logs_of.n_skipped,
-        .last_log_us = agent->logs_of.last_us,
+        .n_host = (uint32_t) facts->n_host,
+        .n_log_records = logs_of->n_records,
+        .n_log_bytes = logs_of->n_bytes,
+        .n_log_skipped = logs_of->n_skipped,
+        .last_log_us = logs_of->last_us,
     };
 
     buf_clear(to);
     buf_append(to, &record, sizeof(record));
     if (is_forgotten)
-        buf_printf(to, "%c%u", FORGOTTEN, facts->number);
+        buf_printf(to, "%c%u", FORGOTTEN, agent->facts.number);
     else
         buf_append_text(to, facts->id);
     buf_append(to, "", 1);
-    buf_append(to, said->version, strlen(said->version) + 1);
-    buf_append(to, said->address, strlen(said->address) + 1);
-    for (size_t i = 0; i < said->n_host; i++) {
-        buf_append(to, said->host[i].key, strlen(said->host[i].key) + 1);
-        buf_append(to, said->host[i].value, strlen(said->host[i].value) + 1);
+    if (atomic_load(&agent->erasure) == ERASURE_DONE)
+        version = ERASED;
+    buf_append(to, version, strlen(version) + 1);
+    buf_append(to, facts->address, strlen(facts->address) + 1);
+    for (size_t i = 0; i < facts->n_host; i++) {
+        buf_append(to, facts->host[i].key, strlen(facts->host[i].key) + 1);
+        buf_append(to, facts->host[i].value, strlen(facts->host[i].value) + 1);
     }
 }
 
@@ -332,8 +338,21 @@ static struct agent *agent_of_record(uint32_t number, struct span value)
     agent->counted.chunk = record.counted_chunk;
     agent->counted.offset = record.counted_offset;
     agent->counted_at_start = agent->counted;
-    atomic_store(&agent->is_forgotten, is_forgotten_id(id));
+    if (is_forgotten_id(id)) {
+        atomic_store(&agent->is_forgotten, true);
+        atomic_store(&agent->erasure, strcmp(version, ERASED) ? ERASURE_UNDER_WAY : ERASURE_DONE);
+    }
     return agent;
+}
+
+bool agent_record_is_forgotten(uint32_t number, struct span record)
+{
+    struct agent *agent = agent_of_record(number, record);
+    const bool is_forgotten = agent && atomic_load(&agent->is_forgotten);
+
+    if (agent)
+        agent_free(agent);
+    return is_forgotten;
 }
 
 bool agent_record_counts(uint32_t number, struct span record, struct agent_counts *ret)
@@ -488,6 +507,16 @@ static int intern_apply(struct state_job *base, MDB_txn *txn)
         r = state_put(agents->state, txn, STATE_AGENTS, span_of(key, sizeof(key)),
                       buf_span(&record));
     return pass(r);
+}
+
+size_t agents_count(struct agents *agents)
+{
+    size_t n;
+
+    pthread_rwlock_rdlock(&agents->lock);
+    n = agents->by_id.n_entries;
+    pthread_rwlock_unlock(&agents->lock);
+    return n;
 }
 
 int agents_find(struct agents *agents, const char *id, uint32_t *ret_number)

@@ -22,9 +22,11 @@
  * the replay adds what lies behind it. It is a place, not a chunk: two batches of one agent may lie
  * in one chunk, and a flush may come between the two.
  *
- * An agent that was forgotten keeps its number, as rows of it are there until retention takes them;
- * its id becomes "~" and the number, which nobody can have. It is in no list, found by no name, and
- * a new agent of the old id is another one.
+ * An agent that was forgotten keeps its number, which is never given again, and nothing else: its
+ * id becomes "~" and the number, which nobody can have, all that it said and counted becomes zero.
+ * It is in no list, found by no name, and a new agent of the old id is another one. What there is
+ * of it on disk goes from then on (days/erase.c); once that is done its version is "erased", so
+ * that the next start knows.
  *
  * Thread: any; each agent has its lock, below the list's.
  */
@@ -38,6 +40,9 @@
 #include "server/store/logs/heads.h"
 #include "server/store/state/idtable.h"
 #include "server/store/state/state.h"
+
+/* What an agent that was forgotten has left on disk. Set after the commit, and only upwards. */
+enum erasure { ERASURE_NONE, ERASURE_UNDER_WAY, ERASURE_DONE };
 
 struct agent {
     pthread_mutex_t lock;
@@ -56,8 +61,10 @@ struct agent {
     uint32_t *series; /* definitions of all its layouts, ascending */
     uint32_t n_series;
     struct position counted, counted_at_start;
+    uint64_t erased_below; /* the sealer's: rows of the journal from there on; 0: not done yet */
     bool is_dirty, is_flushing;
-    _Atomic bool is_forgotten;
+    _Atomic bool is_forgotten; /* before the commit already */
+    _Atomic int erasure;       /* enum erasure */
 };
 
 struct agents {
@@ -101,10 +108,31 @@ static inline struct agent *agents_get(struct agents *agents, uint32_t number)
     return idtable_get(&agents->table, number);
 }
 
+/* The same; NULL also for one that was forgotten. */
+static inline struct agent *agents_known(struct agents *agents, uint32_t number)
+{
+    struct agent *found = agents_get(agents, number);
+
+    return found && !atomic_load(&found->is_forgotten) ? found : NULL;
+}
+
+/* It was forgotten, and that is on disk: nothing of it is kept any more. */
+static inline bool agent_is_gone(struct agent *of)
+{
+    return atomic_load(&of->erasure) != ERASURE_NONE;
+}
+
 /* As store_agent_*(). */
 int agents_intern(struct agents *agents, const char *id, uint32_t *ret_number) MUST_USE;
+size_t agents_count(struct agents *agents);
 int agents_find(struct agents *agents, const char *id, uint32_t *ret_number) MUST_USE;
-int agents_forget(struct agents *agents, const char *id) MUST_USE;
+int agents_forget(struct agents *agents, const char *id, struct store_forgotten *ret) MUST_USE;
+/* What was begun before the hub was killed (store_forget_key()). At the start. */
+int agents_forget_begun(struct agents *agents) MUST_USE;
+/* Nothing of it is left. Blocks. Outcomes: STORE_FULL, STORE_STOPPED. */
+int agents_set_erased(struct agents *agents, struct agent *agent) MUST_USE;
+/* A record of an agent that was forgotten. */
+bool agent_record_is_forgotten(uint32_t number, struct span record);
 int agents_tell(struct agents *agents,
                 uint32_t number,
                 struct arena *arena,

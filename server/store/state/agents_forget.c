@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* An agent is forgotten: its record and its labels, in one transaction. */
+/*
+ * An agent is forgotten: its record, its labels and the word of who began it, in one transaction.
+ * What it has on disk goes after that commit.
+ */
+
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
@@ -12,7 +18,16 @@ struct agent_forget_job {
     struct agents *agents;
     struct agent *agent;
     struct buf labels; /* their keys, each behind its length as u32 */
+    struct store_forgotten told;
 };
+
+static const char key_prefix[] = "forget.";
+
+struct span store_forget_key(char to[static STORE_FORGET_KEY_BYTES], const char *id)
+{
+    snprintf(to, STORE_FORGET_KEY_BYTES, "%s%s", key_prefix, id);
+    return span_of_text(to);
+}
 
 static bool note_label(void *ctx, struct span key, struct span value)
 {
@@ -52,22 +67,44 @@ static int remove_labels(struct agent_forget_job *job, MDB_txn *txn)
     return pass(r);
 }
 
-static int agent_forget_apply(struct state_job *base, MDB_txn *txn)
+static int remove_begun(struct state *state, MDB_txn *txn, const char *id)
 {
-    struct agent_forget_job *job = container_of(base, struct agent_forget_job, job);
+    char name[STORE_FORGET_KEY_BYTES];
+    MDB_val key = db_val_of(store_forget_key(name, id));
+    int rc = mdb_del(txn, state->tables[STATE_META], &key, NULL);
+
+    return rc == MDB_NOTFOUND ? 0 : pass(db_check(rc, "cannot remove a row of an agent"));
+}
+
+static int put_agent(struct agents *agents, MDB_txn *txn, struct agent *agent)
+{
     CLEANUP(buf_deinit) struct buf record = { 0 };
     uint8_t key[4];
 
-    atomic_store(&job->agent->is_forgotten, true);
-    pthread_mutex_lock(&job->agent->lock);
-    agent_put_record(&record, job->agent);
-    pthread_mutex_unlock(&job->agent->lock);
+    pthread_mutex_lock(&agent->lock);
+    agent_put_record(&record, agent);
+    pthread_mutex_unlock(&agent->lock);
     if (buf_failed(&record))
         return fault(-ENOMEM, "no memory for the record of an agent");
-    db_key_u32(key, job->agent->facts.number);
-    int r = state_put(job->agents->state, txn, STATE_AGENTS, span_of(key, sizeof(key)),
-                      buf_span(&record));
-    return r ? pass(r) : remove_labels(job, txn);
+    db_key_u32(key, agent->facts.number);
+    return pass(
+        state_put(agents->state, txn, STATE_AGENTS, span_of(key, sizeof(key)), buf_span(&record)));
+}
+
+static int agent_forget_apply(struct state_job *base, MDB_txn *txn)
+{
+    struct agent_forget_job *job = container_of(base, struct agent_forget_job, job);
+    struct agent *agent = job->agent;
+    int r;
+
+    pthread_mutex_lock(&agent->lock);
+    job->told = (struct store_forgotten){ agent->facts.n_samples, agent->logs_of.n_records };
+    pthread_mutex_unlock(&agent->lock);
+    atomic_store(&agent->is_forgotten, true);
+    r = put_agent(job->agents, txn, agent);
+    if (!r)
+        r = remove_labels(job, txn);
+    return r ? pass(r) : pass(remove_begun(job->agents->state, txn, agent->facts.id));
 }
 
 static void agent_forget_finish(struct state_job *base, int r)
@@ -84,9 +121,10 @@ static void agent_forget_finish(struct state_job *base, int r)
     if (map_get(&agents->by_id, id) == job->agent) /* else a new one has the id already */
         (void) map_remove(&agents->by_id, id);
     pthread_rwlock_unlock(&agents->lock);
+    atomic_store(&job->agent->erasure, ERASURE_UNDER_WAY);
 }
 
-int agents_forget(struct agents *agents, const char *id)
+int agents_forget(struct agents *agents, const char *id, struct store_forgotten *ret)
 {
     struct agent_forget_job job = {
         .job = { .apply = agent_forget_apply, .finish = agent_forget_finish }, .agents = agents
@@ -100,5 +138,76 @@ int agents_forget(struct agents *agents, const char *id)
         return STORE_NOT_FOUND;
     r = state_run(agents->state, &job.job);
     buf_deinit(&job.labels);
+    if (r == 0)
+        *ret = job.told;
     return pass(r);
+}
+
+/* ---- after a kill ---- */
+
+static bool note_begun(void *ctx, struct span key, struct span value)
+{
+    uint32_t number = 0;
+
+    if (value.len == sizeof(number)) {
+        memcpy(&number, value.data, sizeof(number));
+        buf_append(ctx, &number, sizeof(number));
+    }
+    (void) key;
+    return true;
+}
+
+int agents_forget_begun(struct agents *agents)
+{
+    CLEANUP(buf_deinit) struct buf numbers = { 0 };
+    int r = state_each(agents->state, STATE_META, span_of_text(key_prefix), note_begun, &numbers);
+
+    if (!r && buf_failed(&numbers))
+        r = fault(-ENOMEM, "no memory for agents that go");
+    for (size_t at = 0; !r && at < numbers.len; at += sizeof(uint32_t)) {
+        struct store_forgotten told;
+        struct agent *agent;
+        uint32_t number;
+
+        memcpy(&number, numbers.data + at, sizeof(number));
+        agent = agents_known(agents, number);
+        if (agent)
+            r = agents_forget(agents, agent->facts.id, &told);
+        if (r == STORE_NOT_FOUND || r == STORE_FULL) /* it stays for the next start */
+            r = 0;
+    }
+    return pass(r);
+}
+
+/* ---- done ---- */
+
+struct erased_job {
+    struct state_job job;
+    struct agents *agents;
+    struct agent *agent;
+};
+
+static int erased_apply(struct state_job *base, MDB_txn *txn)
+{
+    struct erased_job *job = container_of(base, struct erased_job, job);
+
+    atomic_store(&job->agent->erasure, ERASURE_DONE);
+    return pass(put_agent(job->agents, txn, job->agent));
+}
+
+static void erased_finish(struct state_job *base, int r)
+{
+    struct erased_job *job = container_of(base, struct erased_job, job);
+
+    if (r)
+        atomic_store(&job->agent->erasure, ERASURE_UNDER_WAY);
+}
+
+int agents_set_erased(struct agents *agents, struct agent *agent)
+{
+    struct erased_job job = { .job = { .apply = erased_apply, .finish = erased_finish },
+                              .agents = agents,
+                              .agent = agent };
+
+    return pass(state_run(agents->state, &job.job));
 }

@@ -132,7 +132,9 @@ int store_forget(struct store *store)
     CLEANUP(buf_deinit) struct buf gone = { 0 };
     int r = retain_load(store, RETAIN_METRICS, &gone);
 
-    if (r || gone.len == 0 || store->n_damaged || store->days.set_aside.len ||
+    if (r ||
+        (gone.len == 0 && agents_count(&store->agents) == idtable_highest(&store->agents.table)) ||
+        store->n_damaged || store->days.set_aside.len ||
         store->rolled[ROLL_MINUTES].set_aside.len || store->rolled[ROLL_HOURS].set_aside.len)
         return pass(r);
     job.has_layout = calloc((size_t) idtable_highest(&catalog->layouts) + 1, sizeof(bool));

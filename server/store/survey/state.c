@@ -21,13 +21,15 @@ struct known_definition {
     uint64_t n_series;
 };
 
+enum known { KNOWN_NOT, KNOWN, KNOWN_ERASED };
+
 struct walk {
     struct survey *survey;
     MDB_txn *txn;
     MDB_dbi tables[STATE_N_TABLES];
     struct known_definition *definitions;        /* by id */
     struct span *layouts;                        /* by id; data NULL: there is none */
-    bool *agents;                                /* by number */
+    enum known *agents;                          /* by number */
     uint32_t n_definitions, n_layouts, n_agents; /* highest ids and one */
 };
 
@@ -172,11 +174,13 @@ static int on_agent(struct walk *walk, MDB_val key, MDB_val value)
     struct store_found *found = &walk->survey->shared->found;
     struct agent_counts counts;
     uint32_t number;
+    bool is_erased;
     int r;
 
-    found->n_agents++;
     if (!is_id(key, &number) || !agent_record_counts(number, db_span(value), &counts))
         return row_damage(walk, STATE_AGENTS, key, "no record of an agent");
+    is_erased = agent_record_is_forgotten(number, db_span(value));
+    found->n_agents += !is_erased;
     found->n_samples += counts.n_samples;
     found->n_skipped += counts.n_skipped;
     found->n_lost += counts.n_lost;
@@ -184,7 +188,7 @@ static int on_agent(struct walk *walk, MDB_val key, MDB_val value)
     found->n_log_bytes += counts.n_log_bytes;
     r = make_room(&walk->agents, &walk->n_agents, number, sizeof(*walk->agents));
     if (!r)
-        walk->agents[number] = true;
+        walk->agents[number] = is_erased ? KNOWN_ERASED : KNOWN;
     return r;
 }
 
@@ -263,7 +267,8 @@ static int on_use(struct walk *walk, const struct survey_use *use)
                                  ? "there are uploads of an agent that is not here"
                                  : "there are rows of an agent that is not here",
                              "agent %u", use->agent);
-    if (use->layout >= SURVEY_INVENTORY)
+    /* What is left of an erased one until it went may be of layouts that went before. */
+    if (use->layout >= SURVEY_INVENTORY || walk->agents[use->agent] == KNOWN_ERASED)
         return 0;
     if (!layout.data)
         return survey_damage(walk->survey, "there are rows of a layout that is not here",

@@ -227,6 +227,80 @@ START_TEST(a_refused_batch_of_logs_is_halved_until_the_record_is_alone)
 }
 END_TEST
 
+static bool is_below(void *ctx, const struct spool_item *item)
+{
+    const double *limit = ctx;
+
+    if (item->scrape.layout)
+        return item->scrape.values[0] < *limit;
+    for (size_t i = 0; i < item->logs.n_records; i++)
+        if (strtod((const char *) item->logs.records[i].body.data, NULL) >= *limit)
+            return false;
+    return true;
+}
+
+/* What drop_old() says of a reader that is opened for it. */
+static struct spool_dropped drop_below(enum spool_signal signal, enum spool_lane lane, double limit)
+{
+    struct spool_dropped dropped = { 0 };
+    struct spool_reader *reader;
+
+    ck_assert_int_eq(spool_reader_open(&reader, rig.spool, signal, lane), 0);
+    ck_assert_int_eq(spool_drop_old(reader, is_below, &limit, &dropped), 0);
+    ck_assert_ptr_null(spool_reader_close(reader));
+    return dropped;
+}
+
+START_TEST(batches_that_the_hub_is_too_young_for_become_one_skip)
+{
+    struct spool_dropped dropped;
+    struct spool_ledger ledger;
+
+    put_many(1, 500);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 5, 5); /* 1 to 5 are there */
+    dropped = drop_below(SPOOL_METRICS, SPOOL_LIVE, 400);
+    ck_assert_uint_eq(dropped.batches, 394);
+    ck_assert_uint_eq(dropped.records, 394 * RIG_SAMPLES);
+    rig_kill(&rig); /* and it stays so */
+    ledger = rig_ledger(&rig, SPOOL_METRICS);
+    ck_assert_uint_eq(ledger.dropped[SPOOL_TOO_OLD], 394 * RIG_SAMPLES);
+    ck_assert_uint_eq(ledger.queued, 100 * RIG_SAMPLES);
+    ck_assert_uint_eq(ledger.queued_batches, 100);
+    dropped = drop_below(SPOOL_METRICS, SPOOL_BACKFILL, 400);
+    ck_assert_uint_eq(dropped.batches, 0);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_seen(1, 6);
+    expect_seen(400, 500);
+    ck_assert_uint_eq(hub.seen[6] + hub.seen[399], 0);
+    ck_assert_uint_eq(hub.n_skips, 1);
+    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], 394 * RIG_SAMPLES);
+    ledger = rig_ledger(&rig, SPOOL_METRICS);
+    ck_assert_uint_eq(ledger.queued, 0);
+    ck_assert_uint_eq(ledger.produced, 499 * RIG_SAMPLES);
+    ck_assert_uint_eq(ledger.acknowledged, 105 * RIG_SAMPLES);
+}
+END_TEST
+
+START_TEST(what_is_left_of_a_split_batch_may_be_too_old_too)
+{
+    for (uint64_t first = 1; first < 100; first += 10)
+        ck_assert_int_eq(rig_put_logs(&rig, first, 10), 0);
+    hub.refused = 25; /* in the third: it is split, and a half of it comes again at the end */
+    rig_stream(&rig, &hub, SPOOL_LOGS, SPOOL_LIVE, 1000, 1000);
+    drop_below(SPOOL_LOGS, SPOOL_LIVE, 60);
+    hub.refused = 0;
+    rig_drain(&rig, &hub, SPOOL_LOGS);
+    expect_seen(1, 21);
+    expect_seen(26, 31); /* the half that was put anew is behind younger ones */
+    expect_seen(51, 101);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).produced, 100);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).queued, 0);
+    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).dropped[SPOOL_TOO_OLD],
+                      hub.skipped[SPOOL_TOO_OLD]);
+    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], 25); /* 21 to 25, 31 to 50 */
+}
+END_TEST
+
 START_TEST(a_refused_scrape_is_set_aside_and_the_rest_goes_on)
 {
     put_many(1, 10);
@@ -513,7 +587,9 @@ Suite *suite(void)
         what_was_sent_is_never_dropped, at_the_limit_the_newest_goes_where_that_is_wanted,
         a_producer_that_may_wait_is_told_when_there_is_room, what_is_too_old_goes);
     ADD(s, "refused", a_refused_batch_of_logs_is_halved_until_the_record_is_alone,
-        a_refused_scrape_is_set_aside_and_the_rest_goes_on);
+        a_refused_scrape_is_set_aside_and_the_rest_goes_on,
+        batches_that_the_hub_is_too_young_for_become_one_skip,
+        what_is_left_of_a_split_batch_may_be_too_old_too);
     ADD(s, "damage", a_torn_tail_is_the_end_and_no_damage,
         a_damaged_batch_is_skipped_and_counted_and_the_segment_set_aside,
         a_segment_without_a_head_is_set_aside_and_counted, a_spool_without_its_state_still_opens);

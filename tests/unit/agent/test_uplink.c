@@ -402,6 +402,75 @@ START_TEST(a_refused_batch_is_set_aside_and_the_rest_goes_on)
 }
 END_TEST
 
+/* Of so many seconds ago, by every clock. */
+static void put_of(double value, int64_t ago_s)
+{
+    struct spool_layout *layout = hub.layout;
+
+    ck_assert_int_eq(
+        spool_put(spool, &(struct spool_scrape){ .layout = layout,
+                                                 .time = { clock_wall().us - ago_s * 1000000 },
+                                                 .boot_us = uplink_boot_us() - ago_s * 1000000,
+                                                 .values = &value }),
+        0);
+}
+
+START_TEST(what_an_outage_made_too_old_costs_one_message_and_not_one_each)
+{
+    struct spool_ledger ledger;
+
+    hub.oldest_s = 3600;
+    for (unsigned i = 0; i < 1000; i++)
+        put_of(i, 7200 - (int64_t) i);
+    put_of(1000, 60);
+    put(1001);
+    hub_until(&hub, acknowledged() == 1002);
+    ck_assert_uint_eq(hub.n_stored, 2);
+    ck_assert_uint_eq(hub.n_refused_times, 0);
+    ck_assert_uint_eq(hub.n_skipped, 1);
+    ck_assert_uint_eq(hub.n_messages, 3);
+    spool_get_ledger(spool, SPOOL_METRICS, &ledger);
+    ck_assert_uint_eq(ledger.produced, 1002);
+    ck_assert_uint_eq(ledger.acknowledged, 2);
+    ck_assert_uint_eq(ledger.dropped[SPOOL_TOO_OLD], 1000);
+    ck_assert_uint_eq(hub.n_skipped_records, 1000); /* both say the same */
+}
+END_TEST
+
+START_TEST(old_ones_among_new_ones_go_too_and_what_is_on_its_way_arrives)
+{
+    struct spool_ledger ledger;
+
+    hub.oldest_s = 3600;
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 2 * HUB_WINDOW + 1; i++)
+            put_of(i, 60);
+        for (unsigned i = 0; i < 100; i++)
+            put_of(i, 7200);
+    }
+    put(1);
+    hub_until(&hub, acknowledged() == 3 * (2 * HUB_WINDOW + 101) + 1);
+    ck_assert_uint_eq(hub.n_stored, 3 * (2 * HUB_WINDOW + 1) + 1);
+    ck_assert_uint_eq(hub.n_skipped, 3);
+    ck_assert_uint_eq(hub.n_refused_times + hub.n_doubles, 0);
+    spool_get_ledger(spool, SPOOL_METRICS, &ledger);
+    ck_assert_uint_eq(ledger.dropped[SPOOL_TOO_OLD], 300);
+    ck_assert_uint_eq(hub.n_skipped_records, 300);
+}
+END_TEST
+
+START_TEST(a_hub_that_does_not_tell_its_limit_refuses_one_by_one)
+{
+    hub.oldest_s = 3600;
+    hub.tells_nothing = true;
+    for (unsigned i = 0; i < 3; i++)
+        put_of(i, 7200);
+    put(3);
+    hub_until(&hub, acknowledged() == 4 && hub.n_stored == 1);
+    ck_assert_uint_eq(hub.n_refused_times, 3);
+}
+END_TEST
+
 START_TEST(a_forked_run_goes_on_under_a_new_id)
 {
     put(1);
@@ -705,6 +774,9 @@ Suite *suite(void)
     tcase_add_test(stream, a_hub_that_restarts_gets_each_batch_once);
     tcase_add_test(stream, a_window_bounds_what_is_on_its_way);
     tcase_add_test(stream, a_refused_batch_is_set_aside_and_the_rest_goes_on);
+    tcase_add_test(stream, what_an_outage_made_too_old_costs_one_message_and_not_one_each);
+    tcase_add_test(stream, old_ones_among_new_ones_go_too_and_what_is_on_its_way_arrives);
+    tcase_add_test(stream, a_hub_that_does_not_tell_its_limit_refuses_one_by_one);
     tcase_add_test(stream, a_forked_run_goes_on_under_a_new_id);
     tcase_add_test(stream, a_hub_that_refuses_the_agent_is_tried_slowly_and_its_reason_shown);
     tcase_add_test(stream, what_needs_somebody_is_said_once_and_with_a_remedy);

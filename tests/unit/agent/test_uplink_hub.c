@@ -51,8 +51,8 @@ static void welcome(struct hub *hub, struct rpc_call *call, uint64_t resume_afte
     Sentinel__Telemetry__V1__Limits limits = SENTINEL__TELEMETRY__V1__LIMITS__INIT;
     char version[] = "hub-test";
 
-    (void) hub;
     sentinel__telemetry__v1__welcome__init(&message);
+    limits.oldest_s = hub->tells_nothing ? 0 : hub->oldest_s;
     limits.unacknowledged_batches = HUB_WINDOW;
     message.limits = &limits;
     message.resume_after_sequence = resume_after;
@@ -113,16 +113,24 @@ static void on_batch(struct hub *hub,
         request->message_case == SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_SKIP;
     uint64_t sequence = is_skip ? request->skip->through_sequence : request->batch->sequence;
     double refused = hub->refused_value;
+    const int64_t oldest_us = clock_wall().us - (int64_t) hub->oldest_s * 1000000;
 
+    hub->n_messages++;
     if (!check_sequence(hub, call, sequence, is_skip))
         return;
     if (!is_skip && refused != 0 && request->batch->scrapes[0]->values[0] == refused) {
         finish(call, RPC_INVALID_ARGUMENT, "BAD_BATCH");
         return;
     }
-    if (is_skip)
+    if (!is_skip && hub->oldest_s && request->batch->scrapes[0]->time_unix_us < oldest_us) {
+        hub->n_refused_times++;
+        finish(call, RPC_INVALID_ARGUMENT, "TIME_OUT_OF_RANGE");
+        return;
+    }
+    if (is_skip) {
         hub->n_skipped++;
-    else {
+        hub->n_skipped_records += request->skip->records;
+    } else {
         hub->n_stored++;
         hub->n_declared += (unsigned) request->batch->n_series;
     }

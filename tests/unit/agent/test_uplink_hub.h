@@ -38,6 +38,11 @@ struct hub {
     _Atomic double refused_value;         /* a batch with it is answered with BAD_BATCH; 0: none */
     atomic_uint n_lines, n_refused_lines; /* of logs */
     atomic_uint_least64_t logs_last;
+    atomic_bool tells_nothing; /* of that: an older hub */
+    atomic_uint oldest_s; /* what is older is refused, and the welcome says so; 0: all is taken */
+    atomic_uint n_messages,
+        n_refused_times; /* batches and skips that came; refused for their age */
+    atomic_uint_least64_t n_skipped_records;
     atomic_uint n_stored, n_doubles, n_skipped, n_forked, n_declared;
 };
 

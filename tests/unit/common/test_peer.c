@@ -132,8 +132,9 @@ START_TEST(a_header_asks_for_what_is_missing_byte_by_byte)
 
     for (size_t n = 0; n < TCP4_HEADER_BYTES; n++) {
         ck_assert_int_eq(proxy_read(span_of(tcp4, n), &proxy), PEER_MORE);
-        ck_assert_uint_eq(proxy.n_bytes,
-                          n < PROXY_HEAD_BYTES ? PROXY_HEAD_BYTES : TCP4_HEADER_BYTES);
+        ck_assert_uint_eq(proxy.n_bytes, n == 0                 ? sizeof("PROXY UNKNOWN\r\n") - 1
+                                         : n < PROXY_HEAD_BYTES ? PROXY_HEAD_BYTES
+                                                                : TCP4_HEADER_BYTES);
         ck_assert_int_eq(proxy_is_begun(span_of(tcp4, n)), n > 0);
     }
 }
@@ -179,6 +180,127 @@ START_TEST(a_header_that_does_not_read_is_refused)
 }
 END_TEST
 
+/* ---- version 1 ---- */
+
+static const struct {
+    const char *line, *peer; /* NULL: the proxy itself */
+} lines[] = {
+    { "PROXY TCP4 192.0.2.7 10.0.0.1 41234 8082\r\n", "192.0.2.7:41234" },
+    { "PROXY TCP4 1.1.1.1 2.2.2.2 0 0\r\n", "1.1.1.1:0" },
+    { "PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n", "255.255.255.255:65535" },
+    { "PROXY TCP6 2001:db8::7 2001:db8::1 41234 8082\r\n", "[2001:db8::7]:41234" },
+    { "PROXY TCP6 2001:DB8::7 ::1 41234 8082\r\n", "[2001:db8::7]:41234" },
+    { "PROXY TCP6 ::ffff:192.0.2.7 ::ffff:10.0.0.1 41234 8082\r\n", "192.0.2.7:41234" },
+    { "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
+      "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
+      "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535" },
+    { "PROXY UNKNOWN\r\n", NULL },
+    { "PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
+      "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
+      NULL }, /* 107 bytes */
+};
+
+START_TEST(a_line_of_version_1_gives_the_client_and_leaves_its_bytes)
+{
+    char bytes[128], text[PEER_TEXT_BYTES];
+    const size_t len = strlen(lines[_i].line);
+    struct proxy proxy;
+
+    snprintf(bytes, sizeof(bytes), "%s%s", lines[_i].line, "\x16\x03");
+    ck_assert_uint_le(len, PROXY_TEXT_BYTES);
+    ck_assert_int_eq(proxy_read(span_of(bytes, len + 2), &proxy), 0);
+    ck_assert_uint_eq(proxy.n_bytes, len);
+    ck_assert_int_eq(proxy.has_peer, lines[_i].peer != NULL);
+    if (lines[_i].peer) {
+        peer_put_text(&proxy.peer, text);
+        ck_assert_str_eq(text, lines[_i].peer);
+    }
+    for (size_t n = 0; n < len; n++) {
+        ck_assert_int_eq(proxy_read(span_of(bytes, n), &proxy), PEER_MORE);
+        ck_assert_uint_gt(proxy.n_bytes, n);
+        ck_assert_uint_le(proxy.n_bytes, len); /* else it would wait for ever */
+        ck_assert_int_eq(proxy_is_begun(span_of(bytes, n)), n >= 5);
+    }
+}
+END_TEST
+
+static const char *const bad_lines[] = {
+    "PROXY",
+    "PROXY\r\n",
+    "PROXY \r\n",
+    "PROXY  TCP4 192.0.2.7 10.0.0.1 1 2\r\n",
+    "proxy TCP4 192.0.2.7 10.0.0.1 1 2\r\n",
+    "PROXY tcp4 192.0.2.7 10.0.0.1 1 2\r\n",
+    "PROXY TCP5 192.0.2.7 10.0.0.1 1 2\r\n",
+    "PROXY UDP4 192.0.2.7 10.0.0.1 1 2\r\n",
+    "PROXY TCP4\r\n",
+    "PROXY TCP4 192.0.2.7\r\n",
+    "PROXY TCP4 192.0.2.7 10.0.0.1\r\n",
+    "PROXY TCP4 192.0.2.7 10.0.0.1 1\r\n",
+    "PROXY TCP4 192.0.2.7 10.0.0.1 1 2 3\r\n",
+    "PROXY TCP4 192.0.2.7 10.0.0.1 1 2 \r\n",
+    "PROXY TCP4 192.0.2.7  10.0.0.1 1 2\r\n",
+    "PROXY TCP4\t192.0.2.7 10.0.0.1 1 2\r\n",
+    "PROXY TCP4 192.0.2.7 10.0.0.1 1 2\n",
+    "PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\r\n",
+    "PROXY TCP4 192.0.2.7\r 10.0.0.1 1 2\r\n",
+    "PROXY TCP4 192.0.2.7 10.0.0.1 1 2\rX",
+    "PROXY TCP4 192.0.2.07 10.0.0.1 1 2\r\n",
+    "PROXY TCP4 192.0.2 10.0.0.1 1 2\r\n",
+    "PROXY TCP4 0xc0.0.2.7 10.0.0.1 1 2\r\n",
+    "PROXY TCP4 3221225991 10.0.0.1 1 2\r\n",
+    "PROXY TCP4 192.0.2.256 10.0.0.1 1 2\r\n",
+    "PROXY TCP4 ::1 10.0.0.1 1 2\r\n",
+    "PROXY TCP4 192.0.2.7 localhost 1 2\r\n",
+    "PROXY TCP6 192.0.2.7 ::1 1 2\r\n",
+    "PROXY TCP6 fe80::1%eth0 ::1 1 2\r\n",
+    "PROXY TCP6 [2001:db8::7] ::1 1 2\r\n",
+    "PROXY TCP6 2001:0db8::7 ::1 1 2\r\n",
+    "PROXY TCP6 2001:db8:0:0:0:0:0:7 ::1 1 2\r\n",
+    "PROXY TCP6 2001:db8::7::1 ::1 1 2\r\n",
+    "PROXY TCP4 192.0.2.7 10.0.0.1 01 2\r\n",
+    "PROXY TCP4 192.0.2.7 10.0.0.1 65536 2\r\n",
+    "PROXY TCP4 192.0.2.7 10.0.0.1 1 65536\r\n",
+    "PROXY TCP4 192.0.2.7 10.0.0.1 -1 2\r\n",
+    "PROXY TCP4 192.0.2.7 10.0.0.1 +1 2\r\n",
+    "PROXY TCP4 192.0.2.7 10.0.0.1 1 99999999999\r\n",
+    "PROXY UNKNOWNS\r\n",
+    "PROXY UNKNOWN \x01\r\n",
+    "PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
+    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535 \r\n", /* 108 bytes */
+    "GET / HTTP/1.1\r\n",
+    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "PROPFIND / HTTP/1.1\r\n",
+};
+
+START_TEST(a_line_that_no_proxy_writes_is_refused)
+{
+    const char *line = bad_lines[_i];
+    const size_t len = strlen(line);
+    bool is_refused = false;
+    struct proxy proxy;
+
+    /* However it is cut; once refused it stays so. A line without its end is waited for. */
+    for (size_t n = 1; n <= len; n++) {
+        const int r = proxy_read(span_of(line, n), &proxy);
+
+        ck_assert_int_ne(r, PEER_OK);
+        ck_assert(!is_refused || r == PEER_UNFIT);
+        is_refused = r == PEER_UNFIT;
+    }
+    ck_assert_int_eq(is_refused, _i > 0);
+}
+END_TEST
+
+START_TEST(a_nul_in_an_address_is_none)
+{
+    static const char line[] = "PROXY TCP4 192.0.2.7\0 10.0.0.1 1 2\r\n";
+    struct proxy proxy;
+
+    ck_assert_int_eq(proxy_read(span_of(line, sizeof(line) - 1), &proxy), PEER_UNFIT);
+}
+END_TEST
+
 Suite *suite(void)
 {
     Suite *s = suite_create("common/peer");
@@ -197,6 +319,14 @@ Suite *suite(void)
     tcase_add_test(tc, a_proxy_that_speaks_for_itself_is_the_peer);
     tcase_add_loop_test(tc, a_header_that_does_not_read_is_refused, 0,
                         (int) (sizeof(faults) / sizeof(faults[0])));
+    suite_add_tcase(s, tc);
+
+    tc = tcase_create("proxy, version 1");
+    tcase_add_loop_test(tc, a_line_of_version_1_gives_the_client_and_leaves_its_bytes, 0,
+                        (int) (sizeof(lines) / sizeof(lines[0])));
+    tcase_add_loop_test(tc, a_line_that_no_proxy_writes_is_refused, 0,
+                        (int) (sizeof(bad_lines) / sizeof(bad_lines[0])));
+    tcase_add_test(tc, a_nul_in_an_address_is_none);
     suite_add_tcase(s, tc);
     return s;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "test_pki_machines.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -216,10 +217,10 @@ START_TEST(a_forgotten_agent_leaves_its_name_free)
     ck_assert_uint_eq(n, 1);
     ck_assert_str_eq(agents[0].name, "web-1");
     ck_assert_int_gt(agents[0].not_after.us, 0);
-    ck_assert_int_eq(pki_agent_forget(rig.pki, "web-1", &rig_act), 0);
+    ck_assert_int_eq(pki_agent_forget(rig.pki, "web-1", 0, &rig_act), 0);
     ck_assert_int_eq(pki_agent_get(rig.pki, "web-1", &agent), PKI_UNKNOWN);
     ck_assert_int_eq(machine_call(&one, &first), PKI_UNKNOWN);
-    ck_assert_int_eq(pki_agent_forget(rig.pki, "web-1", &rig_act), PKI_UNKNOWN);
+    ck_assert_int_eq(pki_agent_forget(rig.pki, "web-1", 0, &rig_act), PKI_UNKNOWN);
     ck_assert_int_eq(machine_enrol(&two, &token, "web-1"), 0);
     ck_assert_str_eq(two.granted.name, "web-1");
 }
@@ -507,6 +508,60 @@ START_TEST(the_file_is_mended_from_the_database_and_a_cut_line_is_passed_over)
 }
 END_TEST
 
+/* In the file under "here" after `other` came to what was there. */
+static size_t import(const char *own, const char *other, struct buf *ret)
+{
+    char directory[256];
+    struct tls_why why = { "" };
+    size_t n;
+
+    snprintf(directory, sizeof(directory), "%s", rig_path("here"));
+    ck_assert(mkdir(directory, 0700) == 0 || errno == EEXIST);
+    ck_assert_int_eq(file_replace(rig_path("here/revoked"), span_of_text(own), 0600), 0);
+    ck_assert_int_eq(file_replace(rig_path("other"), span_of_text(other), 0600), 0);
+    ck_assert_msg(pki_revoked_import(directory, rig_path("other"), &n, &why) == 0, "%s", why.text);
+    buf_clear(ret);
+    ck_assert_int_eq(file_read(rig_path("here/revoked"), 65536, ret), 0);
+    return n;
+}
+
+START_TEST(of_two_files_no_revocation_is_lost_and_the_younger_word_counts)
+{
+#define ONE "1111111111111111111111111111111111111111111111111111111111111111"
+#define TWO "2222222222222222222222222222222222222222222222222222222222222222"
+    struct buf text = { 0 };
+    struct tls_why why = { "" };
+    size_t n;
+
+    ck_assert_uint_eq(
+        import("a one 5\nc " ONE " 99 5 one\n", "a two 6\nc " TWO " 99 6 two\n", &text), 2);
+    ck_assert_ptr_nonnull(strstr(buf_text(&text), "a one 5\n"));
+    ck_assert_ptr_nonnull(strstr(buf_text(&text), "a two 6\n"));
+    ck_assert_ptr_nonnull(strstr(buf_text(&text), "c " ONE " 99 5 one\n"));
+    ck_assert_ptr_nonnull(strstr(buf_text(&text), "c " TWO " 99 6 two\n"));
+    /* Allowed again, then thrown out again: whichever file has it. */
+    ck_assert_uint_eq(import("a one 5\nr one 7\n", "a one 5\nr one 6\na one 9\n", &text), 1);
+    ck_assert_str_eq(buf_text(&text), "a one 9\n");
+    ck_assert_uint_eq(import("a one 9\n", "a one 5\nr one 7\n", &text), 0);
+    ck_assert_str_eq(buf_text(&text), "a one 9\n");
+    /* In the same second the revocation. */
+    ck_assert_uint_eq(import("r one 9\n", "a one 9\n", &text), 1);
+    ck_assert_str_eq(buf_text(&text), "a one 9\n");
+    ck_assert_uint_eq(import("a one 9\n", "r one 9\n", &text), 0);
+    ck_assert_uint_eq(import("u " ONE " 8\n", "c " ONE " 99 8 one\n", &text), 1);
+    ck_assert_str_eq(buf_text(&text), "c " ONE " 99 8 one\n");
+    ck_assert_uint_eq(import("", "", &text), 0);
+    /* What is no such file is refused, and nothing changes. */
+    ck_assert_int_eq(file_replace(rig_path("other"), span_of_text("-----BEGIN\n"), 0600), 0);
+    char directory[256];
+    snprintf(directory, sizeof(directory), "%s", rig_path("here"));
+    ck_assert_int_eq(pki_revoked_import(directory, rig_path("other"), &n, &why), PKI_BAD);
+    ck_assert_int_eq(pki_revoked_import(directory, rig_path("none"), &n, &why), PKI_BAD);
+    ck_assert_ptr_nonnull(strstr(why.text, "state directory"));
+    buf_deinit(&text);
+}
+END_TEST
+
 START_TEST(lines_read_back_as_they_were_written_and_others_are_none)
 {
     const struct pki_revoked_line lines[] = {
@@ -605,6 +660,7 @@ void add_agent_cases(Suite *s)
     tcase_add_test(tcase, nobody_is_adopted_who_is_revoked_or_unknown_or_late);
     tcase_add_test(tcase, the_window_of_adoption_ends);
     tcase_add_test(tcase, the_file_is_mended_from_the_database_and_a_cut_line_is_passed_over);
+    tcase_add_test(tcase, of_two_files_no_revocation_is_lost_and_the_younger_word_counts);
     tcase_add_test(tcase, lines_read_back_as_they_were_written_and_others_are_none);
     tcase_add_test(tcase, an_agent_reads_back_as_it_was_written);
     suite_add_tcase(s, tcase);

@@ -184,7 +184,7 @@ START_TEST(a_foreign_signer_stands_where_the_key_was)
     ck_assert_uint_eq(n_signed, 1);
     ck_assert_int_eq(rig_identify(buf_span(&leaf), &identity), 0);
     CLEANUP(buf_deinit) struct buf list = { 0 };
-    ck_assert_int_eq(pki_crl(rig_pki, rig_now(), &list), 0);
+    ck_assert_int_eq(pki_crl(rig_pki, NULL, rig_now(), &list), 0);
     ck_assert_uint_eq(n_signed, 2);
     rig_pki = pki_close(rig_pki);
     ck_assert(is_freed);
@@ -226,7 +226,7 @@ static struct tls_crl_facts list_for(struct span leaf_der)
     ck_assert_int_eq(tls_cert_read(leaf, &leaf_facts), 0);
     ck_assert_int_eq(file_read(rig_at("certs/agents-ca-cert.pem"), 1 << 20, &pem), 0);
     ck_assert_int_eq(tls_cert_parse_pem(&issuer, buf_span(&pem)), 0);
-    ck_assert_int_eq(pki_crl(rig_pki, rig_now(), &list), 0);
+    ck_assert_int_eq(pki_crl(rig_pki, NULL, rig_now(), &list), 0);
     ck_assert_int_eq(tls_crl_read(buf_span(&list), issuer, leaf_facts.serial, &facts), 0);
     return facts;
 }

@@ -260,7 +260,7 @@ START_TEST(late_renewals_of_others_are_refused)
     expect_refused(machine_renew_expired(&one, &cut, first_key), PKI_REFUSED_CHAIN);
     ck_assert_int_eq(pki_agent_revoke(rig.pki, "web-1", &rig_act, NULL, NULL), 0);
     expect_refused(machine_renew_expired(&one, &first, first_key), PKI_REFUSED_REVOKED);
-    ck_assert_int_eq(pki_agent_forget(rig.pki, "web-1", &rig_act), 0);
+    ck_assert_int_eq(pki_agent_forget(rig.pki, "web-1", 0, &rig_act), 0);
     expect_refused(machine_renew_expired(&one, &first, first_key), PKI_REFUSED_UNKNOWN);
     ck_assert_uint_eq(rig_count(AUDIT_RENEW_REFUSED), 6);
 }

@@ -399,5 +399,6 @@ Suite *suite(void)
     suite_add_tcase(suite, case_content());
     suite_add_tcase(suite, case_inventory());
     suite_add_tcase(suite, case_inventory_damage());
+    suite_add_tcase(suite, case_erase());
     return suite;
 }

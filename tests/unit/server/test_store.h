@@ -83,3 +83,4 @@ TCase *case_lost(void);
 TCase *case_content(void);
 TCase *case_inventory(void);
 TCase *case_inventory_damage(void);
+TCase *case_erase(void);

@@ -349,6 +349,37 @@ START_TEST(a_store_that_goes_on_meanwhile_is_copied_as_of_one_moment)
 }
 END_TEST
 
+static void forget_meanwhile(void)
+{
+    struct store_forgotten told;
+
+    ck_assert_int_eq(store_agent_forget(store, "web-1", &told), 0);
+}
+
+START_TEST(an_agent_that_is_forgotten_before_or_meanwhile_does_not_come_back)
+{
+    uint32_t number, found;
+
+    store = open_store(0);
+    fill();
+    ck_assert_int_eq(store_agent_find(store, "web-1", &number), 0);
+    if (_i == 0)
+        forget_meanwhile();
+    else
+        hook = (struct hook){ forget_meanwhile, moments[_i - 1] };
+    ck_assert_msg(back_up() == 0, "%s", said);
+    ck_assert(!hook.fn);
+    store_close(store);
+    ck_assert_msg(bring_back() == 0, "%s", said);
+    store = open_again(0);
+    ck_assert_int_eq(store_agent_find(store, "web-1", &found), STORE_NOT_FOUND);
+    ck_assert_uint_eq(scan_column(store, number, layout, 0)->n, 0);
+    check_agent("web-2", sequence);
+    ck_assert_uint_gt(agent_of(store, "web-1"), number);
+    store_close(store);
+}
+END_TEST
+
 START_TEST(an_agent_that_is_ahead_goes_on_and_the_gap_is_counted)
 {
     uint8_t spool[STORE_SPOOL_BYTES] = { 1 };
@@ -679,6 +710,9 @@ TCase *case_backup(void)
     tcase_add_test(tcase, what_is_compacted_on_demand_has_no_block_as_it_was_sealed);
     tcase_add_loop_test(tcase, a_store_that_goes_on_meanwhile_is_copied_as_of_one_moment, 0,
                         sizeof(moments) / sizeof(moments[0]));
+    /* Before the last look at `state`. */
+    tcase_add_loop_test(tcase, an_agent_that_is_forgotten_before_or_meanwhile_does_not_come_back, 0,
+                        4);
     tcase_add_test(tcase, an_agent_that_is_ahead_goes_on_and_the_gap_is_counted);
     tcase_add_test(tcase, without_a_hub_it_is_the_same);
     tcase_add_test(tcase, an_empty_database_too);

@@ -261,15 +261,16 @@ START_TEST(an_agent_that_was_forgotten_is_another_one_when_its_id_comes_again)
     struct store *store = open_store(0);
     const uint32_t a = agent_of(store, "a"), ab = agent_of(store, "ab");
     uint32_t again, found, *numbers;
+    struct store_forgotten told;
     struct arena arena;
     size_t n;
 
     arena_init(&arena, 1 << 16);
     ck_assert_int_eq(store_agent_hello(store, a, &hello), 0);
     ck_assert_int_eq(store_state_write(store, labels, 3), 0);
-    ck_assert_int_eq(store_agent_forget(store, "nobody"), STORE_NOT_FOUND);
-    ck_assert_int_eq(store_agent_forget(store, "a"), 0);
-    ck_assert_int_eq(store_agent_forget(store, "a"), STORE_NOT_FOUND);
+    ck_assert_int_eq(store_agent_forget(store, "nobody", &told), STORE_NOT_FOUND);
+    ck_assert_int_eq(store_agent_forget(store, "a", &told), 0);
+    ck_assert_int_eq(store_agent_forget(store, "a", &told), STORE_NOT_FOUND);
     ck_assert_int_eq(store_agent_find(store, "a", &found), STORE_NOT_FOUND);
     store_close(store);
     store = open_store(0);

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* An agent that is forgotten leaves nothing on disk, also where the hub is killed meanwhile; the
+ * others keep all they have. */
+
+#include "test_store.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "server/store/whole.h"
+#include "test_inventory_rig.h"
+#include "test_store_logs.h"
+
+#define COLUMNS 6u
+#define ROWS 50u
+#define BATCHES 6u
+#define LINES 300u
+
+struct filled {
+    uint32_t gone, kept, layout, other;
+};
+
+static const struct rig_table packages[] = { { "packages", 40, 1 } };
+
+static void put_all(struct store *store, uint32_t agent, uint32_t layout, uint64_t sequence)
+{
+    const struct put put = {
+        .agent = agent,
+        .layout = layout,
+        .spool = 1,
+        .sequence = sequence,
+        .time_us = NOON_US + ((int64_t) sequence - 1) * DAY_US / 3,
+        .n_values = COLUMNS,
+        .n_rows = ROWS,
+    };
+    const struct log_put logs = {
+        .agent = agent,
+        .spool = 2,
+        .sequence = sequence,
+        .first = (uint32_t) (sequence - 1) * LINES,
+        .n = LINES,
+        .time_us = put.time_us,
+        .step_us = 1000,
+    };
+
+    ck_assert_int_eq(put_rows(store, put, NULL), STORE_OK);
+    ck_assert_int_eq(put_logs(store, logs, NULL), STORE_OK);
+}
+
+/* Two days, sealed and compacted and rolled up; and rows and packs that are not sealed yet. */
+static struct filled fill(struct store *store)
+{
+    struct filled to = { agent_of(store, "gone"), agent_of(store, "kept"),
+                         layout_of(store, COLUMNS), 0 };
+
+    for (uint64_t i = 1; i <= BATCHES; i++) {
+        put_all(store, to.gone, to.layout, i);
+        put_all(store, to.kept, to.layout, i);
+        if (i == BATCHES - 2)
+            ck_assert_int_eq(store_compact(store), 0);
+        if (i == BATCHES - 1)
+            ck_assert_int_eq(store_seal(store), 0);
+    }
+    rig_put_one(store, to.gone, "packages", 40, 1); /* the other has the same content */
+    rig_put_one(store, to.kept, "packages", 40, 1);
+    rig_put_one(store, to.gone, "users", 7, 3);
+    return to;
+}
+
+static bool is_erased(struct store *store, uint32_t number)
+{
+    struct agent *agent = agents_get(&store->agents, number);
+
+    ck_assert_ptr_nonnull(agent);
+    return atomic_load(&agent->erasure) == ERASURE_DONE;
+}
+
+/* The threads do it by themselves; the case has a timeout. */
+static void await_erasure(struct store *store, uint32_t number)
+{
+    const struct timespec while_short = { .tv_nsec = 5000000 };
+
+    while (!is_erased(store, number)) {
+        ck_assert_int_eq(store_seal(store), 0);
+        ck_assert(!atomic_load(&store->has_failed));
+        nanosleep(&while_short, NULL);
+    }
+    ck_assert_int_eq(store_inventory_trim(store), 0);
+    ck_assert_int_eq(store_compact(store), 0);
+}
+
+/* ---- what is on disk ---- */
+
+static size_t keys_of(const char *environment, const char *table, uint32_t number)
+{
+    MDB_env *env = NULL;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+    char path[512];
+    size_t n = 0;
+    int rc;
+
+    snprintf(path, sizeof(path), "%s/%s", store_path, environment);
+    ck_assert_int_eq(db_env_open(&env, path, UINT64_C(1) << 30, STATE_N_TABLES), 0);
+    ck_assert_int_eq(mdb_txn_begin(env, NULL, MDB_RDONLY, &txn), 0);
+    ck_assert_int_eq(mdb_dbi_open(txn, table, 0, &dbi), 0);
+    ck_assert_int_eq(mdb_cursor_open(txn, dbi, &cursor), 0);
+    for (rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST); rc == 0;
+         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        if (number == 0)
+            n += key.mv_size == strlen(DAY_META_ERASED) &&
+                 memcmp(key.mv_data, DAY_META_ERASED, key.mv_size) == 0;
+        else
+            n += key.mv_size >= 4 && db_u32_of(db_val(key.mv_data, 4)) == number;
+    }
+    mdb_cursor_close(cursor);
+    mdb_txn_abort(txn);
+    mdb_env_close(env);
+    return n;
+}
+
+/* Over all periods of a kind; number 0: marks that a file is to be written anew. */
+static size_t keys_of_kind(const char *kind, const char *table, uint32_t number)
+{
+    char path[512], environment[600];
+    struct dirent *entry;
+    size_t n = 0;
+    DIR *directory;
+
+    snprintf(path, sizeof(path), "%s/default/%s", store_path, kind);
+    directory = opendir(path);
+    ck_assert_ptr_nonnull(directory);
+    while ((entry = readdir(directory))) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(environment, sizeof(environment), "default/%s/%s", kind, entry->d_name);
+        n += keys_of(environment, table, number);
+    }
+    closedir(directory);
+    return n;
+}
+
+/* No store is open. */
+static void check_disk(const struct filled *filled)
+{
+    static const char *const kinds[] = { "metrics", "logs", "rollup-1m", "rollup-1h" };
+    static const char *const tables[] = { "blocks", "agents", "marks" };
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        for (size_t k = 0; k < (i < 2 ? 2 : 3); k++) {
+            ck_assert_uint_eq(keys_of_kind(kinds[i], tables[k], filled->gone), 0);
+            ck_assert_uint_gt(keys_of_kind(kinds[i], tables[k], filled->kept), 0);
+        }
+        ck_assert_uint_eq(keys_of_kind(kinds[i], "meta", 0), 0);
+    }
+    ck_assert_uint_eq(keys_of("default/inventory", "revisions", filled->gone), 0);
+    ck_assert_uint_eq(keys_of("default/inventory", "agents", filled->gone), 0);
+    ck_assert_uint_gt(keys_of("default/inventory", "revisions", filled->kept), 0);
+    check_database();
+}
+
+/* ---- what is found ---- */
+
+static void check_found(struct store *store, const struct filled *filled)
+{
+    struct store_inventory inventory;
+    struct store_run *runs;
+    struct arena arena;
+    uint32_t number;
+    size_t n;
+
+    arena_init(&arena, 1 << 20);
+    ck_assert_int_eq(store_agent_find(store, "gone", &number), STORE_NOT_FOUND);
+    ck_assert_uint_eq(scan_column(store, filled->gone, filled->layout, 0)->n, 0);
+    ck_assert_uint_eq(scan_column(store, filled->kept, filled->layout, 0)->n, BATCHES * ROWS);
+    check_lines(store, filled->kept, BATCHES * LINES);
+    ck_assert_int_eq(store_inventory_get(store, filled->gone, INT64_MAX, &arena, &inventory),
+                     STORE_NOT_FOUND);
+    ck_assert_int_eq(store_inventory_get(store, filled->kept, INT64_MAX, &arena, &inventory), 0);
+    rig_check_is(store, &inventory, packages, 1);
+    ck_assert_int_eq(store_run_list(store, filled->kept, &arena, &runs, &n), 0);
+    ck_assert_uint_eq(n, 2);
+    ck_assert_uint_eq(stats_now(store).n_agents, 1);
+    arena_deinit(&arena);
+}
+
+static void check_erased(struct store *store, const struct filled *filled)
+{
+    struct store_run *runs;
+    struct arena arena;
+    size_t n;
+
+    arena_init(&arena, 1 << 20);
+    check_found(store, filled);
+    ck_assert_int_eq(store_run_list(store, filled->gone, &arena, &runs, &n), 0);
+    ck_assert_uint_eq(n, 0);
+    arena_deinit(&arena);
+}
+
+START_TEST(nothing_of_a_forgotten_agent_is_found_or_stays_on_disk)
+{
+    struct store *store = open_store(0);
+    struct filled filled = fill(store);
+    struct store_forgotten told;
+
+    ck_assert_int_eq(store_agent_forget(store, "gone", &told), 0);
+    ck_assert_uint_eq(told.n_samples, BATCHES * ROWS * COLUMNS);
+    ck_assert_uint_eq(told.n_log_records, BATCHES * LINES);
+    check_found(store, &filled); /* at once */
+    await_erasure(store, filled.gone);
+    check_erased(store, &filled);
+    ck_assert_uint_eq(stats_now(store).n_segments, 1); /* and what it had in the journal went */
+    store_close(store);
+    check_disk(&filled);
+    store = open_store(0);
+    check_erased(store, &filled);
+    ck_assert(is_erased(store, filled.gone));
+    ck_assert_uint_gt(agent_of(store, "gone"), filled.kept); /* its number is nobody's */
+    ck_assert_uint_eq(facts_of(store, agent_of(store, "gone")).n_samples, 0);
+    put_all(store, agent_of(store, "gone"), filled.layout, 1);
+    ck_assert_uint_eq(scan_column(store, agent_of(store, "gone"), filled.layout, 0)->n, ROWS);
+    store_close(store);
+    check_database();
+}
+END_TEST
+
+START_TEST(what_is_on_its_way_when_its_agent_is_forgotten_is_nobodys)
+{
+    struct store *store = open_store(0);
+    struct filled filled = fill(store);
+    struct store_forgotten told;
+
+    ck_assert_int_eq(store_agent_forget(store, "gone", &told), 0);
+    put_all(store, filled.gone, filled.layout, BATCHES + 1);
+    ck_assert_int_eq(rig_send(store, filled.gone, packages, 1, true).r, STORE_STOPPED);
+    await_erasure(store, filled.gone);
+    check_found(store, &filled);
+    ck_assert_int_eq(store_seal(store), 0);
+    store_close(store);
+    check_disk(&filled);
+    store = open_store(0); /* it is in the journal still, and nobody's */
+    check_found(store, &filled);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(what_the_registry_began_is_finished_by_the_next_start)
+{
+    struct store *store = open_store(0);
+    struct filled filled = fill(store);
+    char key[STORE_FORGET_KEY_BYTES], other[STORE_FORGET_KEY_BYTES];
+    const struct store_write begun[] = {
+        { STORE_TABLE_META, store_forget_key(key, "gone"),
+          span_of(&filled.gone, sizeof(filled.gone)) },
+        /* Of an agent that is no more: not of who has its id now. */
+        { STORE_TABLE_META, store_forget_key(other, "kept"), span_of("\xff\0\0", 4) },
+    };
+    struct arena arena;
+    struct span value;
+
+    ck_assert_int_eq(store_state_write(store, begun, 2), 0);
+    store_close(store);
+    store = open_store(0);
+    check_found(store, &filled);
+    await_erasure(store, filled.gone);
+    arena_init(&arena, 4096);
+    ck_assert_int_eq(store_state_get(store, STORE_TABLE_META, begun[0].key, &arena, &value),
+                     STORE_NOT_FOUND);
+    arena_deinit(&arena);
+    store_close(store);
+    check_disk(&filled);
+}
+END_TEST
+
+/* ---- kills ---- */
+
+#ifdef SENTINEL_FAULT_POINTS
+static const char *const points[] = { "erase_before_commit:1",   "erase_before_commit:3",
+                                      "erase_after_commit:1",    "erase_after_commit:5",
+                                      "inventory_before_commit", "erase_before_done",
+                                      "erase_before_unmark:1",   "rewrite_before_exchange:2",
+                                      "checkpoint_before_unlink" };
+
+static void forget_and_die(void *ctx)
+{
+    struct store *store = open_store(0);
+    struct store_forgotten told;
+    uint32_t number;
+
+    setenv("SENTINEL_FAULT", ctx, 1);
+    ck_assert_int_eq(store_agent_find(store, "gone", &number), 0);
+    ck_assert_int_eq(store_agent_forget(store, "gone", &told), 0);
+    await_erasure(store, number);
+    store_close(store);
+}
+
+START_TEST(a_kill_at_any_point_delays_it_to_the_next_start)
+{
+    struct store *store = open_store(0);
+    struct filled filled = fill(store);
+    char point[64];
+    int status;
+
+    store_close(store);
+    snprintf(point, sizeof(point), "%s", points[_i]);
+    status = in_child(forget_and_die, point);
+    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "%s: %d", point, status);
+    store = open_store(0);
+    check_found(store, &filled);
+    await_erasure(store, filled.gone);
+    check_erased(store, &filled);
+    store_close(store);
+    check_disk(&filled);
+}
+END_TEST
+#endif
+
+TCase *case_erase(void)
+{
+    TCase *tcase = tcase_create("erasure");
+
+    tcase_set_timeout(tcase, 120);
+    tcase_add_checked_fixture(tcase, rig_begin, rig_finish);
+    tcase_add_test(tcase, nothing_of_a_forgotten_agent_is_found_or_stays_on_disk);
+    tcase_add_test(tcase, what_is_on_its_way_when_its_agent_is_forgotten_is_nobodys);
+    tcase_add_test(tcase, what_the_registry_began_is_finished_by_the_next_start);
+#ifdef SENTINEL_FAULT_POINTS
+    tcase_add_loop_test(tcase, a_kill_at_any_point_delays_it_to_the_next_start, 0,
+                        (int) (sizeof(points) / sizeof(points[0])));
+#endif
+    return tcase;
+}
