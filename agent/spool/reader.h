@@ -31,11 +31,13 @@ struct spool_reader {
     uint64_t offset; /* of the next frame */
     struct buf frame;
     struct arena arena; /* of the item that was handed out last */
-    /* What the segment has told so far. */
+    /* What the segment has told so far; NULL: let go, see reader.c. */
     struct spool_series **series;
     struct spool_layout **layouts;
     size_t n_series, n_layouts;
-    /* What any segment has told: the same ids for the same series. */
+    bool keeps_all; /* of this segment: it came back to what was let go */
+    uint32_t mark;
+    /* Those of the layouts that are kept: the same ids for the same series in any segment. */
     struct map known;
     struct spool_layout *recent[READER_RECENT];
     size_t next_recent;

@@ -590,6 +590,35 @@ START_TEST(map_agrees_with_an_array_over_random_operations)
 }
 END_TEST
 
+START_TEST(what_a_walk_gives_may_be_removed)
+{
+    static struct key {
+        char name[8];
+        bool is_odd;
+    } keys[1000];
+    struct map map = { 0 };
+    size_t walk = 0, n = 0;
+
+    for (size_t i = 0; i < 1000; i++) {
+        snprintf(keys[i].name, sizeof(keys[i].name), "%zu", i);
+        keys[i].is_odd = i % 2;
+        ck_assert_int_eq(map_put(&map, span_of_text(keys[i].name), &keys[i]), 0);
+    }
+    for (struct key *key; (key = map_next(&map, &walk));) {
+        if (!key->is_odd)
+            continue;
+        ck_assert_ptr_eq(map_remove(&map, span_of_text(key->name)), key);
+        walk--;
+    }
+    ck_assert_uint_eq(map.n_entries, 500);
+    walk = 0;
+    for (const struct key *key; (key = map_next(&map, &walk)); n++)
+        ck_assert(!key->is_odd);
+    ck_assert_uint_eq(n, 500);
+    map_deinit(&map);
+}
+END_TEST
+
 START_TEST(map_takes_the_key_it_is_given_last)
 {
     struct map map = { 0 };
@@ -638,6 +667,7 @@ static void add_memory_cases(Suite *s)
     tcase = add_case(s, "containers");
     tcase_add_test(tcase, list_gives_back_its_items_in_order_and_loses_them_while_walked);
     tcase_add_test(tcase, map_agrees_with_an_array_over_random_operations);
+    tcase_add_test(tcase, what_a_walk_gives_may_be_removed);
     tcase_add_test(tcase, map_takes_the_key_it_is_given_last);
 }
 
