@@ -535,25 +535,24 @@ START_TEST(series_that_left_take_no_memory)
 }
 END_TEST
 
-/* Read at once, or each as it comes; in the segment that is written, and in one that was ended. */
+/* It, or a new one of series that left. Read at once, or each as it comes; in the segment that is
+ * written, and in one that was ended. */
 START_TEST(a_layout_that_comes_back_late_is_read_all_the_same)
 {
     const bool is_read_at_once = _i % 2, is_ended = _i / 2 % 2, is_layout = _i / 4;
-    struct spool_layout *layouts[60], *order[64];
+    struct spool_layout *layouts[60], *order[64], *extra;
     struct spool_reader *reader;
     size_t n = 0;
 
     for (uint32_t i = 0; i < 60; i++)
         layouts[i] = new_layout(i + 1, (uint32_t[]){ 1, 2, 100 + i, 200 + i }, 4);
-    for (size_t i = 0; i < 30; i++)
+    extra = is_layout ? spool_layout_ref(layouts[0])
+                      : new_layout(61, (uint32_t[]){ 1, 103, 204, 2 }, 4);
+    for (size_t i = 0; i < 60; i++) {
         order[n++] = layouts[i];
-    if (is_layout)
-        order[n++] = layouts[0];
-    for (size_t i = 30; i < 60; i++)
-        order[n++] = layouts[i];
-    /* A new one, of series that left. */
-    order[n++] = new_layout(61, (uint32_t[]){ 1, 103, 230, 2 }, 4);
-    order[n++] = layouts[59];
+        if (i == 20)
+            order[n++] = extra;
+    }
 
     ck_assert_int_eq(spool_reader_open(&reader, rig.spool, SPOOL_METRICS, SPOOL_LIVE), 0);
     for (size_t i = 0; i < n; i++) {
@@ -570,7 +569,7 @@ START_TEST(a_layout_that_comes_back_late_is_read_all_the_same)
     for (size_t i = 0; i < n && (is_read_at_once || is_ended); i++)
         expect_next(reader, order[i]);
     (void) spool_reader_close(reader);
-    (void) spool_layout_unref(order[n - 2]);
+    (void) spool_layout_unref(extra);
     for (size_t i = 0; i < 60; i++)
         (void) spool_layout_unref(layouts[i]);
 }
