@@ -478,7 +478,7 @@ static int append(struct queue *queue, const struct queue_batch *batch)
 {
     uint64_t sequence = batch->has_number ? queue->live->last + 1 : 0;
 
-    buf_clear(&queue->frame);
+    buf_clear_for(&queue->frame, batch->bytes);
     batch->make(queue, batch, sequence);
     if (buf_failed(&queue->frame))
         return fault(-ENOMEM, "no memory for a batch");

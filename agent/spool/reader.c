@@ -366,6 +366,7 @@ static int next_frame(struct spool_reader *reader, struct codec_frame *ret)
             reader->offset + CODEC_FRAME_BYTES + len <= end) {
             size_t want = CODEC_FRAME_BYTES + (size_t) len;
 
+            buf_clear_for(&reader->frame, want);
             if (!buf_extend(&reader->frame, want))
                 return fault(-ENOMEM, "no memory for a batch");
             if (read_at(reader->fd, reader->frame.data, want, reader->offset) == want)

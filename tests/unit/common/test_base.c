@@ -169,6 +169,24 @@ START_TEST(buf_grows_and_ends_its_text)
 }
 END_TEST
 
+START_TEST(buf_of_a_burst_is_not_kept_for_small_ones)
+{
+    struct buf buf = { 0 };
+
+    ck_assert_ptr_nonnull(buf_extend(&buf, 1u << 20));
+    buf_clear_for(&buf, 500000);
+    ck_assert_uint_gt(buf.capacity, 1u << 20);
+    buf_append_text(&buf, "x");
+    buf_clear_for(&buf, 1000);
+    ck_assert_uint_eq(buf.len, 0);
+    ck_assert_uint_eq(buf.capacity, 0);
+    ck_assert_ptr_nonnull(buf_extend(&buf, 100000));
+    buf_clear_for(&buf, 10);
+    ck_assert_uint_gt(buf.capacity, 100000); /* little enough */
+    buf_deinit(&buf);
+}
+END_TEST
+
 START_TEST(buf_that_failed_stays_failed_until_cleared)
 {
     CLEANUP(buf_deinit) struct buf buf = { 0 };
@@ -662,6 +680,7 @@ static void add_memory_cases(Suite *s)
 
     tcase = add_case(s, "buf");
     tcase_add_test(tcase, buf_grows_and_ends_its_text);
+    tcase_add_test(tcase, buf_of_a_burst_is_not_kept_for_small_ones);
     tcase_add_test(tcase, buf_that_failed_stays_failed_until_cleared);
 
     tcase = add_case(s, "containers");
