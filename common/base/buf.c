@@ -7,8 +7,8 @@
 #include "common/base/ensure.h"
 
 #define CAPACITY_MIN 64
-/* A block of malloc's heap: it is not worth a thought. */
-#define KEPT_BYTES ((size_t) 128 * 1024)
+/* So little is not worth a thought. */
+#define KEPT_BYTES ((size_t) 16 * 1024)
 
 /* Always keeps one byte more than was asked for, so that buf_text() cannot fail. */
 static bool reserve(struct buf *buf, size_t more)
