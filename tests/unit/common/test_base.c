@@ -684,6 +684,7 @@ static void add_memory_cases(Suite *s)
     tcase_add_test(tcase, buf_that_failed_stays_failed_until_cleared);
 
     tcase = add_case(s, "containers");
+    tcase_set_timeout(tcase, 60); /* each assertion is a call of the kernel */
     tcase_add_test(tcase, list_gives_back_its_items_in_order_and_loses_them_while_walked);
     tcase_add_test(tcase, map_agrees_with_an_array_over_random_operations);
     tcase_add_test(tcase, what_a_walk_gives_may_be_removed);
