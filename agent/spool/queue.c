@@ -478,7 +478,7 @@ static int append(struct queue *queue, const struct queue_batch *batch)
 {
     uint64_t sequence = batch->has_number ? queue->live->last + 1 : 0;
 
-    buf_clear_for(&queue->frame, batch->bytes);
+    buf_clear_for(&queue->frame, queue->frame.len); /* as the one before */
     batch->make(queue, batch, sequence);
     if (buf_failed(&queue->frame))
         return fault(-ENOMEM, "no memory for a batch");
