@@ -52,7 +52,7 @@ void batch_begin(struct batch *batch, const struct spool_log_source *source)
     /* A long record needs no room for ever. */
     if (batch->text.capacity > 2 * BATCH_MAX_BYTES)
         buf_deinit(&batch->text);
-    buf_clear(&batch->text);
+    buf_clear_for(&batch->text, batch->last_text_bytes);
 }
 
 /* With U+FFFD for each byte that is of no character. */
@@ -224,6 +224,7 @@ int batch_put(struct batch *batch, const struct spool_offset *offset)
     if (batch->n_records > 0 && batch->logs->on_put)
         batch->logs->on_put(batch->logs->ctx);
     batch->n_records = batch->n_attributes = batch->attribute_bytes = 0;
+    batch->last_text_bytes = at;
     buf_clear(&batch->text);
     return 0;
 }

@@ -27,6 +27,7 @@ struct batch {
     struct spool_log_record *records; /* bodies lie in `text`, by offset until batch_put() */
     size_t n_records;
     struct buf text;
+    size_t last_text_bytes;                 /* of the batch before */
     struct spool_log_attribute *attributes; /* of all records, one after the other */
     size_t n_attributes, attribute_capacity;
     size_t attribute_bytes;

@@ -64,7 +64,8 @@ int numbers_put(struct numbers *numbers, uint32_t id, uint32_t number)
 {
     ensure(id != 0);
     if (numbers->n_used * 2 >= numbers->n_slots) {
-        struct numbers more = { .n_slots = numbers->n_slots ? numbers->n_slots * 2 : 64 };
+        struct numbers more = { .n_slots = numbers->n_slots ? numbers->n_slots * 2 : 64,
+                                .n_told = numbers->n_told };
 
         more.slots = calloc(more.n_slots, 2 * sizeof(uint32_t));
         if (!more.slots)
@@ -77,6 +78,12 @@ int numbers_put(struct numbers *numbers, uint32_t id, uint32_t number)
     }
     numbers_add(numbers, id, number);
     return 0;
+}
+
+void numbers_forget(struct numbers *numbers)
+{
+    free(numbers->slots);
+    *numbers = (struct numbers){ .n_told = numbers->n_told };
 }
 
 void numbers_clear(struct numbers *numbers)
@@ -471,7 +478,7 @@ static int append(struct queue *queue, const struct queue_batch *batch)
 {
     uint64_t sequence = batch->has_number ? queue->live->last + 1 : 0;
 
-    buf_clear(&queue->frame);
+    buf_clear_for(&queue->frame, queue->frame.len); /* as the one before */
     batch->make(queue, batch, sequence);
     if (buf_failed(&queue->frame))
         return fault(-ENOMEM, "no memory for a batch");

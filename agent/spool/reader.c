@@ -28,6 +28,7 @@ static void leave(struct spool_reader *reader)
         (void) close(reader->fd);
     reader->fd = -1;
     reader->at = NULL;
+    reader->keeps_all = false;
     forget_told(reader);
 }
 
@@ -132,7 +133,48 @@ static int grow(void **items, size_t n, size_t more, size_t item_bytes)
     return 0;
 }
 
-/* Outcomes: CODEC_BAD. */
+/*
+ * Where processes and containers come and go there is a layout each minute, and few of what a
+ * segment has told is ever named again: only the newest layouts are kept, and their series. Should
+ * a segment name another, it is read once more from its beginning, with all of it kept.
+ */
+enum { LET_GO = CODEC_BAD + 1 };
+
+static void mark_layout(struct spool_reader *reader, const struct spool_layout *layout)
+{
+    for (size_t i = 0; layout && i < layout->n_series; i++)
+        layout->series[i]->mark = reader->mark;
+}
+
+static void let_go(struct spool_reader *reader)
+{
+    struct spool_series *series;
+    size_t at = 0;
+
+    if (reader->n_layouts > READER_RECENT) {
+        struct spool_layout **oldest = &reader->layouts[reader->n_layouts - 1 - READER_RECENT];
+
+        *oldest = spool_layout_unref(*oldest);
+    }
+    reader->mark++;
+    for (size_t i = 0; i < READER_RECENT; i++) {
+        mark_layout(reader, reader->recent[i]);
+        if (i < reader->n_layouts)
+            mark_layout(reader, reader->layouts[reader->n_layouts - 1 - i]);
+    }
+    for (size_t i = 0; i < reader->n_series; i++)
+        if (reader->series[i] && reader->series[i]->mark != reader->mark)
+            reader->series[i] = spool_series_unref(reader->series[i]);
+    while ((series = map_next(&reader->known, &at))) {
+        if (series->mark == reader->mark)
+            continue;
+        (void) map_remove(&reader->known, series->key);
+        (void) spool_series_unref(series);
+        at--; /* another may have moved there */
+    }
+}
+
+/* Outcomes: CODEC_BAD, LET_GO. */
 static int take_layout(struct spool_reader *reader, struct span payload)
 {
     struct codec_layout told;
@@ -154,11 +196,26 @@ static int take_layout(struct spool_reader *reader, struct span payload)
     series = arena_alloc_array(&reader->arena, told.n_series + 1, sizeof(struct spool_series *));
     if (!series)
         return CODEC_BAD;
-    for (size_t i = 0; i < told.n_series; i++)
+    for (size_t i = 0; i < told.n_series; i++) {
         series[i] = reader->series[told.numbers[i]];
+        if (!series[i])
+            return LET_GO;
+    }
     r = intern_layout(reader, series, told.n_series, &reader->layouts[reader->n_layouts]);
-    reader->n_layouts += r == 0;
-    return pass(r);
+    if (r)
+        return pass(r);
+    reader->n_layouts++;
+    if (!reader->keeps_all)
+        let_go(reader);
+    return 0;
+}
+
+static void read_again(struct spool_reader *reader)
+{
+    ensure(!reader->keeps_all);
+    forget_told(reader);
+    reader->keeps_all = true;
+    reader->offset = CODEC_HEAD_BYTES;
 }
 
 /* ---- what is damaged ---- */
@@ -309,6 +366,7 @@ static int next_frame(struct spool_reader *reader, struct codec_frame *ret)
             reader->offset + CODEC_FRAME_BYTES + len <= end) {
             size_t want = CODEC_FRAME_BYTES + (size_t) len;
 
+            buf_clear_for(&reader->frame, want);
             if (!buf_extend(&reader->frame, want))
                 return fault(-ENOMEM, "no memory for a batch");
             if (read_at(reader->fd, reader->frame.data, want, reader->offset) == want)
@@ -325,6 +383,7 @@ static int next_frame(struct spool_reader *reader, struct codec_frame *ret)
     }
 }
 
+/* Outcomes: CODEC_BAD, LET_GO. */
 static int
 fill_scrape(struct spool_reader *reader, const struct codec_frame *frame, struct spool_item *ret)
 {
@@ -333,8 +392,11 @@ fill_scrape(struct spool_reader *reader, const struct codec_frame *frame, struct
 
     if (r)
         return r;
-    if (scrape.layout >= reader->n_layouts ||
-        reader->layouts[scrape.layout]->n_series != scrape.n_values)
+    if (scrape.layout >= reader->n_layouts)
+        return CODEC_BAD;
+    if (!reader->layouts[scrape.layout])
+        return LET_GO;
+    if (reader->layouts[scrape.layout]->n_series != scrape.n_values)
         return CODEC_BAD;
     ret->scrape = (struct spool_scrape){
         .layout = reader->layouts[scrape.layout],
@@ -361,7 +423,7 @@ static void fill_boot(const struct spool_reader *reader, struct spool_item *ret)
         }
 }
 
-/* Outcomes: CODEC_BAD. */
+/* Outcomes: CODEC_BAD, LET_GO. */
 static int
 fill_item(struct spool_reader *reader, const struct codec_frame *frame, struct spool_item *ret)
 {
@@ -408,6 +470,8 @@ static int next_batch(struct spool_reader *reader, struct spool_item *ret, size_
             r = take_layout(reader, frame.payload);
         if (r < 0)
             return pass(r);
+        if (r == LET_GO)
+            read_again(reader);
         if (frame.kind != wanted || frame.sequence <= reader->cursor)
             continue;
         if (frame.sequence > reader->cursor + 1) {
@@ -421,6 +485,10 @@ static int next_batch(struct spool_reader *reader, struct spool_item *ret, size_
         r = fill_item(reader, &frame, ret);
         if (r <= 0)
             return pass(r);
+        if (r == LET_GO) {
+            read_again(reader);
+            continue;
+        }
         r = lose_batch(reader, frame.sequence, frame.records);
         if (r)
             return pass(r);

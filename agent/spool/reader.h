@@ -8,7 +8,8 @@
 
 #include "agent/spool/spool_private.h"
 
-#define READER_RECENT 8 /* layouts whose ids are used again */
+/* Layouts that are kept: each takes 8 bytes for each of its series. */
+#define READER_RECENT 2
 
 /* An item that was handed out and is not acknowledged. */
 struct sent {
@@ -31,11 +32,13 @@ struct spool_reader {
     uint64_t offset; /* of the next frame */
     struct buf frame;
     struct arena arena; /* of the item that was handed out last */
-    /* What the segment has told so far. */
+    /* What the segment has told so far; NULL: let go, see reader.c. */
     struct spool_series **series;
     struct spool_layout **layouts;
     size_t n_series, n_layouts;
-    /* What any segment has told: the same ids for the same series. */
+    bool keeps_all; /* of this segment: it came back to what was let go */
+    uint32_t mark;
+    /* Those of the layouts that are kept: the same ids for the same series in any segment. */
     struct map known;
     struct spool_layout *recent[READER_RECENT];
     size_t next_recent;

@@ -28,6 +28,7 @@ struct spool_attribute {
 struct spool_series {
     uint32_t id; /* of this process, never used again; not 0 */
     uint32_t n_refs;
+    uint32_t mark; /* of whoever made it; 0 at first */
     enum spool_kind kind;
     const char *name;
     const char *unit;

@@ -33,6 +33,23 @@ const char *spool_reason_name(enum spool_reason reason)
 
 /* ---- metrics ---- */
 
+/* Layouts that are told once more should they come back after so many others. */
+#define MAX_KNOWN_LAYOUTS 64
+
+/* Series that no layout names any more are never named again, mostly: their ids do not pile up. */
+static void
+forget_gone(struct queue *queue, const struct spool_layout *layout, const uint32_t *number)
+{
+    if (queue->layouts.n_used >= MAX_KNOWN_LAYOUTS)
+        numbers_forget(&queue->layouts);
+    if (queue->series.n_used <= 2 * layout->n_series + 64)
+        return;
+    numbers_forget(&queue->series);
+    for (size_t i = 0; i < layout->n_series; i++)
+        if (numbers_put(&queue->series, layout->series[i]->id, number[i]))
+            queue->frame.has_failed = true;
+}
+
 /* Tells the active segment what it does not know of the layout. */
 static uint32_t tell_layout(struct queue *queue, const struct spool_layout *layout)
 {
@@ -54,7 +71,7 @@ static uint32_t tell_layout(struct queue *queue, const struct spool_layout *layo
         number[i] = numbers_get(&queue->series, id);
         if (number[i] == 0) {
             is_new.data[i] = 1;
-            number[i] = (uint32_t) queue->series.n_used + 1;
+            number[i] = ++queue->series.n_told;
             if (numbers_put(&queue->series, id, number[i] - 1))
                 queue->frame.has_failed = true;
         }
@@ -64,7 +81,8 @@ static uint32_t tell_layout(struct queue *queue, const struct spool_layout *layo
     codec_put_layout(&queue->frame, layout, number, is_new.data);
     codec_finish(&queue->frame, at, queue->active->seed,
                  &(struct codec_frame){ .kind = CODEC_LAYOUT });
-    known = (uint32_t) queue->layouts.n_used;
+    forget_gone(queue, layout, number);
+    known = queue->layouts.n_told++;
     if (numbers_put(&queue->layouts, layout->id, known))
         queue->frame.has_failed = true;
     return known;

@@ -99,10 +99,11 @@ struct run {
     bool is_open; /* the live one */
 };
 
-/* Small numbers by ids of the process, for what a segment has told. */
+/* Small numbers by ids of the process, for what a segment has told and may name again. */
 struct numbers {
     uint32_t *slots; /* pairs: id, number */
     size_t n_slots, n_used;
+    uint32_t n_told; /* also what was forgotten since */
 };
 
 struct boot {
@@ -269,4 +270,7 @@ uint64_t queue_produced(const struct queue *queue);
 int64_t spool_boot_us(void);
 uint32_t numbers_get(const struct numbers *numbers, uint32_t id); /* number + 1; 0: none */
 int numbers_put(struct numbers *numbers, uint32_t id, uint32_t number) MUST_USE;
+/* Of no id; what is told next has a number of its own still. */
+void numbers_forget(struct numbers *numbers);
+/* A new segment: numbers begin anew. */
 void numbers_clear(struct numbers *numbers);

@@ -10,6 +10,10 @@
 
 /* Of the structs around one batch; collect.max_series bounds what a batch declares. */
 #define ARENA_BYTES (32u << 20)
+/* Of the layouts of a stream: far below what a hub takes (16 x agent_series), and half a MiB there.
+ */
+#define FULL_MEMBERS 65536u
+#define FULL_LAYOUTS 8u /* of the last one's size, where that is more */
 
 /* ---- ids ---- */
 
@@ -49,6 +53,13 @@ void encoder_deinit(struct encoder *encoder)
 void encoder_reset(struct encoder *encoder)
 {
     encoder_deinit(encoder);
+    encoder->n_members = encoder->n_last_series = 0;
+}
+
+bool encoder_is_full(const struct encoder *encoder)
+{
+    return encoder->n_members > FULL_MEMBERS &&
+           encoder->n_members > (uint64_t) FULL_LAYOUTS * encoder->n_last_series;
 }
 
 /* ---- batches ---- */
@@ -222,6 +233,8 @@ int encoder_commit(struct encoder *encoder, enum spool_signal signal, const stru
         r = ids_add(&encoder->series, layout->series[i]->id);
     if (r == 0)
         r = ids_add(&encoder->layouts, layout->id);
+    encoder->n_members += layout->n_series;
+    encoder->n_last_series = layout->n_series;
     return pass(r);
 }
 

@@ -22,6 +22,8 @@ struct encoder_ids {
 struct encoder {
     struct encoder_ids series;
     struct encoder_ids layouts;
+    uint64_t n_members;   /* of all layouts that were declared */
+    size_t n_last_series; /* of the last of them */
 };
 
 void encoder_deinit(struct encoder *encoder);
@@ -42,6 +44,9 @@ int64_t encoder_newest_us(enum spool_signal signal,
 int encoder_commit(struct encoder *encoder,
                    enum spool_signal signal,
                    const struct spool_item *item) MUST_USE;
+/* What a stream has heard of both ends keep until its end, and the hub takes so much and no more:
+ * it is to be a new one. */
+bool encoder_is_full(const struct encoder *encoder);
 /* Of logs, which protobuf-c would cut at a NUL. Private to the encoder. */
 int64_t encoder_newest_log_us(const struct spool_item *item, int64_t offset_us);
 void encoder_put_logs(const struct spool_item *item, int64_t offset_us, struct buf *to);

@@ -17,6 +17,7 @@
  */
 #define UPLINK_PREFERS_OTHER "PREFERRED_HUB_TRIED"
 #define UPLINK_RUN_CHANGED "RUN_CHANGED"
+#define UPLINK_RENEWED "STREAM_RENEWED"
 
 enum uplink_class {
     UPLINK_AGAIN,  /* as we wanted it: at once, and no failure */

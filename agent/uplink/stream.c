@@ -129,6 +129,12 @@ static int send_prepared(struct stream *stream)
     return pass(r);
 }
 
+/* Nothing more is sent: when all is acknowledged it gives way to a new one. */
+static bool is_full(const struct stream *stream)
+{
+    return !stream->uplink->is_draining && encoder_is_full(&stream->encoder);
+}
+
 void stream_pump(struct stream *stream)
 {
     int r = 0;
@@ -136,7 +142,7 @@ void stream_pump(struct stream *stream)
     if (!stream->is_welcomed || stream->is_throttled || stream->is_half_closed || stream->is_over ||
         stream->local_reason)
         return;
-    while (has_room(stream)) {
+    while (has_room(stream) && !is_full(stream)) {
         r = prepare(stream);
         if (r)
             break;
@@ -191,6 +197,10 @@ static void on_ack(struct stream *stream, uint64_t sequence)
         stream->acknowledged = sequence;
     stream->n_failed = 0;
     link_on_acknowledged(stream);
+    if (is_full(stream) && stream->acknowledged == stream->cursor) {
+        stream_give_up(stream, UPLINK_RENEWED);
+        return;
+    }
     stream_pump(stream);
     if (stream->lane == SPOOL_BACKFILL && spool_reader_is_done(stream->reader))
         stream_half_close(stream);

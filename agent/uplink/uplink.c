@@ -279,8 +279,9 @@ void link_on_ended(struct stream *stream, const struct wire_error *error)
 
     if (uplink->status.state == UPLINK_WAITING || uplink->status.state == UPLINK_ENDED)
         return; /* with the link */
-    /* The run was closed, or is done. */
-    if ((error->reason && strcmp(error->reason, UPLINK_RUN_CHANGED) == 0) ||
+    /* The run was closed, or is done; or the stream alone was. */
+    if ((error->reason && (strcmp(error->reason, UPLINK_RUN_CHANGED) == 0 ||
+                           strcmp(error->reason, UPLINK_RENEWED) == 0)) ||
         (error->code == RPC_OK && stream->lane == SPOOL_BACKFILL))
         class = UPLINK_AGAIN;
     else if (is_of_link(stream, class, error)) {

@@ -7,6 +7,8 @@
 #include "common/base/ensure.h"
 
 #define CAPACITY_MIN 64
+/* So little is not worth a thought. */
+#define KEPT_BYTES ((size_t) 16 * 1024)
 
 /* Always keeps one byte more than was asked for, so that buf_text() cannot fail. */
 static bool reserve(struct buf *buf, size_t more)
@@ -52,6 +54,13 @@ void buf_clear(struct buf *buf)
 {
     buf->len = 0;
     buf->has_failed = false;
+}
+
+void buf_clear_for(struct buf *buf, size_t len)
+{
+    if (buf->capacity > KEPT_BYTES && len < buf->capacity / 8)
+        buf_deinit(buf);
+    buf_clear(buf);
 }
 
 void buf_append(struct buf *buf, const void *data, size_t len)

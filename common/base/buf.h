@@ -26,6 +26,8 @@ void buf_deinit(struct buf *buf);
 
 /* Empties it and keeps the memory. */
 void buf_clear(struct buf *buf);
+/* For some `len` bytes: memory for far more is given back, as a burst is no reason to keep it. */
+void buf_clear_for(struct buf *buf, size_t len);
 
 void buf_append(struct buf *buf, const void *data, size_t len);
 void buf_append_span(struct buf *buf, struct span span);

@@ -34,5 +34,7 @@ int map_put(struct map *map, struct span key, void *value) MUST_USE;
 /* Returns what was there, or NULL. */
 void *map_remove(struct map *map, struct span key);
 
-/* Walks in no order: start with *at = 0; NULL at the end. The map must not change meanwhile. */
+/* Walks in no order: start with *at = 0; NULL at the end. The map must not change meanwhile, but
+ * the entry that was given last may be removed: then *at is taken back by one, and others may be
+ * given twice. */
 void *map_next(const struct map *map, size_t *at);

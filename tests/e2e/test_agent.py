@@ -5,6 +5,7 @@ import json
 import pathlib
 import signal
 import socket
+import time
 import unittest
 
 import fixture
@@ -128,6 +129,34 @@ class RealAgent(unittest.TestCase):
             resident_kb = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
             self.assertLessEqual(resident_kb, 16 * 1024)
 
+    def test_series_that_come_and_go_take_no_memory(self):
+        if fixture.is_sanitized():
+            self.skipTest("AddressSanitizer keeps what was freed")
+        texts = self.hub.home / "texts"
+        texts.mkdir()
+        config = self.hub.home / "churn.yaml"
+        config.write_text(f"collect:\n  textfile:\n    directory: {texts}\n")
+
+        def churn(until: int):
+            """Other series in each file, up to that round."""
+            while (rounds := status_of(agent)["rounds"]) < until:
+                (texts / "new").write_text("".join(f'churn{{number="{rounds * 50 + i}"}} {i}\n' for i in range(50)))
+                (texts / "new").rename(texts / "churn.prom")
+                time.sleep(0.05)
+
+        def anonymous() -> int:
+            rows = pathlib.Path(f"/proc/{agent.process.pid}/smaps_rollup").read_text().splitlines()
+            return 1024 * int(next(row for row in rows if row.startswith("Anonymous:")).split()[1])
+
+        with fixture.Agent(self.hub, "churn", flags=("--config", str(config)), interval="100ms") as agent:
+            fixture.wait_until(lambda: series_of(agent), "the first round")
+            churn(120)
+            before = anonymous()
+            churn(250)
+            self.assertGreater(series_of(agent), 300)
+            self.assertLess(anonymous() - before, 768 * 1024)
+            self.assertEqual(agent.stop(), 0)
+
     def test_sighup_takes_new_settings_and_refuses_bad_ones(self):
         config = self.hub.home / "reload.yaml"
         config.write_text("collect:\n  disable: []\n")
@@ -158,10 +187,14 @@ class RealAgent(unittest.TestCase):
         self.assertEqual(agent.stop(), 0)
 
 
+def status_of(agent: fixture.Agent) -> dict:
+    return json.loads((agent.state / "status.json").read_text())["collect"]
+
+
 def series_of(agent: fixture.Agent) -> int:
     """How many series the agent samples; 0 before its first round."""
     try:
-        return json.loads((agent.state / "status.json").read_text())["collect"]["series"]
+        return status_of(agent)["series"]
     except FileNotFoundError:
         return 0
 

@@ -418,6 +418,7 @@ TCase *logs_files_case(void)
 {
     TCase *tcase = tcase_create("files");
 
+    tcase_set_timeout(tcase, 60); /* a check of each of 20,000 lines */
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, a_rotated_file_that_stays_for_weeks_is_not_read_again);
     tcase_add_test(tcase, the_mark_of_a_file_that_is_gone_goes_with_it);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "suite.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,11 @@
 
 #include "common/base/rand.h"
 #include "test_spool_rig.h"
+
+#ifdef __SANITIZE_ADDRESS__
+/* Of sanitizer/allocator_interface.h, which gcc has not everywhere. */
+size_t __sanitizer_get_current_allocated_bytes(void);
+#endif
 
 static struct rig rig;
 static struct rig_hub hub;
@@ -502,6 +508,148 @@ START_TEST(without_a_directory_it_works_in_memory)
 }
 END_TEST
 
+/* ---- series that come and go ---- */
+
+#define CHURN_SERIES 40
+
+static struct spool_series *new_series(uint32_t number)
+{
+    struct spool_series *series;
+    char name[32], key[64];
+    size_t len;
+
+    snprintf(name, sizeof(name), "test.%u", (unsigned) number);
+    len = spool_series_key(name, NULL, key, sizeof(key));
+    ck_assert_int_eq(spool_series_new(&series, number, SPOOL_GAUGE, "1", span_of(key, len)), 0);
+    return series;
+}
+
+/* A layout of series of these numbers, which are their ids too. */
+static struct spool_layout *new_layout(uint32_t id, const uint32_t *numbers, size_t n)
+{
+    struct spool_series *series[CHURN_SERIES];
+    struct spool_layout *layout;
+
+    for (size_t i = 0; i < n; i++)
+        series[i] = new_series(numbers[i]);
+    ck_assert_int_eq(spool_layout_new(&layout, id, series, n), 0);
+    for (size_t i = 0; i < n; i++)
+        (void) spool_series_unref(series[i]);
+    return layout;
+}
+
+/* Each value is the number of its series. */
+static void put_layout(struct spool_layout *layout)
+{
+    double values[CHURN_SERIES];
+
+    for (size_t i = 0; i < layout->n_series; i++)
+        values[i] = strtod(layout->series[i]->name + 5, NULL);
+    ck_assert_int_eq(spool_put(rig.spool, &(struct spool_scrape){ .layout = layout,
+                                                                  .time = clock_wall(),
+                                                                  .boot_us = 1,
+                                                                  .values = values }),
+                     0);
+}
+
+/* The next is a scrape of `layout`: the same names in the same order, each with its value. */
+static void expect_next(struct spool_reader *reader, const struct spool_layout *layout)
+{
+    struct spool_item item;
+
+    ck_assert_int_eq(spool_read(reader, &item), 0);
+    ck_assert(!item.is_skip);
+    ck_assert_uint_eq(item.scrape.layout->n_series, layout->n_series);
+    for (size_t i = 0; i < layout->n_series; i++) {
+        ck_assert_str_eq(item.scrape.layout->series[i]->name, layout->series[i]->name);
+        ck_assert_double_eq(item.scrape.values[i], strtod(layout->series[i]->name + 5, NULL));
+    }
+    ck_assert_int_eq(spool_acknowledge(reader, item.sequence), 0);
+}
+
+static size_t live_bytes(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+    return __sanitizer_get_current_allocated_bytes();
+#else
+    return mallinfo2().uordblks + mallinfo2().hblkhd;
+#endif
+}
+
+/* Most series stay; two leave and two others come with each scrape. */
+static void churn(struct spool_reader *reader, uint32_t from, uint32_t to)
+{
+    uint32_t numbers[CHURN_SERIES];
+
+    for (uint32_t round = from; round < to; round++) {
+        struct spool_layout *layout;
+
+        for (uint32_t i = 0; i < CHURN_SERIES; i++)
+            numbers[i] = i < CHURN_SERIES - 2 ? 1 + i : CHURN_SERIES + 2 * round + i;
+        layout = new_layout(round + 1, numbers, CHURN_SERIES);
+        put_layout(layout);
+        expect_next(reader, layout);
+        (void) spool_layout_unref(layout);
+    }
+}
+
+/* One segment, as it lasts more than an hour at 10 s. */
+START_TEST(series_that_left_take_no_memory)
+{
+    struct spool_reader *reader;
+    size_t before;
+
+    ck_assert_int_eq(spool_reader_open(&reader, rig.spool, SPOOL_METRICS, SPOOL_LIVE), 0);
+    churn(reader, 0, 300);
+    before = live_bytes();
+    churn(reader, 300, 1100);
+    ck_assert_uint_eq(rig_count(&rig, "metrics", ".seg"), 1);
+    /* A pointer for each that was told, in steps. */
+    ck_assert_uint_lt(live_bytes(), before + (24u << 10));
+    (void) spool_reader_close(reader);
+}
+END_TEST
+
+/* It, or a new one of series that left. Read at once, or each as it comes; in the segment that is
+ * written, and in one that was ended. */
+START_TEST(a_layout_that_comes_back_late_is_read_all_the_same)
+{
+    const bool is_read_at_once = _i % 2, is_ended = _i / 2 % 2, is_layout = _i / 4;
+    struct spool_layout *layouts[60], *order[64], *extra;
+    struct spool_reader *reader;
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < 60; i++)
+        layouts[i] = new_layout(i + 1, (uint32_t[]){ 1, 2, 100 + i, 200 + i }, 4);
+    extra = is_layout ? spool_layout_ref(layouts[0])
+                      : new_layout(61, (uint32_t[]){ 1, 103, 204, 2 }, 4);
+    for (size_t i = 0; i < 60; i++) {
+        order[n++] = layouts[i];
+        if (i == 20)
+            order[n++] = extra;
+    }
+
+    ck_assert_int_eq(spool_reader_open(&reader, rig.spool, SPOOL_METRICS, SPOOL_LIVE), 0);
+    for (size_t i = 0; i < n; i++) {
+        put_layout(order[i]);
+        if (!is_read_at_once && !is_ended)
+            expect_next(reader, order[i]);
+    }
+    if (is_ended) {
+        reader = spool_reader_close(reader);
+        rig_close(&rig);
+        rig_open(&rig);
+        ck_assert_int_eq(spool_reader_open(&reader, rig.spool, SPOOL_METRICS, SPOOL_BACKFILL), 0);
+    }
+    for (size_t i = 0; i < n && (is_read_at_once || is_ended); i++)
+        expect_next(reader, order[i]);
+    (void) spool_reader_close(reader);
+    (void) spool_layout_unref(extra);
+    for (size_t i = 0; i < 60; i++)
+        (void) spool_layout_unref(layouts[i]);
+}
+END_TEST
+
 /* ---- kills at any moment ---- */
 
 /* Every number that was put came once, or was counted as dropped; whatever happened. */
@@ -595,8 +743,10 @@ Suite *suite(void)
         a_segment_without_a_head_is_set_aside_and_counted, a_spool_without_its_state_still_opens);
     ADD(s, "disk", a_disk_that_is_full_is_made_good_by_memory,
         without_a_directory_it_works_in_memory);
+    ADD(s, "series", series_that_left_take_no_memory);
     tcase_add_checked_fixture(loops, set_up, tear_down);
     tcase_set_timeout(loops, 300);
+    tcase_add_loop_test(loops, a_layout_that_comes_back_late_is_read_all_the_same, 0, 8);
     tcase_add_loop_test(loops, damage_anywhere_is_skipped_and_counted, 0, 100);
     tcase_add_loop_test(loops, nothing_is_lost_or_doubled_whatever_happens, 0, 16);
     suite_add_tcase(s, loops);

@@ -349,6 +349,47 @@ START_TEST(batches_reach_the_hub_and_are_acknowledged)
 }
 END_TEST
 
+/* Where series come and go each layout is another one, and the hub keeps all of a stream. */
+START_TEST(a_stream_that_was_told_much_gives_way_to_a_new_one)
+{
+    enum { N_SERIES = 2000, N_LAYOUTS = 80 };
+    static struct spool_series *series[N_SERIES];
+    static double values[N_SERIES];
+
+    for (uint32_t i = 0; i < N_SERIES; i++) {
+        char key[32];
+        const int len = snprintf(key, sizeof(key), "test.%u", (unsigned) i);
+
+        ck_assert_int_eq(
+            spool_series_new(&series[i], 1 + i, SPOOL_GAUGE, "1", span_of(key, (size_t) len + 1)),
+            0);
+    }
+    for (uint32_t i = 0; i < N_LAYOUTS; i++) {
+        struct spool_layout *layout;
+
+        ck_assert_int_eq(spool_layout_new(&layout, 1 + i, series, N_SERIES - i), 0);
+        ck_assert_int_eq(spool_put(spool, &(struct spool_scrape){ .layout = layout,
+                                                                  .time = clock_wall(),
+                                                                  .boot_us = uplink_boot_us(),
+                                                                  .values = values }),
+                         0);
+        (void) spool_layout_unref(layout);
+        uplink_kick(uplink);
+        if (i % 5 == 4)
+            hub_until(&hub, hub.n_stored == i + 1);
+    }
+    ck_assert_uint_eq(hub.n_stored, N_LAYOUTS);
+    ck_assert_uint_eq(hub.n_doubles, 0);
+    /* Three streams; each was told of all, or of those that are left. */
+    ck_assert_uint_gt(hub.n_declared, 2 * N_SERIES);
+    ck_assert_uint_le(hub.n_declared, 3 * N_SERIES);
+    ck_assert_int_eq(status().state, UPLINK_STREAMING);
+    ck_assert_str_eq(status().error_reason, "");
+    for (size_t i = 0; i < N_SERIES; i++)
+        (void) spool_series_unref(series[i]);
+}
+END_TEST
+
 START_TEST(a_hub_that_restarts_gets_each_batch_once)
 {
     put(1);
@@ -771,6 +812,7 @@ Suite *suite(void)
     tcase_add_checked_fixture(stream, start_rpc, rpc_deinit);
     tcase_add_checked_fixture(stream, set_up, tear_down);
     tcase_add_test(stream, batches_reach_the_hub_and_are_acknowledged);
+    tcase_add_test(stream, a_stream_that_was_told_much_gives_way_to_a_new_one);
     tcase_add_test(stream, a_hub_that_restarts_gets_each_batch_once);
     tcase_add_test(stream, a_window_bounds_what_is_on_its_way);
     tcase_add_test(stream, a_refused_batch_is_set_aside_and_the_rest_goes_on);

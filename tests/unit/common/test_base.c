@@ -169,6 +169,24 @@ START_TEST(buf_grows_and_ends_its_text)
 }
 END_TEST
 
+START_TEST(buf_of_a_burst_is_not_kept_for_small_ones)
+{
+    struct buf buf = { 0 };
+
+    ck_assert_ptr_nonnull(buf_extend(&buf, 1u << 20));
+    buf_clear_for(&buf, 500000);
+    ck_assert_uint_gt(buf.capacity, 1u << 20);
+    buf_append_text(&buf, "x");
+    buf_clear_for(&buf, 1000);
+    ck_assert_uint_eq(buf.len, 0);
+    ck_assert_uint_eq(buf.capacity, 0);
+    ck_assert_ptr_nonnull(buf_extend(&buf, 10000));
+    buf_clear_for(&buf, 10);
+    ck_assert_uint_gt(buf.capacity, 10000); /* little enough */
+    buf_deinit(&buf);
+}
+END_TEST
+
 START_TEST(buf_that_failed_stays_failed_until_cleared)
 {
     CLEANUP(buf_deinit) struct buf buf = { 0 };
@@ -590,6 +608,35 @@ START_TEST(map_agrees_with_an_array_over_random_operations)
 }
 END_TEST
 
+START_TEST(what_a_walk_gives_may_be_removed)
+{
+    static struct key {
+        char name[8];
+        bool is_odd;
+    } keys[1000];
+    struct map map = { 0 };
+    size_t walk = 0, n = 0;
+
+    for (size_t i = 0; i < 1000; i++) {
+        snprintf(keys[i].name, sizeof(keys[i].name), "%zu", i);
+        keys[i].is_odd = i % 2;
+        ck_assert_int_eq(map_put(&map, span_of_text(keys[i].name), &keys[i]), 0);
+    }
+    for (struct key *key; (key = map_next(&map, &walk));) {
+        if (!key->is_odd)
+            continue;
+        ck_assert_ptr_eq(map_remove(&map, span_of_text(key->name)), key);
+        walk--;
+    }
+    ck_assert_uint_eq(map.n_entries, 500);
+    walk = 0;
+    for (const struct key *key; (key = map_next(&map, &walk)); n++)
+        ck_assert(!key->is_odd);
+    ck_assert_uint_eq(n, 500);
+    map_deinit(&map);
+}
+END_TEST
+
 START_TEST(map_takes_the_key_it_is_given_last)
 {
     struct map map = { 0 };
@@ -633,11 +680,14 @@ static void add_memory_cases(Suite *s)
 
     tcase = add_case(s, "buf");
     tcase_add_test(tcase, buf_grows_and_ends_its_text);
+    tcase_add_test(tcase, buf_of_a_burst_is_not_kept_for_small_ones);
     tcase_add_test(tcase, buf_that_failed_stays_failed_until_cleared);
 
     tcase = add_case(s, "containers");
+    tcase_set_timeout(tcase, 60); /* each assertion is a call of the kernel */
     tcase_add_test(tcase, list_gives_back_its_items_in_order_and_loses_them_while_walked);
     tcase_add_test(tcase, map_agrees_with_an_array_over_random_operations);
+    tcase_add_test(tcase, what_a_walk_gives_may_be_removed);
     tcase_add_test(tcase, map_takes_the_key_it_is_given_last);
 }
 
