@@ -11,6 +11,7 @@
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/base/faultpoint.h"
+#include "common/base/file.h"
 #include "common/log/log.h"
 
 static const char *const table_names[STATE_N_TABLES] = {
