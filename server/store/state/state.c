@@ -190,8 +190,6 @@ static int keep_aside(struct state *state, uint32_t format)
     if (r)
         return pass(r);
     snprintf(path, sizeof(path), "%.4096s/format-%u.mdb", directory, format);
-    if (access(path, F_OK) == 0) /* raised in part, and the first one counts */
-        return 0;
     snprintf(temporary, sizeof(temporary), "%s.new", path);
     fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
