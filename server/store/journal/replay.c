@@ -362,12 +362,14 @@ static int replay_segment(struct replay *replay, struct segment *segment)
     if (r == STORE_NOT_FOUND) {
         segment->is_damaged = true;
         segment->first_chunk = journal->next_chunk; /* or above: nobody can tell */
+        segment->used_bytes = db_file_bytes(segment->path);
         replay->store->n_damaged++;
         return 0;
     }
     if (r)
         return pass(r);
     replay->segment = segment;
+    segment->used_bytes = db_env_used_bytes(segment->env);
     r = journal_load_runs(segment, &replay->store->runs);
     if (!r)
         r = replay_chunks(replay);
