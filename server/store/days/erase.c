@@ -7,11 +7,13 @@
  * here begins; so nothing here need be one transaction, and a kill leaves the rest to the next
  * start. In this order, one agent in a round:
  *
- *   heads    its rows and packs are dropped; what still comes does not enter them (group.c)
+ *   heads    its rows and packs are dropped; nothing new enters them (group.c)
  *   days     of metrics and logs, months and years of roll-ups: all that the tables have of it, one
  *            transaction each, so that verify never sees a half
- *   journal  goes on in a new segment: those that have rows of it go once all else in them is
- *            sealed, at most `seal_age` later (or when a receiver that is away has read them)
+ *   journal  goes on in a new segment where the one being written has something of it: those that
+ *            do go once all else in them is sealed, at most `seal_age` later (or when a receiver
+ *            that is away has read them). What still comes is refused; places of its runs, which
+ *            are numbers alone, stay in the beginning of a segment until that goes
  *   state    then its record says that it is done
  *
  * LMDB leaves what was in a page that is free now where it is. So a day that lost rows is marked in
@@ -158,7 +160,7 @@ static void drop_memory(struct agent *agent)
 static int erase_rows(struct store *store, struct agent *agent)
 {
     const uint32_t number = agent->facts.number;
-    uint64_t n = 0;
+    uint64_t last, n = 0;
     int r = erase_in_days(&store->days, number, &n);
 
     if (!r)
@@ -168,8 +170,9 @@ static int erase_rows(struct store *store, struct agent *agent)
     if (r)
         return pass(r);
     drop_memory(agent);
-    agent->erased_below = atomic_load(&store->journal.next_chunk);
-    writer_rotate_soon(&store->writer);
+    last = atomic_load(&agent->last_chunk);
+    agent->erased_below = last + 1;
+    writer_forget_soon(&store->writer, last >= journal_writing_chunk(&store->journal));
     log_event(LOG_INFO, "agent_rows_erased", LOG_U("number", number), LOG_U("rows", n));
     return 0;
 }
@@ -179,7 +182,8 @@ static int end_erasure(struct store *store, struct agent *agent)
 {
     int r;
 
-    if (journal_first_chunk(&store->journal) < agent->erased_below)
+    if (journal_first_chunk(&store->journal) < agent->erased_below ||
+        !writer_has_forgotten(&store->writer))
         return 0;
     faultpoint("erase_before_done");
     r = agents_set_erased(&store->agents, agent);

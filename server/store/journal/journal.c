@@ -598,6 +598,16 @@ uint64_t journal_first_chunk(struct journal *journal)
     return first;
 }
 
+uint64_t journal_writing_chunk(struct journal *journal)
+{
+    uint64_t first;
+
+    pthread_mutex_lock(&journal->open.lock);
+    first = journal->writing->first_chunk;
+    pthread_mutex_unlock(&journal->open.lock);
+    return first;
+}
+
 void journal_rest(struct journal *journal)
 {
     pthread_mutex_lock(&journal->open.lock);

@@ -148,6 +148,9 @@ int journal_load_runs(struct segment *segment, struct runs *runs) MUST_USE;
 /* Of the oldest segment; what is below is in no segment. */
 uint64_t journal_first_chunk(struct journal *journal);
 
+/* Of the one being written. */
+uint64_t journal_writing_chunk(struct journal *journal);
+
 /* Closes environments that nobody uses, but the writer's: their mapped pages are resident memory.
  */
 void journal_rest(struct journal *journal);

@@ -43,6 +43,15 @@ struct replay {
     uint64_t n_unknown; /* rows of agents or layouts that `state` does not have; erased ones too */
 };
 
+/* Also of one that was forgotten. */
+static void note_chunk(struct replay *replay, uint32_t number, uint64_t chunk)
+{
+    struct agent *agent = agents_get(&replay->store->agents, number);
+
+    if (agent)
+        atomic_store_explicit(&agent->last_chunk, chunk, memory_order_relaxed);
+}
+
 static int on_batch(struct replay *replay, struct position at, const struct format_batch *record)
 {
     struct agent *agent = agents_known(&replay->store->agents, record->head.agent);
@@ -51,6 +60,7 @@ static int on_batch(struct replay *replay, struct position at, const struct form
     struct run_value value = { record->sequence, record->received_us, record->head.crc32c };
     struct run *run;
 
+    note_chunk(replay, record->head.agent, at.chunk);
     if (agent && position_is_behind(at, agent->counted_at_start))
         agent_count(agent, record, at);
     return pass(runs_set(&replay->store->runs, &key, &value, &run));
@@ -209,6 +219,7 @@ on_row(struct replay *replay, uint64_t chunk, uint32_t offset, const struct form
     struct head_row at = { row->time_us, chunk, replay->segment->number, offset };
     int r;
 
+    note_chunk(replay, row->head.agent, chunk);
     if (!agent || !layout || layout->n_columns != row->n_values) {
         replay->n_unknown++;
         return 0;
@@ -232,6 +243,7 @@ static int on_pack(struct replay *replay, struct position at, const struct forma
     struct log_pack place = log_pack_of(pack, replay->segment->number, at);
     int r;
 
+    note_chunk(replay, pack->head.agent, at.chunk);
     if (!agent) {
         replay->n_unknown++;
         return 0;
