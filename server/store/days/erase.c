@@ -265,26 +265,41 @@ int erase_rewrite(struct sealer *sealer, struct days *days, struct day *day)
     return pass(unmark(days, number));
 }
 
-int erase_rewrite_rolled(struct sealer *sealer)
+/* Outcomes: STORE_FULL. */
+static int rewrite_period(struct sealer *sealer, struct days *days, int32_t number, bool *ret_did)
 {
+    struct day *period;
+    int r = days_use(days, number, &period);
+
+    if (r)
+        return r == STORE_NOT_FOUND ? 0 : pass(r);
+    *ret_did = period->has_erased && !days->cannot_exchange;
+    if (*ret_did)
+        r = erase_rewrite(sealer, days, period);
+    if (r == STORE_FULL)
+        compact_say_no_room(sealer, period);
+    days_release(days, period);
+    return r == STORE_FULL ? 0 : pass(r);
+}
+
+int erase_rewrite_rolled(struct sealer *sealer, bool *ret_has_more)
+{
+    struct sweep *sweep = &sealer->sweep;
+    bool did = false;
     int r = 0;
 
-    for (size_t tier = 0; tier < ROLL_TIERS; tier++) {
-        struct days *days = &sealer->store->rolled[tier];
+    while (sweep->tier < ROLL_TIERS && !did && !r) {
+        struct days *days = &sealer->store->rolled[sweep->tier];
+        int32_t number = days_next(days, sweep->period);
 
-        for (int32_t at = days_next(days, INT32_MIN); at != INT32_MAX && !r;
-             at = days_next(days, at + 1)) {
-            struct day *period;
-
-            r = days_use(days, at, &period);
-            if (r) {
-                r = r == STORE_NOT_FOUND ? 0 : r;
-                continue;
-            }
-            if (period->has_erased && !days->cannot_exchange)
-                r = erase_rewrite(sealer, days, period);
-            days_release(days, period);
+        if (number == INT32_MAX) {
+            sweep->tier++;
+            sweep->period = INT32_MIN;
+            continue;
         }
+        sweep->period = number + 1;
+        r = rewrite_period(sealer, days, number, &did);
     }
+    *ret_has_more = sweep->tier < ROLL_TIERS;
     return pass(r);
 }
