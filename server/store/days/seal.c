@@ -585,8 +585,8 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
     bool has_more_logs = false, has_more_to_compact = false, has_more_to_erase = false;
     int r;
 
-    seal_note_no_room(sealer, store->directory, NULL);
     r = erase_step(sealer, &has_more_to_erase);
+    seal_note_no_room(sealer, store->directory, NULL);
     if (!r)
         r = seal_pass(sealer, is_asked, &did, &has_more_logs);
     /* With many agents some are due in every round: that must not keep the compaction waiting. */

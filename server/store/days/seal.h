@@ -100,6 +100,7 @@ struct sealer {
     bool is_day_at_limit; /* and not the disk */
     bool is_retention_stuck;
     bool is_erasure_stuck;
+    uint32_t last_erased; /* the agent whose turn was last */
     struct {
         pthread_mutex_t lock;
         pthread_cond_t wake, progress;
@@ -178,7 +179,8 @@ uint32_t compact_level_due(const struct day *day, int64_t last_us, int64_t now_u
 /* ---- erase.c ---- */
 
 /* Of agents that were forgotten: drops their heads, and takes what one of them has out of every
- * day. Where there is no room it says so, and the next round tries again. */
+ * day. Where there is no room it says so, goes on with the others and tries again when their turns
+ * are over, at most one in a second. */
 int erase_step(struct sealer *sealer, bool *ret_has_more) MUST_USE;
 /* Of a day that has_erased: its file without it. Outcomes: STORE_FULL. */
 int erase_rewrite(struct sealer *sealer, struct days *days, struct day *day) MUST_USE;
