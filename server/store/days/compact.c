@@ -556,7 +556,7 @@ static int sweep_agents(struct job *job, struct sweep *sweep)
 }
 
 /* What is not compacted is larger than it need be, and whole: no reason to take nothing new. */
-static void say_no_room(struct sealer *sealer, const struct day *day)
+void compact_say_no_room(struct sealer *sealer, const struct day *day)
 {
     sealer->sweep.is_short = true;
     log_event(LOG_WARN, "compaction_has_no_room", LOG_S("path", day->path),
@@ -577,7 +577,7 @@ static int rewrite(struct sealer *sealer, struct day *day)
     int r = day->has_erased ? erase_rewrite(sealer, days, day) : compact_rewrite(sealer, days, day);
 
     if (r == STORE_FULL)
-        say_no_room(sealer, day);
+        compact_say_no_room(sealer, day);
     return r == STORE_FULL ? 0 : pass(r);
 }
 
@@ -654,7 +654,8 @@ static bool is_sweeping(struct sealer *sealer)
                                  .hour = hour,
                                  .now_us = is_asked ? INT64_MAX / 4 : now_us,
                                  .day = INT32_MIN,
-                                 .agent = 1 };
+                                 .agent = 1,
+                                 .period = INT32_MIN };
     return sweep->is_running;
 }
 
@@ -671,10 +672,9 @@ int compact_step(struct sealer *sealer, bool *ret_has_more)
         return 0;
     number = days_next(days, sweep->day);
     if (number == INT32_MAX) {
-        r = erase_rewrite_rolled(sealer);
-        if (r < 0)
+        r = erase_rewrite_rolled(sealer, ret_has_more);
+        if (r || *ret_has_more)
             return pass(r);
-        sweep->is_short = sweep->is_short || r == STORE_FULL;
         sweep->is_running = false;
         pthread_mutex_lock(&sealer->shared.lock);
         sealer->shared.n_sweeps++;
@@ -697,7 +697,7 @@ int compact_step(struct sealer *sealer, bool *ret_has_more)
         return pass(r);
     r = sweep_day(sealer, day, sweep);
     if (r == STORE_FULL) {
-        say_no_room(sealer, day);
+        compact_say_no_room(sealer, day);
         pass_over(sweep, number);
         r = 0;
     }

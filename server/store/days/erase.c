@@ -7,11 +7,13 @@
  * here begins; so nothing here need be one transaction, and a kill leaves the rest to the next
  * start. In this order, one agent in a round:
  *
- *   heads    its rows and packs are dropped; what still comes does not enter them (group.c)
+ *   heads    its rows and packs are dropped; nothing new enters them (group.c)
  *   days     of metrics and logs, months and years of roll-ups: all that the tables have of it, one
  *            transaction each, so that verify never sees a half
- *   journal  goes on in a new segment: those that have rows of it go once all else in them is
- *            sealed, at most `seal_age` later (or when a receiver that is away has read them)
+ *   journal  goes on in a new segment where the one being written has something of it: those that
+ *            do go once all else in them is sealed, at most `seal_age` later (or when a receiver
+ *            that is away has read them). What still comes is refused; places of its runs, which
+ *            are numbers alone, stay in the beginning of a segment until that goes
  *   state    then its record says that it is done
  *
  * LMDB leaves what was in a page that is free now where it is. So a day that lost rows is marked in
@@ -88,25 +90,31 @@ static int erase_in_day(struct day *day, uint32_t number, uint64_t *ret_n)
     return 0;
 }
 
-static int erase_in_days(struct days *days, uint32_t number, uint64_t *ret_n)
+/* A day without room is passed over. Outcomes: STORE_FULL (of one of them). */
+static int erase_in_days(struct sealer *sealer, struct days *days, uint32_t number, uint64_t *ret_n)
 {
+    bool is_short = false;
     int r = 0;
 
-    for (int32_t at = days_next(days, INT32_MIN); at != INT32_MAX && !r;
+    for (int32_t at = days_next(days, INT32_MIN); at != INT32_MAX && r >= 0;
          at = days_next(days, at + 1)) {
         struct day *day;
 
         r = days_use(days, at, &day);
-        if (r == STORE_NOT_FOUND) {
-            r = 0;
+        if (r == STORE_NOT_FOUND)
             continue;
-        }
         if (r)
             return pass(r);
         r = erase_in_day(day, number, ret_n);
+        if (r == STORE_FULL) {
+            seal_note_no_room(sealer, day->path, day->env);
+            is_short = true;
+        }
         days_release(days, day);
     }
-    return pass(r);
+    if (r < 0)
+        return pass(r);
+    return is_short ? STORE_FULL : 0;
 }
 
 /* ---- an agent ---- */
@@ -155,21 +163,28 @@ static void drop_memory(struct agent *agent)
 }
 
 /* Outcomes: STORE_FULL. */
-static int erase_rows(struct store *store, struct agent *agent)
+static int erase_rows(struct sealer *sealer, struct agent *agent)
 {
+    struct store *store = sealer->store;
+    struct days *const all[] = { &store->days, &store->logs, &store->rolled[ROLL_MINUTES],
+                                 &store->rolled[ROLL_HOURS] };
     const uint32_t number = agent->facts.number;
-    uint64_t n = 0;
-    int r = erase_in_days(&store->days, number, &n);
+    uint64_t last, n = 0;
 
-    if (!r)
-        r = erase_in_days(&store->logs, number, &n);
-    for (size_t tier = 0; tier < ROLL_TIERS && !r; tier++)
-        r = erase_in_days(&store->rolled[tier], number, &n);
-    if (r)
-        return pass(r);
+    agent->is_erasure_short = false;
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        int r = erase_in_days(sealer, all[i], number, &n);
+
+        if (r < 0)
+            return pass(r);
+        agent->is_erasure_short = agent->is_erasure_short || r == STORE_FULL;
+    }
+    if (agent->is_erasure_short)
+        return STORE_FULL;
     drop_memory(agent);
-    agent->erased_below = atomic_load(&store->journal.next_chunk);
-    writer_rotate_soon(&store->writer);
+    last = atomic_load(&agent->last_chunk);
+    agent->erased_below = last + 1;
+    writer_forget_soon(&store->writer, last >= journal_writing_chunk(&store->journal));
     log_event(LOG_INFO, "agent_rows_erased", LOG_U("number", number), LOG_U("rows", n));
     return 0;
 }
@@ -179,7 +194,8 @@ static int end_erasure(struct store *store, struct agent *agent)
 {
     int r;
 
-    if (journal_first_chunk(&store->journal) < agent->erased_below)
+    if (journal_first_chunk(&store->journal) < agent->erased_below ||
+        !writer_has_forgotten(&store->writer))
         return 0;
     faultpoint("erase_before_done");
     r = agents_set_erased(&store->agents, agent);
@@ -193,34 +209,64 @@ static int end_erasure(struct store *store, struct agent *agent)
 static void note_room(struct sealer *sealer, bool has_room)
 {
     if (!has_room && !sealer->is_erasure_stuck)
-        log_event(LOG_ERROR, "erasure_has_no_room", LOG_S("path", sealer->store->directory),
-                  LOG_S("remedy", "free space on this disk; it goes on by itself"));
+        log_event(LOG_ERROR, "erasure_has_no_room", LOG_S("path", sealer->no_room),
+                  LOG_S("remedy", sealer->is_day_at_limit
+                                      ? "this day has reached store.day_size: raise it and start "
+                                        "again"
+                                      : "free space on this disk; it goes on by itself"));
     sealer->is_erasure_stuck = !has_room;
+}
+
+struct round {
+    struct agent *next; /* whose turn it is */
+    uint32_t n_new;     /* that were not tried yet */
+    bool is_short;      /* some have no room */
+};
+
+/* Outcomes: STORE_FULL. */
+static int look_at(struct sealer *sealer, struct agent *agent, struct round *round)
+{
+    const uint32_t last = sealer->last_erased;
+
+    if (agent->erased_below)
+        return pass(end_erasure(sealer->store, agent));
+    if (!round->next || (round->next->facts.number <= last && agent->facts.number > last))
+        round->next = agent;
+    round->n_new += !agent->is_erasure_short;
+    round->is_short = round->is_short || agent->is_erasure_short;
+    return 0;
+}
+
+/* Outcomes: STORE_FULL. */
+static int take_turn(struct sealer *sealer, struct round *round)
+{
+    round->n_new -= !round->next->is_erasure_short;
+    sealer->last_erased = round->next->facts.number;
+    return pass(erase_rows(sealer, round->next));
 }
 
 int erase_step(struct sealer *sealer, bool *ret_has_more)
 {
-    struct store *store = sealer->store;
-    bool did_one = false;
+    struct agents *agents = &sealer->store->agents;
+    struct round round = { 0 };
     int r = 0;
 
-    *ret_has_more = false;
-    for (uint32_t number = 1; number <= idtable_highest(&store->agents.table) && !r; number++) {
-        struct agent *agent = agents_get(&store->agents, number);
+    seal_note_no_room(sealer, sealer->store->directory, NULL);
+    for (uint32_t number = 1; number <= idtable_highest(&agents->table) && r >= 0; number++) {
+        struct agent *agent = agents_get(agents, number);
 
-        if (!agent || atomic_load(&agent->erasure) != ERASURE_UNDER_WAY ||
-            !drop_heads(store, agent))
-            continue;
-        if (agent->erased_below) {
-            r = end_erasure(store, agent);
-        } else if (did_one) {
-            *ret_has_more = true;
-        } else {
-            did_one = true;
-            r = erase_rows(store, agent);
+        if (agent && atomic_load(&agent->erasure) == ERASURE_UNDER_WAY &&
+            drop_heads(sealer->store, agent)) {
+            r = look_at(sealer, agent, &round);
+            round.is_short = round.is_short || r == STORE_FULL;
         }
     }
-    note_room(sealer, r != STORE_FULL);
+    if (r >= 0 && round.next) {
+        r = take_turn(sealer, &round);
+        round.is_short = round.is_short || r == STORE_FULL;
+    }
+    *ret_has_more = round.n_new > 0;
+    note_room(sealer, !round.is_short);
     return r == STORE_FULL ? 0 : pass(r);
 }
 
@@ -261,26 +307,41 @@ int erase_rewrite(struct sealer *sealer, struct days *days, struct day *day)
     return pass(unmark(days, number));
 }
 
-int erase_rewrite_rolled(struct sealer *sealer)
+/* Outcomes: STORE_FULL. */
+static int rewrite_period(struct sealer *sealer, struct days *days, int32_t number, bool *ret_did)
 {
+    struct day *period;
+    int r = days_use(days, number, &period);
+
+    if (r)
+        return r == STORE_NOT_FOUND ? 0 : pass(r);
+    *ret_did = period->has_erased && !days->cannot_exchange;
+    if (*ret_did)
+        r = erase_rewrite(sealer, days, period);
+    if (r == STORE_FULL)
+        compact_say_no_room(sealer, period);
+    days_release(days, period);
+    return r == STORE_FULL ? 0 : pass(r);
+}
+
+int erase_rewrite_rolled(struct sealer *sealer, bool *ret_has_more)
+{
+    struct sweep *sweep = &sealer->sweep;
+    bool did = false;
     int r = 0;
 
-    for (size_t tier = 0; tier < ROLL_TIERS; tier++) {
-        struct days *days = &sealer->store->rolled[tier];
+    while (sweep->tier < ROLL_TIERS && !did && !r) {
+        struct days *days = &sealer->store->rolled[sweep->tier];
+        int32_t number = days_next(days, sweep->period);
 
-        for (int32_t at = days_next(days, INT32_MIN); at != INT32_MAX && !r;
-             at = days_next(days, at + 1)) {
-            struct day *period;
-
-            r = days_use(days, at, &period);
-            if (r) {
-                r = r == STORE_NOT_FOUND ? 0 : r;
-                continue;
-            }
-            if (period->has_erased && !days->cannot_exchange)
-                r = erase_rewrite(sealer, days, period);
-            days_release(days, period);
+        if (number == INT32_MAX) {
+            sweep->tier++;
+            sweep->period = INT32_MIN;
+            continue;
         }
+        sweep->period = number + 1;
+        r = rewrite_period(sealer, days, number, &did);
     }
+    *ret_has_more = sweep->tier < ROLL_TIERS;
     return pass(r);
 }

@@ -71,19 +71,13 @@ static void set_stuck(struct sealer *sealer, bool is_stuck)
         log_plain(LOG_INFO, "seal_has_room_again");
 }
 
-/* What is not sealed. */
-static uint64_t journal_bytes(struct store *store)
-{
-    return journal_n_live(&store->journal) * store->options.segment_bytes;
-}
-
-/* Whole segments, the one being written among them: what is sealed now keeps the journal below its
- * limit. Where the limit is a segment or less, the one being written and another. */
+/* What is not sealed, and the segment being written as if it were full: what is sealed now keeps
+ * the journal below its limit. Where the limit is a segment or less, that one and another. */
 static bool is_journal_long(struct store *store, unsigned times)
 {
     uint64_t least = 2 * store->options.segment_bytes, limit = times * store->options.journal_bytes;
 
-    return journal_bytes(store) >= (limit > least ? limit : least);
+    return journal_held(&store->journal).n_live_bytes >= (limit > least ? limit : least);
 }
 
 void sealer_wait_for_room(struct sealer *sealer)
@@ -417,11 +411,10 @@ static int commit_group(struct sealer *sealer)
 static void push_followers(struct store *store)
 {
     uint64_t second = journal_second_chunk(&store->journal);
-    uint64_t n_kept = journal_n_segments(&store->journal) - journal_n_live(&store->journal);
+    uint64_t n_kept_bytes = journal_held(&store->journal).n_sealed_bytes;
 
-    if (n_kept > 0 && follow_first_chunk(store) < second &&
-        (n_kept * store->options.segment_bytes > store->options.follow_bytes ||
-         store_disk_is_above(store)))
+    if (n_kept_bytes > 0 && follow_first_chunk(store) < second &&
+        (n_kept_bytes > store->options.follow_bytes || store_disk_is_above(store)))
         follow_move_on(store, second);
 }
 
@@ -592,8 +585,8 @@ static bool work(struct sealer *sealer, int64_t *next_retain_us, int64_t *next_c
     bool has_more_logs = false, has_more_to_compact = false, has_more_to_erase = false;
     int r;
 
-    seal_note_no_room(sealer, store->directory, NULL);
     r = erase_step(sealer, &has_more_to_erase);
+    seal_note_no_room(sealer, store->directory, NULL);
     if (!r)
         r = seal_pass(sealer, is_asked, &did, &has_more_logs);
     /* With many agents some are due in every round: that must not keep the compaction waiting. */

@@ -78,6 +78,9 @@ struct sweep {
     int32_t day;
     uint32_t agent;
     uint64_t n_new; /* of the day, when its first agent was looked at */
+    /* Behind the days: months and years that lost something. */
+    size_t tier;
+    int32_t period;
 };
 
 struct sealer {
@@ -97,6 +100,7 @@ struct sealer {
     bool is_day_at_limit; /* and not the disk */
     bool is_retention_stuck;
     bool is_erasure_stuck;
+    uint32_t last_erased; /* the agent whose turn was last */
     struct {
         pthread_mutex_t lock;
         pthread_cond_t wake, progress;
@@ -166,6 +170,8 @@ void seal_note_no_room(struct sealer *sealer, const char *path, MDB_env *env);
 int compact_step(struct sealer *sealer, bool *ret_has_more) MUST_USE;
 /* A day's file without free pages, when there is room for it beside. Outcomes: STORE_FULL. */
 int compact_rewrite(struct sealer *sealer, struct days *days, struct day *day) MUST_USE;
+/* That a day, month or year stays larger than it need be. */
+void compact_say_no_room(struct sealer *sealer, const struct day *day);
 /* The level that blocks of a day up to `last_us` should have by now. */
 uint32_t compact_level_due(const struct day *day, int64_t last_us, int64_t now_us);
 #define COMPACT_SETTLED_US INT64_C(600000000) /* hours and days are over so much later */
@@ -173,12 +179,14 @@ uint32_t compact_level_due(const struct day *day, int64_t last_us, int64_t now_u
 /* ---- erase.c ---- */
 
 /* Of agents that were forgotten: drops their heads, and takes what one of them has out of every
- * day. Where there is no room it says so, and the next round tries again. */
+ * day. Where there is no room it says so, goes on with the others and tries again when their turns
+ * are over, at most one in a second. */
 int erase_step(struct sealer *sealer, bool *ret_has_more) MUST_USE;
 /* Of a day that has_erased: its file without it. Outcomes: STORE_FULL. */
 int erase_rewrite(struct sealer *sealer, struct days *days, struct day *day) MUST_USE;
-/* The same of all months and years of roll-ups. Outcomes: STORE_FULL. */
-int erase_rewrite_rolled(struct sealer *sealer) MUST_USE;
+/* The same of months and years of roll-ups, one in each call: the sweep's tier and period say how
+ * far it is. One without room is passed over. */
+int erase_rewrite_rolled(struct sealer *sealer, bool *ret_has_more) MUST_USE;
 
 /* ---- retain.c ---- */
 

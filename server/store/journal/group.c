@@ -103,19 +103,41 @@ static int add_record(struct group *group, struct journal *journal, void *record
 
 /* ---- judging ---- */
 
+/* It was not written: what is of the agent is before the chunk that comes next. */
+static void take_back_chunk(struct store *store, struct agent *agent)
+{
+    uint64_t next = atomic_load(&store->journal.next_chunk);
+
+    (void) atomic_compare_exchange_strong(&agent->last_chunk, &next, next - 1);
+}
+
+/* Last, and on record before it is asked whether the agent is gone: agents.h. */
+static int judge_agent(struct store *store, struct agent *agent)
+{
+    atomic_store(&agent->last_chunk, atomic_load(&store->journal.next_chunk));
+    if (!agent_is_gone(agent))
+        return 0;
+    take_back_chunk(store, agent);
+    return STORE_STOPPED;
+}
+
 static int judge(struct store *store, const struct item *item)
 {
     const struct store_batch *batch = item->batch;
+    struct agent *agent = agents_get(&store->agents, batch->agent);
     const struct run *run = runs_find(&store->runs, &item->key);
     uint64_t last = run ? run->pending.last_sequence : 0;
 
+    ensure(agent);
+    if (agent_is_gone(agent)) /* it was on its way when the agent was forgotten */
+        return STORE_STOPPED;
     if (batch->sequence <= last)
         return STORE_DUPLICATE;
     if (!batch->is_skip && !batch->is_begin && batch->sequence != last + 1)
         return STORE_GAP;
     if (!run && !runs_make_room(&store->runs, batch->agent, batch->received.us))
         return STORE_TOO_MUCH;
-    return 0;
+    return judge_agent(store, agent);
 }
 
 static void make_record(struct store *store, struct item *item)
@@ -355,7 +377,7 @@ static int show_item(struct group *group, struct store *store, const struct item
 
     ensure(agent);
     pthread_mutex_lock(&agent->lock);
-    if (agent_is_gone(agent)) { /* it was on its way when the agent was forgotten */
+    if (agent_is_gone(agent)) { /* since it was judged */
         pthread_mutex_unlock(&agent->lock);
         return 0;
     }
@@ -418,6 +440,8 @@ int group_commit(struct group *group, struct store *store, struct store_batch *b
         r = write_items(group, store);
     if (r) {
         runs_rollback(&store->runs);
+        for (size_t i = 0; i < group->n_items; i++)
+            take_back_chunk(store, agents_get(&store->agents, group->items[i].batch->agent));
         return pass(r);
     }
     runs_commit(&store->runs);

@@ -389,6 +389,7 @@ static int make_segment(struct journal *journal, struct runs *runs, struct segme
         segment_free(segment);
         return pass(r);
     }
+    segment->used_bytes = db_env_used_bytes(segment->env);
     *ret = segment;
     return 0;
 }
@@ -570,6 +571,7 @@ int journal_commit(struct journal *journal)
     if (r)
         return pass(r);
     faultpoint("journal_after_commit");
+    journal->writing->used_bytes = db_env_used_bytes(env);
     journal->next_chunk = journal->pending_chunk;
     return 0;
 }
@@ -596,6 +598,16 @@ uint64_t journal_first_chunk(struct journal *journal)
     return first;
 }
 
+uint64_t journal_writing_chunk(struct journal *journal)
+{
+    uint64_t first;
+
+    pthread_mutex_lock(&journal->open.lock);
+    first = journal->writing->first_chunk;
+    pthread_mutex_unlock(&journal->open.lock);
+    return first;
+}
+
 void journal_rest(struct journal *journal)
 {
     pthread_mutex_lock(&journal->open.lock);
@@ -604,19 +616,24 @@ void journal_rest(struct journal *journal)
     pthread_mutex_unlock(&journal->open.lock);
 }
 
-uint32_t journal_n_live(struct journal *journal)
+struct journal_held journal_held(struct journal *journal)
 {
+    struct journal_held held = { 0 };
     const struct segment *segment;
-    uint32_t n = 0;
+    bool is_live = false;
 
     pthread_mutex_lock(&journal->open.lock);
-    for (segment = journal_next(journal, NULL); segment && n == 0;
-         segment = journal_next(journal, segment)) {
-        if (atomic_load(&segment->n_live) || segment == journal->writing)
-            n = atomic_load(&journal->end) - segment->number;
+    for (segment = journal_next(journal, NULL); segment; segment = journal_next(journal, segment)) {
+        const bool is_writers = segment == journal->writing;
+        uint64_t n_bytes = atomic_load(&segment->used_bytes);
+
+        is_live = is_live || is_writers || atomic_load(&segment->n_live) > 0;
+        if (is_writers && n_bytes < journal->segment_bytes)
+            n_bytes = journal->segment_bytes;
+        *(is_live ? &held.n_live_bytes : &held.n_sealed_bytes) += n_bytes;
     }
     pthread_mutex_unlock(&journal->open.lock);
-    return n;
+    return held;
 }
 
 uint64_t journal_second_chunk(struct journal *journal)

@@ -47,7 +47,8 @@ struct segment {
     uint32_t number;
     bool is_damaged; /* the start's */
     uint64_t first_chunk;
-    _Atomic uint64_t n_live; /* rows in heads */
+    _Atomic uint64_t n_live;     /* rows in heads */
+    _Atomic uint64_t used_bytes; /* what its pages reach to, as of the last commit */
     /* Scans that have places in it. Taken under the lock of an agent whose head points here, so a
      * segment without live rows gets no new ones. */
     _Atomic uint32_t n_holds;
@@ -147,12 +148,19 @@ int journal_load_runs(struct segment *segment, struct runs *runs) MUST_USE;
 /* Of the oldest segment; what is below is in no segment. */
 uint64_t journal_first_chunk(struct journal *journal);
 
+/* Of the one being written. */
+uint64_t journal_writing_chunk(struct journal *journal);
+
 /* Closes environments that nobody uses, but the writer's: their mapped pages are resident memory.
  */
 void journal_rest(struct journal *journal);
 
-/* Segments from the first one with rows in heads on, the writer's included. */
-uint32_t journal_n_live(struct journal *journal);
+/* What segments hold: a rotation that was asked for leaves small ones. */
+struct journal_held {
+    uint64_t n_live_bytes;   /* from the first one with rows in heads on; the writer's as if full */
+    uint64_t n_sealed_bytes; /* of those before it: they stay for followers, or go soon */
+};
+struct journal_held journal_held(struct journal *journal);
 
 /* Whether the oldest segment may go: the writer's never does, nor one that has chunks from `kept`
  * on. */

@@ -43,6 +43,15 @@ struct replay {
     uint64_t n_unknown; /* rows of agents or layouts that `state` does not have; erased ones too */
 };
 
+/* Also of one that was forgotten. */
+static void note_chunk(struct replay *replay, uint32_t number, uint64_t chunk)
+{
+    struct agent *agent = agents_get(&replay->store->agents, number);
+
+    if (agent)
+        atomic_store_explicit(&agent->last_chunk, chunk, memory_order_relaxed);
+}
+
 static int on_batch(struct replay *replay, struct position at, const struct format_batch *record)
 {
     struct agent *agent = agents_known(&replay->store->agents, record->head.agent);
@@ -51,6 +60,7 @@ static int on_batch(struct replay *replay, struct position at, const struct form
     struct run_value value = { record->sequence, record->received_us, record->head.crc32c };
     struct run *run;
 
+    note_chunk(replay, record->head.agent, at.chunk);
     if (agent && position_is_behind(at, agent->counted_at_start))
         agent_count(agent, record, at);
     return pass(runs_set(&replay->store->runs, &key, &value, &run));
@@ -209,6 +219,7 @@ on_row(struct replay *replay, uint64_t chunk, uint32_t offset, const struct form
     struct head_row at = { row->time_us, chunk, replay->segment->number, offset };
     int r;
 
+    note_chunk(replay, row->head.agent, chunk);
     if (!agent || !layout || layout->n_columns != row->n_values) {
         replay->n_unknown++;
         return 0;
@@ -232,6 +243,7 @@ static int on_pack(struct replay *replay, struct position at, const struct forma
     struct log_pack place = log_pack_of(pack, replay->segment->number, at);
     int r;
 
+    note_chunk(replay, pack->head.agent, at.chunk);
     if (!agent) {
         replay->n_unknown++;
         return 0;
@@ -362,12 +374,14 @@ static int replay_segment(struct replay *replay, struct segment *segment)
     if (r == STORE_NOT_FOUND) {
         segment->is_damaged = true;
         segment->first_chunk = journal->next_chunk; /* or above: nobody can tell */
+        segment->used_bytes = db_file_bytes(segment->path);
         replay->store->n_damaged++;
         return 0;
     }
     if (r)
         return pass(r);
     replay->segment = segment;
+    segment->used_bytes = db_env_used_bytes(segment->env);
     r = journal_load_runs(segment, &replay->store->runs);
     if (!r)
         r = replay_chunks(replay);

@@ -107,11 +107,11 @@ static void refuse_failed(struct writer *writer, struct store_batch *batches, in
 
 /* ---- rotation ---- */
 
-/* Without the runs of who was erased. Outcomes: STORE_FULL. */
-static int rotate(struct writer *writer)
+/* Of who was erased; nothing of them comes any more. */
+static void forget_runs(struct writer *writer)
 {
     struct store *store = writer->store;
-    int r;
+    uint32_t n_to_forget = atomic_load(&writer->n_to_forget);
 
     for (uint32_t number = 1; number <= idtable_highest(&store->agents.table); number++) {
         struct agent *agent = agents_get(&store->agents, number);
@@ -119,6 +119,16 @@ static int rotate(struct writer *writer)
         if (agent && agent_is_gone(agent))
             runs_drop_agent(&store->runs, number);
     }
+    atomic_store(&writer->n_forgotten, n_to_forget);
+}
+
+/* Outcomes: STORE_FULL. */
+static int rotate(struct writer *writer)
+{
+    struct store *store = writer->store;
+    int r;
+
+    forget_runs(writer);
     r = journal_rotate(&store->journal, &store->runs, clock_wall().us);
     if (r)
         return pass(r);
@@ -126,14 +136,23 @@ static int rotate(struct writer *writer)
     return 0;
 }
 
-void writer_rotate_soon(struct writer *writer)
+void writer_forget_soon(struct writer *writer, bool rotates)
 {
-    atomic_store(&writer->wants_rotation, true);
+    if (rotates)
+        atomic_store(&writer->wants_rotation, true);
+    atomic_fetch_add(&writer->n_to_forget, 1);
+}
+
+bool writer_has_forgotten(struct writer *writer)
+{
+    return atomic_load(&writer->n_forgotten) == atomic_load(&writer->n_to_forget);
 }
 
 /* Where there is no room, it is asked for again with the next look. */
-static void rotate_when_asked(struct writer *writer)
+static void forget_when_asked(struct writer *writer)
 {
+    if (!writer_has_forgotten(writer))
+        forget_runs(writer);
     if (atomic_load(&writer->wants_rotation) && !writer->queue.is_full &&
         !atomic_load(&writer->store->has_failed) && rotate(writer) < 0)
         store_fail(writer->store);
@@ -222,7 +241,7 @@ static void *writer_main(void *arg)
             write_group(writer, batches);
         if (is_past(next_look)) {
             look_at_disk(writer);
-            rotate_when_asked(writer);
+            forget_when_asked(writer);
             next_look = in_a_while();
         }
         if (clock_mono().us >= next_check.us) {

@@ -29,7 +29,9 @@ struct writer {
     struct store *store;
     pthread_t thread;
     bool has_thread;
-    _Atomic bool wants_rotation; /* asked for; maybe before the thread is there */
+    /* Asked for; maybe before the thread is there. */
+    _Atomic bool wants_rotation;
+    _Atomic uint32_t n_to_forget, n_forgotten;
     struct group *group;
     struct {
         pthread_mutex_t lock;
@@ -55,8 +57,11 @@ void writer_deinit(struct writer *writer);
 /* As store_submit(). */
 int writer_submit(struct writer *writer, struct store_batch *batch) MUST_USE;
 
-/* Goes on in a new segment within WRITER_LOOK_S: the one of now can go. Any thread. */
-void writer_rotate_soon(struct writer *writer);
+/* Within WRITER_LOOK_S, or when there is room: drops the runs of agents that are gone; and goes on
+ * in a new segment, so that the one of now can go. Any thread. */
+void writer_forget_soon(struct writer *writer, bool rotates);
+/* The runs are dropped. Any thread. */
+bool writer_has_forgotten(struct writer *writer);
 
 /* ---- group.c: one group commit, on the writer's thread ---- */
 

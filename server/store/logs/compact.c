@@ -429,6 +429,8 @@ static int sweep_agents(struct sealer *sealer, struct logs_sweep *sweep, struct 
 
         if (agent && !agent_is_gone(agent))
             r = compact_agent(sweep, agent, day, &is_done);
+        else
+            sweep->has_list = false; /* of one that was forgotten half way */
         sweep->agent += is_done;
     }
     return pass(r);

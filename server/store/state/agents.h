@@ -61,7 +61,12 @@ struct agent {
     uint32_t *series; /* definitions of all its layouts, ascending */
     uint32_t n_series;
     struct position counted, counted_at_start;
-    uint64_t erased_below; /* the sealer's: rows of the journal from there on; 0: not done yet */
+    /* Of the journal, the last with something of it; 0: none. The writer sets it before it looks
+     * whether the agent is gone: who found that it is sees all that was written. */
+    _Atomic uint64_t last_chunk;
+    /* The sealer's. */
+    uint64_t erased_below; /* rows of the journal from there on; 0: not done yet */
+    bool is_erasure_short; /* the last try had no room */
     bool is_dirty, is_flushing;
     _Atomic bool is_forgotten; /* before the commit already */
     _Atomic int erasure;       /* enum erasure */

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "server/store/logs/seal.h"
 #include "server/store/whole.h"
 #include "test_inventory_rig.h"
 #include "test_store_logs.h"
@@ -20,14 +21,16 @@
 #define ROWS 50u
 #define BATCHES 6u
 #define LINES 300u
+#define LINE_BYTES 200u /* so that a batch is compressed when it comes */
 
 struct filled {
-    uint32_t gone, kept, layout, other;
+    uint32_t gone, kept, layout, n_lines;
 };
 
 static const struct rig_table packages[] = { { "packages", 40, 1 } };
 
-static void put_all(struct store *store, uint32_t agent, uint32_t layout, uint64_t sequence)
+static void
+try_all(struct store *store, uint32_t agent, uint32_t layout, uint64_t sequence, int wanted)
 {
     const struct put put = {
         .agent = agent,
@@ -46,17 +49,24 @@ static void put_all(struct store *store, uint32_t agent, uint32_t layout, uint64
         .n = LINES,
         .time_us = put.time_us,
         .step_us = 1000,
+        .body_bytes = LINE_BYTES,
     };
 
-    ck_assert_int_eq(put_rows(store, put, NULL), STORE_OK);
-    ck_assert_int_eq(put_logs(store, logs, NULL), STORE_OK);
+    ck_assert_int_eq(put_rows(store, put, NULL), wanted);
+    ck_assert_int_eq(put_logs(store, logs, NULL), wanted);
 }
 
-/* Two days, sealed and compacted and rolled up; and rows and packs that are not sealed yet. */
+static void put_all(struct store *store, uint32_t agent, uint32_t layout, uint64_t sequence)
+{
+    try_all(store, agent, layout, sequence, STORE_OK);
+}
+
+/* Two days, sealed and compacted and rolled up; and rows and packs that are not sealed yet, of
+ * which some are blocks already. */
 static struct filled fill(struct store *store)
 {
     struct filled to = { agent_of(store, "gone"), agent_of(store, "kept"),
-                         layout_of(store, COLUMNS), 0 };
+                         layout_of(store, COLUMNS), BATCHES * LINES };
 
     for (uint64_t i = 1; i <= BATCHES; i++) {
         put_all(store, to.gone, to.layout, i);
@@ -69,6 +79,7 @@ static struct filled fill(struct store *store)
     rig_put_one(store, to.gone, "packages", 40, 1); /* the other has the same content */
     rig_put_one(store, to.kept, "packages", 40, 1);
     rig_put_one(store, to.gone, "users", 7, 3);
+    ck_assert_uint_gt(count_packs(store, to.gone).n_blocks, 0);
     return to;
 }
 
@@ -180,7 +191,7 @@ static void check_found(struct store *store, const struct filled *filled)
     ck_assert_int_eq(store_agent_find(store, "gone", &number), STORE_NOT_FOUND);
     ck_assert_uint_eq(scan_column(store, filled->gone, filled->layout, 0)->n, 0);
     ck_assert_uint_eq(scan_column(store, filled->kept, filled->layout, 0)->n, BATCHES * ROWS);
-    check_lines(store, filled->kept, BATCHES * LINES);
+    check_lines(store, filled->kept, filled->n_lines);
     ck_assert_int_eq(store_inventory_get(store, filled->gone, INT64_MAX, &arena, &inventory),
                      STORE_NOT_FOUND);
     ck_assert_int_eq(store_inventory_get(store, filled->kept, INT64_MAX, &arena, &inventory), 0);
@@ -236,17 +247,172 @@ START_TEST(what_is_on_its_way_when_its_agent_is_forgotten_is_nobodys)
     struct store *store = open_store(0);
     struct filled filled = fill(store);
     struct store_forgotten told;
+    uint64_t next;
 
     ck_assert_int_eq(store_agent_forget(store, "gone", &told), 0);
-    put_all(store, filled.gone, filled.layout, BATCHES + 1);
+    next = atomic_load(&store->journal.next_chunk);
+    try_all(store, filled.gone, filled.layout, BATCHES + 1, STORE_STOPPED);
+    ck_assert_uint_eq(atomic_load(&store->journal.next_chunk), next);
     ck_assert_int_eq(rig_send(store, filled.gone, packages, 1, true).r, STORE_STOPPED);
     await_erasure(store, filled.gone);
     check_found(store, &filled);
     ck_assert_int_eq(store_seal(store), 0);
     store_close(store);
     check_disk(&filled);
-    store = open_store(0); /* it is in the journal still, and nobody's */
+    store = open_store(0);
     check_found(store, &filled);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(values_that_are_sealed_and_not_compacted_yet_go_too)
+{
+    struct store *store = open_store(0);
+    struct filled filled = fill(store);
+    struct store_forgotten told;
+    const struct lines *lines;
+
+    for (uint64_t i = 1; i <= 6; i++) {
+        const struct log_put put = {
+            .agent = i % 2 ? filled.gone : filled.kept,
+            .spool = 3,
+            .sequence = (i + 1) / 2,
+            .first = filled.n_lines + (uint32_t) ((i - 1) / 2) * LINES,
+            .n = LINES,
+            .time_us = NOON_US + 9 * DAY_US + (int64_t) i * SECOND_US,
+            .step_us = 1000,
+            .body_bytes = LINE_BYTES,
+        };
+
+        ck_assert_int_eq(put_logs(store, put, NULL), STORE_OK);
+    }
+    filled.n_lines += 3 * LINES;
+    ck_assert_int_eq(store_seal(store), 0);
+    lines = read_logs(store, filled.gone);
+    ck_assert_uint_eq(lines->n, filled.n_lines);
+    ck_assert_uint_gt(lines->n_parts, lines->n_blocks); /* joined */
+    ck_assert_int_eq(store_agent_forget(store, "gone", &told), 0);
+    ck_assert_uint_eq(told.n_log_records, filled.n_lines);
+    await_erasure(store, filled.gone);
+    check_lines(store, filled.kept, filled.n_lines);
+    store_close(store);
+    check_disk(&filled);
+}
+END_TEST
+
+/* ---- the journal ---- */
+
+static void put_some(struct store *store, uint32_t agent, uint32_t layout, uint64_t sequence)
+{
+    const struct put put = { agent,   layout, 1, sequence, NOON_US + (int64_t) sequence * SECOND_US,
+                             COLUMNS, 1 };
+
+    ck_assert_int_eq(put_rows(store, put, NULL), STORE_OK);
+}
+
+static uint32_t n_rotations(struct store *store)
+{
+    return atomic_load(&store->journal.end);
+}
+
+static void forget(struct store *store, const char *id)
+{
+    struct store_forgotten told;
+
+    ck_assert_int_eq(store_agent_forget(store, id, &told), 0);
+}
+
+static void await_rotations(struct store *store, uint32_t n)
+{
+    const struct timespec while_short = { .tv_nsec = 5000000 };
+
+    while (n_rotations(store) < n)
+        nanosleep(&while_short, NULL);
+}
+
+START_TEST(the_journal_goes_on_in_a_new_segment_only_where_the_agent_is_in_it)
+{
+    struct store *store = open_store(128 << 10);
+    uint32_t layout = layout_of(store, COLUMNS), silent = agent_of(store, "silent");
+    uint32_t before = agent_of(store, "before"), here = agent_of(store, "here");
+    uint32_t kept = agent_of(store, "kept"), n = n_rotations(store);
+    struct store_run *runs;
+    struct arena arena;
+    size_t n_runs;
+
+    put_some(store, before, layout, 1);
+    for (uint64_t i = 1; n_rotations(store) < n + 1; i++)
+        put_some(store, kept, layout, i);
+    put_some(store, here, layout, 1);
+    n = n_rotations(store);
+    forget(store, "silent");
+    forget(store, "before");
+    await_erasure(store, silent);
+    await_erasure(store, before);
+    ck_assert_uint_eq(n_rotations(store), n);
+    arena_init(&arena, 4096);
+    ck_assert_int_eq(store_run_list(store, before, &arena, &runs, &n_runs), 0);
+    ck_assert_uint_eq(n_runs, 0);
+    arena_deinit(&arena);
+    forget(store, "here");
+    await_erasure(store, here);
+    ck_assert_uint_eq(n_rotations(store), n + 1);
+    store_close(store);
+    store = open_store(128 << 10);
+    ck_assert_uint_eq(scan_column(store, before, layout, 0)->n, 0);
+    ck_assert_uint_gt(scan_column(store, kept, layout, 0)->n, 0);
+    store_close(store);
+    check_database();
+}
+END_TEST
+
+START_TEST(an_agent_that_is_forgotten_before_a_restart_is_in_the_segment_that_goes_on)
+{
+    struct store *store = open_store(0);
+    uint32_t layout = layout_of(store, COLUMNS), gone = agent_of(store, "gone"), n;
+
+    put_some(store, agent_of(store, "kept"), layout, 1);
+    put_some(store, gone, layout, 1);
+    store_close(store);
+    store = open_store(0);
+    n = n_rotations(store);
+    forget(store, "gone");
+    await_erasure(store, gone);
+    ck_assert_uint_eq(n_rotations(store), n + 1);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(segments_that_are_small_move_no_follower_on)
+{
+    struct store_options options = store_settings(0);
+    struct store_follower *follower = NULL;
+    struct store_follow_lag lag;
+    struct store *store = NULL;
+    struct store_why why;
+    uint32_t layout, kept, n;
+
+    options.follow_bytes = 2 * options.segment_bytes;
+    ck_assert_int_eq(store_open(&store, &options, &why), 0);
+    layout = layout_of(store, COLUMNS);
+    kept = agent_of(store, "kept");
+    n = n_rotations(store);
+    ck_assert_int_eq(store_follow(store, "there", &follower), 0);
+    for (uint32_t i = 1; i <= 4; i++) {
+        char id[16];
+
+        snprintf(id, sizeof(id), "gone-%u", i);
+        put_some(store, kept, layout, i);
+        put_some(store, agent_of(store, id), layout, 1);
+        forget(store, id);
+        await_rotations(store, n + i);
+    }
+    ck_assert_int_eq(store_seal(store), 0);
+    ck_assert_uint_eq(stats_now(store).n_segments, 5);
+    ck_assert_uint_lt(journal_held(&store->journal).n_sealed_bytes, 4 << 20);
+    store_follow_lag(follower, &lag);
+    ck_assert_uint_eq(lag.n_lost_chunks, 0);
+    store_unfollow(follower);
     store_close(store);
 }
 END_TEST
@@ -279,6 +445,193 @@ START_TEST(what_the_registry_began_is_finished_by_the_next_start)
 }
 END_TEST
 
+/* ---- round by round: the sealer's thread has ended, and the test does its steps ---- */
+
+static bool day_has(struct days *days, int32_t number, uint32_t agent)
+{
+    struct day *day;
+    MDB_txn *txn;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    uint8_t from[4];
+    bool has;
+
+    db_key_u32(from, agent);
+    key = db_val(from, sizeof(from));
+    ck_assert_int_eq(days_use(days, number, &day), 0);
+    ck_assert_int_eq(mdb_txn_begin(day->env, NULL, MDB_RDONLY, &txn), 0);
+    ck_assert_int_eq(mdb_cursor_open(txn, day->blocks, &cursor), 0);
+    has = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE) == 0 &&
+          db_u32_of(db_val(key.mv_data, 4)) == agent;
+    mdb_cursor_close(cursor);
+    mdb_txn_abort(txn);
+    days_release(days, day);
+    return has;
+}
+
+static void erase_one_round(struct store *store)
+{
+    bool has_more;
+
+    ck_assert_int_eq(erase_step(&store->sealer, &has_more), 0);
+}
+
+/* Rows of one day, sealed. */
+static void
+fill_day(struct store *store, uint32_t agent, uint32_t layout, uint64_t sequence, int32_t day)
+{
+    const struct put put = { agent, layout, 1, sequence, NOON_US + day * DAY_US, COLUMNS, ROWS };
+
+    ck_assert_int_eq(put_rows(store, put, NULL), STORE_OK);
+    ck_assert_int_eq(store_seal(store), 0);
+}
+
+START_TEST(a_day_without_room_keeps_no_other_waiting)
+{
+    struct store *store = open_store(0);
+    const uint32_t layout = layout_of(store, COLUMNS), first = agent_of(store, "first");
+    const uint32_t second = agent_of(store, "second"), kept = agent_of(store, "kept");
+    const int32_t at = day_of(NOON_US);
+    struct agent *a = agents_get(&store->agents, first), *b = agents_get(&store->agents, second);
+    struct day *full;
+
+    fill_day(store, first, layout, 1, 1);
+    fill_day(store, first, layout, 2, 2);
+    fill_day(store, kept, layout, 1, 1);
+    fill_day(store, second, layout, 1, 2);
+    sealer_stop(&store->sealer);
+    ck_assert_int_eq(days_rewrite(&store->days, at + 1), 0); /* no free pages */
+    ck_assert_int_eq(days_use(&store->days, at + 1, &full), 0);
+    ck_assert_int_eq(mdb_env_set_mapsize(full->env, 1), 0); /* as much as it has */
+    forget(store, "first");
+    forget(store, "second");
+    for (int i = 0; i < 3; i++) /* their turns */
+        erase_one_round(store);
+    ck_assert(day_has(&store->days, at + 1, first));
+    ck_assert(!day_has(&store->days, at + 2, first));
+    ck_assert_uint_eq(a->erased_below, 0);
+    ck_assert(a->is_erasure_short && store->sealer.is_erasure_stuck);
+    ck_assert(store->sealer.is_day_at_limit);
+    ck_assert(!day_has(&store->days, at + 2, second));
+    ck_assert_uint_gt(b->erased_below, 0);
+    ck_assert_int_eq(mdb_env_set_mapsize(full->env, 64u << 20), 0);
+    for (int i = 0; i < 2; i++)
+        erase_one_round(store);
+    ck_assert(!day_has(&store->days, at + 1, first));
+    ck_assert(day_has(&store->days, at + 1, kept));
+    ck_assert_uint_gt(a->erased_below, 0);
+    ck_assert(!store->sealer.is_erasure_stuck);
+    days_release(&store->days, full);
+    store_close(store);
+}
+END_TEST
+
+static size_t n_marked(struct store *store)
+{
+    size_t n = 0;
+
+    for (size_t tier = 0; tier < ROLL_TIERS; tier++) {
+        struct days *days = &store->rolled[tier];
+        struct day *period;
+
+        for (int32_t at = days_next(days, INT32_MIN); at != INT32_MAX;
+             at = days_next(days, at + 1)) {
+            ck_assert_int_eq(days_use(days, at, &period), 0);
+            n += period->has_erased;
+            days_release(days, period);
+        }
+    }
+    return n;
+}
+
+/* A whole sweep. The most periods that one step wrote anew. */
+static size_t sweep_by_hand(struct store *store)
+{
+    size_t most = 0, n = n_marked(store);
+
+    store->sealer.shared.wants_sweep = true;
+    for (bool has_more = true; has_more;) {
+        size_t left;
+
+        ck_assert_int_eq(compact_step(&store->sealer, &has_more), 0);
+        left = n_marked(store);
+        most = n - left > most ? n - left : most;
+        n = left;
+    }
+    return most;
+}
+
+START_TEST(months_and_years_are_written_anew_one_in_a_step)
+{
+    struct store *store = open_store(0);
+    struct filled filled = fill(store);
+
+    sealer_stop(&store->sealer);
+    store->sealer.sweep.is_running = false;
+    forget(store, "gone");
+    erase_one_round(store);
+    ck_assert_uint_eq(n_marked(store), 2);
+    store->options.full_percent = 0;
+    ck_assert_uint_eq(sweep_by_hand(store), 0);
+    ck_assert(store->sealer.shared.is_sweep_short);
+    ck_assert_uint_eq(n_marked(store), 2);
+    store->options.full_percent = 100;
+    ck_assert_uint_eq(sweep_by_hand(store), 1);
+    ck_assert(!store->sealer.shared.is_sweep_short);
+    ck_assert_uint_eq(n_marked(store), 0);
+    store_close(store);
+    store = open_store(0);
+    await_erasure(store, filled.gone);
+    store_close(store);
+    check_disk(&filled);
+}
+END_TEST
+
+static void put_many_logs(struct store *store, uint32_t agent, uint32_t batches, uint32_t n)
+{
+    for (uint32_t i = 0; i < batches; i++) {
+        const struct log_put put = {
+            .agent = agent,
+            .spool = 2,
+            .sequence = i + 1,
+            .first = i * n,
+            .n = n,
+            .time_us = NOON_US + i * SECOND_US,
+            .step_us = 10,
+            .body_bytes = LINE_BYTES,
+        };
+
+        ck_assert_int_eq(put_logs(store, put, NULL), STORE_OK);
+        if (i % 2)
+            ck_assert_int_eq(store_seal(store), 0);
+    }
+    ck_assert_int_eq(store_seal(store), 0);
+}
+
+START_TEST(who_goes_while_its_logs_are_compacted_leaves_the_next_one_its_own)
+{
+    struct store *store = open_store(0);
+    const uint32_t gone = agent_of(store, "gone"), kept = agent_of(store, "kept");
+    size_t n_before, n_steps = 0;
+    bool has_more = true;
+
+    put_many_logs(store, gone, 16, 5000); /* more than one step encodes */
+    put_many_logs(store, kept, 4, LINES);
+    sealer_stop(&store->sealer);
+    n_before = read_logs(store, kept)->n_blocks;
+    ck_assert_uint_gt(n_before, 1);
+    for (store->sealer.shared.wants_logs_sweep = true; has_more; n_steps++) {
+        ck_assert_int_eq(logs_compact_step(&store->sealer, &has_more), 0);
+        if (n_steps == 0)
+            forget(store, "gone");
+    }
+    ck_assert_uint_gt(n_steps, 1);
+    ck_assert_uint_lt(read_logs(store, kept)->n_blocks, n_before);
+    check_lines(store, kept, 4 * LINES);
+    store_close(store);
+}
+END_TEST
+
 /* ---- kills ---- */
 
 #ifdef SENTINEL_FAULT_POINTS
@@ -296,6 +649,7 @@ static void forget_and_die(void *ctx)
 
     setenv("SENTINEL_FAULT", ctx, 1);
     ck_assert_int_eq(store_agent_find(store, "gone", &number), 0);
+    ck_assert_uint_gt(count_packs(store, number).n_blocks, 0);
     ck_assert_int_eq(store_agent_forget(store, "gone", &told), 0);
     await_erasure(store, number);
     store_close(store);
@@ -330,7 +684,15 @@ TCase *case_erase(void)
     tcase_add_checked_fixture(tcase, rig_begin, rig_finish);
     tcase_add_test(tcase, nothing_of_a_forgotten_agent_is_found_or_stays_on_disk);
     tcase_add_test(tcase, what_is_on_its_way_when_its_agent_is_forgotten_is_nobodys);
+    tcase_add_test(tcase, values_that_are_sealed_and_not_compacted_yet_go_too);
+    tcase_add_test(tcase, the_journal_goes_on_in_a_new_segment_only_where_the_agent_is_in_it);
+    tcase_add_test(tcase,
+                   an_agent_that_is_forgotten_before_a_restart_is_in_the_segment_that_goes_on);
+    tcase_add_test(tcase, segments_that_are_small_move_no_follower_on);
     tcase_add_test(tcase, what_the_registry_began_is_finished_by_the_next_start);
+    tcase_add_test(tcase, a_day_without_room_keeps_no_other_waiting);
+    tcase_add_test(tcase, months_and_years_are_written_anew_one_in_a_step);
+    tcase_add_test(tcase, who_goes_while_its_logs_are_compacted_leaves_the_next_one_its_own);
 #ifdef SENTINEL_FAULT_POINTS
     tcase_add_loop_test(tcase, a_kill_at_any_point_delays_it_to_the_next_start, 0,
                         (int) (sizeof(points) / sizeof(points[0])));

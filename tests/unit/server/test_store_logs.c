@@ -160,35 +160,6 @@ START_TEST(a_record_longer_than_a_chunk_makes_one_of_its_own)
 }
 END_TEST
 
-struct packs {
-    size_t n, n_blocks;
-    uint64_t n_bytes, max_bytes, max_raw_bytes;
-};
-
-static struct packs count_packs(struct store *store, uint32_t agent)
-{
-    struct reader reader = { .journal = &store->journal };
-    struct packs packs = { 0 };
-    struct logs_view view;
-
-    ck_assert_int_eq(logs_view_begin(store, agent, INT64_MIN, INT64_MAX, &view), 0);
-    packs.n = view.n_packs;
-    for (size_t i = 0; i < view.n_packs; i++) {
-        struct span bytes;
-
-        ck_assert_int_eq(reader_pack(&reader, agent, &view.packs[i], &bytes), 0);
-        packs.n_blocks += logblock_is_block(bytes);
-        packs.n_bytes += bytes.len;
-        if (bytes.len > packs.max_bytes)
-            packs.max_bytes = bytes.len;
-        if (view.packs[i].n_raw_bytes > packs.max_raw_bytes)
-            packs.max_raw_bytes = view.packs[i].n_raw_bytes;
-    }
-    reader_close(&reader);
-    logs_view_end(&view);
-    return packs;
-}
-
 START_TEST(a_batch_of_short_records_is_split_into_packs_that_fit_a_chunk)
 {
     struct store *store = open_store(0);

@@ -48,6 +48,13 @@ const struct lines *read_logs(struct store *store, uint32_t agent);
 /* Numbers [0, n) and no others. */
 void check_lines(struct store *store, uint32_t agent, uint32_t n);
 
+/* What is not sealed yet. */
+struct packs {
+    size_t n, n_blocks;
+    uint64_t n_bytes, max_bytes, max_raw_bytes;
+};
+struct packs count_packs(struct store *store, uint32_t agent);
+
 struct store_logs_of logs_of(struct store *store, uint32_t agent);
 struct store_stats stats_now(struct store *store);
 

@@ -318,6 +318,30 @@ void check_lines(struct store *store, uint32_t agent, uint32_t n)
         ck_assert_uint_eq(lines->lines[i].n, i);
 }
 
+struct packs count_packs(struct store *store, uint32_t agent)
+{
+    struct reader reader = { .journal = &store->journal };
+    struct packs packs = { 0 };
+    struct logs_view view;
+
+    ck_assert_int_eq(logs_view_begin(store, agent, INT64_MIN, INT64_MAX, &view), 0);
+    packs.n = view.n_packs;
+    for (size_t i = 0; i < view.n_packs; i++) {
+        struct span bytes;
+
+        ck_assert_int_eq(reader_pack(&reader, agent, &view.packs[i], &bytes), 0);
+        packs.n_blocks += logblock_is_block(bytes);
+        packs.n_bytes += bytes.len;
+        if (bytes.len > packs.max_bytes)
+            packs.max_bytes = bytes.len;
+        if (view.packs[i].n_raw_bytes > packs.max_raw_bytes)
+            packs.max_raw_bytes = view.packs[i].n_raw_bytes;
+    }
+    reader_close(&reader);
+    logs_view_end(&view);
+    return packs;
+}
+
 struct store_logs_of logs_of(struct store *store, uint32_t agent)
 {
     struct store_logs_of of;
