@@ -47,24 +47,13 @@ static enum front_failure failure_of_number(int r)
     return r == STORE_STOPPED ? FAIL_STOPPING : FAIL_FAULT;
 }
 
-/* A new agent's number is committed first. */
-static enum front_failure find_number(struct front_hello *hello)
-{
-    struct store *store = hello->front->options.store;
-
-    hello->r = store_agent_find(store, hello->name, &hello->agent);
-    if (hello->r == STORE_NOT_FOUND)
-        hello->r = store_agent_intern(store, hello->name, &hello->agent);
-    return failure_of_number(hello->r);
-}
-
 static void say_rolled_back(const struct front_hello *hello)
 {
     const uint64_t ours = pki_generation(hello->front->options.pki);
 
     if (hello->generation_seen > ours)
         log_peer(LOG_WARN, "registry_rolled_back", LOG_S("reason", "REGISTRY_ROLLED_BACK"),
-                 LOG_S("agent", hello->name), LOG_U("seen", hello->generation_seen),
+                 LOG_S("agent", hello->caller.name), LOG_U("seen", hello->generation_seen),
                  LOG_U("ours", ours));
 }
 
@@ -72,18 +61,20 @@ static void say_rolled_back(const struct front_hello *hello)
 static enum front_failure ask_registry(struct front_hello *hello)
 {
     const struct front_options *options = &hello->front->options;
+    uint32_t number;
     uint8_t live[16];
     char source[FRONT_SOURCE_BYTES];
     struct tls_why why = { "" };
     struct pki_hello asked = {
-        .name = hello->name,
+        .name = hello->caller.name,
         .peer = front_source(hello->peer, source),
         .instance = span_of(hello->instance, hello->n_instance),
         .fingerprint = &hello->fingerprint,
         .generation_seen = hello->generation_seen,
     };
 
-    asked.is_live = ingest_get_instance(options->ingest, hello->agent, live);
+    asked.is_live = store_agent_find(options->store, hello->caller.name, &number) == 0 &&
+                    ingest_get_instance(options->ingest, number, live);
     if (asked.is_live)
         asked.live_instance = span_of(live, sizeof(live));
     say_rolled_back(hello);
@@ -108,31 +99,53 @@ static enum front_failure ask_registry(struct front_hello *hello)
     }
 }
 
-enum front_failure
-front_address_allowed(struct front *front, const char *name, const char *peer, int *ret_r)
+/* May an agent of this name come from there? */
+static enum front_failure ask_address(struct front_hello *hello)
 {
     struct pki_agent agent;
 
-    if (!front->options.pki)
-        return FAIL_NOT;
-    *ret_r = pki_agent_get(front->options.pki, name, &agent);
-    if (*ret_r < 0)
+    hello->r = pki_agent_get(hello->front->options.pki, hello->caller.name, &agent);
+    if (hello->r < 0)
         return FAIL_FAULT;
-    if (*ret_r == PKI_UNKNOWN || agent.n_addresses == 0)
+    if (hello->r == PKI_UNKNOWN || agent.n_addresses == 0)
         return FAIL_NOT;
     for (size_t i = 0; i < agent.n_addresses; i++) {
-        if (quota_address_matches(agent.addresses[i], peer))
+        if (quota_address_matches(agent.addresses[i], hello->peer))
             return FAIL_NOT;
     }
     return FAIL_ADDRESS_NOT_ALLOWED;
 }
 
+static enum front_failure ask(struct front_hello *hello)
+{
+    enum front_failure failure = front_recheck(hello->front, hello->method, &hello->caller);
+
+    if (failure != FAIL_NOT || !hello->front->options.pki)
+        return failure;
+    return hello->has_machine ? ask_registry(hello) : ask_address(hello);
+}
+
+struct front_hello
+front_hello_of(struct front *front, const struct rpc_call *call, const struct front_caller *caller)
+{
+    return (struct front_hello){ .front = front,
+                                 .method = front_call_method(call),
+                                 .caller = *caller,
+                                 .peer = rpc_call_peer(call) };
+}
+
+/* A new agent's number is committed first. */
 void front_hello_run(struct front_hello *hello)
 {
-    hello->failure = find_number(hello);
-    if (hello->failure != FAIL_NOT || !hello->front->options.pki)
-        return;
-    hello->failure = hello->has_machine
-                         ? ask_registry(hello)
-                         : front_address_allowed(hello->front, hello->name, hello->peer, &hello->r);
+    struct store *store = hello->front->options.store;
+    uint64_t n_forgotten;
+
+    do {
+        n_forgotten = store_agents_forgotten(store);
+        hello->failure = ask(hello);
+        if (hello->failure != FAIL_NOT)
+            return;
+        hello->r = store_agent_intern_since(store, hello->caller.name, n_forgotten, &hello->agent);
+    } while (hello->r == STORE_NOT_FOUND);
+    hello->failure = failure_of_number(hello->r);
 }

@@ -13,8 +13,10 @@
 
 struct front_hello {
     struct front *front;
-    const char *name, *peer; /* the caller's, the call's */
-    bool has_machine;        /* read from a hello; else (uploads) only the address counts */
+    const struct front_method *method;
+    struct front_caller caller; /* a copy, which the reader asks for again */
+    const char *peer;           /* the call's */
+    bool has_machine; /* read from a hello; else (uploads, inventories) only the address counts */
     uint8_t instance[16];
     size_t n_instance;
     struct identity_fingerprint fingerprint;
@@ -29,8 +31,12 @@ struct front_hello {
 
 /* Copies what the registry asks for. */
 void front_hello_read(struct front_hello *hello, const Sentinel__Telemetry__V1__StreamHello *from);
-/* May an agent of this name come from there? Blocks. */
-enum front_failure
-front_address_allowed(struct front *front, const char *name, const char *peer, int *ret_r);
-/* On a reader: blocks. Fills what is out. */
+/* On the call's thread: who it is that a reader will see to. */
+struct front_hello
+front_hello_of(struct front *front, const struct rpc_call *call, const struct front_caller *caller);
+/*
+ * On a reader: blocks. Fills what is out. Whether the caller is still let in is asked again: while
+ * it waited for the reader the agent may have been forgotten, and nobody may make it anew by an id
+ * and a certificate that count no more.
+ */
 void front_hello_run(struct front_hello *hello);

@@ -515,9 +515,7 @@ static bool give_hello(struct telemetry *t, const Sentinel__Telemetry__V1__Strea
     int r;
 
     t->has_hello = true;
-    t->hello = (struct front_hello){ .front = t->front,
-                                     .name = t->caller.name,
-                                     .peer = rpc_call_peer(t->call) };
+    t->hello = front_hello_of(t->front, t->call, &t->caller);
     front_hello_read(&t->hello, hello);
     t->number_task.run = make_number;
     (void) telemetry_ref(t);

@@ -192,7 +192,7 @@ static enum front_failure forget(struct unary *unary,
 
     if (known != PKI_OK && known != PKI_UNKNOWN)
         return front_failure_of_act(known, "agent_id", NULL, &unary->detail);
-    front_registry_changed(front);
+    front_act_cuts(unary);
     faultpoint("forget_after_registry");
     r = store_agent_forget(front->options.store, request->agent_id, &forgotten);
     answer->erased = erased_message(unary, &forgotten);

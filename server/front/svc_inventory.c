@@ -42,10 +42,10 @@ struct upload {
     struct rpc_post check_post;
     bool is_check_posted;    /* under inventories.lock */
     _Atomic uint32_t n_refs; /* the open call; the task and the check, until their posts have run */
-    int outcome;             /* ingest's, of what the task did */
-    enum front_failure denied; /* where that was not even asked */
-    bool is_over;              /* a status was given */
-    bool is_away;              /* with a reader, or the writer */
+    struct front_hello hello;
+    int outcome;  /* ingest's, of what the task did, where the hello did not fail */
+    bool is_over; /* a status was given */
+    bool is_away; /* with a reader, or the writer */
 };
 
 static void upload_unref(struct upload *upload)
@@ -269,10 +269,10 @@ static void on_stored(struct rpc_post *post)
 
     upload->is_away = false;
     if (!upload->is_over && rpc_call_is_open(upload->call) && is_allowed(upload)) {
-        if (upload->denied == FAIL_ADDRESS_NOT_ALLOWED)
-            front_log_refused(upload->call, &upload->caller, upload->denied);
-        if (upload->denied != FAIL_NOT)
-            fail(upload, upload->denied, NULL, upload->outcome);
+        if (upload->hello.failure == FAIL_ADDRESS_NOT_ALLOWED)
+            front_log_refused(upload->call, &upload->caller, upload->hello.failure);
+        if (upload->hello.failure != FAIL_NOT)
+            fail(upload, upload->hello.failure, &upload->hello.detail, upload->outcome);
         else if (upload->outcome == INGEST_OK)
             send_answer(upload);
         else
@@ -290,35 +290,22 @@ static void on_done(void *ctx, int outcome)
     rpc_call_post(upload->call, &upload->post);
 }
 
-static int outcome_of_intern(int r)
-{
-    return r == STORE_FULL ? INGEST_FULL : r == STORE_STOPPED ? INGEST_STOPPED : INGEST_FAULT;
-}
-
-/* On a reader: a new agent's number is committed first. */
+/* On a reader: the registry is asked, and a new agent's number is committed. */
 static void store_it(struct query_task *task)
 {
     struct upload *upload = container_of(task, struct upload, task);
-    struct store *store = upload->front->options.store;
-    uint32_t agent;
-    int r = 0;
+    const struct front_hello *hello = &upload->hello;
+    int r;
 
-    upload->denied =
-        front_address_allowed(upload->front, upload->caller.name, rpc_call_peer(upload->call), &r);
-    if (upload->denied != FAIL_NOT) {
-        on_done(upload, r);
+    front_hello_run(&upload->hello);
+    if (hello->failure != FAIL_NOT) {
+        on_done(upload, hello->r);
         return;
     }
-    r = store_agent_intern(store, upload->caller.name, &agent);
-    if (r == STORE_OK) {
-        store_agent_seen(store, agent, clock_wall());
-        r = ingest_inventory_store(upload->inventory, agent, on_done, upload, &upload->problem);
-        if (r == INGEST_OK)
-            return;
-    } else {
-        r = outcome_of_intern(r);
-    }
-    on_done(upload, r < 0 ? INGEST_FAULT : r);
+    store_agent_seen(upload->front->options.store, hello->agent, clock_wall());
+    r = ingest_inventory_store(upload->inventory, hello->agent, on_done, upload, &upload->problem);
+    if (r != INGEST_OK)
+        on_done(upload, r < 0 ? INGEST_FAULT : r);
 }
 
 static void on_half_close(struct rpc_call *call)
@@ -334,6 +321,7 @@ static void on_half_close(struct rpc_call *call)
         return;
     }
     upload->is_away = true;
+    upload->hello = front_hello_of(upload->front, upload->call, &upload->caller);
     upload->task.run = store_it;
     atomic_fetch_add(&upload->n_refs, 1);
     r = query_pool_submit(upload->front->options.pool, &upload->task);

@@ -327,9 +327,7 @@ static bool give_header(struct upload_call *u, const struct upload_request *requ
 
     u->has_header = true;
     u->held = *request;
-    u->hello = (struct front_hello){ .front = u->front,
-                                     .name = u->caller.name,
-                                     .peer = rpc_call_peer(u->call) };
+    u->hello = front_hello_of(u->front, u->call, &u->caller);
     u->number_task.run = make_number;
     (void) upload_call_ref(u);
     r = query_pool_submit(u->front->options.pool, &u->number_task);

@@ -26,7 +26,7 @@ struct restore {
     uint64_t generation;
     const struct store_restore *asked;
     const char *revoked; /* the old hub's list; NULL: none is named */
-    size_t n_revoked;    /* words of it that were news */
+    size_t n_revoked;    /* revocations of it that were news */
     struct tls_why why;  /* what is wrong with it */
 };
 
@@ -155,8 +155,15 @@ static int run(const char *from, const char *to, const char *revoked, bool is_js
     struct store_why why = { "" };
 
     restore.asked = &asked;
+    /* Before hours of copying, not after them. */
+    int r = revoked ? pki_revoked_look(revoked, &restore.why) : 0;
+    if (restore.why.text[0])
+        return ops_refuse("restore", OPS_USAGE, "%s", restore.why.text);
+    if (r != 0)
+        return ops_refuse("restore", OPS_FAILED, "%s cannot be read; nothing was restored",
+                          revoked);
     progress_begin(&restore.progress, "restoring");
-    int r = store_restore(&asked, &why);
+    r = store_restore(&asked, &why);
     progress_end(&restore.progress);
     if (restore.why.text[0])
         return ops_refuse("restore", OPS_USAGE, "%s", restore.why.text);

@@ -178,13 +178,15 @@ int pki_restored(struct store *store, uint64_t *ret) MUST_USE;
 /*
  * Puts what another <state>/revoked says, that of the hub from before a restore, into that of this
  * state directory: of two words on one certificate or agent the younger one counts, in the same
- * second the revocation. Durable when it returns; a hub merges it before it serves. ret_n: what
- * this file did not know. Outcomes: PKI_BAD (no such list; ret_why).
+ * second the revocation. Durable when it returns; a hub merges it before it serves. ret_n: the
+ * revocations that this file did not know. Outcomes: PKI_BAD (no such list; ret_why).
  */
 int pki_revoked_import(const char *state_directory,
                        const char *file,
                        size_t *ret_n,
                        struct tls_why *ret_why) MUST_USE;
+/* Whether that file can be read, before much is done for its sake. Outcomes: PKI_BAD (ret_why). */
+int pki_revoked_look(const char *file, struct tls_why *ret_why) MUST_USE;
 
 /* The first name that the hub was given (init --name), else "localhost": borrowed. */
 const char *pki_first_name(const struct pki *pki);

@@ -178,11 +178,19 @@ static void on_fault(void *ctx)
     store_fail(ctx);
 }
 
+static void sweep_what_was_forgotten(struct store *store)
+{
+    objects_sweep_soon(&store->objects);
+    inventory_trim_soon(&store->inventory);
+}
+
 static void on_tick(void *ctx)
 {
     struct store *store = ctx;
 
     agents_flush(&store->agents);
+    if (agents_forget_due(&store->agents))
+        sweep_what_was_forgotten(store);
 }
 
 static bool is_disk_full(void *ctx)
@@ -391,7 +399,22 @@ int store_agent_intern(struct store *store, const char *id, uint32_t *ret_number
 {
     if (store->options.is_shared)
         return fault(-EPERM, "an offline command beside a hub makes no agents");
-    return pass(agents_intern(&store->agents, id, ret_number));
+    return pass(agents_intern(&store->agents, id, AGENTS_ANY_TIME, ret_number));
+}
+
+uint64_t store_agents_forgotten(struct store *store)
+{
+    return atomic_load(&store->agents.n_forgotten);
+}
+
+int store_agent_intern_since(struct store *store,
+                             const char *id,
+                             uint64_t since,
+                             uint32_t *ret_number)
+{
+    if (store->options.is_shared)
+        return fault(-EPERM, "an offline command beside a hub makes no agents");
+    return pass(agents_intern(&store->agents, id, since, ret_number));
 }
 
 int store_agent_find(struct store *store, const char *id, uint32_t *ret_number)
@@ -414,10 +437,8 @@ int store_agent_forget(struct store *store, const char *id, struct store_forgott
     if (store->options.is_shared)
         return fault(-EPERM, "an offline command beside a hub forgets no agents");
     r = agents_forget(&store->agents, id, ret);
-    if (r == 0) {
-        objects_sweep_soon(&store->objects);
-        inventory_trim_soon(&store->inventory);
-    }
+    if (r == 0)
+        sweep_what_was_forgotten(store);
     return pass(r);
 }
 

@@ -37,6 +37,17 @@ struct store_attribute {
 
 /* Finds the number or makes one, waiting for a commit. Outcomes: STORE_FULL, STORE_TOO_MUCH. */
 int store_agent_intern(struct store *store, const char *id, uint32_t *ret_number) MUST_USE;
+/*
+ * The same for who was let in by somebody else's word, which a forgetting takes back: reads the
+ * count, asks for the word, and interns with the count. Outcomes: STORE_FULL (also while an agent
+ * of this id is to be forgotten and the disk does not let it: nobody new gets its number),
+ * STORE_TOO_MUCH, STORE_NOT_FOUND (an agent was forgotten since: ask again).
+ */
+uint64_t store_agents_forgotten(struct store *store);
+int store_agent_intern_since(struct store *store,
+                             const char *id,
+                             uint64_t since,
+                             uint32_t *ret_number) MUST_USE;
 /* Outcomes: STORE_NOT_FOUND. */
 int store_agent_find(struct store *store, const char *id, uint32_t *ret_number) MUST_USE;
 /* Outcomes: STORE_NOT_FOUND. Faults: arena exhausted. */
@@ -59,7 +70,8 @@ int store_agent_forget(struct store *store, const char *id, struct store_forgott
 /*
  * A row of STORE_TABLE_META for who takes an agent out of a table of its own first: written in the
  * same transaction, value the number (u32), it makes the next start finish what a kill cut.
- * store_agent_forget() removes it.
+ * store_agent_forget() removes it. Until then nobody gets that number by interning the id; where
+ * store_agent_forget() said STORE_FULL it is tried again every ten seconds.
  */
 #define STORE_FORGET_KEY_BYTES 80
 struct span store_forget_key(char to[static STORE_FORGET_KEY_BYTES], const char *id);

@@ -58,6 +58,15 @@ class Backup(unittest.TestCase):
                           "aggregation": "AGGREGATION_SUM", "group_aggregation": "AGGREGATION_SUM", "group_all": True})
         return [(p["time"], float(p["value"])) for s in answer.get("series", []) for p in s["points"]]
 
+    def test_a_list_of_revocations_is_looked_at_before_anything_is_copied(self):
+        home = fixture.scratch()
+        (home / "revoked").write_text("-----BEGIN\n")
+        for bad in ("revoked", "no-such"):
+            told = command("restore", "--from", home / "no-backup", "--state-dir", home / "to", "--revoked", home / bad, check=2)
+            self.assertIn(f"{home / bad}: ", told.stderr)
+            self.assertNotIn("no-backup", told.stderr)
+            self.assertFalse((home / "to").exists())
+
     def test_a_backup_under_load_comes_back_as_of_its_moment(self):
         hub = self.hub()
         identity, spool = hub.issue("agent", "keeper"), os.urandom(16)

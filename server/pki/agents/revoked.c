@@ -382,7 +382,7 @@ static int take_younger(struct pki_revoked *to, const struct map *from, size_t *
         if (!counts_over(line, map_get(is_name ? &to->by_name : &to->by_sha256, key_of(line))))
             continue;
         r = remember(to, line);
-        ++*ret_n;
+        *ret_n += line->kind == PKI_LINE_CERTIFICATE || line->kind == PKI_LINE_AGENT;
     }
     return pass(r);
 }
@@ -401,6 +401,37 @@ static int write_all(const struct pki_revoked *revoked)
     return fold(file_replace(revoked->path, buf_span(&text), 0600));
 }
 
+/* Of the old hub. Outcomes: PKI_BAD. */
+static int read_other(struct pki_revoked *other, const char *file, struct tls_why *ret_why)
+{
+    size_t len;
+
+    if (snprintf(other->path, sizeof(other->path), "%s", file) >= (int) sizeof(other->path))
+        return fault(-ENAMETOOLONG, "%s", file);
+    if (access(other->path, F_OK) < 0) {
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "%.200s: %s; it is the file `revoked` of the old hub's state directory",
+                 other->path, strerror(errno));
+        return PKI_BAD;
+    }
+    int r = read_file(other, &len, ret_why);
+    if (r == 0 && len > 0 && other->by_sha256.n_entries + other->by_name.n_entries == 0) {
+        snprintf(ret_why->text, sizeof(ret_why->text),
+                 "%.200s: no line of it is a revocation; it is the file `revoked` of the old hub's "
+                 "state directory",
+                 other->path);
+        return PKI_BAD;
+    }
+    return pass(r);
+}
+
+int pki_revoked_look(const char *file, struct tls_why *ret_why)
+{
+    CLEANUP(revoked_deinit) struct pki_revoked other = { 0 };
+
+    return pass(read_other(&other, file, ret_why));
+}
+
 int pki_revoked_import(const char *state_directory,
                        const char *file,
                        size_t *ret_n,
@@ -408,26 +439,12 @@ int pki_revoked_import(const char *state_directory,
 {
     CLEANUP(revoked_deinit) struct pki_revoked own = { 0 };
     CLEANUP(revoked_deinit) struct pki_revoked other = { 0 };
-    size_t len, other_len;
+    size_t len;
 
     *ret_n = 0;
-    if (!pki_path(own.path, state_directory, "revoked") ||
-        snprintf(other.path, sizeof(other.path), "%s", file) >= (int) sizeof(other.path))
-        return fault(-ENAMETOOLONG, "%s", file);
-    if (access(other.path, F_OK) < 0) {
-        snprintf(ret_why->text, sizeof(ret_why->text),
-                 "%.200s: %s; it is the file `revoked` of the old hub's state directory",
-                 other.path, strerror(errno));
-        return PKI_BAD;
-    }
-    int r = read_file(&other, &other_len, ret_why);
-    if (r == 0 && other_len > 0 && other.by_sha256.n_entries + other.by_name.n_entries == 0) {
-        snprintf(ret_why->text, sizeof(ret_why->text),
-                 "%.200s: no line of it is a revocation; it is the file `revoked` of the old hub's "
-                 "state directory",
-                 other.path);
-        return PKI_BAD;
-    }
+    if (!pki_path(own.path, state_directory, "revoked"))
+        return fault(-ENAMETOOLONG, "%s", state_directory);
+    int r = read_other(&other, file, ret_why);
     if (r == 0)
         r = read_file(&own, &len, ret_why);
     if (r == 0)

@@ -295,7 +295,7 @@ static int know(struct pki *pki, struct crl_list *list, wall_us now)
     return 0;
 }
 
-/* Outcomes: PKI_UNKNOWN. */
+/* Another one's certificate that cannot be read does not matter. Outcomes: PKI_UNKNOWN. */
 static int find_list(struct pki *pki,
                      struct pki_crl_cache *cache,
                      const uint8_t *issuer,
@@ -303,6 +303,7 @@ static int find_list(struct pki *pki,
                      struct crl_list **ret)
 {
     struct pki_ca_row row;
+    int unread = 0;
 
     choose_lists(pki, cache);
     pki_ca_get_row(pki, &row);
@@ -312,14 +313,14 @@ static int find_list(struct pki *pki,
         int r = issuer ? know(pki, list, now) : 0;
 
         if (r != 0)
-            return pass(r);
+            unread = r;
         if (issuer ? list->is_known && memcmp(list->issuer, issuer, sizeof(list->issuer)) == 0
                    : is_of(list, PKI_PART_AGENTS, signing)) {
             *ret = list;
             return 0;
         }
     }
-    return PKI_UNKNOWN;
+    return unread != 0 ? pass(unread) : PKI_UNKNOWN;
 }
 
 int pki_crl(struct pki *pki, const uint8_t *issuer, wall_us now, struct buf *to)

@@ -466,8 +466,28 @@ struct intern_job {
     struct state_job job;
     struct agents *agents;
     const char *id;
+    uint64_t since;
     uint32_t number;
+    bool is_leaving; /* who has the id now */
 };
+
+static bool is_since(const struct agents *agents, uint64_t since)
+{
+    return since == AGENTS_ANY_TIME || since == atomic_load(&agents->n_forgotten);
+}
+
+/* Outcomes: STORE_NOT_FOUND (is_leaving). */
+static int take_known(struct intern_job *job, MDB_txn *txn, const struct agent *agent)
+{
+    uint32_t leaving;
+    int r = agents_begun(job->agents, txn, job->id, &leaving);
+
+    if (r)
+        return pass(r);
+    job->number = agent->facts.number;
+    job->is_leaving = leaving == job->number;
+    return job->is_leaving ? STORE_NOT_FOUND : 0;
+}
 
 static int intern_apply(struct state_job *base, MDB_txn *txn)
 {
@@ -483,10 +503,10 @@ static int intern_apply(struct state_job *base, MDB_txn *txn)
         agent = NULL;
     if (!agent)
         agent = map_get(&agents->pending.by_id, id);
-    if (agent) {
-        job->number = agent->facts.number;
-        return 0;
-    }
+    if (!is_since(agents, job->since))
+        return STORE_NOT_FOUND;
+    if (agent)
+        return pass(take_known(job, txn, agent));
     if (agents->pending.next_number > IDTABLE_MAX)
         return STORE_TOO_MUCH;
     agent = agent_new(agents->pending.next_number, job->id);
@@ -532,20 +552,29 @@ int agents_find(struct agents *agents, const char *id, uint32_t *ret_number)
     return 0;
 }
 
-int agents_intern(struct agents *agents, const char *id, uint32_t *ret_number)
+int agents_intern(struct agents *agents, const char *id, uint64_t since, uint32_t *ret_number)
 {
-    struct intern_job job = { .job = { .apply = intern_apply }, .agents = agents, .id = id };
+    struct intern_job job = {
+        .job = { .apply = intern_apply }, .agents = agents, .id = id, .since = since
+    };
     size_t len = strlen(id);
+    const struct agent *agent;
     int r;
 
-    if (agents_find(agents, id, ret_number) == 0)
-        return 0;
     if (len == 0 || len >= sizeof(((struct store_agent *) NULL)->id))
         return fault(-EINVAL, "an agent's id has 1 to 63 bytes, not %zu", len);
-    r = state_run(agents->state, &job.job);
+    pthread_rwlock_rdlock(&agents->lock);
+    agent = map_get(&agents->by_id, span_of_text(id));
+    pthread_rwlock_unlock(&agents->lock);
+    if (!is_since(agents, since)) /* whoever has the id by now */
+        return STORE_NOT_FOUND;
+    if (agent && !atomic_load(&agent->is_forgotten))
+        r = take_known(&job, NULL, agent);
+    else
+        r = state_run(agents->state, &job.job);
     if (r == 0)
         *ret_number = job.number;
-    return pass(r);
+    return job.is_leaving ? STORE_FULL : pass(r);
 }
 
 /* ---- flush ---- */

@@ -69,6 +69,7 @@ struct agent {
     bool is_erasure_short; /* the last try had no room */
     bool is_dirty, is_flushing;
     _Atomic bool is_forgotten; /* before the commit already */
+    _Atomic bool is_due;       /* to be forgotten: the disk did not let it */
     _Atomic int erasure;       /* enum erasure */
 };
 
@@ -77,6 +78,8 @@ struct agents {
     struct idtable table;
     pthread_rwlock_t lock; /* by_id */
     struct map by_id;
+    _Atomic uint64_t n_forgotten; /* asked for so often; goes up under the state's work_lock */
+    _Atomic bool has_due;         /* an agent is */
     /* The state writer's, within a transaction. */
     struct {
         struct map by_id;
@@ -128,12 +131,22 @@ static inline bool agent_is_gone(struct agent *of)
 }
 
 /* As store_agent_*(). */
-int agents_intern(struct agents *agents, const char *id, uint32_t *ret_number) MUST_USE;
+#define AGENTS_ANY_TIME UINT64_MAX /* whoever was forgotten since */
+int agents_intern(struct agents *agents,
+                  const char *id,
+                  uint64_t since,
+                  uint32_t *ret_number) MUST_USE;
 size_t agents_count(struct agents *agents);
 int agents_find(struct agents *agents, const char *id, uint32_t *ret_number) MUST_USE;
 int agents_forget(struct agents *agents, const char *id, struct store_forgotten *ret) MUST_USE;
 /* What was begun before the hub was killed (store_forget_key()). At the start. */
 int agents_forget_begun(struct agents *agents) MUST_USE;
+/* What the registry forgot and a full disk kept here; for the state thread's tick. True: some went.
+ */
+bool agents_forget_due(struct agents *agents);
+/* The number of the agent of this id that the registry has forgotten and the store not yet; 0:
+ * none. In a transaction of the caller's, or NULL: of its own. */
+int agents_begun(struct agents *agents, MDB_txn *txn, const char *id, uint32_t *ret) MUST_USE;
 /* Nothing of it is left. Blocks. Outcomes: STORE_FULL, STORE_STOPPED. */
 int agents_set_erased(struct agents *agents, struct agent *agent) MUST_USE;
 /* A record of an agent that was forgotten. */

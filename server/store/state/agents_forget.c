@@ -7,10 +7,12 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/base/list.h"
+#include "common/log/log.h"
 #include "server/store/state/agents.h"
 
 struct agent_forget_job {
@@ -67,13 +69,21 @@ static int remove_labels(struct agent_forget_job *job, MDB_txn *txn)
     return pass(r);
 }
 
-static int remove_begun(struct state *state, MDB_txn *txn, const char *id)
+/* The registry began it: it has removed the labels, and those that are there now are somebody
+ * else's. */
+static int remove_begun(struct agent_forget_job *job, MDB_txn *txn, bool *ret_was_begun)
 {
+    struct state *state = job->agents->state;
     char name[STORE_FORGET_KEY_BYTES];
-    MDB_val key = db_val_of(store_forget_key(name, id));
-    int rc = mdb_del(txn, state->tables[STATE_META], &key, NULL);
+    MDB_val key = db_val_of(store_forget_key(name, job->agent->facts.id));
+    uint32_t number;
+    int r = agents_begun(job->agents, txn, job->agent->facts.id, &number);
 
-    return rc == MDB_NOTFOUND ? 0 : pass(db_check(rc, "cannot remove a row of an agent"));
+    *ret_was_begun = number == job->agent->facts.number;
+    if (r || number == 0)
+        return pass(r);
+    return pass(db_check(mdb_del(txn, state->tables[STATE_META], &key, NULL),
+                         "cannot remove a row of an agent"));
 }
 
 static int put_agent(struct agents *agents, MDB_txn *txn, struct agent *agent)
@@ -95,6 +105,7 @@ static int agent_forget_apply(struct state_job *base, MDB_txn *txn)
 {
     struct agent_forget_job *job = container_of(base, struct agent_forget_job, job);
     struct agent *agent = job->agent;
+    bool was_begun = false;
     int r;
 
     pthread_mutex_lock(&agent->lock);
@@ -103,8 +114,8 @@ static int agent_forget_apply(struct state_job *base, MDB_txn *txn)
     atomic_store(&agent->is_forgotten, true);
     r = put_agent(job->agents, txn, agent);
     if (!r)
-        r = remove_labels(job, txn);
-    return r ? pass(r) : pass(remove_begun(job->agents->state, txn, agent->facts.id));
+        r = remove_begun(job, txn, &was_begun);
+    return r || was_begun ? pass(r) : pass(remove_labels(job, txn));
 }
 
 static void agent_forget_finish(struct state_job *base, int r)
@@ -124,26 +135,59 @@ static void agent_forget_finish(struct state_job *base, int r)
     atomic_store(&job->agent->erasure, ERASURE_UNDER_WAY);
 }
 
-int agents_forget(struct agents *agents, const char *id, struct store_forgotten *ret)
+typedef int run_fn(struct state *state, struct state_job *job);
+
+static int
+forget(struct agents *agents, struct agent *agent, run_fn *run, struct store_forgotten *ret)
 {
-    struct agent_forget_job job = {
-        .job = { .apply = agent_forget_apply, .finish = agent_forget_finish }, .agents = agents
-    };
+    struct agent_forget_job job = { .job = { .apply = agent_forget_apply,
+                                             .finish = agent_forget_finish },
+                                    .agents = agents,
+                                    .agent = agent };
     int r;
 
-    pthread_rwlock_rdlock(&agents->lock);
-    job.agent = map_get(&agents->by_id, span_of_text(id));
-    pthread_rwlock_unlock(&agents->lock);
-    if (!job.agent || atomic_load(&job.agent->is_forgotten))
+    if (atomic_load(&agent->is_forgotten))
         return STORE_NOT_FOUND;
-    r = state_run(agents->state, &job.job);
+    r = run(agents->state, &job.job);
     buf_deinit(&job.labels);
+    atomic_store(&agent->is_due, r == STORE_FULL);
+    if (r == STORE_FULL)
+        atomic_store(&agents->has_due, true);
     if (r == 0)
         *ret = job.told;
     return pass(r);
 }
 
-/* ---- after a kill ---- */
+int agents_forget(struct agents *agents, const char *id, struct store_forgotten *ret)
+{
+    struct agent *agent;
+
+    /* Between two transactions: who interns the id has it by now, or will see the count. */
+    pthread_mutex_lock(&agents->state->work_lock);
+    atomic_fetch_add(&agents->n_forgotten, 1);
+    pthread_rwlock_rdlock(&agents->lock);
+    agent = map_get(&agents->by_id, span_of_text(id));
+    pthread_rwlock_unlock(&agents->lock);
+    pthread_mutex_unlock(&agents->state->work_lock);
+    return agent ? pass(forget(agents, agent, state_run, ret)) : STORE_NOT_FOUND;
+}
+
+/* ---- what the registry began ---- */
+
+int agents_begun(struct agents *agents, MDB_txn *txn, const char *id, uint32_t *ret)
+{
+    CLEANUP(db_txn_abortp) MDB_txn *own = NULL;
+    char name[STORE_FORGET_KEY_BYTES];
+    MDB_val key = db_val_of(store_forget_key(name, id)), value;
+    int rc = txn ? 0 : mdb_txn_begin(agents->state->env, NULL, MDB_RDONLY, &own);
+
+    *ret = 0;
+    if (!rc)
+        rc = mdb_get(txn ? txn : own, agents->state->tables[STATE_META], &key, &value);
+    if (!rc && value.mv_size == sizeof(*ret))
+        memcpy(ret, value.mv_data, sizeof(*ret));
+    return rc == MDB_NOTFOUND ? 0 : fold(db_check(rc, "cannot read the state"));
+}
 
 static bool note_begun(void *ctx, struct span key, struct span value)
 {
@@ -157,26 +201,60 @@ static bool note_begun(void *ctx, struct span key, struct span value)
     return true;
 }
 
+/* Their numbers. */
+static int list_begun(struct agents *agents, struct buf *to)
+{
+    int r = state_each(agents->state, STATE_META, span_of_text(key_prefix), note_begun, to);
+
+    if (!r && buf_failed(to))
+        r = fault(-ENOMEM, "no memory for agents that go");
+    return pass(r);
+}
+
+static struct agent *begun_at(struct agents *agents, const struct buf *numbers, size_t at)
+{
+    uint32_t number;
+
+    memcpy(&number, numbers->data + at, sizeof(number));
+    return agents_known(agents, number);
+}
+
 int agents_forget_begun(struct agents *agents)
 {
     CLEANUP(buf_deinit) struct buf numbers = { 0 };
-    int r = state_each(agents->state, STATE_META, span_of_text(key_prefix), note_begun, &numbers);
+    int r = list_begun(agents, &numbers);
 
-    if (!r && buf_failed(&numbers))
-        r = fault(-ENOMEM, "no memory for agents that go");
     for (size_t at = 0; !r && at < numbers.len; at += sizeof(uint32_t)) {
+        struct agent *agent = begun_at(agents, &numbers, at);
         struct store_forgotten told;
-        struct agent *agent;
-        uint32_t number;
 
-        memcpy(&number, numbers.data + at, sizeof(number));
-        agent = agents_known(agents, number);
         if (agent)
-            r = agents_forget(agents, agent->facts.id, &told);
-        if (r == STORE_NOT_FOUND || r == STORE_FULL) /* it stays for the next start */
+            r = forget(agents, agent, state_run, &told);
+        if (r == STORE_NOT_FOUND || r == STORE_FULL) /* then the tick tries again */
             r = 0;
     }
     return pass(r);
+}
+
+bool agents_forget_due(struct agents *agents)
+{
+    CLEANUP(buf_deinit) struct buf numbers = { 0 };
+    bool has_gone = false;
+
+    if (!atomic_exchange(&agents->has_due, false) || list_begun(agents, &numbers))
+        return false;
+    for (size_t at = 0; at < numbers.len; at += sizeof(uint32_t)) {
+        struct agent *agent = begun_at(agents, &numbers, at);
+        struct store_forgotten told;
+
+        if (!agent || !atomic_load(&agent->is_due) ||
+            forget(agents, agent, state_run_here, &told) != 0)
+            continue;
+        has_gone = true;
+        log_event(LOG_INFO, "agent_forgotten_late", LOG_S("agent", agent->facts.id),
+                  LOG_U("number", agent->facts.number));
+    }
+    return has_gone;
 }
 
 /* ---- done ---- */

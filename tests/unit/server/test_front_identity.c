@@ -8,6 +8,8 @@
 #include "sentinel/admin/v1/admin.pb-c.h"
 #include "sentinel/enrollment/v1/enrollment.pb-c.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -289,6 +291,135 @@ START_TEST(a_revocation_is_answered_when_the_streams_have_ended)
 }
 END_TEST
 
+/* ---- an agent that is forgotten while its call waits ---- */
+
+#define N_READERS 2 /* the rig's */
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned n_held, round;
+} gate = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0 };
+static struct rpc_handler counting;
+static const struct rpc_handler *counted;
+static _Atomic unsigned n_handled;
+
+static void hold(struct query_task *task)
+{
+    unsigned round;
+
+    (void) task;
+    pthread_mutex_lock(&gate.lock);
+    round = gate.round;
+    gate.n_held++;
+    pthread_cond_broadcast(&gate.changed);
+    while (gate.round == round)
+        pthread_cond_wait(&gate.changed, &gate.lock);
+    pthread_mutex_unlock(&gate.lock);
+}
+
+/* Comes back when all readers are held: what was submitted before is done. */
+static void hold_readers(struct query_task tasks[N_READERS])
+{
+    gate.n_held = 0; /* none is in a task that has yet to count itself */
+    for (size_t i = 0; i < N_READERS; i++) {
+        tasks[i].run = hold;
+        ck_assert_int_eq(query_pool_submit(hub.pool, &tasks[i]), 0);
+    }
+    pthread_mutex_lock(&gate.lock);
+    while (gate.n_held < N_READERS)
+        pthread_cond_wait(&gate.changed, &gate.lock);
+    pthread_mutex_unlock(&gate.lock);
+}
+
+static void let_readers_go(void)
+{
+    pthread_mutex_lock(&gate.lock);
+    gate.round++;
+    pthread_cond_broadcast(&gate.changed);
+    pthread_mutex_unlock(&gate.lock);
+}
+
+static void counting_message(struct rpc_call *call, struct span message)
+{
+    counted->on_message(call, message);
+    atomic_fetch_add(&n_handled, 1);
+}
+
+static void counting_half_close(struct rpc_call *call)
+{
+    counted->on_half_close(call);
+    atomic_fetch_add(&n_handled, 1);
+}
+
+static const struct rpc_handler *counting_route(void *front, const char *path, const void **ret)
+{
+    const struct rpc_handler *handler = front_route(front, path, ret);
+
+    if (!handler || strstr(path, "/sentinel.telemetry.v1.") != path)
+        return handler;
+    counted = handler;
+    counting = *handler;
+    counting.on_message = counting_message;
+    counting.on_half_close = counting_half_close;
+    return &counting;
+}
+
+static void send_empty_inventory(struct test_peer *peer)
+{
+    Sentinel__Telemetry__V1__UploadInventoryRequest request =
+        SENTINEL__TELEMETRY__V1__UPLOAD_INVENTORY_REQUEST__INIT;
+    Sentinel__Telemetry__V1__InventoryHeader header =
+        SENTINEL__TELEMETRY__V1__INVENTORY_HEADER__INIT;
+
+    header.time_unix_us = clock_wall().us;
+    request.message_case = SENTINEL__TELEMETRY__V1__UPLOAD_INVENTORY_REQUEST__MESSAGE_HEADER;
+    request.header = &header;
+    peer_send(peer, &request.base);
+    peer_half_close(peer);
+}
+
+/* Bit 0: of an inventory, else of a stream; bit 1: the store knows it already. */
+START_TEST(who_is_forgotten_while_it_waits_for_a_reader_stays_gone)
+{
+    const bool is_inventory = _i & 1;
+    struct query_task tasks[N_READERS], later[N_READERS];
+    struct store_forgotten forgotten;
+    struct test_peer peer;
+    uint32_t number = 0;
+
+    if (_i & 2)
+        ck_assert_int_eq(store_agent_intern(hub.store, "web-1", &number), 0);
+    hold_readers(tasks);
+    peer_open(&peer, hub.agent,
+              is_inventory ? "/sentinel.telemetry.v1.TelemetryService/UploadInventory"
+                           : STREAM_METRICS);
+    if (is_inventory)
+        send_empty_inventory(&peer);
+    else
+        send_hello(&peer, 1, 0, 0);
+    hub_until(atomic_load(&n_handled) == (is_inventory ? 2 : 1));
+    ck_assert_int_eq(pki_agent_forget(hub.pki, "web-1", number, &act), 0);
+    front_registry_changed(hub.front);
+    ck_assert_int_eq(store_agent_forget(hub.store, "web-1", &forgotten),
+                     _i & 2 ? 0 : STORE_NOT_FOUND);
+    let_readers_go();
+    peer_wait_closed(&peer);
+    ck_reply(&peer.reply, RPC_UNAUTHENTICATED, "CERTIFICATE_UNKNOWN");
+    peer_deinit(&peer);
+    hold_readers(later);
+    let_readers_go();
+    ck_assert_int_eq(store_agent_find(hub.store, "web-1", &number), STORE_NOT_FOUND);
+}
+END_TEST
+
+static void begin_counting(void)
+{
+    hub_options.has_audit = true;
+    hub_options.route = counting_route;
+    hub_start();
+}
+
 static void begin(void)
 {
     hub_options.has_audit = true;
@@ -336,6 +467,11 @@ Suite *suite(void)
     tcase_add_test(tcase, a_user_who_calls_too_often_is_told_when_to_come_again);
     tcase_add_test(tcase, who_came_and_who_was_sent_away_is_on_record);
     tcase_add_test(tcase, a_revocation_is_answered_when_the_streams_have_ended);
+    suite_add_tcase(made, tcase);
+    tcase = tcase_create("forgotten");
+    tcase_set_timeout(tcase, 120);
+    tcase_add_checked_fixture(tcase, begin_counting, hub_stop);
+    tcase_add_loop_test(tcase, who_is_forgotten_while_it_waits_for_a_reader_stays_gone, 0, 4);
     suite_add_tcase(made, tcase);
     tcase = tcase_create("insecure");
     tcase_set_timeout(tcase, 120);

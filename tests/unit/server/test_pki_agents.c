@@ -551,6 +551,10 @@ START_TEST(of_two_files_no_revocation_is_lost_and_the_younger_word_counts)
     ck_assert_uint_eq(import("u " ONE " 8\n", "c " ONE " 99 8 one\n", &text), 1);
     ck_assert_str_eq(buf_text(&text), "c " ONE " 99 8 one\n");
     ck_assert_uint_eq(import("", "", &text), 0);
+    /* Words that let somebody in again are taken, but are no revocations. */
+    ck_assert_uint_eq(import("a one 5\nc " ONE " 99 5 one\n", "r one 7\nu " ONE " 7\n", &text), 0);
+    ck_assert_ptr_nonnull(strstr(buf_text(&text), "r one 7\n"));
+    ck_assert_ptr_nonnull(strstr(buf_text(&text), "u " ONE " 7\n"));
     /* What is no such file is refused, and nothing changes. */
     ck_assert_int_eq(file_replace(rig_path("other"), span_of_text("-----BEGIN\n"), 0600), 0);
     char directory[256];

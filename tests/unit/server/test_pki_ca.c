@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/fault.h"
 #include "common/base/file.h"
 #include "pki_rig.h"
 #include "server/pki/ca/ca.h"
@@ -275,6 +276,32 @@ START_TEST(who_is_over_leaves_the_list)
 }
 END_TEST
 
+static void fall_silent(int code, struct fault_site site, const char *reason)
+{
+    (void) code;
+    (void) site;
+    (void) reason;
+}
+
+START_TEST(a_list_is_given_though_another_authority_cannot_be_read)
+{
+    CLEANUP(buf_deinit) struct buf list = { 0 }, pem = { 0 };
+    CLEANUP(tls_cert_freep) struct tls_cert *cert = NULL;
+    struct tls_facts facts;
+
+    ck_assert_int_eq(file_read(rig_at("certs/hubs-ca-cert.pem"), 1 << 20, &pem), 0);
+    ck_assert_int_eq(tls_cert_parse_pem(&cert, buf_span(&pem)), 0);
+    ck_assert_int_eq(tls_cert_read(cert, &facts), 0);
+    ck_assert_int_eq(unlink(rig_at("certs/agents-ca-cert.pem")), 0);
+    ck_assert_int_eq(mkdir(rig_at("certs/agents-ca-cert.pem"), 0700), 0);
+    fault_set_sink(fall_silent);
+    ck_assert_int_eq(pki_crl(rig_pki, facts.sha256, rig_now(), &list), 0);
+    ck_assert_uint_gt(list.len, 0);
+    rig_move_clock(DAY_US);
+    ck_assert_int_lt(pki_crl(rig_pki, (const uint8_t[32]){ 1 }, rig_now(), &list), 0);
+}
+END_TEST
+
 /* ---- anchors ---- */
 
 START_TEST(the_hub_knows_its_own_signatures_over_restarts_and_renewals)
@@ -327,6 +354,7 @@ Suite *suite(void)
     tcase_add_test(lists, the_list_has_who_is_revoked_from_the_same_moment_on);
     tcase_add_test(lists, the_list_is_kept_while_nothing_changes_and_signed_anew_after_a_day);
     tcase_add_test(lists, who_is_over_leaves_the_list);
+    tcase_add_test(lists, a_list_is_given_though_another_authority_cannot_be_read);
     tcase_add_test(lists, certificates_say_where_the_list_is);
     suite_add_tcase(s, lists);
     return s;

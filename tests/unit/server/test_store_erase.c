@@ -9,10 +9,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "server/store/logs/seal.h"
+#include "common/base/fault.h"
 #include "server/store/whole.h"
 #include "test_inventory_rig.h"
 #include "test_store_logs.h"
@@ -628,6 +630,89 @@ START_TEST(who_goes_while_its_logs_are_compacted_leaves_the_next_one_its_own)
     ck_assert_uint_gt(n_steps, 1);
     ck_assert_uint_lt(read_logs(store, kept)->n_blocks, n_before);
     check_lines(store, kept, 4 * LINES);
+static void fall_silent(int code, struct fault_site site, const char *reason)
+{
+    (void) code;
+    (void) site;
+    (void) reason;
+}
+
+/* No file of this process grows, or is written at all: the disk is full. */
+static void fill_disk(struct rlimit *ret_before)
+{
+    struct rlimit none;
+
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, ret_before), 0);
+    none = *ret_before;
+    none.rlim_cur = 0;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &none), 0);
+}
+
+/* As server/pki does: with its own rows, in its own transaction. */
+static void begin_in_registry(struct store *store, uint32_t number)
+{
+    char key[STORE_FORGET_KEY_BYTES];
+    const struct store_write begun = { STORE_TABLE_META, store_forget_key(key, "gone"),
+                                       span_of(&number, sizeof(number)) };
+
+    ck_assert_int_eq(store_state_write(store, &begun, 1), 0);
+}
+
+START_TEST(what_a_full_disk_left_half_forgotten_gives_nobody_its_number)
+{
+    struct store *store = open_store(0);
+    struct filled filled = fill(store);
+    const struct store_write label = { STORE_TABLE_LABELS, span_of("gone\0role", 9),
+                                       span_of_text("new") };
+    struct store_forgotten told;
+    struct store_agent facts;
+    struct rlimit before;
+    uint32_t number;
+
+    begin_in_registry(store, filled.gone);
+    fault_set_sink(fall_silent);
+    fill_disk(&before);
+    ck_assert_int_eq(store_agent_forget(store, "gone", &told), STORE_FULL);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+    /* Enrolled again, with a label, before the disk let it go. */
+    ck_assert_int_eq(store_state_write(store, &label, 1), 0);
+    ck_assert_int_eq(store_agent_intern(store, "gone", &number), STORE_FULL);
+    ck_assert_int_eq(store_agent_intern(store, "kept", &number), 0);
+    ck_assert_uint_eq(number, filled.kept);
+    store->state.on_tick(store); /* not ten seconds later */
+    check_found(store, &filled);
+    number = agent_of(store, "gone");
+    ck_assert_uint_gt(number, filled.kept);
+    put_all(store, number, filled.layout, 1);
+    store_close(store);
+    store = open_store(0);
+    ck_assert_uint_eq(agent_of(store, "gone"), number);
+    ck_assert_uint_eq(scan_column(store, number, filled.layout, 0)->n, ROWS);
+    facts = facts_of(store, number);
+    ck_assert_uint_eq(facts.n_samples, ROWS * COLUMNS);
+    ck_assert_uint_eq(facts.n_labels, 1);
+    await_erasure(store, filled.gone);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(who_was_let_in_before_a_forgetting_is_no_new_agent)
+{
+    struct store *store = open_store(0);
+    const uint64_t before = store_agents_forgotten(store);
+    struct store_forgotten told;
+    uint32_t number, again;
+
+    ck_assert_int_eq(store_agent_intern_since(store, "gone", before, &number), 0);
+    ck_assert_int_eq(store_agent_forget(store, "gone", &told), 0);
+    ck_assert_int_eq(store_agent_intern_since(store, "gone", before, &again), STORE_NOT_FOUND);
+    ck_assert_int_eq(store_agent_find(store, "gone", &again), STORE_NOT_FOUND);
+    ck_assert_int_eq(store_agent_intern_since(store, "gone", store_agents_forgotten(store), &again),
+                     0);
+    ck_assert_uint_gt(again, number);
+    /* Nor is it who has the id since then. */
+    ck_assert_int_eq(store_agent_intern_since(store, "gone", before, &again), STORE_NOT_FOUND);
     store_close(store);
 }
 END_TEST
@@ -693,6 +778,8 @@ TCase *case_erase(void)
     tcase_add_test(tcase, a_day_without_room_keeps_no_other_waiting);
     tcase_add_test(tcase, months_and_years_are_written_anew_one_in_a_step);
     tcase_add_test(tcase, who_goes_while_its_logs_are_compacted_leaves_the_next_one_its_own);
+    tcase_add_test(tcase, what_a_full_disk_left_half_forgotten_gives_nobody_its_number);
+    tcase_add_test(tcase, who_was_let_in_before_a_forgetting_is_no_new_agent);
 #ifdef SENTINEL_FAULT_POINTS
     tcase_add_loop_test(tcase, a_kill_at_any_point_delays_it_to_the_next_start, 0,
                         (int) (sizeof(points) / sizeof(points[0])));
