@@ -385,8 +385,9 @@ struct dropping {
     struct spool_dropped sum;
 };
 
-/* One more that goes: a part of the edit before it, or one of its own. What a split has left of a
- * batch has an edit already, which becomes this. */
+/* One more that goes: a part of the edit before it, or one of its own. An edit of batches that are
+ * in files lies in one segment: so it is counted with it, at the next start. What a split has left
+ * of a batch has an edit already, which becomes this. */
 static int drop_batch(struct dropping *dropping, const struct spool_item *item)
 {
     struct run *run = dropping->reader->run;
@@ -401,7 +402,8 @@ static int drop_batch(struct dropping *dropping, const struct spool_item *item)
 
     if (dropping->edits.len > 0)
         last = (struct edit *) (void *) (dropping->edits.data + dropping->edits.len) - 1;
-    if (last && last->last + 1 == sequence && !is_split && !run_find_edit(run, last->last)) {
+    if (last && segment && last->first >= segment->first && last->last + 1 == sequence &&
+        !is_split && !run_find_edit(run, last->last)) {
         last->last = sequence;
         last->records += item->records;
     } else {

@@ -198,8 +198,8 @@ int spool_refuse(struct spool_reader *reader, const char *why) MUST_USE;
 /*
  * Batches that the hub would refuse for their age, from the first that is not acknowledged on: of
  * as many as is_old() says so of, one after the other and SPOOL_DROP_BATCHES at most, none is sent;
- * skips (SPOOL_TOO_OLD) take their place, one for all that lie side by side. Nothing may be on its
- * way; the reader is resumed behind what is acknowledged.
+ * skips (SPOOL_TOO_OLD) take their place, one for all that lie side by side in a segment. Nothing
+ * may be on its way; the reader is resumed behind what is acknowledged.
  */
 #define SPOOL_DROP_BATCHES 4096
 typedef bool spool_is_old_fn(void *ctx, const struct spool_item *item);

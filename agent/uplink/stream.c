@@ -45,7 +45,7 @@ static void on_welcome_timeout(struct loop_timer *timer)
 
 static bool has_room(const struct stream *stream)
 {
-    /* A skip counts as all its numbers: it travels alone, which is once after an outage. */
+    /* A skip counts as all its numbers: it travels alone, once for each segment. */
     return stream->cursor - stream->acknowledged < stream->window;
 }
 
@@ -59,7 +59,7 @@ static bool is_too_old(void *ctx, const struct spool_item *item)
                uplink_hub_now(clock) - stream->oldest_us;
 }
 
-/* Whole batches that the hub would refuse one by one: a skip takes the place of all. Outcomes:
+/* Whole batches that the hub would refuse one by one: skips take their place. Outcomes:
  * SPOOL_EMPTY (what is on its way is waited for first). */
 static int drop_old(struct stream *stream)
 {

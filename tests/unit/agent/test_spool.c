@@ -287,6 +287,45 @@ START_TEST(batches_that_the_hub_is_too_young_for_become_one_skip)
 }
 END_TEST
 
+/* The ledger of metrics now, and after a kill. Samples are counted in batches here. */
+static void expect_ledger(uint64_t acknowledged, uint64_t queued, uint64_t too_old)
+{
+    for (int i = 0; i < 2; i++) {
+        const struct spool_ledger ledger = rig_ledger(&rig, SPOOL_METRICS);
+
+        ck_assert_uint_eq(ledger.acknowledged, acknowledged * RIG_SAMPLES);
+        ck_assert_uint_eq(ledger.queued, queued * RIG_SAMPLES);
+        ck_assert_uint_eq(ledger.queued_batches, queued);
+        ck_assert_uint_eq(ledger.dropped[SPOOL_TOO_OLD], too_old * RIG_SAMPLES);
+        ck_assert_uint_eq(ledger.dropped[0], too_old * RIG_SAMPLES);
+        if (i == 0)
+            rig_kill(&rig);
+    }
+}
+
+START_TEST(what_goes_over_the_borders_of_segments_is_counted_once_after_a_kill)
+{
+    set_limit(SPOOL_METRICS, 512u << 10, SPOOL_DROP_OLDEST);
+    put_many(1, 2001);
+    ck_assert_uint_ge(rig_count(&rig, "metrics", ".seg"), 4);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 5, 5);
+    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1100); /* within the third */
+    expect_ledger(5, 901, 1094);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 1, 1); /* a skip alone */
+    ck_assert_uint_eq(hub.n_skips, 1);
+    expect_ledger(5, 901, 1094);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 1, 1);
+    expect_ledger(5, 901, 1094);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 3, 2);
+    expect_ledger(6, 900, 1094);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_ledger(906, 0, 1094);
+    expect_seen(1, 6);
+    expect_seen(1100, 2001);
+    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], 1094 * RIG_SAMPLES);
+}
+END_TEST
+
 START_TEST(what_is_left_of_a_split_batch_may_be_too_old_too)
 {
     for (uint64_t first = 1; first < 100; first += 10)
@@ -737,6 +776,7 @@ Suite *suite(void)
     ADD(s, "refused", a_refused_batch_of_logs_is_halved_until_the_record_is_alone,
         a_refused_scrape_is_set_aside_and_the_rest_goes_on,
         batches_that_the_hub_is_too_young_for_become_one_skip,
+        what_goes_over_the_borders_of_segments_is_counted_once_after_a_kill,
         what_is_left_of_a_split_batch_may_be_too_old_too);
     ADD(s, "damage", a_torn_tail_is_the_end_and_no_damage,
         a_damaged_batch_is_skipped_and_counted_and_the_segment_set_aside,
