@@ -420,7 +420,8 @@ static int drop_batch(struct dropping *dropping, const struct spool_item *item)
     return 0;
 }
 
-static int make_edits(struct dropping *dropping)
+/* The state is written once, whatever is made: with it, what was looked at is as good as sent. */
+static int make_edits(struct dropping *dropping, bool is_leased)
 {
     struct queue *queue = dropping->reader->queue;
     const struct edit *edits = (const void *) dropping->edits.data;
@@ -431,8 +432,39 @@ static int make_edits(struct dropping *dropping)
     queue->queued -= dropping->sum.records;
     queue->queued_batches -= dropping->sum.batches;
     queue_count_drop(queue, SPOOL_TOO_OLD, dropping->sum.records);
-    if (dropping->sum.batches)
+    if (dropping->sum.batches || is_leased)
         (void) state_write(queue, true);
+    return pass(r);
+}
+
+/* Outcomes: SPOOL_EMPTY (no more that is old). */
+static int look_at_next(struct dropping *dropping, spool_is_old_fn *is_old, void *ctx)
+{
+    struct spool_reader *reader = dropping->reader;
+    struct spool_item item;
+    int r = spool_read(reader, &item);
+
+    reader->sent_from = reader->n_sent = 0; /* it is not sent, only looked at */
+    if (r)
+        return r < 0 ? pass(r) : SPOOL_EMPTY;
+    if (item.is_skip)
+        return 0;
+    return is_old(ctx, &item) ? pass(drop_batch(dropping, &item)) : SPOOL_EMPTY;
+}
+
+/* Nothing of it leaves, so it need not be said in the state before each: the lease is for all,
+ * and is written with the edits. Meanwhile it keeps what is found from being joined. */
+static int look_at_all(struct dropping *dropping, spool_is_old_fn *is_old, void *ctx)
+{
+    struct spool_reader *reader = dropping->reader;
+    const uint64_t end = reader->bytes_read + SPOOL_DROP_BYTES, lease = reader->run->lease;
+    int r;
+
+    reader->run->lease = reader->run->last > lease ? reader->run->last : lease;
+    do {
+        r = look_at_next(dropping, is_old, ctx);
+    } while (r == 0 && dropping->sum.batches < SPOOL_DROP_BATCHES && reader->bytes_read < end);
+    reader->run->lease = reader->cursor > lease ? reader->cursor : lease;
     return pass(r);
 }
 
@@ -442,19 +474,12 @@ int spool_drop_old(struct spool_reader *reader,
                    struct spool_dropped *ret)
 {
     struct dropping dropping = { .reader = reader };
-    struct spool_item item;
+    const uint64_t lease = reader->run->lease;
     int r, r_edits;
 
     reader_rewind(reader);
-    do {
-        r = spool_read(reader, &item);
-        reader->sent_from = reader->n_sent = 0; /* it is not sent, only looked at */
-        if (r == 0 && !item.is_skip && !is_old(ctx, &item))
-            r = SPOOL_EMPTY;
-        if (r == 0 && !item.is_skip)
-            r = drop_batch(&dropping, &item);
-    } while (r == 0 && dropping.sum.batches < SPOOL_DROP_BATCHES);
-    r_edits = make_edits(&dropping);
+    r = look_at_all(&dropping, is_old, ctx);
+    r_edits = make_edits(&dropping, reader->run->lease > lease);
     buf_deinit(&dropping.edits);
     reader_rewind(reader);
     *ret = dropping.sum;

@@ -9,6 +9,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "common/base/buf.h"
+#include "common/base/file.h"
 #include "common/base/rand.h"
 #include "test_spool_rig.h"
 
@@ -323,6 +325,89 @@ START_TEST(what_goes_over_the_borders_of_segments_is_counted_once_after_a_kill)
     expect_seen(1, 6);
     expect_seen(1100, 2001);
     ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], 1094 * RIG_SAMPLES);
+}
+END_TEST
+
+/* How often the state of metrics was written; it is in the newer one of two files. */
+static uint64_t n_state_writes(void)
+{
+    uint64_t newest = 0;
+
+    for (int i = 0; i < 2; i++) {
+        CLEANUP(buf_deinit) struct buf content = { 0 };
+        uint64_t generation = 0;
+        char path[128];
+
+        snprintf(path, sizeof(path), "%s/metrics/state.%d", rig.directory, i);
+        ck_assert_int_eq(file_read(path, 1u << 20, &content), 0);
+        ck_assert_uint_gt(content.len, 24);
+        for (unsigned k = 0; k < 8; k++)
+            generation |= (uint64_t) content.data[16 + k] << 8 * k;
+        newest = generation > newest ? generation : newest;
+    }
+    return newest;
+}
+
+START_TEST(to_look_at_what_is_old_writes_the_state_once)
+{
+    uint64_t n;
+
+    put_many(1, 500);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 5, 5);
+    rig_kill(&rig);
+    put_many(500, 600);
+    n = n_state_writes();
+    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1); /* none, and the first is looked at */
+    ck_assert_uint_eq(n_state_writes(), n + 1);
+    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1); /* once more */
+    ck_assert_uint_eq(n_state_writes(), n + 1);
+    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1000);
+    ck_assert_uint_eq(n_state_writes(), n + 2);
+    drop_below(SPOOL_METRICS, SPOOL_BACKFILL, 450);
+    ck_assert_uint_eq(n_state_writes(), n + 3);
+    /* What is sent is written down as ever: it may be at the hub. */
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 20, 0);
+    ck_assert_uint_gt(n_state_writes(), n + 3);
+    rig_kill(&rig);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_seen(1, 6);
+    expect_seen(450, 500);
+    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], (444 + 100) * RIG_SAMPLES);
+}
+END_TEST
+
+START_TEST(what_was_looked_at_is_remembered_as_sent_once_it_is)
+{
+    put_many(1, 200);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 5, 5);
+    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 150, 0);
+    rig_kill(&rig);
+    rig_drain(&rig, &hub, SPOOL_METRICS); /* the hub has 155, and that is no surprise */
+    expect_seen(1, 200);
+}
+END_TEST
+
+START_TEST(only_so_much_is_looked_at_in_one_go_and_the_next_goes_on)
+{
+    const unsigned n_batches = 190, n_each = 1000;
+    struct spool_dropped dropped;
+    uint64_t n = 0;
+    unsigned n_calls = 0;
+
+    for (unsigned i = 0; i < n_batches; i++)
+        ck_assert_int_eq(rig_put_logs(&rig, 1 + i * n_each, n_each), 0);
+    ck_assert_uint_gt(rig_ledger(&rig, SPOOL_LOGS).queued_bytes, SPOOL_DROP_BYTES);
+    do {
+        dropped = drop_below(SPOOL_LOGS, SPOOL_LIVE, RIG_MAX);
+        n += dropped.batches;
+        ck_assert_uint_lt(dropped.batches, n_batches);
+        n_calls += dropped.batches > 0;
+    } while (dropped.batches > 0);
+    ck_assert_uint_eq(n, n_batches);
+    ck_assert_uint_gt(n_calls, 1);
+    rig_drain(&rig, &hub, SPOOL_LOGS);
+    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], n_batches * n_each);
 }
 END_TEST
 
@@ -777,6 +862,9 @@ Suite *suite(void)
         a_refused_scrape_is_set_aside_and_the_rest_goes_on,
         batches_that_the_hub_is_too_young_for_become_one_skip,
         what_goes_over_the_borders_of_segments_is_counted_once_after_a_kill,
+        to_look_at_what_is_old_writes_the_state_once,
+        what_was_looked_at_is_remembered_as_sent_once_it_is,
+        only_so_much_is_looked_at_in_one_go_and_the_next_goes_on,
         what_is_left_of_a_split_batch_may_be_too_old_too);
     ADD(s, "damage", a_torn_tail_is_the_end_and_no_damage,
         a_damaged_batch_is_skipped_and_counted_and_the_segment_set_aside,
