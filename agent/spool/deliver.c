@@ -420,15 +420,33 @@ static int drop_batch(struct dropping *dropping, const struct spool_item *item)
     return 0;
 }
 
+/* It is not made, for want of memory: what would have gone stays. */
+static void give_back(struct dropping *dropping, const struct edit *edit)
+{
+    struct segment *segment = run_find_segment(dropping->reader->run, edit->first);
+    const uint64_t n_batches = edit->last + 1 - edit->first;
+
+    if (segment) {
+        segment->records += edit->records;
+        segment->batches += n_batches;
+    }
+    dropping->sum.batches -= n_batches;
+    dropping->sum.records -= edit->records;
+}
+
 /* The state is written once, whatever is made: with it, what was looked at is as good as sent. */
 static int make_edits(struct dropping *dropping, bool is_leased)
 {
     struct queue *queue = dropping->reader->queue;
     const struct edit *edits = (const void *) dropping->edits.data;
+    const size_t n_edits = dropping->edits.len / sizeof(*edits);
+    size_t n_made = 0;
     int r = 0;
 
-    for (size_t i = 0; i < dropping->edits.len / sizeof(*edits) && r == 0; i++)
-        r = run_edit(dropping->reader->run, &edits[i]);
+    while (n_made < n_edits && (r = run_edit(dropping->reader->run, &edits[n_made])) == 0)
+        n_made++;
+    for (size_t i = n_made; i < n_edits; i++)
+        give_back(dropping, &edits[i]);
     queue->queued -= dropping->sum.records;
     queue->queued_batches -= dropping->sum.batches;
     queue_count_drop(queue, SPOOL_TOO_OLD, dropping->sum.records);

@@ -411,6 +411,51 @@ START_TEST(only_so_much_is_looked_at_in_one_go_and_the_next_goes_on)
 }
 END_TEST
 
+/* The linker has the program's calls of realloc() come here. */
+void *__real_realloc(void *data, size_t len); /* NOLINT(bugprone-reserved-identifier) */
+__attribute__((used)) void *
+__wrap_realloc(void *data, size_t len); /* NOLINT(bugprone-reserved-identifier) */
+static unsigned n_reallocs_left; /* the last of them fails; 0: none does */
+
+void *__wrap_realloc(void *data, size_t len) /* NOLINT(bugprone-reserved-identifier) */
+{
+    if (n_reallocs_left > 0 && --n_reallocs_left == 0)
+        return NULL;
+    return __real_realloc(data, len);
+}
+
+/* Of the edits that follow, the second has no memory. */
+static bool is_below_and_memory_ends(void *ctx, const struct spool_item *item)
+{
+    const bool is_old = is_below(ctx, item);
+
+    if (!is_old)
+        n_reallocs_left = 2;
+    return is_old;
+}
+
+START_TEST(what_no_memory_is_left_for_stays_queued)
+{
+    struct spool_dropped dropped;
+    struct spool_reader *reader;
+    double limit = 1100;
+
+    set_limit(SPOOL_METRICS, 512u << 10, SPOOL_DROP_OLDEST);
+    put_many(1, 2001);
+    ck_assert_int_eq(spool_reader_open(&reader, rig.spool, SPOOL_METRICS, SPOOL_LIVE), 0);
+    ck_assert_int_lt(spool_drop_old(reader, is_below_and_memory_ends, &limit, &dropped), 0);
+    ck_assert_uint_eq(n_reallocs_left, 0);
+    ck_assert_ptr_null(spool_reader_close(reader));
+    ck_assert_uint_gt(dropped.batches, 300); /* those of the first segment */
+    ck_assert_uint_lt(dropped.batches, 700);
+    ck_assert_uint_eq(dropped.records, dropped.batches * RIG_SAMPLES);
+    expect_ledger(0, 2000 - dropped.batches, dropped.batches);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_ledger(2000 - dropped.batches, 0, dropped.batches);
+    expect_seen(1 + dropped.batches, 2001);
+}
+END_TEST
+
 START_TEST(what_is_left_of_a_split_batch_may_be_too_old_too)
 {
     for (uint64_t first = 1; first < 100; first += 10)
@@ -865,7 +910,7 @@ Suite *suite(void)
         to_look_at_what_is_old_writes_the_state_once,
         what_was_looked_at_is_remembered_as_sent_once_it_is,
         only_so_much_is_looked_at_in_one_go_and_the_next_goes_on,
-        what_is_left_of_a_split_batch_may_be_too_old_too);
+        what_no_memory_is_left_for_stays_queued, what_is_left_of_a_split_batch_may_be_too_old_too);
     ADD(s, "damage", a_torn_tail_is_the_end_and_no_damage,
         a_damaged_batch_is_skipped_and_counted_and_the_segment_set_aside,
         a_segment_without_a_head_is_set_aside_and_counted, a_spool_without_its_state_still_opens);
