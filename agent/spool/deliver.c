@@ -385,8 +385,9 @@ struct dropping {
     struct spool_dropped sum;
 };
 
-/* One more that goes: a part of the edit before it, or one of its own. What a split has left of a
- * batch has an edit already, which becomes this. */
+/* One more that goes: a part of the edit before it, or one of its own. An edit of batches that are
+ * in files lies in one segment: so it is counted with it, at the next start. What a split has left
+ * of a batch has an edit already, which becomes this. */
 static int drop_batch(struct dropping *dropping, const struct spool_item *item)
 {
     struct run *run = dropping->reader->run;
@@ -401,7 +402,8 @@ static int drop_batch(struct dropping *dropping, const struct spool_item *item)
 
     if (dropping->edits.len > 0)
         last = (struct edit *) (void *) (dropping->edits.data + dropping->edits.len) - 1;
-    if (last && last->last + 1 == sequence && !is_split && !run_find_edit(run, last->last)) {
+    if (last && segment && last->first >= segment->first && last->last + 1 == sequence &&
+        !is_split && !run_find_edit(run, last->last)) {
         last->last = sequence;
         last->records += item->records;
     } else {
@@ -418,19 +420,69 @@ static int drop_batch(struct dropping *dropping, const struct spool_item *item)
     return 0;
 }
 
-static int make_edits(struct dropping *dropping)
+/* It is not made, for want of memory: what would have gone stays. */
+static void give_back(struct dropping *dropping, const struct edit *edit)
+{
+    struct segment *segment = run_find_segment(dropping->reader->run, edit->first);
+    const uint64_t n_batches = edit->last + 1 - edit->first;
+
+    if (segment) {
+        segment->records += edit->records;
+        segment->batches += n_batches;
+    }
+    dropping->sum.batches -= n_batches;
+    dropping->sum.records -= edit->records;
+}
+
+/* The state is written once, whatever is made: with it, what was looked at is as good as sent. */
+static int make_edits(struct dropping *dropping, bool is_leased)
 {
     struct queue *queue = dropping->reader->queue;
     const struct edit *edits = (const void *) dropping->edits.data;
+    const size_t n_edits = dropping->edits.len / sizeof(*edits);
+    size_t n_made = 0;
     int r = 0;
 
-    for (size_t i = 0; i < dropping->edits.len / sizeof(*edits) && r == 0; i++)
-        r = run_edit(dropping->reader->run, &edits[i]);
+    while (n_made < n_edits && (r = run_edit(dropping->reader->run, &edits[n_made])) == 0)
+        n_made++;
+    for (size_t i = n_made; i < n_edits; i++)
+        give_back(dropping, &edits[i]);
     queue->queued -= dropping->sum.records;
     queue->queued_batches -= dropping->sum.batches;
     queue_count_drop(queue, SPOOL_TOO_OLD, dropping->sum.records);
-    if (dropping->sum.batches)
+    if (dropping->sum.batches || is_leased)
         (void) state_write(queue, true);
+    return pass(r);
+}
+
+/* Outcomes: SPOOL_EMPTY (no more that is old). */
+static int look_at_next(struct dropping *dropping, spool_is_old_fn *is_old, void *ctx)
+{
+    struct spool_reader *reader = dropping->reader;
+    struct spool_item item;
+    int r = spool_read(reader, &item);
+
+    reader->sent_from = reader->n_sent = 0; /* it is not sent, only looked at */
+    if (r)
+        return r < 0 ? pass(r) : SPOOL_EMPTY;
+    if (item.is_skip)
+        return 0;
+    return is_old(ctx, &item) ? pass(drop_batch(dropping, &item)) : SPOOL_EMPTY;
+}
+
+/* Nothing of it leaves, so it need not be said in the state before each: the lease is for all,
+ * and is written with the edits. Meanwhile it keeps what is found from being joined. */
+static int look_at_all(struct dropping *dropping, spool_is_old_fn *is_old, void *ctx)
+{
+    struct spool_reader *reader = dropping->reader;
+    const uint64_t end = reader->bytes_read + SPOOL_DROP_BYTES, lease = reader->run->lease;
+    int r;
+
+    reader->run->lease = reader->run->last > lease ? reader->run->last : lease;
+    do {
+        r = look_at_next(dropping, is_old, ctx);
+    } while (r == 0 && dropping->sum.batches < SPOOL_DROP_BATCHES && reader->bytes_read < end);
+    reader->run->lease = reader->cursor > lease ? reader->cursor : lease;
     return pass(r);
 }
 
@@ -440,19 +492,12 @@ int spool_drop_old(struct spool_reader *reader,
                    struct spool_dropped *ret)
 {
     struct dropping dropping = { .reader = reader };
-    struct spool_item item;
+    const uint64_t lease = reader->run->lease;
     int r, r_edits;
 
     reader_rewind(reader);
-    do {
-        r = spool_read(reader, &item);
-        reader->sent_from = reader->n_sent = 0; /* it is not sent, only looked at */
-        if (r == 0 && !item.is_skip && !is_old(ctx, &item))
-            r = SPOOL_EMPTY;
-        if (r == 0 && !item.is_skip)
-            r = drop_batch(&dropping, &item);
-    } while (r == 0 && dropping.sum.batches < SPOOL_DROP_BATCHES);
-    r_edits = make_edits(&dropping);
+    r = look_at_all(&dropping, is_old, ctx);
+    r_edits = make_edits(&dropping, reader->run->lease > lease);
     buf_deinit(&dropping.edits);
     reader_rewind(reader);
     *ret = dropping.sum;

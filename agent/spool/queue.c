@@ -140,7 +140,8 @@ struct segment *run_find_segment(const struct run *run, uint64_t sequence)
     return NULL;
 }
 
-/* Two that were never sent, side by side. */
+/* Two that were never sent, side by side. What spool_drop_old() takes out of a segment never lies
+ * behind the lease: it stays an edit of this segment alone. */
 static bool is_joined(const struct run *run, const struct edit *before, const struct edit *behind)
 {
     return before->keep == 0 && behind->keep == 0 && before->reason == behind->reason &&

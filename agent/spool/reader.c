@@ -375,6 +375,7 @@ static int next_frame(struct spool_reader *reader, struct codec_frame *ret)
         }
         if (r == 0) {
             reader->offset += ret->bytes;
+            reader->bytes_read += ret->bytes;
             return 0;
         }
         r = skip_damage(reader, end);

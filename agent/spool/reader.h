@@ -26,6 +26,7 @@ struct spool_reader {
     uint64_t cursor; /* handed out last */
     struct sent *sent;
     size_t sent_from, n_sent, sent_room;
+    uint64_t bytes_read; /* of frames, ever */
 
     struct segment *at; /* NULL: none is open */
     int fd;

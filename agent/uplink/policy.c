@@ -161,6 +161,13 @@ int64_t uplink_hub_now(const struct uplink_clock *clock)
     return clock->is_known ? clock->hub_us + (uplink_boot_us() - clock->boot_us) : 0;
 }
 
+bool uplink_clocks_agree(const struct uplink_clock *clock, wall_us now)
+{
+    int64_t hub_us = uplink_hub_now(clock);
+
+    return clock->is_known && hub_us >= now.us - HOUR_US && hub_us <= now.us + HOUR_US;
+}
+
 void uplink_bucket_set(struct uplink_bucket *bucket, uint64_t rate)
 {
     if (bucket->rate != rate)

@@ -62,6 +62,9 @@ int64_t uplink_stamp_scrape(const struct uplink_clock *clock, const struct spool
 int64_t uplink_log_offset(const struct uplink_clock *clock, const struct spool_item *item);
 /* The hub's clock now; 0: it is not known. */
 int64_t uplink_hub_now(const struct uplink_clock *clock);
+/* Whether the hub's clock and this machine's are within an hour of each other; else who knows which
+ * of them is wrong. */
+bool uplink_clocks_agree(const struct uplink_clock *clock, wall_us now);
 int64_t uplink_boot_us(void);
 
 /* Bytes in a second, with up to a second's worth at once; a message that is larger makes debts. */

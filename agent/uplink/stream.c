@@ -45,21 +45,23 @@ static void on_welcome_timeout(struct loop_timer *timer)
 
 static bool has_room(const struct stream *stream)
 {
-    /* A skip counts as all its numbers: it travels alone, which is once after an outage. */
+    /* A skip counts as all its numbers: it travels alone, once for each segment. */
     return stream->cursor - stream->acknowledged < stream->window;
 }
 
+/* Where the clocks do not agree it is for the hub to refuse, one by one: a hub whose clock is years
+ * ahead must not have all of it thrown away at once. */
 static bool is_too_old(void *ctx, const struct spool_item *item)
 {
     const struct stream *stream = ctx;
     const struct uplink_clock *clock = &stream->uplink->clock;
 
-    return stream->oldest_us > 0 && clock->is_known &&
+    return stream->oldest_us > 0 && uplink_clocks_agree(clock, clock_wall()) &&
            encoder_newest_us(stream->signal, item, clock) <
                uplink_hub_now(clock) - stream->oldest_us;
 }
 
-/* Whole batches that the hub would refuse one by one: a skip takes the place of all. Outcomes:
+/* Whole batches that the hub would refuse one by one: skips take their place. Outcomes:
  * SPOOL_EMPTY (what is on its way is waited for first). */
 static int drop_old(struct stream *stream)
 {
@@ -70,7 +72,7 @@ static int drop_old(struct stream *stream)
         return SPOOL_EMPTY;
     stream->has_old = false;
     r = spool_drop_old(stream->reader, is_too_old, stream, &dropped);
-    if (r)
+    if (r || dropped.batches == 0)
         return pass(r);
     log_event(LOG_WARN, "batches_too_old", LOG_S("signal", spool_signal_name(stream->signal)),
               LOG_U("batches", dropped.batches), LOG_U("records", dropped.records),

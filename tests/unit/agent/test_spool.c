@@ -9,6 +9,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "common/base/buf.h"
+#include "common/base/file.h"
 #include "common/base/rand.h"
 #include "test_spool_rig.h"
 
@@ -284,6 +286,173 @@ START_TEST(batches_that_the_hub_is_too_young_for_become_one_skip)
     ck_assert_uint_eq(ledger.queued, 0);
     ck_assert_uint_eq(ledger.produced, 499 * RIG_SAMPLES);
     ck_assert_uint_eq(ledger.acknowledged, 105 * RIG_SAMPLES);
+}
+END_TEST
+
+/* The ledger of metrics now, and after a kill. Samples are counted in batches here. */
+static void expect_ledger(uint64_t acknowledged, uint64_t queued, uint64_t too_old)
+{
+    for (int i = 0; i < 2; i++) {
+        const struct spool_ledger ledger = rig_ledger(&rig, SPOOL_METRICS);
+
+        ck_assert_uint_eq(ledger.acknowledged, acknowledged * RIG_SAMPLES);
+        ck_assert_uint_eq(ledger.queued, queued * RIG_SAMPLES);
+        ck_assert_uint_eq(ledger.queued_batches, queued);
+        ck_assert_uint_eq(ledger.dropped[SPOOL_TOO_OLD], too_old * RIG_SAMPLES);
+        ck_assert_uint_eq(ledger.dropped[0], too_old * RIG_SAMPLES);
+        if (i == 0)
+            rig_kill(&rig);
+    }
+}
+
+START_TEST(what_goes_over_the_borders_of_segments_is_counted_once_after_a_kill)
+{
+    set_limit(SPOOL_METRICS, 512u << 10, SPOOL_DROP_OLDEST);
+    put_many(1, 2001);
+    ck_assert_uint_ge(rig_count(&rig, "metrics", ".seg"), 4);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 5, 5);
+    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1100); /* within the third */
+    expect_ledger(5, 901, 1094);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 1, 1); /* a skip alone */
+    ck_assert_uint_eq(hub.n_skips, 1);
+    expect_ledger(5, 901, 1094);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 1, 1);
+    expect_ledger(5, 901, 1094);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 3, 2);
+    expect_ledger(6, 900, 1094);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_ledger(906, 0, 1094);
+    expect_seen(1, 6);
+    expect_seen(1100, 2001);
+    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], 1094 * RIG_SAMPLES);
+}
+END_TEST
+
+/* How often the state of metrics was written; it is in the newer one of two files. */
+static uint64_t n_state_writes(void)
+{
+    uint64_t newest = 0;
+
+    for (int i = 0; i < 2; i++) {
+        CLEANUP(buf_deinit) struct buf content = { 0 };
+        uint64_t generation = 0;
+        char path[128];
+
+        snprintf(path, sizeof(path), "%s/metrics/state.%d", rig.directory, i);
+        ck_assert_int_eq(file_read(path, 1u << 20, &content), 0);
+        ck_assert_uint_gt(content.len, 24);
+        for (unsigned k = 0; k < 8; k++)
+            generation |= (uint64_t) content.data[16 + k] << 8 * k;
+        newest = generation > newest ? generation : newest;
+    }
+    return newest;
+}
+
+START_TEST(to_look_at_what_is_old_writes_the_state_once)
+{
+    uint64_t n;
+
+    put_many(1, 500);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 5, 5);
+    rig_kill(&rig);
+    put_many(500, 600);
+    n = n_state_writes();
+    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1); /* none, and the first is looked at */
+    ck_assert_uint_eq(n_state_writes(), n + 1);
+    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1); /* once more */
+    ck_assert_uint_eq(n_state_writes(), n + 1);
+    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1000);
+    ck_assert_uint_eq(n_state_writes(), n + 2);
+    drop_below(SPOOL_METRICS, SPOOL_BACKFILL, 450);
+    ck_assert_uint_eq(n_state_writes(), n + 3);
+    /* What is sent is written down as ever: it may be at the hub. */
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 20, 0);
+    ck_assert_uint_gt(n_state_writes(), n + 3);
+    rig_kill(&rig);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_seen(1, 6);
+    expect_seen(450, 500);
+    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], (444 + 100) * RIG_SAMPLES);
+}
+END_TEST
+
+START_TEST(what_was_looked_at_is_remembered_as_sent_once_it_is)
+{
+    put_many(1, 200);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 5, 5);
+    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1);
+    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 150, 0);
+    rig_kill(&rig);
+    rig_drain(&rig, &hub, SPOOL_METRICS); /* the hub has 155, and that is no surprise */
+    expect_seen(1, 200);
+}
+END_TEST
+
+START_TEST(only_so_much_is_looked_at_in_one_go_and_the_next_goes_on)
+{
+    const unsigned n_batches = 190, n_each = 1000;
+    struct spool_dropped dropped;
+    uint64_t n = 0;
+    unsigned n_calls = 0;
+
+    for (unsigned i = 0; i < n_batches; i++)
+        ck_assert_int_eq(rig_put_logs(&rig, 1 + i * n_each, n_each), 0);
+    ck_assert_uint_gt(rig_ledger(&rig, SPOOL_LOGS).queued_bytes, SPOOL_DROP_BYTES);
+    do {
+        dropped = drop_below(SPOOL_LOGS, SPOOL_LIVE, RIG_MAX);
+        n += dropped.batches;
+        ck_assert_uint_lt(dropped.batches, n_batches);
+        n_calls += dropped.batches > 0;
+    } while (dropped.batches > 0);
+    ck_assert_uint_eq(n, n_batches);
+    ck_assert_uint_gt(n_calls, 1);
+    rig_drain(&rig, &hub, SPOOL_LOGS);
+    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], n_batches * n_each);
+}
+END_TEST
+
+/* The linker has the program's calls of realloc() come here. */
+void *__real_realloc(void *data, size_t len); /* NOLINT(bugprone-reserved-identifier) */
+__attribute__((used)) void *
+__wrap_realloc(void *data, size_t len); /* NOLINT(bugprone-reserved-identifier) */
+static unsigned n_reallocs_left; /* the last of them fails; 0: none does */
+
+void *__wrap_realloc(void *data, size_t len) /* NOLINT(bugprone-reserved-identifier) */
+{
+    if (n_reallocs_left > 0 && --n_reallocs_left == 0)
+        return NULL;
+    return __real_realloc(data, len);
+}
+
+/* Of the edits that follow, the second has no memory. */
+static bool is_below_and_memory_ends(void *ctx, const struct spool_item *item)
+{
+    const bool is_old = is_below(ctx, item);
+
+    if (!is_old)
+        n_reallocs_left = 2;
+    return is_old;
+}
+
+START_TEST(what_no_memory_is_left_for_stays_queued)
+{
+    struct spool_dropped dropped;
+    struct spool_reader *reader;
+    double limit = 1100;
+
+    set_limit(SPOOL_METRICS, 512u << 10, SPOOL_DROP_OLDEST);
+    put_many(1, 2001);
+    ck_assert_int_eq(spool_reader_open(&reader, rig.spool, SPOOL_METRICS, SPOOL_LIVE), 0);
+    ck_assert_int_lt(spool_drop_old(reader, is_below_and_memory_ends, &limit, &dropped), 0);
+    ck_assert_uint_eq(n_reallocs_left, 0);
+    ck_assert_ptr_null(spool_reader_close(reader));
+    ck_assert_uint_gt(dropped.batches, 300); /* those of the first segment */
+    ck_assert_uint_lt(dropped.batches, 700);
+    ck_assert_uint_eq(dropped.records, dropped.batches * RIG_SAMPLES);
+    expect_ledger(0, 2000 - dropped.batches, dropped.batches);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_ledger(2000 - dropped.batches, 0, dropped.batches);
+    expect_seen(1 + dropped.batches, 2001);
 }
 END_TEST
 
@@ -737,7 +906,11 @@ Suite *suite(void)
     ADD(s, "refused", a_refused_batch_of_logs_is_halved_until_the_record_is_alone,
         a_refused_scrape_is_set_aside_and_the_rest_goes_on,
         batches_that_the_hub_is_too_young_for_become_one_skip,
-        what_is_left_of_a_split_batch_may_be_too_old_too);
+        what_goes_over_the_borders_of_segments_is_counted_once_after_a_kill,
+        to_look_at_what_is_old_writes_the_state_once,
+        what_was_looked_at_is_remembered_as_sent_once_it_is,
+        only_so_much_is_looked_at_in_one_go_and_the_next_goes_on,
+        what_no_memory_is_left_for_stays_queued, what_is_left_of_a_split_batch_may_be_too_old_too);
     ADD(s, "damage", a_torn_tail_is_the_end_and_no_damage,
         a_damaged_batch_is_skipped_and_counted_and_the_segment_set_aside,
         a_segment_without_a_head_is_set_aside_and_counted, a_spool_without_its_state_still_opens);

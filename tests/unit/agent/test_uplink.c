@@ -97,6 +97,22 @@ START_TEST(a_stamp_is_kept_unless_the_clock_was_far_off)
 }
 END_TEST
 
+START_TEST(clocks_agree_within_an_hour)
+{
+    const int64_t boot_us = uplink_boot_us();
+    const struct uplink_clock clock = { true, 1000 * HOUR_US, boot_us }, unknown = { 0 };
+    const int64_t minute_us = HOUR_US / 60;
+
+    ck_assert(uplink_clocks_agree(&clock, (wall_us){ 1000 * HOUR_US }));
+    ck_assert(uplink_clocks_agree(&clock, (wall_us){ 999 * HOUR_US + minute_us }));
+    ck_assert(uplink_clocks_agree(&clock, (wall_us){ 1001 * HOUR_US - minute_us }));
+    ck_assert(!uplink_clocks_agree(&clock, (wall_us){ 999 * HOUR_US - minute_us }));
+    ck_assert(!uplink_clocks_agree(&clock, (wall_us){ 1001 * HOUR_US + minute_us }));
+    ck_assert(!uplink_clocks_agree(&clock, (wall_us){ 0 }));
+    ck_assert(!uplink_clocks_agree(&unknown, (wall_us){ 0 }));
+}
+END_TEST
+
 /* ---- encoding ---- */
 
 static const Sentinel__Telemetry__V1__StreamMetricsRequest *decode(struct arena *arena,
@@ -512,6 +528,23 @@ START_TEST(a_hub_that_does_not_tell_its_limit_refuses_one_by_one)
 }
 END_TEST
 
+START_TEST(a_hub_whose_clock_is_years_ahead_refuses_one_by_one)
+{
+    struct spool_ledger ledger;
+
+    hub.oldest_s = 3600;
+    hub.ahead_us = 3 * 365 * 24 * HOUR_US;
+    for (unsigned i = 0; i < 3; i++)
+        put_of(i, 7200);
+    put(3);
+    hub_until(&hub, acknowledged() == 4 && hub.n_stored == 1);
+    ck_assert_uint_eq(hub.n_refused_times, 3);
+    spool_get_ledger(spool, SPOOL_METRICS, &ledger);
+    ck_assert_uint_eq(ledger.dropped[SPOOL_REFUSED], 3);
+    ck_assert_uint_eq(ledger.dropped[SPOOL_TOO_OLD], 0);
+}
+END_TEST
+
 START_TEST(a_forked_run_goes_on_under_a_new_id)
 {
     put(1);
@@ -804,6 +837,7 @@ Suite *suite(void)
     tcase_add_test(encoding,
                    logs_are_encoded_as_they_are_read_and_restamped_when_the_clock_was_wrong);
     tcase_add_test(policy, a_stamp_is_kept_unless_the_clock_was_far_off);
+    tcase_add_test(policy, clocks_agree_within_an_hour);
     suite_add_tcase(s, policy);
     tcase_add_test(encoding, series_and_layouts_are_declared_once_in_a_stream);
     tcase_add_test(encoding, a_skip_carries_its_reason_and_count);
@@ -816,6 +850,7 @@ Suite *suite(void)
     tcase_add_test(stream, a_hub_that_restarts_gets_each_batch_once);
     tcase_add_test(stream, a_window_bounds_what_is_on_its_way);
     tcase_add_test(stream, a_refused_batch_is_set_aside_and_the_rest_goes_on);
+    tcase_add_test(stream, a_hub_whose_clock_is_years_ahead_refuses_one_by_one);
     tcase_add_test(stream, what_an_outage_made_too_old_costs_one_message_and_not_one_each);
     tcase_add_test(stream, old_ones_among_new_ones_go_too_and_what_is_on_its_way_arrives);
     tcase_add_test(stream, a_hub_that_does_not_tell_its_limit_refuses_one_by_one);

@@ -56,7 +56,7 @@ static void welcome(struct hub *hub, struct rpc_call *call, uint64_t resume_afte
     limits.unacknowledged_batches = HUB_WINDOW;
     message.limits = &limits;
     message.resume_after_sequence = resume_after;
-    message.hub_time_unix_us = clock_wall().us;
+    message.hub_time_unix_us = clock_wall().us + hub->ahead_us;
     message.hub_version = version;
     response.message_case = SENTINEL__TELEMETRY__V1__STREAM_METRICS_RESPONSE__MESSAGE_WELCOME;
     response.welcome = &message;
@@ -113,7 +113,8 @@ static void on_batch(struct hub *hub,
         request->message_case == SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_SKIP;
     uint64_t sequence = is_skip ? request->skip->through_sequence : request->batch->sequence;
     double refused = hub->refused_value;
-    const int64_t oldest_us = clock_wall().us - (int64_t) hub->oldest_s * 1000000;
+    const int64_t oldest_us =
+        clock_wall().us + hub->ahead_us - (int64_t) hub->oldest_s * 1000000;
 
     hub->n_messages++;
     if (!check_sequence(hub, call, sequence, is_skip))

@@ -40,6 +40,7 @@ struct hub {
     atomic_uint_least64_t logs_last;
     atomic_bool tells_nothing; /* of that: an older hub */
     atomic_uint oldest_s; /* what is older is refused, and the welcome says so; 0: all is taken */
+    atomic_int_least64_t ahead_us; /* its clock */
     atomic_uint n_messages,
         n_refused_times; /* batches and skips that came; refused for their age */
     atomic_uint_least64_t n_skipped_records;
