@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -60,11 +61,47 @@ static bool set_path(struct question *q, const char *path)
     return n < (int) sizeof(q->address.sun_path);
 }
 
-/* The socket that the settings name; else one of the usual places that this user may use. False:
- * there is none, and that is said. */
-static bool find_socket(struct question *q)
+static void fail_with(struct question *q, int error)
+{
+    if (error == ETIMEDOUT)
+        table_failed(q->t, "%s: no whole answer within inventory.command_timeout", q->path);
+    else if (error == EACCES || error == EPERM)
+        table_failed(q->t, "%s: %s; the agent's user has to be of its group (containers.conf)",
+                     q->path, strerror(error));
+    else
+        table_failed(q->t, "%s: %s", q->path, strerror(error));
+}
+
+/* One of the usual places that this user may use. False: there is none. One that is there and may
+ * not be used takes nothing away from what the hub has: it could be used before. */
+static bool find_usual_socket(struct question *q)
 {
     static const char *const places[] = { "/run/docker.sock", "/run/podman/podman.sock" };
+    const char *denied = NULL;
+
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        struct stat facts;
+
+        if (!set_path(q, places[i]))
+            continue;
+        if (faccessat(AT_FDCWD, q->address.sun_path, R_OK | W_OK, AT_EACCESS) == 0)
+            return true;
+        if (!denied && stat(q->address.sun_path, &facts) == 0 && S_ISSOCK(facts.st_mode))
+            denied = places[i];
+    }
+    if (denied && q->t->is_known) {
+        (void) set_path(q, denied);
+        fail_with(q, EACCES);
+    } else {
+        table_absent(q->t);
+    }
+    return false;
+}
+
+/* The socket that the settings name; else one of the usual ones. False: there is none, and that is
+ * said. */
+static bool find_socket(struct question *q)
+{
     const char *wanted = q->t->options->engine_socket;
 
     if (wanted && *wanted) {
@@ -76,26 +113,10 @@ static bool find_socket(struct question *q)
                      sizeof(q->address.sun_path) - 1);
         return false;
     }
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
-        if (set_path(q, places[i]) &&
-            faccessat(AT_FDCWD, q->address.sun_path, R_OK | W_OK, AT_EACCESS) == 0)
-            return true;
-    table_absent(q->t);
-    return false;
+    return find_usual_socket(q);
 }
 
 /* ---- the connection ---- */
-
-static void fail_with(struct question *q, int error)
-{
-    if (error == ETIMEDOUT)
-        table_failed(q->t, "%s: no whole answer within inventory.command_timeout", q->path);
-    else if (error == EACCES || error == EPERM)
-        table_failed(q->t, "%s: %s; the agent's user has to be of its group (containers.conf)",
-                     q->path, strerror(error));
-    else
-        table_failed(q->t, "%s: %s", q->path, strerror(error));
-}
 
 /* False: errno says why not. */
 static bool wait_for(const struct question *q, int fd, short events)

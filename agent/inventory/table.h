@@ -29,6 +29,7 @@ struct table {
     struct inventory_table *to;
     size_t n_put;      /* values of the row at hand */
     size_t row_begins; /* where it begins in to->values */
+    bool is_known;     /* the hub has it */
     bool is_absent, is_unreadable, is_failed, is_full;
     uint64_t max_rows, max_bytes;
     struct buf text; /* of the file read last */
