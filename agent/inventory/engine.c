@@ -118,22 +118,33 @@ static bool find_socket(struct question *q)
 
 /* ---- the connection ---- */
 
+/* Whether there is no more time, or nobody who wants it; then errno says which. */
+static bool is_over(const struct question *q)
+{
+    const struct inventory_options *options = q->t->options;
+    const bool is_late = clock_mono().us >= q->due_us;
+
+    if (!is_late && (!options->is_unwanted || !options->is_unwanted(options->ctx)))
+        return false;
+    errno = is_late ? ETIMEDOUT : ECANCELED;
+    return true;
+}
+
 /* False: errno says why not. */
 static bool wait_for(const struct question *q, int fd, short events)
 {
-    const struct inventory_options *options = q->t->options;
-
     for (;;) {
         struct pollfd file = { .fd = fd, .events = events };
-        const int64_t left_us = q->due_us - clock_mono().us;
+        int64_t left_us;
         int n;
 
-        if (left_us <= 0 || (options->is_unwanted && options->is_unwanted(options->ctx))) {
-            errno = left_us <= 0 ? ETIMEDOUT : ECANCELED;
+        if (is_over(q))
             return false;
-        }
+        left_us = q->due_us - clock_mono().us;
         n = poll(&file, 1,
-                 left_us < INT64_C(1000) * LOOK_MS ? (int) (left_us / 1000) + 1 : LOOK_MS);
+                 left_us >= INT64_C(1000) * LOOK_MS ? LOOK_MS
+                 : left_us > 0                      ? (int) (left_us / 1000) + 1
+                                                    : 0);
         if (n > 0)
             return true;
         if (n < 0 && errno != EINTR)
@@ -156,10 +167,8 @@ static int connect_engine(struct question *q)
         if (errno != EAGAIN) /* its queue is full */
             break;
         (void) poll(NULL, 0, BUSY_MS);
-        if (clock_mono().us >= q->due_us) {
-            errno = ETIMEDOUT;
+        if (is_over(q))
             break;
-        }
     }
     fail_with(q, errno);
     return -1;

@@ -116,6 +116,39 @@ START_TEST(an_engine_that_may_not_be_asked_any_more_takes_nothing_away)
 }
 END_TEST
 
+static bool is_unwanted_soon(void *ctx)
+{
+    unsigned *n_asked = ctx;
+
+    return ++*n_asked > 2;
+}
+
+START_TEST(an_engine_that_takes_nobody_does_not_hold_up_a_stop)
+{
+    unsigned n_asked = 0;
+    const struct inventory_options options = { .is_unwanted = is_unwanted_soon,
+                                               .ctx = &n_asked,
+                                               .command_timeout_us = 2000000 };
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), waiting[8] = { 0 };
+    size_t n = 0;
+
+    put_file("run/other", "");
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/run/docker.sock", root);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *) &address, sizeof(address)), 0);
+    ck_assert_int_eq(listen(listener, 0), 0);
+    do { /* until its queue is full */
+        ck_assert_uint_lt(n, sizeof(waiting) / sizeof(waiting[0]));
+        waiting[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    } while (connect(waiting[n++], (struct sockaddr *) &address, sizeof(address)) == 0);
+    ck_assert_int_eq(errno, EAGAIN);
+    ck_assert_ptr_nonnull(strstr(why_of(options, "docker_containers"), strerror(ECANCELED)));
+    while (n > 0)
+        close(waiting[--n]);
+    close(listener);
+}
+END_TEST
+
 START_TEST(what_the_hub_has_is_read_back_and_damage_is_nothing)
 {
     struct inventory_known known[INVENTORY_MAX_TABLES] = {
@@ -454,6 +487,7 @@ Suite *suite(void)
     tcase_add_test(tcase, a_table_that_the_hub_has_comes_without_rows);
     tcase_add_test(tcase, a_table_that_cannot_be_read_keeps_what_the_hub_has);
     tcase_add_test(tcase, an_engine_that_may_not_be_asked_any_more_takes_nothing_away);
+    tcase_add_test(tcase, an_engine_that_takes_nobody_does_not_hold_up_a_stop);
     tcase_add_test(tcase, what_the_hub_has_is_read_back_and_damage_is_nothing);
     tcase_add_test(tcase, more_rows_than_allowed_are_left_out_and_it_is_said);
     tcase_add_test(tcase, what_is_not_utf8_becomes_the_replacement_character);
