@@ -49,6 +49,8 @@ struct stock {
     struct tables *tables; /* under way */
     struct inventory_known known[INVENTORY_MAX_TABLES];
     size_t n_known;
+    char *known_path;      /* where that is kept for the next start */
+    bool is_known_unsaved; /* it could not be written: that is said once */
     unsigned n_retries;
     struct stock_status status;
 };
@@ -104,8 +106,25 @@ static void fail(struct stock *stock, const char *error)
 
 /* ---- sending ---- */
 
+static void save_known(struct stock *stock)
+{
+    const bool was_unsaved = stock->is_known_unsaved;
+
+    stock->is_known_unsaved =
+        inventory_known_save(stock->known_path, stock->known, stock->n_known) != 0;
+    if (stock->is_known_unsaved && !was_unsaved)
+        log_event(LOG_WARN, "inventory_known_not_saved", LOG_S("path", stock->known_path),
+                  LOG_S("remedy", "make the state directory writable for the agent's user: until "
+                                  "then the next start takes tables that fail for new ones"));
+}
+
 static void remember(struct stock *stock)
 {
+    struct inventory_known was[INVENTORY_MAX_TABLES];
+    const size_t n_was = stock->n_known;
+
+    memcpy(was, stock->known, sizeof(was));
+    memset(stock->known, 0, sizeof(stock->known));
     stock->n_known = stock->snapshot.n_tables;
     for (size_t i = 0; i < stock->n_known; i++) {
         const struct inventory_table *table = &stock->snapshot.tables[i];
@@ -115,6 +134,16 @@ static void remember(struct stock *stock)
         memcpy(known->sha256, table->sha256, sizeof(known->sha256));
         known->n_rows = table->n_rows;
     }
+    if (stock->is_known_unsaved || stock->n_known != n_was ||
+        memcmp(was, stock->known, sizeof(was)) != 0)
+        save_known(stock);
+}
+
+static void forget(struct stock *stock)
+{
+    memset(stock->known, 0, sizeof(stock->known));
+    stock->n_known = 0;
+    save_known(stock);
 }
 
 static void on_stored(struct stock *stock, const struct tables_result *result)
@@ -125,7 +154,10 @@ static void on_stored(struct stock *stock, const struct tables_result *result)
     stock->status.stored = clock_wall();
     stock->status.revision = result->revision;
     stock->status.error[0] = '\0';
-    stock->n_retries = 0;
+    if (stock->snapshot.n_missing == 0) {
+        stock->n_retries = 0;
+        plan_next(stock);
+    } /* else on_wakeup() has planned when they are tried again */
     if (is_news)
         log_event(LOG_INFO, "inventory_stored", LOG_U("revision", result->revision),
                   LOG_U("tables", stock->snapshot.n_tables), LOG_U("changed", result->n_changed),
@@ -140,7 +172,6 @@ static void on_done(void *ctx, const struct tables_result *result)
     switch (result->outcome) {
     case TABLES_STORED:
         on_stored(stock, result);
-        plan_next(stock);
         break;
     case TABLES_NO_ROWS:           /* the hub was restored, or forgot us: all of it again */
         if (stock->n_known == 0) { /* it was all of it: the hub wants what there is not */
@@ -148,7 +179,7 @@ static void on_done(void *ctx, const struct tables_result *result)
             plan_retry(stock, 0);
             break;
         }
-        stock->n_known = 0;
+        forget(stock);
         plan(stock, 0);
         break;
     case TABLES_REFUSED:
@@ -318,7 +349,12 @@ static void on_wakeup(struct loop_wakeup *wakeup)
     (void) pthread_join(reading->thread, NULL);
     if (reading->r == 0) {
         take_over(stock, reading);
-        plan_next(stock); /* also when no connection comes before */
+        /* Also when no connection comes before. What the hub has nothing of is not left for a whole
+         * interval: an engine that starts after the agent. */
+        if (stock->snapshot.n_missing > 0)
+            plan_retry(stock, 0);
+        else
+            plan_next(stock);
         send_if_possible(stock);
     } else {
         fail(stock, reading->r == INVENTORY_NO_ROOT ? "collect.root cannot be opened"
@@ -356,11 +392,17 @@ int stock_new(struct stock **ret, const struct stock_options *options)
     rand_init_from_system(&stock->rand);
     stock->timer = (struct loop_timer){ .fn = on_timer, .ctx = stock };
     stock->wakeup = (struct loop_wakeup){ .fn = on_wakeup, .ctx = stock };
+    if (asprintf(&stock->known_path, "%s/inventory.known", options->settings->state_dir) < 0) {
+        free(stock);
+        return fault(-ENOMEM, "no memory for the inventory");
+    }
     r = loop_wakeup_add(options->loop, &stock->wakeup);
     if (r) {
+        free(stock->known_path);
         free(stock);
         return pass(r);
     }
+    stock->n_known = inventory_known_load(stock->known_path, stock->known);
     stock->interval_us = options->settings->inventory_interval;
     const int64_t spread_us = stock->interval_us < SPREAD_US ? stock->interval_us / 2 : SPREAD_US;
     plan(stock, (int64_t) ((double) spread_us * rand_unit(&stock->rand)));
@@ -402,6 +444,7 @@ struct stock *stock_free(struct stock *stock)
     if (!is_over) /* the thread may still fire the wakeup: both stay to the end of the process */
         return NULL;
     loop_wakeup_remove(stock->options.loop, &stock->wakeup);
+    free(stock->known_path);
     free(stock);
     return NULL;
 }

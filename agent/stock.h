@@ -8,7 +8,11 @@
  * Read soon after the start (within a minute, at a random moment, so that a fleet that starts
  * together does not come together), then each inventory.interval +-10 %, in a thread of its own.
  * What was read waits for a connection; when it takes too long, or the hub lacks more than was
- * kept, it is read anew: an inventory is a state, and the newest one counts.
+ * kept, it is read anew: an inventory is a state, and the newest one counts. A table that failed
+ * before the hub had anything of it is tried again sooner.
+ *
+ * What the hub has is kept in inventory.known of the state directory: a start whose first reading
+ * of a table fails must not leave it out, as the hub would take it for gone.
  *
  * Thread: the loop's.
  */

@@ -5,11 +5,18 @@
  * The SMART / Health Information log page of an NVMe drive (NVM Express Base Specification 1.4,
  * 5.14.1.2, log page 02h). Private to agent/collect.
  *
- *       0  critical warning, bits     1  composite temperature, K, 16 bits
- *       3  available spare, %         4  its threshold, %          5  percentage used, may be over
- * 100 32  data units read           48  data units written        units of 1000 x 512 bytes 112
- * power cycles             128  power on hours           144  unsafe shutdowns 160  media and data
- * integrity errors                        each of these has 128 bits
+ *     at byte   bits   what
+ *           0      8   critical warning, a bit each
+ *           1     16   composite temperature, K
+ *           3      8   available spare, %
+ *           4      8   its threshold, %
+ *           5      8   percentage used; may be over 100
+ *          32    128   data units read, of 1000 x 512 bytes
+ *          48    128   data units written, of 1000 x 512 bytes
+ *         112    128   power cycles
+ *         128    128   power on hours
+ *         144    128   unsafe shutdowns
+ *         160    128   media and data integrity errors
  *
  * All numbers begin with their lowest byte.
  */

@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -60,32 +61,6 @@ static bool set_path(struct question *q, const char *path)
     return n < (int) sizeof(q->address.sun_path);
 }
 
-/* The socket that the settings name; else one of the usual places that this user may use. False:
- * there is none, and that is said. */
-static bool find_socket(struct question *q)
-{
-    static const char *const places[] = { "/run/docker.sock", "/run/podman/podman.sock" };
-    const char *wanted = q->t->options->engine_socket;
-
-    if (wanted && *wanted) {
-        if (*wanted == '/' && set_path(q, wanted))
-            return true;
-        table_failed(q->t,
-                     "inventory.engine_socket: a path from / on, of at most %zu bytes with "
-                     "collect.root, is wanted",
-                     sizeof(q->address.sun_path) - 1);
-        return false;
-    }
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
-        if (set_path(q, places[i]) &&
-            faccessat(AT_FDCWD, q->address.sun_path, R_OK | W_OK, AT_EACCESS) == 0)
-            return true;
-    table_absent(q->t);
-    return false;
-}
-
-/* ---- the connection ---- */
-
 static void fail_with(struct question *q, int error)
 {
     if (error == ETIMEDOUT)
@@ -97,22 +72,79 @@ static void fail_with(struct question *q, int error)
         table_failed(q->t, "%s: %s", q->path, strerror(error));
 }
 
+/* One of the usual places that this user may use. False: there is none. One that is there and may
+ * not be used takes nothing away from what the hub has: it could be used before. */
+static bool find_usual_socket(struct question *q)
+{
+    static const char *const places[] = { "/run/docker.sock", "/run/podman/podman.sock" };
+    const char *denied = NULL;
+
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        struct stat facts;
+
+        if (!set_path(q, places[i]))
+            continue;
+        if (faccessat(AT_FDCWD, q->address.sun_path, R_OK | W_OK, AT_EACCESS) == 0)
+            return true;
+        if (!denied && stat(q->address.sun_path, &facts) == 0 && S_ISSOCK(facts.st_mode))
+            denied = places[i];
+    }
+    if (denied && q->t->is_known) {
+        (void) set_path(q, denied);
+        fail_with(q, EACCES);
+    } else {
+        table_absent(q->t);
+    }
+    return false;
+}
+
+/* The socket that the settings name; else one of the usual ones. False: there is none, and that is
+ * said. */
+static bool find_socket(struct question *q)
+{
+    const char *wanted = q->t->options->engine_socket;
+
+    if (wanted && *wanted) {
+        if (*wanted == '/' && set_path(q, wanted))
+            return true;
+        table_failed(q->t,
+                     "inventory.engine_socket: a path from / on, of at most %zu bytes with "
+                     "collect.root, is wanted",
+                     sizeof(q->address.sun_path) - 1);
+        return false;
+    }
+    return find_usual_socket(q);
+}
+
+/* ---- the connection ---- */
+
+/* Whether there is no more time, or nobody who wants it; then errno says which. */
+static bool is_over(const struct question *q)
+{
+    const struct inventory_options *options = q->t->options;
+    const bool is_late = clock_mono().us >= q->due_us;
+
+    if (!is_late && (!options->is_unwanted || !options->is_unwanted(options->ctx)))
+        return false;
+    errno = is_late ? ETIMEDOUT : ECANCELED;
+    return true;
+}
+
 /* False: errno says why not. */
 static bool wait_for(const struct question *q, int fd, short events)
 {
-    const struct inventory_options *options = q->t->options;
-
     for (;;) {
         struct pollfd file = { .fd = fd, .events = events };
-        const int64_t left_us = q->due_us - clock_mono().us;
+        int64_t left_us;
         int n;
 
-        if (left_us <= 0 || (options->is_unwanted && options->is_unwanted(options->ctx))) {
-            errno = left_us <= 0 ? ETIMEDOUT : ECANCELED;
+        if (is_over(q))
             return false;
-        }
+        left_us = q->due_us - clock_mono().us;
         n = poll(&file, 1,
-                 left_us < INT64_C(1000) * LOOK_MS ? (int) (left_us / 1000) + 1 : LOOK_MS);
+                 left_us >= INT64_C(1000) * LOOK_MS ? LOOK_MS
+                 : left_us > 0                      ? (int) (left_us / 1000) + 1
+                                                    : 0);
         if (n > 0)
             return true;
         if (n < 0 && errno != EINTR)
@@ -135,10 +167,8 @@ static int connect_engine(struct question *q)
         if (errno != EAGAIN) /* its queue is full */
             break;
         (void) poll(NULL, 0, BUSY_MS);
-        if (clock_mono().us >= q->due_us) {
-            errno = ETIMEDOUT;
+        if (is_over(q))
             break;
-        }
     }
     fail_with(q, errno);
     return -1;

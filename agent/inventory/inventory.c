@@ -57,6 +57,7 @@ static int read_table(const struct inventory_options *options,
         .options = options,
         .root_fd = root_fd,
         .to = to,
+        .is_known = known != NULL,
         .max_rows = options->max_rows ? options->max_rows : MAX_ROWS,
         .max_bytes = options->max_bytes ? options->max_bytes : MAX_BYTES,
     };

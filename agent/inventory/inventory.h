@@ -74,6 +74,12 @@ struct inventory_known {
     uint8_t sha256[INVENTORY_HASH_BYTES];
     uint64_t n_rows;
 };
+/* From and to a file, so that a start knows it. Of what is damaged, or not there, nothing is known
+ * (0). Both block on the disk. */
+size_t inventory_known_load(const char *path, struct inventory_known ret[INVENTORY_MAX_TABLES]);
+int inventory_known_save(const char *path,
+                         const struct inventory_known *known,
+                         size_t n_known) MUST_USE;
 
 struct inventory_options {
     const char *root; /* "/", or where the machine is seen from a container */

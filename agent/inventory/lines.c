@@ -124,8 +124,9 @@ int lines_close(struct lines *lines)
     if (lines->pid) {
         if (!lines->is_over)
             (void) kill(-lines->pid, SIGKILL);
-        while (waitpid(lines->pid, &status, 0) < 0 && errno == EINTR)
-            ;
+        if (!table_wait(lines->t, lines->pid, lines->is_over ? lines->due_us : 0, &status) &&
+            !lines->error && lines->is_over)
+            lines->error = ETIMEDOUT;
         if (lines->is_over && !lines->error && (!WIFEXITED(status) || WEXITSTATUS(status) != 0))
             lines->error = EIO;
     }

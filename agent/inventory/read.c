@@ -20,6 +20,7 @@
 #define READ_BYTES ((size_t) 64 << 10)
 #define COMMAND_TIMEOUT_US (INT64_C(30) * 1000000)
 #define COMMAND_LOOK_MS 200
+#define WAIT_MS 50
 
 /* ---- files ---- */
 
@@ -184,9 +185,8 @@ char *table_after(char *line, const char *key, char separator)
 
 /* ---- programs ---- */
 
-static char *read_pipe(struct table *t, int fd, int64_t timeout_us)
+static char *read_pipe(struct table *t, int fd, int64_t due_us)
 {
-    const int64_t due_us = clock_mono().us + timeout_us;
     struct buf *text = &t->text;
 
     buf_clear(text);
@@ -252,9 +252,31 @@ int table_spawn(const char *const *argv, pid_t *ret_pid)
     return -1;
 }
 
+bool table_wait(const struct table *t, pid_t pid, int64_t due_us, int *ret_status)
+{
+    const struct inventory_options *options = t->options;
+
+    for (int wait_ms = 1;; wait_ms = wait_ms < WAIT_MS ? wait_ms * 2 : WAIT_MS) {
+        const pid_t ended = waitpid(pid, ret_status, WNOHANG);
+
+        if (ended > 0 || (ended < 0 && errno != EINTR))
+            return true;
+        if (clock_mono().us >= due_us ||
+            (options->is_unwanted && options->is_unwanted(options->ctx)))
+            break;
+        (void) poll(NULL, 0, wait_ms);
+    }
+    (void) kill(-pid, SIGKILL);
+    while (waitpid(pid, ret_status, 0) < 0 && errno == EINTR)
+        ;
+    return false;
+}
+
 char *table_run(struct table *t, const char *const *argv)
 {
+    const int64_t due_us = clock_mono().us + table_timeout_us(t);
     int fd, status = 0;
+    bool is_ended;
     char *text;
     pid_t pid;
 
@@ -264,14 +286,13 @@ char *table_run(struct table *t, const char *const *argv)
             table_unreadable(t, argv[0], errno);
         return NULL;
     }
-    text = read_pipe(t, fd, table_timeout_us(t));
+    text = read_pipe(t, fd, due_us);
     close(fd);
     if (!text)
         (void) kill(-pid, SIGKILL);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (text && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+    is_ended = table_wait(t, pid, text ? due_us : 0, &status);
+    if (text && is_ended && WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return text;
-    table_unreadable(t, argv[0], text ? EIO : ETIMEDOUT);
+    table_unreadable(t, argv[0], text && is_ended ? EIO : ETIMEDOUT);
     return NULL;
 }

@@ -29,6 +29,7 @@ struct table {
     struct inventory_table *to;
     size_t n_put;      /* values of the row at hand */
     size_t row_begins; /* where it begins in to->values */
+    bool is_known;     /* the hub has it */
     bool is_absent, is_unreadable, is_failed, is_full;
     uint64_t max_rows, max_bytes;
     struct buf text; /* of the file read last */
@@ -98,6 +99,9 @@ char *table_run(struct table *t, const char *const *argv);
 /* Starts it in a process group of its own; the end of a pipe with what it prints, to be closed, or
  * -1 with errno. Who starts it waits for it. */
 int table_spawn(const char *const *argv, pid_t *ret_pid);
+/* Waits for its end, until `due_us` of clock_mono() or as long as the snapshot is wanted. False: it
+ * had to be killed, with its group. */
+bool table_wait(const struct table *t, pid_t pid, int64_t due_us, int *ret_status);
 /* How long a program, or an engine, may take. */
 int64_t table_timeout_us(const struct table *t);
 

@@ -10,9 +10,11 @@
 
 /* Of the structs around one batch; collect.max_series bounds what a batch declares. */
 #define ARENA_BYTES (32u << 20)
-/* Of the layouts of a stream: far below what a hub takes (16 x agent_series), and half a MiB there.
- */
+/* Of the layouts of a stream: far below what a hub takes by default, and half a MiB there. */
 #define FULL_MEMBERS 65536u
+/* What a hub takes of a stream: series and layouts agent_series each, and so many times as many
+ * members of layouts. */
+#define MEMBER_FACTOR 16u
 #define FULL_LAYOUTS 8u /* of the last one's size, where that is more */
 
 /* ---- ids ---- */
@@ -54,12 +56,30 @@ void encoder_reset(struct encoder *encoder)
 {
     encoder_deinit(encoder);
     encoder->n_members = encoder->n_last_series = 0;
+    encoder->n_series = encoder->n_layouts = 0;
 }
 
 bool encoder_is_full(const struct encoder *encoder)
 {
     return encoder->n_members > FULL_MEMBERS &&
            encoder->n_members > (uint64_t) FULL_LAYOUTS * encoder->n_last_series;
+}
+
+bool encoder_has_room(const struct encoder *encoder,
+                      enum spool_signal signal,
+                      const struct spool_item *item,
+                      uint32_t agent_series)
+{
+    const struct spool_layout *layout = item->scrape.layout;
+    uint64_t n_new = 0;
+
+    if (item->is_skip || signal != SPOOL_METRICS || agent_series == 0 || encoder->n_layouts == 0 ||
+        ids_has(&encoder->layouts, layout->id))
+        return true;
+    for (size_t i = 0; i < layout->n_series; i++)
+        n_new += !ids_has(&encoder->series, layout->series[i]->id);
+    return encoder->n_series + n_new <= agent_series && encoder->n_layouts < agent_series &&
+           encoder->n_members + layout->n_series <= (uint64_t) MEMBER_FACTOR * agent_series;
 }
 
 /* ---- batches ---- */
@@ -229,10 +249,13 @@ int encoder_commit(struct encoder *encoder, enum spool_signal signal, const stru
 
     if (item->is_skip || signal != SPOOL_METRICS || ids_has(&encoder->layouts, layout->id))
         return 0;
-    for (size_t i = 0; i < layout->n_series && r == 0; i++)
+    for (size_t i = 0; i < layout->n_series && r == 0; i++) {
+        encoder->n_series += !ids_has(&encoder->series, layout->series[i]->id);
         r = ids_add(&encoder->series, layout->series[i]->id);
+    }
     if (r == 0)
         r = ids_add(&encoder->layouts, layout->id);
+    encoder->n_layouts++;
     encoder->n_members += layout->n_series;
     encoder->n_last_series = layout->n_series;
     return pass(r);
@@ -324,6 +347,7 @@ static void read_welcome(const Sentinel__Telemetry__V1__Welcome *welcome,
         ret->unacknowledged_batches = welcome->limits->unacknowledged_batches;
         ret->log_body_bytes = welcome->limits->log_body_bytes;
         ret->oldest_s = welcome->limits->oldest_s;
+        ret->agent_series = welcome->limits->agent_series;
     }
     if (welcome->intervals) {
         ret->interval_ms = welcome->intervals->metrics_ms;

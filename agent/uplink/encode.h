@@ -22,8 +22,9 @@ struct encoder_ids {
 struct encoder {
     struct encoder_ids series;
     struct encoder_ids layouts;
-    uint64_t n_members;   /* of all layouts that were declared */
-    size_t n_last_series; /* of the last of them */
+    uint64_t n_series, n_layouts; /* that were declared */
+    uint64_t n_members;           /* of all these layouts */
+    size_t n_last_series;         /* of the last of them */
 };
 
 void encoder_deinit(struct encoder *encoder);
@@ -47,6 +48,12 @@ int encoder_commit(struct encoder *encoder,
 /* What a stream has heard of both ends keep until its end, and the hub takes so much and no more:
  * it is to be a new one. */
 bool encoder_is_full(const struct encoder *encoder);
+/* Whether the hub, by its agent_series (0: not said), takes what the batch has to declare; false: a
+ * new stream has to come first. A stream that heard of nothing has room: there is no better one. */
+bool encoder_has_room(const struct encoder *encoder,
+                      enum spool_signal signal,
+                      const struct spool_item *item,
+                      uint32_t agent_series);
 /* Of logs, which protobuf-c would cut at a NUL. Private to the encoder. */
 int64_t encoder_newest_log_us(const struct spool_item *item, int64_t offset_us);
 void encoder_put_logs(const struct spool_item *item, int64_t offset_us, struct buf *to);
@@ -71,6 +78,7 @@ struct encoder_response {
     uint32_t interval_ms, spread_ms;
     uint32_t log_body_bytes; /* welcome; 0: not said */
     uint64_t oldest_s;       /* welcome: what is older is refused; 0: not said */
+    uint32_t agent_series;   /* welcome: see encoder_has_room(); 0: not said */
     int64_t hub_us;
     uint64_t lost_first, lost_last;
     uint32_t retry_after_ms;

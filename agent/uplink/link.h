@@ -33,6 +33,9 @@ struct stream {
     bool is_pending, is_welcomed, is_half_closed, is_throttled, is_over;
     /* Behind what is on its way lies a batch that is too old for the hub. */
     bool has_old;
+    /* What comes next declares more than the hub takes of one stream. */
+    bool is_crowded;
+    uint32_t agent_series;    /* by the hub; 0: it does not say */
     int64_t oldest_us;        /* what is so long ago it refuses; 0: it does not say */
     const char *local_reason; /* why we ended the call ourselves */
     uint64_t cursor;          /* sent last */

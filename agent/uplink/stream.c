@@ -107,6 +107,10 @@ static int prepare(struct stream *stream)
     r = read_next(stream);
     if (r)
         return pass(r);
+    if (!encoder_has_room(&stream->encoder, stream->signal, &stream->item, stream->agent_series)) {
+        stream->is_crowded = true; /* the next stream reads it again */
+        return SPOOL_EMPTY;
+    }
     buf_clear(&stream->out);
     r = encoder_put(&stream->encoder, stream->signal, &stream->item, &stream->uplink->clock,
                     &stream->out);
@@ -131,10 +135,21 @@ static int send_prepared(struct stream *stream)
     return pass(r);
 }
 
-/* Nothing more is sent: when all is acknowledged it gives way to a new one. */
+/* Nothing more is sent: when all is acknowledged it gives way to a new one. A drain fills one
+ * further, but not beyond what the hub takes: that is for the next start. */
 static bool is_full(const struct stream *stream)
 {
-    return !stream->uplink->is_draining && encoder_is_full(&stream->encoder);
+    return stream->is_crowded ||
+           (!stream->uplink->is_draining && encoder_is_full(&stream->encoder));
+}
+
+/* True: it ends. */
+static bool renew_if_full(struct stream *stream)
+{
+    if (!is_full(stream) || stream->acknowledged != stream->cursor)
+        return false;
+    stream_give_up(stream, UPLINK_RENEWED);
+    return true;
 }
 
 void stream_pump(struct stream *stream)
@@ -156,6 +171,8 @@ void stream_pump(struct stream *stream)
     }
     if (r < 0)
         stream_give_up(stream, "ENCODING_FAILED");
+    else if (stream->is_crowded)
+        (void) renew_if_full(stream);
 }
 
 bool stream_is_idle(const struct stream *stream)
@@ -199,10 +216,8 @@ static void on_ack(struct stream *stream, uint64_t sequence)
         stream->acknowledged = sequence;
     stream->n_failed = 0;
     link_on_acknowledged(stream);
-    if (is_full(stream) && stream->acknowledged == stream->cursor) {
-        stream_give_up(stream, UPLINK_RENEWED);
+    if (renew_if_full(stream))
         return;
-    }
     stream_pump(stream);
     if (stream->lane == SPOOL_BACKFILL && spool_reader_is_done(stream->reader))
         stream_half_close(stream);
@@ -229,6 +244,7 @@ static void on_welcome(struct stream *stream, const struct encoder_response *wel
     spool_reader_get_run(stream->reader, &run);
     stream->cursor = stream->acknowledged = run.first_sequence - 1;
     stream->window = WINDOW_BATCHES;
+    stream->agent_series = welcome->agent_series;
     stream->oldest_us = welcome->oldest_s < UINT32_MAX ? (int64_t) welcome->oldest_s * 1000000 : 0;
     if (welcome->unacknowledged_batches && welcome->unacknowledged_batches < stream->window)
         stream->window = welcome->unacknowledged_batches;
@@ -362,7 +378,7 @@ void stream_close(struct stream *stream)
     stream->reader = spool_reader_close(stream->reader);
     encoder_reset(&stream->encoder);
     stream->is_pending = stream->is_welcomed = stream->is_half_closed = false;
-    stream->is_throttled = stream->is_over = stream->has_old = false;
+    stream->is_throttled = stream->is_over = stream->has_old = stream->is_crowded = false;
     stream->local_reason = NULL;
 }
 

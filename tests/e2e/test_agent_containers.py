@@ -185,7 +185,7 @@ class AgentContainers(unittest.TestCase):
             answer = hub.grpcurl("sentinel.query.v1.QueryService/GetInventory", check=None,
                                  data=json.dumps({"agent_id": "box", "tables": ["docker_containers"]}))
             tables = json.loads(answer.stdout).get("tables", []) if answer.returncode == 0 else []
-            return sorted(row["values"][1] for row in tables[0]["rows"]) if tables else None
+            return sorted(row["values"][1] for row in tables[0].get("rows", [])) if tables else None
 
         def status() -> dict:
             told = fixture.run(fixture.program("sentinel-agent"), "status", "--state-dir", agent.state, "--json", check=None)
@@ -202,6 +202,17 @@ class AgentContainers(unittest.TestCase):
             self.answer("/containers/json?all=1", broken)
             fixture.wait_until(lambda: status().get("tables_not_read") == 1, "the reading that failed")
             self.assertEqual(names(), ["job", "web"])
+            # The same where the first reading of a start is the one that fails.
+            self.answer("/containers/json?all=1", json.dumps(CONTAINERS).encode())
+            fixture.wait_until(lambda: status().get("tables_not_read") == 0, "a reading that went well")
+            agent.stop()
+            self.answer("/containers/json?all=1", broken)
+            agent.start()
+            fixture.wait_until(lambda: status().get("tables_not_read") == 1 and status().get("revision", 0) > 0, "the inventory of the next start")
+            self.assertEqual(names(), ["job", "web"])
+            # And what is known is not believed for ever.
+            self.answer("/containers/json?all=1", b"[]")
+            fixture.wait_until(lambda: names() == [], "the engine without containers")
 
 
 if __name__ == "__main__":

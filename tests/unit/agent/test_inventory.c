@@ -3,11 +3,16 @@
 
 #include "suite.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "agent/inventory/inventory.h"
 #include "agent/inventory/table.h"
+#include "common/base/file.h"
 #include "common/base/text.h"
 
 /* ---- content and hash ---- */
@@ -78,6 +83,105 @@ START_TEST(a_table_that_cannot_be_read_keeps_what_the_hub_has)
     ck_assert_uint_eq(snapshot.n_stale, 1);
     ck_assert_ptr_nonnull(strstr(snapshot.tables[0].why, "etc/group"));
     inventory_snapshot_deinit(&snapshot);
+}
+END_TEST
+
+/* The group of the socket's owner was another one at the last start. */
+START_TEST(an_engine_that_may_not_be_asked_any_more_takes_nothing_away)
+{
+    const struct inventory_known known = { .name = "docker_containers", .n_rows = 7 };
+    struct inventory_options options = { 0 };
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    const uid_t me = geteuid();
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    put_file("run/other", "");
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/run/docker.sock", root);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *) &address, sizeof(address)), 0);
+    ck_assert_int_eq(chmod(address.sun_path, 0), 0);
+    ck_assert_int_eq(chmod(root, 0755), 0);
+    if (me == 0)
+        ck_assert_int_eq(seteuid(65534), 0);
+    ck_assert_str_eq(rows_with(options, "docker_containers"), "none");
+    ck_assert_str_eq(why_of(options, "docker_containers"), "");
+    options.known = &known;
+    options.n_known = 1;
+    ck_assert_str_eq(rows_with(options, "docker_containers"), "");
+    ck_assert_ptr_nonnull(strstr(why_of(options, "docker_containers"), "containers.conf"));
+    ck_assert_int_eq(unlink(address.sun_path) == 0 || errno == EACCES, 1);
+    ck_assert_int_eq(seteuid(me), 0);
+    (void) unlink(address.sun_path);
+    ck_assert_str_eq(rows_with(options, "docker_containers"), "none");
+    close(fd);
+}
+END_TEST
+
+static bool is_unwanted_soon(void *ctx)
+{
+    unsigned *n_asked = ctx;
+
+    return ++*n_asked > 2;
+}
+
+START_TEST(an_engine_that_takes_nobody_does_not_hold_up_a_stop)
+{
+    unsigned n_asked = 0;
+    const struct inventory_options options = { .is_unwanted = is_unwanted_soon,
+                                               .ctx = &n_asked,
+                                               .command_timeout_us = 2000000 };
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), waiting[8] = { 0 };
+    size_t n = 0;
+
+    put_file("run/other", "");
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/run/docker.sock", root);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *) &address, sizeof(address)), 0);
+    ck_assert_int_eq(listen(listener, 0), 0);
+    do { /* until its queue is full */
+        ck_assert_uint_lt(n, sizeof(waiting) / sizeof(waiting[0]));
+        waiting[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    } while (connect(waiting[n++], (struct sockaddr *) &address, sizeof(address)) == 0);
+    ck_assert_int_eq(errno, EAGAIN);
+    ck_assert_ptr_nonnull(strstr(why_of(options, "docker_containers"), strerror(ECANCELED)));
+    while (n > 0)
+        close(waiting[--n]);
+    close(listener);
+}
+END_TEST
+
+START_TEST(what_the_hub_has_is_read_back_and_damage_is_nothing)
+{
+    struct inventory_known known[INVENTORY_MAX_TABLES] = {
+        { .name = "groups", .sha256 = { 0, 0xff, 3 }, .n_rows = UINT64_MAX },
+        { .name = "docker_containers" },
+    };
+    struct inventory_known back[INVENTORY_MAX_TABLES] = { 0 };
+    CLEANUP(buf_deinit) struct buf file = { 0 };
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/known", root);
+    ck_assert_uint_eq(inventory_known_load(path, back), 0);
+    ck_assert_int_eq(inventory_known_save(path, known, 2), 0);
+    ck_assert_uint_eq(inventory_known_load(path, back), 2);
+    ck_assert_mem_eq(back, known, sizeof(known));
+    ck_assert_int_eq(file_read(path, 1000, &file), 0);
+    for (size_t len = 0; len < file.len; len += 13) {
+        put_bytes("known", file.data, len);
+        ck_assert_uint_eq(inventory_known_load(path, back), 0);
+    }
+    for (size_t i = 0; i < file.len; i += 13) {
+        file.data[i] ^= 0x21;
+        put_bytes("known", file.data, file.len);
+        ck_assert_uint_eq(inventory_known_load(path, back), 0);
+        file.data[i] ^= 0x21;
+    }
+    for (size_t i = 0; i < INVENTORY_MAX_TABLES; i++)
+        memset(known[i].name, 'n', sizeof(known[i].name) - 1);
+    ck_assert_int_eq(inventory_known_save(path, known, INVENTORY_MAX_TABLES), 0);
+    ck_assert_uint_eq(inventory_known_load(path, back), INVENTORY_MAX_TABLES);
+    ck_assert_mem_eq(back, known, sizeof(known));
+    ck_assert_int_eq(inventory_known_save(path, known, 0), 0);
+    ck_assert_uint_eq(inventory_known_load(path, back), 0);
 }
 END_TEST
 
@@ -382,6 +486,9 @@ Suite *suite(void)
     tcase_add_test(tcase, rows_come_in_the_order_of_their_bytes_and_equal_content_has_one_hash);
     tcase_add_test(tcase, a_table_that_the_hub_has_comes_without_rows);
     tcase_add_test(tcase, a_table_that_cannot_be_read_keeps_what_the_hub_has);
+    tcase_add_test(tcase, an_engine_that_may_not_be_asked_any_more_takes_nothing_away);
+    tcase_add_test(tcase, an_engine_that_takes_nobody_does_not_hold_up_a_stop);
+    tcase_add_test(tcase, what_the_hub_has_is_read_back_and_damage_is_nothing);
     tcase_add_test(tcase, more_rows_than_allowed_are_left_out_and_it_is_said);
     tcase_add_test(tcase, what_is_not_utf8_becomes_the_replacement_character);
     tcase_add_test(tcase, a_value_that_is_too_long_is_cut_and_it_is_said);

@@ -178,6 +178,22 @@ START_TEST(a_program_counts_when_it_ends_well)
 }
 END_TEST
 
+START_TEST(a_program_that_prints_no_more_and_does_not_end_is_killed)
+{
+    static const char *const argv[] = { "/bin/sh", "-c", "echo a; exec sleep 1000 >/dev/null",
+                                        NULL };
+    size_t n;
+
+    options.command_timeout_us = 200000;
+    ck_assert_int_eq(run(argv[2], &n), ETIMEDOUT);
+    ck_assert_uint_eq(n, 1);
+    ck_assert_ptr_null(table_run(&t, argv));
+    ck_assert(t.is_unreadable);
+    ck_assert_ptr_nonnull(strstr(into.why, strerror(ETIMEDOUT)));
+    buf_deinit(&t.text);
+}
+END_TEST
+
 /* ---- deb-version(7) ---- */
 
 /* From old to new as `dpkg --compare-versions` has them; what is in one row is the same. */
@@ -438,6 +454,7 @@ Suite *suite(void)
     tcase_add_test(tcase, a_line_that_is_too_long_is_cut_and_the_next_one_is_whole);
     tcase_add_test(tcase, a_file_that_is_not_there_is_an_error_at_the_end);
     tcase_add_test(tcase, a_program_counts_when_it_ends_well);
+    tcase_add_test(tcase, a_program_that_prints_no_more_and_does_not_end_is_killed);
     suite_add_tcase(s, tcase);
     tcase = tcase_create("versions");
     tcase_add_test(tcase, versions_have_the_order_of_dpkg);

@@ -406,6 +406,60 @@ START_TEST(a_stream_that_was_told_much_gives_way_to_a_new_one)
 }
 END_TEST
 
+/* One for each of the three things that a hub bounds. */
+static const struct {
+    unsigned agent_series;
+    uint32_t n_members, shrinks_by, moves_by, moves_within;
+} crowds[] = {
+    { 2000, 1500, 0, 100, 5400 }, /* series */
+    { 2000, 2000, 1, 0, 1 },      /* members of layouts */
+    { 3, 1, 0, 1, 3 },            /* layouts */
+};
+
+START_TEST(a_stream_is_told_no_more_than_the_hub_takes)
+{
+    enum { N_SERIES = 5400, N_LAYOUTS = 40 };
+    static struct spool_series *series[N_SERIES];
+    static double values[N_SERIES];
+
+    hub.agent_series = crowds[_i].agent_series;
+    for (uint32_t i = 0; i < N_SERIES; i++) {
+        char key[32];
+        const int len = snprintf(key, sizeof(key), "test.%u", (unsigned) i);
+
+        ck_assert_int_eq(
+            spool_series_new(&series[i], 1 + i, SPOOL_GAUGE, "1", span_of(key, (size_t) len + 1)),
+            0);
+    }
+    for (uint32_t i = 0; i < N_LAYOUTS; i++) {
+        const uint32_t first = i * crowds[_i].moves_by % crowds[_i].moves_within;
+        struct spool_layout *layout;
+
+        ck_assert_int_eq(spool_layout_new(&layout, 1 + i, series + first,
+                                          crowds[_i].n_members - i * crowds[_i].shrinks_by),
+                         0);
+        ck_assert_int_eq(spool_put(spool, &(struct spool_scrape){ .layout = layout,
+                                                                  .time = clock_wall(),
+                                                                  .boot_us = uplink_boot_us(),
+                                                                  .values = values }),
+                         0);
+        (void) spool_layout_unref(layout);
+        uplink_kick(uplink);
+        if (i % 5 == 4)
+            hub_until(&hub, hub.n_stored == i + 1 || hub.n_crowded > 0);
+    }
+    ck_assert_uint_eq(hub.n_crowded, 0);
+    ck_assert_uint_eq(hub.n_stored, N_LAYOUTS);
+    ck_assert_uint_eq(hub.n_doubles, 0);
+    ck_assert_uint_gt(hub.n_streams, 2);
+    ck_assert_uint_lt(hub.n_streams, 16);
+    ck_assert_int_eq(status().state, UPLINK_STREAMING);
+    ck_assert_str_eq(status().error_reason, "");
+    for (size_t i = 0; i < N_SERIES; i++)
+        (void) spool_series_unref(series[i]);
+}
+END_TEST
+
 START_TEST(a_hub_that_restarts_gets_each_batch_once)
 {
     put(1);
@@ -847,6 +901,8 @@ Suite *suite(void)
     tcase_add_checked_fixture(stream, set_up, tear_down);
     tcase_add_test(stream, batches_reach_the_hub_and_are_acknowledged);
     tcase_add_test(stream, a_stream_that_was_told_much_gives_way_to_a_new_one);
+    tcase_add_loop_test(stream, a_stream_is_told_no_more_than_the_hub_takes, 0,
+                        sizeof(crowds) / sizeof(crowds[0]));
     tcase_add_test(stream, a_hub_that_restarts_gets_each_batch_once);
     tcase_add_test(stream, a_window_bounds_what_is_on_its_way);
     tcase_add_test(stream, a_refused_batch_is_set_aside_and_the_rest_goes_on);

@@ -54,6 +54,7 @@ static void welcome(struct hub *hub, struct rpc_call *call, uint64_t resume_afte
     sentinel__telemetry__v1__welcome__init(&message);
     limits.oldest_s = hub->tells_nothing ? 0 : hub->oldest_s;
     limits.unacknowledged_batches = HUB_WINDOW;
+    limits.agent_series = hub->agent_series;
     message.limits = &limits;
     message.resume_after_sequence = resume_after;
     message.hub_time_unix_us = clock_wall().us + hub->ahead_us;
@@ -88,7 +89,21 @@ on_hello(struct hub *hub, struct rpc_call *call, const Sentinel__Telemetry__V1__
         finish(call, RPC_FAILED_PRECONDITION, "SPOOL_FORKED");
         return;
     }
+    memset(&hub->told, 0, sizeof(hub->told));
+    hub->n_streams++;
     welcome(hub, call, hub->last);
+}
+
+/* As server/ingest/declare.c counts. */
+static bool is_crowded(struct hub *hub, const Sentinel__Telemetry__V1__MetricBatch *batch)
+{
+    hub->told.n_series += batch->n_series;
+    hub->told.n_layouts += batch->n_layouts;
+    for (size_t i = 0; i < batch->n_layouts; i++)
+        hub->told.n_members += batch->layouts[i]->n_series_ids;
+    return hub->agent_series &&
+           (hub->told.n_series > hub->agent_series || hub->told.n_layouts > hub->agent_series ||
+            hub->told.n_members > (size_t) 16 * hub->agent_series);
 }
 
 /* True: it is the next one. */
@@ -126,6 +141,11 @@ static void on_batch(struct hub *hub,
     if (!is_skip && hub->oldest_s && request->batch->scrapes[0]->time_unix_us < oldest_us) {
         hub->n_refused_times++;
         finish(call, RPC_INVALID_ARGUMENT, "TIME_OUT_OF_RANGE");
+        return;
+    }
+    if (!is_skip && is_crowded(hub, request->batch)) {
+        hub->n_crowded++;
+        finish(call, RPC_RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED");
         return;
     }
     if (is_skip) {

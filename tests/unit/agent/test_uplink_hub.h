@@ -44,6 +44,11 @@ struct hub {
     atomic_uint n_messages,
         n_refused_times; /* batches and skips that came; refused for their age */
     atomic_uint_least64_t n_skipped_records;
+    atomic_uint agent_series;         /* of one stream: as a hub bounds it; 0: all is taken */
+    atomic_uint n_crowded, n_streams; /* refused for that; hellos that came */
+    struct {                          /* what the open stream declared */
+        size_t n_series, n_layouts, n_members;
+    } told;
     atomic_uint n_stored, n_doubles, n_skipped, n_forked, n_declared;
 };
 
