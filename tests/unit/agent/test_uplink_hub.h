@@ -62,6 +62,10 @@ void hub_throttle(struct hub *hub, uint32_t retry_after_ms);
 /* Its last batch becomes another one. */
 void hub_forge(struct hub *hub);
 
+/* ---- test_uplink_alone.c ---- */
+TCase *case_uplink_policy(void);
+TCase *case_uplink_encoding(void);
+
 struct uplink *hub_uplink(struct hub *hub, struct spool *spool);
 struct spool_layout *hub_layout(uint32_t n_series);
 

@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "server/store/logs/seal.h"
 #include "common/base/fault.h"
+#include "server/store/logs/seal.h"
 #include "server/store/whole.h"
 #include "test_inventory_rig.h"
 #include "test_store_logs.h"
@@ -630,6 +630,12 @@ START_TEST(who_goes_while_its_logs_are_compacted_leaves_the_next_one_its_own)
     ck_assert_uint_gt(n_steps, 1);
     ck_assert_uint_lt(read_logs(store, kept)->n_blocks, n_before);
     check_lines(store, kept, 4 * LINES);
+    store_close(store);
+}
+END_TEST
+
+/* ---- a full disk ---- */
+
 static void fall_silent(int code, struct fault_site site, const char *reason)
 {
     (void) code;
