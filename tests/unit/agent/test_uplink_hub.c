@@ -113,8 +113,7 @@ static void on_batch(struct hub *hub,
         request->message_case == SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_SKIP;
     uint64_t sequence = is_skip ? request->skip->through_sequence : request->batch->sequence;
     double refused = hub->refused_value;
-    const int64_t oldest_us =
-        clock_wall().us + hub->ahead_us - (int64_t) hub->oldest_s * 1000000;
+    const int64_t oldest_us = clock_wall().us + hub->ahead_us - (int64_t) hub->oldest_s * 1000000;
 
     hub->n_messages++;
     if (!check_sequence(hub, call, sequence, is_skip))
