@@ -434,6 +434,36 @@ static void give_back(struct dropping *dropping, const struct edit *edit)
     dropping->sum.records -= edit->records;
 }
 
+/* All its numbers are in skips, and none was acknowledged as a batch. */
+static bool is_dead(const struct run *run, const struct segment *segment)
+{
+    if (segment->is_active || segment->records > 0 || segment->first <= run->acked)
+        return false;
+    for (uint64_t next = segment->first; next <= segment->last;) {
+        const struct edit *edit = run_find_edit(run, next);
+
+        if (!edit || edit->keep > 0)
+            return false;
+        next = edit->last + 1;
+    }
+    return segment->first <= segment->last;
+}
+
+/* Their place is given back at once, not when the hub knows of it. A producer that waits for room
+ * is told with the next acknowledgement: here it could come back to this reader. */
+static void remove_dead(struct spool_reader *reader)
+{
+    list_each_safe(node, &reader->run->segments)
+    {
+        struct segment *segment = container_of(node, struct segment, node);
+
+        if (!is_dead(reader->run, segment))
+            continue;
+        reader_leave(reader, segment);
+        segment_remove(reader->queue, segment);
+    }
+}
+
 /* The state is written once, whatever is made: with it, what was looked at is as good as sent. */
 static int make_edits(struct dropping *dropping, bool is_leased)
 {
@@ -452,6 +482,8 @@ static int make_edits(struct dropping *dropping, bool is_leased)
     queue_count_drop(queue, SPOOL_TOO_OLD, dropping->sum.records);
     if (dropping->sum.batches || is_leased)
         (void) state_write(queue, true);
+    if (dropping->sum.batches)
+        remove_dead(dropping->reader);
     return pass(r);
 }
 

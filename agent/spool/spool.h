@@ -198,9 +198,9 @@ int spool_refuse(struct spool_reader *reader, const char *why) MUST_USE;
 /*
  * Batches that the hub would refuse for their age, from the first that is not acknowledged on: of
  * as many as is_old() says so of, one after the other, none is sent; skips (SPOOL_TOO_OLD) take
- * their place, one for all that lie side by side in a segment. Nothing may be on its way; the reader
- * is resumed behind what is acknowledged. It ends after SPOOL_DROP_BATCHES, or with the batch at
- * which SPOOL_DROP_BYTES were read; the next call goes on.
+ * their place, one for all that lie side by side in a segment. Nothing may be on its way; the
+ * reader is resumed behind what is acknowledged. It ends after SPOOL_DROP_BATCHES, or with the
+ * batch at which SPOOL_DROP_BYTES were read; the next call goes on.
  */
 #define SPOOL_DROP_BATCHES 4096
 #define SPOOL_DROP_BYTES (4u << 20)

@@ -328,6 +328,31 @@ START_TEST(what_goes_over_the_borders_of_segments_is_counted_once_after_a_kill)
 }
 END_TEST
 
+START_TEST(the_place_of_segments_that_went_whole_is_free_at_once)
+{
+    struct spool_ledger before, behind;
+    unsigned n_before;
+
+    set_limit(SPOOL_METRICS, 512u << 10, SPOOL_DROP_OLDEST);
+    put_many(1, 2001);
+    n_before = rig_count(&rig, "metrics", ".seg");
+    before = rig_ledger(&rig, SPOOL_METRICS);
+    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1100);
+    behind = rig_ledger(&rig, SPOOL_METRICS);
+    ck_assert_uint_le(behind.queued_bytes + 2 * (60u << 10), before.queued_bytes);
+    ck_assert_uint_eq(rig_count(&rig, "metrics", ".seg"), n_before - 2);
+    expect_ledger(0, 901, 1099);
+    put_many(2001, 2101);
+    drop_below(SPOOL_METRICS, SPOOL_BACKFILL, RIG_MAX); /* all of a closed run */
+    ck_assert_uint_eq(rig_count(&rig, "metrics", ".seg"), 1);
+    expect_ledger(0, 100, 2000);
+    rig_drain(&rig, &hub, SPOOL_METRICS);
+    expect_ledger(100, 0, 2000);
+    expect_seen(2001, 2101);
+    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], 2000 * RIG_SAMPLES);
+}
+END_TEST
+
 /* How often the state of metrics was written; it is in the newer one of two files. */
 static uint64_t n_state_writes(void)
 {
@@ -413,9 +438,9 @@ END_TEST
 
 /* The linker has the program's calls of realloc() come here. */
 void *__real_realloc(void *data, size_t len); /* NOLINT(bugprone-reserved-identifier) */
-__attribute__((used)) void *
-__wrap_realloc(void *data, size_t len); /* NOLINT(bugprone-reserved-identifier) */
-static unsigned n_reallocs_left; /* the last of them fails; 0: none does */
+__attribute__((used)) void *__wrap_realloc(void *data,
+                                           size_t len); /* NOLINT(bugprone-reserved-identifier) */
+static unsigned n_reallocs_left;                        /* the last of them fails; 0: none does */
 
 void *__wrap_realloc(void *data, size_t len) /* NOLINT(bugprone-reserved-identifier) */
 {
@@ -821,6 +846,24 @@ END_TEST
 
 /* ---- kills at any moment ---- */
 
+static void drop_what_the_hub_has_not(enum spool_signal signal, enum spool_lane lane, double limit)
+{
+    struct spool_dropped dropped;
+    struct spool_reader *reader;
+    struct spool_run run;
+    uint64_t last = 0;
+
+    if (spool_reader_open(&reader, rig.spool, signal, lane) == SPOOL_EMPTY)
+        return;
+    spool_reader_get_run(reader, &run);
+    for (size_t i = 0; i < hub.n_runs; i++)
+        if (memcmp(hub.runs[i].id, run.id, SPOOL_ID_BYTES) == 0)
+            last = hub.runs[i].last;
+    ck_assert_int_eq(spool_reader_resume(reader, last), 0);
+    ck_assert_int_eq(spool_drop_old(reader, is_below, &limit, &dropped), 0);
+    (void) spool_reader_close(reader);
+}
+
 /* Every number that was put came once, or was counted as dropped; whatever happened. */
 START_TEST(nothing_is_lost_or_doubled_whatever_happens)
 {
@@ -845,6 +888,8 @@ START_TEST(nothing_is_lost_or_doubled_whatever_happens)
                 else if (rig_put_logs(&rig, next, few) == 0)
                     next += few;
             }
+        } else if (what < 65) {
+            drop_what_the_hub_has_not(signal, lane, (double) (next - rand_below(&rand, next)));
         } else if (what < 85) {
             unsigned max = (unsigned) rand_below(&rand, 100);
 
@@ -869,6 +914,7 @@ START_TEST(nothing_is_lost_or_doubled_whatever_happens)
     ck_assert_uint_eq((next - 1 - n) * weight, rig_ledger(&rig, signal).dropped[0]);
     ck_assert_uint_eq(hub.skipped[SPOOL_QUEUE_FULL],
                       rig_ledger(&rig, signal).dropped[SPOOL_QUEUE_FULL]);
+    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], rig_ledger(&rig, signal).dropped[SPOOL_TOO_OLD]);
     ck_assert_uint_eq(rig_ledger(&rig, signal).dropped[SPOOL_DAMAGED], 0);
     if (signal == SPOOL_LOGS)
         ck_assert_uint_eq(rig_offset(&rig), next);
@@ -907,6 +953,7 @@ Suite *suite(void)
         a_refused_scrape_is_set_aside_and_the_rest_goes_on,
         batches_that_the_hub_is_too_young_for_become_one_skip,
         what_goes_over_the_borders_of_segments_is_counted_once_after_a_kill,
+        the_place_of_segments_that_went_whole_is_free_at_once,
         to_look_at_what_is_old_writes_the_state_once,
         what_was_looked_at_is_remembered_as_sent_once_it_is,
         only_so_much_is_looked_at_in_one_go_and_the_next_goes_on,
