@@ -35,25 +35,11 @@ static void tear_down(void)
     rig_hub_stop(&hub);
 }
 
-/* Each of from .. to - 1 came once. */
-static void expect_seen(uint64_t from, uint64_t to)
-{
-    for (uint64_t i = from; i < to; i++)
-        ck_assert_msg(hub.seen[i] == 1, "%llu came %u times", (unsigned long long) i,
-                      (unsigned) hub.seen[i]);
-}
-
-static void put_many(uint64_t from, uint64_t to)
-{
-    for (uint64_t i = from; i < to; i++)
-        rig_put(&rig, (double) i);
-}
-
 START_TEST(batches_come_out_as_they_went_in)
 {
-    put_many(1, 50);
+    rig_put_many(&rig, 1, 50);
     rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_seen(1, 50);
+    rig_expect_seen(&hub, 1, 50);
     ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).acknowledged, 49 * RIG_SAMPLES);
     ck_assert_uint_eq(hub.n_runs, 1);
 }
@@ -61,7 +47,7 @@ END_TEST
 
 START_TEST(what_was_put_is_there_after_a_kill)
 {
-    put_many(1, 50);
+    rig_put_many(&rig, 1, 50);
     ck_assert_int_eq(rig_put_logs(&rig, 1, 20), 0);
     rig_kill(&rig);
     ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).queued, 49 * RIG_SAMPLES);
@@ -69,10 +55,10 @@ START_TEST(what_was_put_is_there_after_a_kill)
     ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).runs, 1);
     ck_assert_uint_eq(rig_offset(&rig), 21);
     rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_seen(1, 50);
+    rig_expect_seen(&hub, 1, 50);
     memset(hub.seen, 0, RIG_MAX);
     rig_drain(&rig, &hub, SPOOL_LOGS);
-    expect_seen(1, 21);
+    rig_expect_seen(&hub, 1, 21);
     /* Kept over any number of starts, with nothing queued. */
     rig_kill(&rig);
     rig_close(&rig);
@@ -84,12 +70,12 @@ END_TEST
 
 START_TEST(what_the_hub_has_without_having_said_so_is_not_sent_again)
 {
-    put_many(1, 30);
+    rig_put_many(&rig, 1, 30);
     rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 20, 7);
     ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).acknowledged, 7 * RIG_SAMPLES);
     rig_kill(&rig);
     rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_seen(1, 30);
+    rig_expect_seen(&hub, 1, 30);
     ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).acknowledged, 29 * RIG_SAMPLES);
 }
 END_TEST
@@ -99,7 +85,7 @@ START_TEST(an_acknowledgement_of_what_was_never_sent_is_refused)
     struct spool_reader *reader;
     struct spool_item item;
 
-    put_many(1, 5);
+    rig_put_many(&rig, 1, 5);
     ck_assert_int_eq(spool_reader_open(&reader, rig.spool, SPOOL_METRICS, SPOOL_LIVE), 0);
     ck_assert_int_eq(spool_reader_resume(reader, 3), SPOOL_BEYOND);
     ck_assert_int_eq(spool_read(reader, &item), 0);
@@ -111,19 +97,13 @@ START_TEST(an_acknowledgement_of_what_was_never_sent_is_refused)
 }
 END_TEST
 
-static void set_limit(enum spool_signal signal, uint64_t bytes, enum spool_policy policy)
-{
-    spool_set_limits(rig.spool, signal,
-                     &(struct spool_limits){ .limit_bytes = bytes, .policy = policy });
-}
-
 START_TEST(at_the_limit_the_oldest_goes_and_a_skip_says_so)
 {
     struct spool_ledger ledger;
     uint64_t n = 0;
 
-    set_limit(SPOOL_METRICS, SPOOL_MIN_LIMIT_BYTES, SPOOL_DROP_OLDEST);
-    put_many(1, 5000);
+    rig_set_limit(&rig, SPOOL_METRICS, SPOOL_MIN_LIMIT_BYTES, SPOOL_DROP_OLDEST);
+    rig_put_many(&rig, 1, 5000);
     ledger = rig_ledger(&rig, SPOOL_METRICS);
     ck_assert_uint_eq(ledger.produced, 4999 * RIG_SAMPLES);
     ck_assert_uint_gt(ledger.dropped[SPOOL_QUEUE_FULL], 0);
@@ -144,14 +124,14 @@ END_TEST
 
 START_TEST(what_was_sent_is_never_dropped)
 {
-    set_limit(SPOOL_METRICS, SPOOL_MIN_LIMIT_BYTES, SPOOL_DROP_OLDEST);
-    put_many(1, 10);
+    rig_set_limit(&rig, SPOOL_METRICS, SPOOL_MIN_LIMIT_BYTES, SPOOL_DROP_OLDEST);
+    rig_put_many(&rig, 1, 10);
     rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 5, 0);
     rig_kill(&rig);
-    set_limit(SPOOL_METRICS, SPOOL_MIN_LIMIT_BYTES, SPOOL_DROP_OLDEST);
-    put_many(10, 5000);
+    rig_set_limit(&rig, SPOOL_METRICS, SPOOL_MIN_LIMIT_BYTES, SPOOL_DROP_OLDEST);
+    rig_put_many(&rig, 10, 5000);
     rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_seen(1, 10);
+    rig_expect_seen(&hub, 1, 10);
     ck_assert_uint_eq(hub.skipped[SPOOL_QUEUE_FULL],
                       rig_ledger(&rig, SPOOL_METRICS).dropped[SPOOL_QUEUE_FULL]);
 }
@@ -161,7 +141,7 @@ START_TEST(at_the_limit_the_newest_goes_where_that_is_wanted)
 {
     uint64_t n = 0;
 
-    set_limit(SPOOL_LOGS, SPOOL_MIN_LIMIT_BYTES, SPOOL_DROP_NEWEST);
+    rig_set_limit(&rig, SPOOL_LOGS, SPOOL_MIN_LIMIT_BYTES, SPOOL_DROP_NEWEST);
     for (uint64_t i = 0; i < 2000; i++)
         ck_assert_int_eq(rig_put_logs(&rig, 1 + 10 * i, 10), 0);
     ck_assert_uint_eq(rig_offset(&rig), 20001);
@@ -171,7 +151,7 @@ START_TEST(at_the_limit_the_newest_goes_where_that_is_wanted)
     rig_drain(&rig, &hub, SPOOL_LOGS);
     for (uint64_t i = 1; i < 20001; i++)
         n += hub.seen[i];
-    expect_seen(1, 100);
+    rig_expect_seen(&hub, 1, 100);
     ck_assert_uint_eq(hub.seen[20000], 0);
     ck_assert_uint_eq(n + hub.skipped[SPOOL_QUEUE_FULL], 20000);
 }
@@ -181,7 +161,7 @@ START_TEST(a_producer_that_may_wait_is_told_when_there_is_room)
 {
     uint64_t next = 1;
 
-    set_limit(SPOOL_LOGS, SPOOL_MIN_LIMIT_BYTES, SPOOL_BLOCK);
+    rig_set_limit(&rig, SPOOL_LOGS, SPOOL_MIN_LIMIT_BYTES, SPOOL_BLOCK);
     while (rig_put_logs(&rig, next, 10) == 0)
         next += 10;
     ck_assert_int_eq(rig_put_logs(&rig, next, 10), SPOOL_FULL);
@@ -192,24 +172,24 @@ START_TEST(a_producer_that_may_wait_is_told_when_there_is_room)
     ck_assert_uint_gt(rig.n_rooms, 0);
     ck_assert_int_eq(rig_put_logs(&rig, next, 10), 0);
     rig_drain(&rig, &hub, SPOOL_LOGS);
-    expect_seen(1, next + 10);
+    rig_expect_seen(&hub, 1, next + 10);
     ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).dropped[0], 0);
 }
 END_TEST
 
 START_TEST(what_is_too_old_goes)
 {
-    put_many(1, 20);
+    rig_put_many(&rig, 1, 20);
     rig_close(&rig); /* ends the segment */
     rig_open(&rig);
-    put_many(20, 30);
+    rig_put_many(&rig, 20, 30);
     spool_set_limits(rig.spool, SPOOL_METRICS,
                      &(struct spool_limits){ .limit_bytes = 16u << 20, .max_age_us = 1 });
     (void) spool_tick(rig.spool);
     ck_assert_uint_eq(rig_ledger(&rig, SPOOL_METRICS).dropped[SPOOL_TOO_OLD], 19 * RIG_SAMPLES);
     rig_drain(&rig, &hub, SPOOL_METRICS);
     ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], 19 * RIG_SAMPLES);
-    expect_seen(20, 30);
+    rig_expect_seen(&hub, 20, 30);
 }
 END_TEST
 
@@ -225,8 +205,8 @@ START_TEST(a_refused_batch_of_logs_is_halved_until_the_record_is_alone)
             rig_kill(&rig);
     }
     rig_drain(&rig, &hub, SPOOL_LOGS);
-    expect_seen(1, 37);
-    expect_seen(38, 111);
+    rig_expect_seen(&hub, 1, 37);
+    rig_expect_seen(&hub, 38, 111);
     ck_assert_uint_eq(hub.seen[37], 0);
     ck_assert_uint_eq(hub.skipped[SPOOL_REFUSED], 1);
     ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).produced, 110);
@@ -235,279 +215,13 @@ START_TEST(a_refused_batch_of_logs_is_halved_until_the_record_is_alone)
 }
 END_TEST
 
-static bool is_below(void *ctx, const struct spool_item *item)
-{
-    const double *limit = ctx;
-
-    if (item->scrape.layout)
-        return item->scrape.values[0] < *limit;
-    for (size_t i = 0; i < item->logs.n_records; i++)
-        if (strtod((const char *) item->logs.records[i].body.data, NULL) >= *limit)
-            return false;
-    return true;
-}
-
-/* What drop_old() says of a reader that is opened for it. */
-static struct spool_dropped drop_below(enum spool_signal signal, enum spool_lane lane, double limit)
-{
-    struct spool_dropped dropped = { 0 };
-    struct spool_reader *reader;
-
-    ck_assert_int_eq(spool_reader_open(&reader, rig.spool, signal, lane), 0);
-    ck_assert_int_eq(spool_drop_old(reader, is_below, &limit, &dropped), 0);
-    ck_assert_ptr_null(spool_reader_close(reader));
-    return dropped;
-}
-
-START_TEST(batches_that_the_hub_is_too_young_for_become_one_skip)
-{
-    struct spool_dropped dropped;
-    struct spool_ledger ledger;
-
-    put_many(1, 500);
-    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 5, 5); /* 1 to 5 are there */
-    dropped = drop_below(SPOOL_METRICS, SPOOL_LIVE, 400);
-    ck_assert_uint_eq(dropped.batches, 394);
-    ck_assert_uint_eq(dropped.records, 394 * RIG_SAMPLES);
-    rig_kill(&rig); /* and it stays so */
-    ledger = rig_ledger(&rig, SPOOL_METRICS);
-    ck_assert_uint_eq(ledger.dropped[SPOOL_TOO_OLD], 394 * RIG_SAMPLES);
-    ck_assert_uint_eq(ledger.queued, 100 * RIG_SAMPLES);
-    ck_assert_uint_eq(ledger.queued_batches, 100);
-    dropped = drop_below(SPOOL_METRICS, SPOOL_BACKFILL, 400);
-    ck_assert_uint_eq(dropped.batches, 0);
-    rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_seen(1, 6);
-    expect_seen(400, 500);
-    ck_assert_uint_eq(hub.seen[6] + hub.seen[399], 0);
-    ck_assert_uint_eq(hub.n_skips, 1);
-    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], 394 * RIG_SAMPLES);
-    ledger = rig_ledger(&rig, SPOOL_METRICS);
-    ck_assert_uint_eq(ledger.queued, 0);
-    ck_assert_uint_eq(ledger.produced, 499 * RIG_SAMPLES);
-    ck_assert_uint_eq(ledger.acknowledged, 105 * RIG_SAMPLES);
-}
-END_TEST
-
-/* The ledger of metrics now, and after a kill. Samples are counted in batches here. */
-static void expect_ledger(uint64_t acknowledged, uint64_t queued, uint64_t too_old)
-{
-    for (int i = 0; i < 2; i++) {
-        const struct spool_ledger ledger = rig_ledger(&rig, SPOOL_METRICS);
-
-        ck_assert_uint_eq(ledger.acknowledged, acknowledged * RIG_SAMPLES);
-        ck_assert_uint_eq(ledger.queued, queued * RIG_SAMPLES);
-        ck_assert_uint_eq(ledger.queued_batches, queued);
-        ck_assert_uint_eq(ledger.dropped[SPOOL_TOO_OLD], too_old * RIG_SAMPLES);
-        ck_assert_uint_eq(ledger.dropped[0], too_old * RIG_SAMPLES);
-        if (i == 0)
-            rig_kill(&rig);
-    }
-}
-
-START_TEST(what_goes_over_the_borders_of_segments_is_counted_once_after_a_kill)
-{
-    set_limit(SPOOL_METRICS, 512u << 10, SPOOL_DROP_OLDEST);
-    put_many(1, 2001);
-    ck_assert_uint_ge(rig_count(&rig, "metrics", ".seg"), 4);
-    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 5, 5);
-    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1100); /* within the third */
-    expect_ledger(5, 901, 1094);
-    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 1, 1); /* a skip alone */
-    ck_assert_uint_eq(hub.n_skips, 1);
-    expect_ledger(5, 901, 1094);
-    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 1, 1);
-    expect_ledger(5, 901, 1094);
-    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 3, 2);
-    expect_ledger(6, 900, 1094);
-    rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_ledger(906, 0, 1094);
-    expect_seen(1, 6);
-    expect_seen(1100, 2001);
-    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], 1094 * RIG_SAMPLES);
-}
-END_TEST
-
-START_TEST(the_place_of_segments_that_went_whole_is_free_at_once)
-{
-    struct spool_ledger before, behind;
-    unsigned n_before;
-
-    set_limit(SPOOL_METRICS, 512u << 10, SPOOL_DROP_OLDEST);
-    put_many(1, 2001);
-    n_before = rig_count(&rig, "metrics", ".seg");
-    before = rig_ledger(&rig, SPOOL_METRICS);
-    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1100);
-    behind = rig_ledger(&rig, SPOOL_METRICS);
-    ck_assert_uint_le(behind.queued_bytes + 2 * (60u << 10), before.queued_bytes);
-    ck_assert_uint_eq(rig_count(&rig, "metrics", ".seg"), n_before - 2);
-    expect_ledger(0, 901, 1099);
-    put_many(2001, 2101);
-    drop_below(SPOOL_METRICS, SPOOL_BACKFILL, RIG_MAX); /* all of a closed run */
-    ck_assert_uint_eq(rig_count(&rig, "metrics", ".seg"), 1);
-    expect_ledger(0, 100, 2000);
-    rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_ledger(100, 0, 2000);
-    expect_seen(2001, 2101);
-    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], 2000 * RIG_SAMPLES);
-}
-END_TEST
-
-/* How often the state of metrics was written; it is in the newer one of two files. */
-static uint64_t n_state_writes(void)
-{
-    uint64_t newest = 0;
-
-    for (int i = 0; i < 2; i++) {
-        CLEANUP(buf_deinit) struct buf content = { 0 };
-        uint64_t generation = 0;
-        char path[128];
-
-        snprintf(path, sizeof(path), "%s/metrics/state.%d", rig.directory, i);
-        ck_assert_int_eq(file_read(path, 1u << 20, &content), 0);
-        ck_assert_uint_gt(content.len, 24);
-        for (unsigned k = 0; k < 8; k++)
-            generation |= (uint64_t) content.data[16 + k] << 8 * k;
-        newest = generation > newest ? generation : newest;
-    }
-    return newest;
-}
-
-START_TEST(to_look_at_what_is_old_writes_the_state_once)
-{
-    uint64_t n;
-
-    put_many(1, 500);
-    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 5, 5);
-    rig_kill(&rig);
-    put_many(500, 600);
-    n = n_state_writes();
-    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1); /* none, and the first is looked at */
-    ck_assert_uint_eq(n_state_writes(), n + 1);
-    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1); /* once more */
-    ck_assert_uint_eq(n_state_writes(), n + 1);
-    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1000);
-    ck_assert_uint_eq(n_state_writes(), n + 2);
-    drop_below(SPOOL_METRICS, SPOOL_BACKFILL, 450);
-    ck_assert_uint_eq(n_state_writes(), n + 3);
-    /* What is sent is written down as ever: it may be at the hub. */
-    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 20, 0);
-    ck_assert_uint_gt(n_state_writes(), n + 3);
-    rig_kill(&rig);
-    rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_seen(1, 6);
-    expect_seen(450, 500);
-    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], (444 + 100) * RIG_SAMPLES);
-}
-END_TEST
-
-START_TEST(what_was_looked_at_is_remembered_as_sent_once_it_is)
-{
-    put_many(1, 200);
-    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 5, 5);
-    drop_below(SPOOL_METRICS, SPOOL_LIVE, 1);
-    rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 150, 0);
-    rig_kill(&rig);
-    rig_drain(&rig, &hub, SPOOL_METRICS); /* the hub has 155, and that is no surprise */
-    expect_seen(1, 200);
-}
-END_TEST
-
-START_TEST(only_so_much_is_looked_at_in_one_go_and_the_next_goes_on)
-{
-    const unsigned n_batches = 190, n_each = 1000;
-    struct spool_dropped dropped;
-    uint64_t n = 0;
-    unsigned n_calls = 0;
-
-    for (unsigned i = 0; i < n_batches; i++)
-        ck_assert_int_eq(rig_put_logs(&rig, 1 + i * n_each, n_each), 0);
-    ck_assert_uint_gt(rig_ledger(&rig, SPOOL_LOGS).queued_bytes, SPOOL_DROP_BYTES);
-    do {
-        dropped = drop_below(SPOOL_LOGS, SPOOL_LIVE, RIG_MAX);
-        n += dropped.batches;
-        ck_assert_uint_lt(dropped.batches, n_batches);
-        n_calls += dropped.batches > 0;
-    } while (dropped.batches > 0);
-    ck_assert_uint_eq(n, n_batches);
-    ck_assert_uint_gt(n_calls, 1);
-    rig_drain(&rig, &hub, SPOOL_LOGS);
-    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], n_batches * n_each);
-}
-END_TEST
-
-/* The linker has the program's calls of realloc() come here. */
-void *__real_realloc(void *data, size_t len); /* NOLINT(bugprone-reserved-identifier) */
-__attribute__((used)) void *__wrap_realloc(void *data,
-                                           size_t len); /* NOLINT(bugprone-reserved-identifier) */
-static unsigned n_reallocs_left;                        /* the last of them fails; 0: none does */
-
-void *__wrap_realloc(void *data, size_t len) /* NOLINT(bugprone-reserved-identifier) */
-{
-    if (n_reallocs_left > 0 && --n_reallocs_left == 0)
-        return NULL;
-    return __real_realloc(data, len);
-}
-
-/* Of the edits that follow, the second has no memory. */
-static bool is_below_and_memory_ends(void *ctx, const struct spool_item *item)
-{
-    const bool is_old = is_below(ctx, item);
-
-    if (!is_old)
-        n_reallocs_left = 2;
-    return is_old;
-}
-
-START_TEST(what_no_memory_is_left_for_stays_queued)
-{
-    struct spool_dropped dropped;
-    struct spool_reader *reader;
-    double limit = 1100;
-
-    set_limit(SPOOL_METRICS, 512u << 10, SPOOL_DROP_OLDEST);
-    put_many(1, 2001);
-    ck_assert_int_eq(spool_reader_open(&reader, rig.spool, SPOOL_METRICS, SPOOL_LIVE), 0);
-    ck_assert_int_lt(spool_drop_old(reader, is_below_and_memory_ends, &limit, &dropped), 0);
-    ck_assert_uint_eq(n_reallocs_left, 0);
-    ck_assert_ptr_null(spool_reader_close(reader));
-    ck_assert_uint_gt(dropped.batches, 300); /* those of the first segment */
-    ck_assert_uint_lt(dropped.batches, 700);
-    ck_assert_uint_eq(dropped.records, dropped.batches * RIG_SAMPLES);
-    expect_ledger(0, 2000 - dropped.batches, dropped.batches);
-    rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_ledger(2000 - dropped.batches, 0, dropped.batches);
-    expect_seen(1 + dropped.batches, 2001);
-}
-END_TEST
-
-START_TEST(what_is_left_of_a_split_batch_may_be_too_old_too)
-{
-    for (uint64_t first = 1; first < 100; first += 10)
-        ck_assert_int_eq(rig_put_logs(&rig, first, 10), 0);
-    hub.refused = 25; /* in the third: it is split, and a half of it comes again at the end */
-    rig_stream(&rig, &hub, SPOOL_LOGS, SPOOL_LIVE, 1000, 1000);
-    drop_below(SPOOL_LOGS, SPOOL_LIVE, 60);
-    hub.refused = 0;
-    rig_drain(&rig, &hub, SPOOL_LOGS);
-    expect_seen(1, 21);
-    expect_seen(26, 31); /* the half that was put anew is behind younger ones */
-    expect_seen(51, 101);
-    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).produced, 100);
-    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).queued, 0);
-    ck_assert_uint_eq(rig_ledger(&rig, SPOOL_LOGS).dropped[SPOOL_TOO_OLD],
-                      hub.skipped[SPOOL_TOO_OLD]);
-    ck_assert_uint_eq(hub.skipped[SPOOL_TOO_OLD], 25); /* 21 to 25, 31 to 50 */
-}
-END_TEST
-
 START_TEST(a_refused_scrape_is_set_aside_and_the_rest_goes_on)
 {
-    put_many(1, 10);
+    rig_put_many(&rig, 1, 10);
     hub.refused = 4;
     rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_seen(1, 4);
-    expect_seen(5, 10);
+    rig_expect_seen(&hub, 1, 4);
+    rig_expect_seen(&hub, 5, 10);
     ck_assert_uint_eq(hub.skipped[SPOOL_REFUSED], RIG_SAMPLES);
     ck_assert_uint_eq(rig_count(&rig, "refused", ".refused"), 1);
 }
@@ -518,7 +232,7 @@ START_TEST(a_forked_run_goes_on_from_1_under_a_new_id)
     struct spool_reader *reader;
     struct spool_run before, behind;
 
-    put_many(1, 10);
+    rig_put_many(&rig, 1, 10);
     rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 4, 4);
     ck_assert_int_eq(spool_reader_open(&reader, rig.spool, SPOOL_METRICS, SPOOL_LIVE), 0);
     spool_reader_get_run(reader, &before);
@@ -533,20 +247,20 @@ START_TEST(a_forked_run_goes_on_from_1_under_a_new_id)
     rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 2, 1);
     rig_kill(&rig);
     rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_seen(1, 10);
+    rig_expect_seen(&hub, 1, 10);
 }
 END_TEST
 
 START_TEST(a_run_that_fell_behind_is_closed_and_a_new_one_goes_first)
 {
-    put_many(1, 10);
+    rig_put_many(&rig, 1, 10);
     ck_assert_int_eq(spool_rotate(rig.spool, SPOOL_METRICS), 0);
-    put_many(10, 15);
+    rig_put_many(&rig, 10, 15);
     rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 100, 100);
-    expect_seen(10, 15);
+    rig_expect_seen(&hub, 10, 15);
     ck_assert_uint_eq(hub.seen[1], 0);
     rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_BACKFILL, 100, 100);
-    expect_seen(1, 15);
+    rig_expect_seen(&hub, 1, 15);
     ck_assert_uint_eq(hub.n_runs, 2);
 }
 END_TEST
@@ -558,7 +272,7 @@ START_TEST(a_torn_tail_is_the_end_and_no_damage)
     char path[256];
     FILE *file;
 
-    put_many(1, 10);
+    rig_put_many(&rig, 1, 10);
     rig_segment(&rig, SPOOL_METRICS, 0, path);
     rig_kill(&rig);
     rig_close(&rig);
@@ -570,7 +284,7 @@ START_TEST(a_torn_tail_is_the_end_and_no_damage)
     ck_assert_int_eq(fclose(file), 0);
     rig_open(&rig);
     rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_seen(1, 9);
+    rig_expect_seen(&hub, 1, 9);
     ck_assert_uint_eq(rig_count(&rig, "metrics", ".damaged"), 0);
 }
 END_TEST
@@ -580,7 +294,7 @@ static void damage_and_drain(long offset, bool is_ended)
     char path[256];
     uint64_t n = 0;
 
-    put_many(1, 200);
+    rig_put_many(&rig, 1, 200);
     if (is_ended)
         rig_close(&rig);
     else
@@ -620,8 +334,8 @@ START_TEST(a_segment_without_a_head_is_set_aside_and_counted)
 {
     char path[256];
 
-    set_limit(SPOOL_METRICS, 1u << 20, SPOOL_DROP_OLDEST);
-    put_many(1, 3000);
+    rig_set_limit(&rig, SPOOL_METRICS, 1u << 20, SPOOL_DROP_OLDEST);
+    rig_put_many(&rig, 1, 3000);
     rig_close(&rig);
     rig_segment(&rig, SPOOL_METRICS, 1, path);
     rig_damage(path, 50);
@@ -641,7 +355,7 @@ START_TEST(a_spool_without_its_state_still_opens)
 {
     char path[256];
 
-    put_many(1, 10);
+    rig_put_many(&rig, 1, 10);
     rig_stream(&rig, &hub, SPOOL_METRICS, SPOOL_LIVE, 4, 4);
     rig_close(&rig);
     for (int i = 0; i < 2; i++) {
@@ -650,7 +364,7 @@ START_TEST(a_spool_without_its_state_still_opens)
     }
     rig_open(&rig);
     rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_seen(1, 10);
+    rig_expect_seen(&hub, 1, 10);
 }
 END_TEST
 
@@ -671,20 +385,20 @@ START_TEST(a_disk_that_is_full_is_made_good_by_memory)
     (void) signal(SIGXFSZ, SIG_IGN);
     ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
     limit.rlim_cur = 50000; /* what the test program itself writes must fit */
-    put_many(1, 5);
+    rig_put_many(&rig, 1, 5);
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     ck_assert_int_eq(spool_rotate(rig.spool, SPOOL_METRICS), 0);
-    put_many(5, 50);
+    rig_put_many(&rig, 5, 50);
     limit.rlim_cur = RLIM_INFINITY;
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     ck_assert(rig_ledger(&rig, SPOOL_METRICS).is_volatile);
     rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_seen(1, 50);
+    rig_expect_seen(&hub, 1, 50);
     ck_assert_int_eq(spool_rotate(rig.spool, SPOOL_METRICS), 0);
-    put_many(300, 310);
+    rig_put_many(&rig, 300, 310);
     rig_kill(&rig);
     rig_drain(&rig, &hub, SPOOL_METRICS);
-    expect_seen(300, 310);
+    rig_expect_seen(&hub, 300, 310);
 }
 END_TEST
 
@@ -693,12 +407,12 @@ START_TEST(without_a_directory_it_works_in_memory)
     rig_close(&rig);
     rig.options.directory = NULL;
     ck_assert_int_eq(spool_open(&rig.spool, &rig.options), 0);
-    put_many(1, 100);
+    rig_put_many(&rig, 1, 100);
     ck_assert_int_eq(rig_put_logs(&rig, 1000, 5), 0);
     rig_drain(&rig, &hub, SPOOL_METRICS);
     rig_drain(&rig, &hub, SPOOL_LOGS);
-    expect_seen(1, 100);
-    expect_seen(1000, 1005);
+    rig_expect_seen(&hub, 1, 100);
+    rig_expect_seen(&hub, 1000, 1005);
 }
 END_TEST
 
@@ -860,7 +574,7 @@ static void drop_what_the_hub_has_not(enum spool_signal signal, enum spool_lane 
         if (memcmp(hub.runs[i].id, run.id, SPOOL_ID_BYTES) == 0)
             last = hub.runs[i].last;
     ck_assert_int_eq(spool_reader_resume(reader, last), 0);
-    ck_assert_int_eq(spool_drop_old(reader, is_below, &limit, &dropped), 0);
+    ck_assert_int_eq(spool_drop_old(reader, rig_is_below, &limit, &dropped), 0);
     (void) spool_reader_close(reader);
 }
 
@@ -877,8 +591,8 @@ START_TEST(nothing_is_lost_or_doubled_whatever_happens)
         uint64_t what = rand_below(&rand, 100);
         enum spool_lane lane = rand_below(&rand, 2) ? SPOOL_LIVE : SPOOL_BACKFILL;
 
-        set_limit(signal, _i % 4 < 2 ? 16u << 20 : SPOOL_MIN_LIMIT_BYTES,
-                  _i % 8 < 6 ? SPOOL_DROP_OLDEST : SPOOL_DROP_NEWEST);
+        rig_set_limit(&rig, signal, _i % 4 < 2 ? 16u << 20 : SPOOL_MIN_LIMIT_BYTES,
+                      _i % 8 < 6 ? SPOOL_DROP_OLDEST : SPOOL_DROP_NEWEST);
         if (what < 60) {
             for (uint64_t i = rand_below(&rand, 60); i > 0; i--) {
                 size_t few = 1 + (size_t) rand_below(&rand, 5);
@@ -950,14 +664,8 @@ Suite *suite(void)
         what_was_sent_is_never_dropped, at_the_limit_the_newest_goes_where_that_is_wanted,
         a_producer_that_may_wait_is_told_when_there_is_room, what_is_too_old_goes);
     ADD(s, "refused", a_refused_batch_of_logs_is_halved_until_the_record_is_alone,
-        a_refused_scrape_is_set_aside_and_the_rest_goes_on,
-        batches_that_the_hub_is_too_young_for_become_one_skip,
-        what_goes_over_the_borders_of_segments_is_counted_once_after_a_kill,
-        the_place_of_segments_that_went_whole_is_free_at_once,
-        to_look_at_what_is_old_writes_the_state_once,
-        what_was_looked_at_is_remembered_as_sent_once_it_is,
-        only_so_much_is_looked_at_in_one_go_and_the_next_goes_on,
-        what_no_memory_is_left_for_stays_queued, what_is_left_of_a_split_batch_may_be_too_old_too);
+        a_refused_scrape_is_set_aside_and_the_rest_goes_on);
+    suite_add_tcase(s, case_spool_old());
     ADD(s, "damage", a_torn_tail_is_the_end_and_no_damage,
         a_damaged_batch_is_skipped_and_counted_and_the_segment_set_aside,
         a_segment_without_a_head_is_set_aside_and_counted, a_spool_without_its_state_still_opens);

@@ -388,3 +388,37 @@ void rig_drain(struct rig *rig, struct rig_hub *hub, enum spool_signal signal)
     }
     ck_assert_uint_eq(rig_ledger(rig, signal).queued, 0);
 }
+
+bool rig_is_below(void *ctx, const struct spool_item *item)
+{
+    const double *limit = ctx;
+
+    if (item->scrape.layout)
+        return item->scrape.values[0] < *limit;
+    for (size_t i = 0; i < item->logs.n_records; i++)
+        if (strtod((const char *) item->logs.records[i].body.data, NULL) >= *limit)
+            return false;
+    return true;
+}
+
+void rig_put_many(struct rig *rig, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = from; i < to; i++)
+        rig_put(rig, (double) i);
+}
+
+void rig_set_limit(struct rig *rig,
+                   enum spool_signal signal,
+                   uint64_t bytes,
+                   enum spool_policy policy)
+{
+    spool_set_limits(rig->spool, signal,
+                     &(struct spool_limits){ .limit_bytes = bytes, .policy = policy });
+}
+
+void rig_expect_seen(const struct rig_hub *hub, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = from; i < to; i++)
+        ck_assert_msg(hub->seen[i] == 1, "%llu came %u times", (unsigned long long) i,
+                      (unsigned) hub->seen[i]);
+}

@@ -68,3 +68,18 @@ bool rig_stream(struct rig *rig,
                 unsigned n_acked);
 /* Streams of both lanes until there is nothing. */
 void rig_drain(struct rig *rig, struct rig_hub *hub, enum spool_signal signal);
+
+/* Numbers from .. to - 1. */
+void rig_put_many(struct rig *rig, uint64_t from, uint64_t to);
+/* Each of from .. to - 1 came once. */
+void rig_expect_seen(const struct rig_hub *hub, uint64_t from, uint64_t to);
+void rig_set_limit(struct rig *rig,
+                   enum spool_signal signal,
+                   uint64_t bytes,
+                   enum spool_policy policy);
+
+/* For spool_drop_old(): whether all numbers of a batch are below the double that ctx points to. */
+bool rig_is_below(void *ctx, const struct spool_item *item);
+
+/* ---- test_spool_old.c ---- */
+TCase *case_spool_old(void);

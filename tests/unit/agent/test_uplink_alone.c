@@ -75,8 +75,6 @@ START_TEST(errors_fall_into_classes)
 }
 END_TEST
 
-#define HOUR_US INT64_C(3600000000)
-
 START_TEST(a_stamp_is_kept_unless_the_clock_was_far_off)
 {
     struct uplink_clock clock = { .is_known = true, .hub_us = 1000 * HOUR_US, .boot_us = HOUR_US };

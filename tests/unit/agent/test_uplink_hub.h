@@ -62,6 +62,8 @@ void hub_throttle(struct hub *hub, uint32_t retry_after_ms);
 /* Its last batch becomes another one. */
 void hub_forge(struct hub *hub);
 
+#define HOUR_US INT64_C(3600000000)
+
 /* ---- test_uplink_alone.c ---- */
 TCase *case_uplink_policy(void);
 TCase *case_uplink_encoding(void);
