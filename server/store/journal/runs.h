@@ -78,7 +78,7 @@ bool runs_have_room(struct runs *runs, uint32_t agent, int64_t now_us);
 /* The same; and what can go is gone, if it must. What a rollback takes back is not among it. */
 bool runs_make_room(struct runs *runs, uint32_t agent, int64_t now_us);
 /* Those of an agent that was erased; the writer's, between commits. */
-void runs_drop_agent(struct runs *runs, uint32_t agent);
+void runs_drop_agent(struct runs *runs, uint32_t number);
 /* Those not used since. */
 void runs_drop_unused(struct runs *runs, int64_t before_us);
 
