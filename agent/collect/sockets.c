@@ -26,7 +26,7 @@
  * Netlink speaks of our own network namespace: below another root, /proc/1/net/tcp is read instead,
  * up to MAX_TEXT_SOCKETS.
  */
-#define WALK_SHARE 500
+#define WALK_SHARE 5000
 #define MAX_TEXT_SOCKETS 20000
 
 static const struct collect_metric connections = { "system.network.connection.count",

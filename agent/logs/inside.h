@@ -153,7 +153,8 @@ void watch_close(struct watch *watch, struct loop *loop);
 /* Fine when it is watched already. */
 void watch_directory(struct watch *watch, const char *path);
 /* Takes what has happened; sets needs_scan. */
-void watch_drain(struct watch *watch);
+/* True: there were events. */
+bool watch_drain(struct watch *watch);
 
 /* ---- journal.c, kmsg.c ---- */
 
@@ -219,7 +220,6 @@ struct logs {
     struct watch watch;
     struct loop_timer work, sweep;
     bool is_work_armed, is_blocked;
-    mono_us looked_at; /* after an event, or at the start */
     unsigned n_sweeps;
     uint64_t known_said[64]; /* hashes of what was said within the hour */
     size_t n_known_said;

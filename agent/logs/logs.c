@@ -12,10 +12,9 @@
 #include "common/log/log.h"
 
 /* Behind an event: what comes meanwhile is read with it. A look costs as much for one line as for a
- * hundred, and so does the batch that it makes: while files grow all the time there are fewer. */
+ * hundred, and so does the batch that it makes, and that is most of what logs cost: while files
+ * grow all the time nobody waits for events, and each sweep looks. */
 #define WAKE_US INT64_C(100000)
-#define BUSY_WAKE_US INT64_C(500000)
-#define BUSY_US INT64_C(1000000)        /* since the look that an event led to */
 #define SWEEP_US (INT64_C(1) * 1000000) /* without events: grace times, and what makes none */
 #define SCAN_EACH_SWEEPS 10
 #define TIDY_EACH_SWEEPS 60
@@ -57,19 +56,19 @@ static void arm(struct logs *logs, int64_t delay_us)
 
 void logs_wake(struct logs *logs)
 {
-    const bool is_busy = clock_mono().us - logs->looked_at.us < BUSY_US;
-
     if (!logs->is_work_armed)
-        arm(logs, is_busy ? BUSY_WAKE_US : WAKE_US);
+        arm(logs, WAKE_US);
 }
 
 /* One look; true: there is more at once. */
 static bool look(struct logs *logs)
 {
+    bool is_busy;
+
     if (logs->kmsg)
         kmsg_settle(logs->kmsg);
-    watch_drain(&logs->watch);
-    if (logs->watch.file.is_added)
+    is_busy = watch_drain(&logs->watch);
+    if (logs->watch.file.is_added && !is_busy)
         ensure(loop_file_change(logs->loop, &logs->watch.file, EPOLLIN) == 0);
     if (logs->watch.needs_scan) {
         logs->watch.needs_scan = false;
@@ -84,7 +83,6 @@ static void on_work(struct loop_timer *timer)
     struct logs *logs = timer->ctx;
 
     logs->is_work_armed = false;
-    logs->looked_at = clock_mono();
     if (look(logs))
         arm(logs, 0);
 }

@@ -85,12 +85,14 @@ static void forget(struct watch *watch, int id)
     }
 }
 
-void watch_drain(struct watch *watch)
+bool watch_drain(struct watch *watch)
 {
     _Alignas(struct inotify_event) char bytes[EVENTS_BYTES];
+    bool has_events = false;
     ssize_t n;
 
     while (watch->fd >= 0 && (n = read(watch->fd, bytes, sizeof(bytes))) > 0) {
+        has_events = true;
         for (char *at = bytes; at < bytes + n;) {
             const struct inotify_event *event = (const void *) at;
 
@@ -103,4 +105,5 @@ void watch_drain(struct watch *watch)
             at += sizeof(*event) + event->len;
         }
     }
+    return has_events;
 }

@@ -13,6 +13,8 @@
 #include "common/crypto/crypto.h"
 #include "common/log/log.h"
 
+#define IDLE_TICK_US INT64_C(60000000)
+
 static struct segment *segment_of(struct list *node)
 {
     return container_of(node, struct segment, node);
@@ -440,15 +442,26 @@ static void count_batch(struct queue *queue, const struct queue_batch *batch)
     queue->queued_batches++;
 }
 
+/* One in sync_us: the first after a while only waits for what is put in the same round. */
+static mono_us sync_time(const struct queue *queue, mono_us now)
+{
+    const int64_t next_us = queue->synced_at.us + queue->limits.sync_us;
+
+    return (mono_us){ next_us > now.us ? next_us : now.us };
+}
+
 static void note_unsynced(struct queue *queue)
 {
+    const mono_us now = clock_mono();
+
     if (queue->limits.sync_us == 0 || queue->active->is_volatile) {
         queue_sync(queue);
     } else if (!queue->is_unsynced) {
         queue->is_unsynced = true;
-        queue->unsynced_since = clock_mono();
+        queue->sync_due = sync_time(queue, now);
         if (queue->spool->options.on_unsynced)
-            queue->spool->options.on_unsynced(queue->spool->options.ctx, queue->limits.sync_us);
+            queue->spool->options.on_unsynced(queue->spool->options.ctx,
+                                              queue->sync_due.us - now.us);
     }
 }
 
@@ -523,20 +536,20 @@ void queue_sync(struct queue *queue)
     if (queue->active)
         (void) segment_sync(queue, queue->active);
     queue->is_unsynced = false;
+    queue->synced_at = clock_mono();
 }
 
 int64_t queue_tick(struct queue *queue)
 {
-    int64_t left_us = INT64_C(60000000);
+    int64_t left_us = IDLE_TICK_US;
 
     drop_old(queue);
     if (queue->is_unsynced) {
-        int64_t waited_us = clock_mono().us - queue->unsynced_since.us;
-
-        if (waited_us >= queue->limits.sync_us)
+        left_us = queue->sync_due.us - clock_mono().us;
+        if (left_us <= 0) {
             queue_sync(queue);
-        else
-            left_us = queue->limits.sync_us - waited_us;
+            left_us = IDLE_TICK_US;
+        }
     }
     return left_us;
 }

@@ -131,11 +131,12 @@ struct queue {
     struct boot boots[SPOOL_BOOTS];
     bool has_state;   /* of before was found */
     bool has_spare;   /* a file that is used anew */
-    bool is_unsynced; /* since: */
+    bool is_unsynced; /* until: */
     bool is_directory_unsynced;
-    mono_us unsynced_since;
-    bool is_waiting; /* SPOOL_FULL was said */
-    bool is_failing; /* the disk; said once */
+    mono_us sync_due;
+    mono_us synced_at; /* the last time */
+    bool is_waiting;   /* SPOOL_FULL was said */
+    bool is_failing;   /* the disk; said once */
     struct buf frame;
 };
 
