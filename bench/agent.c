@@ -9,6 +9,7 @@
 #include "common/base/fault.h"
 #include "common/base/rand.h"
 #include "common/crypto/crypto.h"
+#include "common/logblock/logblock.h"
 #include "common/tls/tls.h"
 #include "common/wire/wire.h"
 #include "sentinel/telemetry/v1/telemetry.pb-c.h"
@@ -82,12 +83,17 @@ static bool has_room(const struct bench_agent *agent)
            !agent->is_half_closed && agent->cursor - agent->acknowledged < agent->window;
 }
 
-/* The batch as it goes out in this stream: its first has the declarations. */
+/* The batch as it goes out in this stream: its first has the declarations, lines are a block. */
 static int make_batch(struct bench_agent *agent, uint64_t sequence, struct span *ret)
 {
     const struct load *load = fleet_of(agent)->load;
     int r;
 
+    if (agent->sends_blocks) {
+        r = lines_block_make(&agent->part->block, load->lines, agent->index, sequence, ret);
+        agent->message.body_bytes = agent->part->block.body_bytes;
+        return pass(r);
+    }
     if (agent->has_declared) {
         *ret = load_message_patch(&agent->message, load, sequence);
         return 0;
@@ -121,6 +127,7 @@ static bool send_batch(struct bench_agent *agent, uint64_t sequence)
     }
     count(&counters->sent, 1);
     count(&counters->sent_bytes, message.len);
+    count(&counters->sent_blocks, agent->sends_blocks);
     return true;
 }
 
@@ -193,6 +200,13 @@ static void on_ack(struct bench_agent *agent, const Sentinel__Telemetry__V1__Ack
     agent_advance(agent);
 }
 
+/* A hub that says nothing of blocks, or of others, gets records. */
+static bool takes_blocks(const struct fleet *fleet, const Sentinel__Telemetry__V1__Welcome *welcome)
+{
+    return fleet->load->lines && !fleet->options.sends_records && welcome->limits &&
+           welcome->limits->log_block_version == LOGBLOCK_VERSION;
+}
+
 static void on_welcome(struct bench_agent *agent, const Sentinel__Telemetry__V1__Welcome *welcome)
 {
     const uint32_t limit = welcome->limits ? welcome->limits->unacknowledged_batches : 0;
@@ -216,6 +230,7 @@ static void on_welcome(struct bench_agent *agent, const Sentinel__Telemetry__V1_
     if (limit > 0 && limit < agent->window)
         agent->window = limit;
     agent->cursor = resume_after;
+    agent->sends_blocks = takes_blocks(fleet_of(agent), welcome);
     agent->n_failed = 0;
     set_state(agent, AGENT_STREAMING);
     if (agent->n_streams++ > 0)

@@ -148,6 +148,7 @@ struct fleet_options {
     uint64_t rate;        /* samples per second of all; 0: as fast as acks allow */
     int64_t last_time_us; /* no scrape beyond */
     bool reconnects;
+    bool sends_records;   /* lines as records, though the hub would take blocks */
     bool is_revoked_from; /* agents lose their certificates: a stream that ends for it is no failure
                            */
 };
@@ -158,6 +159,7 @@ struct fleet_counters {
     _Atomic(uint64_t) acknowledged_bytes; /* of the logs in them */
     _Atomic(uint64_t) sent,
         sent_bytes; /* messages with batches, again counted when they are sent again */
+    _Atomic(uint64_t) sent_blocks; /* of those, with a block of lines */
     _Atomic(uint64_t) refused, reconnects, throttles, lost;
     _Atomic(uint32_t) n_streaming, n_done, n_used_up;
     struct histogram ack_us; /* while measuring */
@@ -192,6 +194,7 @@ const struct fleet_counters *fleet_counters(const struct fleet *fleet, size_t pa
 /* Of all parts. */
 struct fleet_look {
     uint64_t acknowledged, acknowledged_bytes; /* batches, and of the logs in them */
+    uint64_t sent_blocks;
     uint32_t n_streaming, n_done, n_used_up;
     bool has_failed;
 };

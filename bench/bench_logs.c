@@ -22,7 +22,7 @@
 
 struct logs_bench {
     const char *agents, *lines, *batch_lines, *window, *threads, *state_dir, *seed;
-    bool is_insecure, is_json, verifies, wants_help;
+    bool sends_records, is_insecure, is_json, verifies, wants_help;
     uint64_t n_agents, n_lines, n_batch_lines, n_window, n_threads, seed_number;
     struct bench_hub hub;
     struct lines grammar;
@@ -97,6 +97,7 @@ static void print_json(const struct logs_bench *bench)
     json_begin(&json, &text, true);
     json_open_object(&json);
     json_put_bool(&json, "tls", !bench->is_insecure);
+    json_put_text(&json, "log_form", fill_log_form(&bench->fill));
     json_put_u64(&json, "agents", bench->n_agents);
     json_put_u64(&json, "batch_lines", bench->n_batch_lines);
     json_put_u64(&json, "window", bench->n_window);
@@ -128,9 +129,10 @@ static void print_text(const struct logs_bench *bench)
     const uint64_t raw = bench->fill.ret_look.acknowledged_bytes;
     const uint64_t n_lines = bench->fill.ret_look.acknowledged * bench->n_batch_lines;
 
-    printf("%" PRIu64 " agents, %" PRIu64 " lines of %.0f bytes, %" PRIu64 " in a message, %s\n\n",
+    printf("%" PRIu64 " agents, %" PRIu64 " lines of %.0f bytes, %" PRIu64
+           " in a message, log form %s, %s\n\n",
            bench->n_agents, n_lines, per(raw, (double) n_lines), bench->n_batch_lines,
-           bench->is_insecure ? "plaintext" : "mutual TLS");
+           fill_log_form(&bench->fill), bench->is_insecure ? "plaintext" : "mutual TLS");
     print_line("taken", per(raw, bench->load_s * 1e6), 1, "MB/s of bodies");
     print_line("per hub core", per(raw, (double) bench->all_cpu_us), 1, "MB/s, sealing counted in");
     print_line("per hub core, under load", per(raw, (double) bench->load_cpu_us), 1, "MB/s");
@@ -170,6 +172,9 @@ static const struct conf_option rows[] = {
       .help = "messages of an agent without an acknowledgement; 16" },
     { .flag = "--threads", .metavar = "N", .value = &given.threads, .help = "of this program; 1" },
     { .flag = "--seed", .metavar = "N", .value = &given.seed, .help = "of the lines; 1" },
+    { .flag = "--records",
+      .is_set = &given.sends_records,
+      .help = "send lines as records, as a client does that knows no blocks" },
     { .flag = "--verify",
       .is_set = &given.verifies,
       .help = "ask the hub for every line afterwards, and compare" },
@@ -227,6 +232,7 @@ static int prepare(struct logs_bench *bench)
         .last_time_us = lines_time_us(&bench->grammar, n_batches * bench->n_batch_lines - 1),
         .n_threads = (uint32_t) bench->n_threads,
         .window = (uint32_t) bench->n_window,
+        .sends_records = bench->sends_records,
         .n_batches = n_batches * bench->n_agents,
         .to_ack_us = &bench->ack_us,
     };

@@ -30,7 +30,7 @@
 
 struct search_bench {
     const char *agents, *bytes, *repeat, *state_dir;
-    bool is_json, wants_help;
+    bool sends_records, is_json, wants_help;
     uint64_t n_agents, n_bytes, n_repeat;
     struct bench_hub hub;
     struct lines grammar;
@@ -132,6 +132,7 @@ static void print_json(const struct search_bench *bench)
 
     json_begin(&json, &text, true);
     json_open_object(&json);
+    json_put_text(&json, "log_form", fill_log_form(&bench->fill));
     json_put_u64(&json, "agents", bench->n_agents);
     json_put_u64(&json, "raw_bytes", bench->fill.ret_look.acknowledged_bytes);
     json_put_u64(&json, "stored_bytes", bench->stored_bytes);
@@ -156,10 +157,10 @@ static void print_text(const struct search_bench *bench)
 {
     char raw[TEXT_SIZE_BYTES], stored[TEXT_SIZE_BYTES];
 
-    printf("%" PRIu64 " lines of %" PRIu64 " agents, %s raw, %s stored; %" PRIu64
+    printf("%" PRIu64 " lines of %" PRIu64 " agents, log form %s, %s raw, %s stored; %" PRIu64
            " searches of each kind, from question to the last entry\n\n",
            bench->fill.ret_look.acknowledged * BATCH_LINES, bench->n_agents,
-           text_of_size(bench->fill.ret_look.acknowledged_bytes, raw),
+           fill_log_form(&bench->fill), text_of_size(bench->fill.ret_look.acknowledged_bytes, raw),
            text_of_size(bench->stored_bytes, stored), bench->n_repeat);
     print_line("a rare word p50", (double) histogram_quantile(&bench->rare_us, 0.50) / 1e3, 1,
                "ms");
@@ -187,6 +188,9 @@ static const struct conf_option rows[] = {
       .metavar = "N",
       .value = &given.repeat,
       .help = "searches of each kind; 50" },
+    { .flag = "--records",
+      .is_set = &given.sends_records,
+      .help = "send lines as records, as a client does that knows no blocks" },
     OPTIONS_OF_ALL(given),
     { .flag = NULL },
 };
@@ -233,6 +237,7 @@ static int prepare(struct search_bench *bench)
                        .last_time_us = lines_time_us(&bench->grammar, n_batches * BATCH_LINES - 1),
                        .n_threads = 1,
                        .window = WINDOW,
+                       .sends_records = bench->sends_records,
                        .n_batches = n_batches * bench->n_agents };
     return load_init(&bench->load) < 0 ? BENCH_FAILED : BENCH_OK;
 }

@@ -58,6 +58,7 @@ int fill_run(struct fill *fill)
         .n_threads = fill->n_threads,
         .window = fill->window,
         .last_time_us = fill->last_time_us,
+        .sends_records = fill->sends_records,
     };
 
     if (fleet_start(&fleet, &options, fill->load) < 0)
@@ -67,6 +68,11 @@ int fill_run(struct fill *fill)
 }
 
 /* ---- of logs ---- */
+
+const char *fill_log_form(const struct fill *fill)
+{
+    return fill->ret_look.sent_blocks > 0 ? "block" : "records";
+}
 
 void fill_seal_soon(void)
 {

@@ -14,6 +14,7 @@ struct fill {
     const struct load *load;
     int64_t last_time_us; /* of what is sent */
     uint32_t n_threads, window;
+    bool sends_records;          /* lines: see struct fleet_options */
     uint64_t n_batches;          /* of all agents, for the progress */
     struct fleet_look ret_look;  /* at the end */
     struct histogram *to_ack_us; /* NULL, or where latencies go */
@@ -23,6 +24,9 @@ int fill_run(struct fill *fill);
 
 /* ---- of logs ---- */
 
+/* As what fill_run() sent them: "block" or "records", which is also what a hub gets that knows no
+ * blocks. */
+const char *fill_log_form(const struct fill *fill);
 /* For hubs that are started after it: sealing is under way all the time, as it is in a hub that has
  * run for longer. */
 void fill_seal_soon(void);

@@ -76,6 +76,7 @@ struct fleet_look fleet_look(struct fleet *fleet)
 
         look.acknowledged += atomic_load(&counters->acknowledged);
         look.acknowledged_bytes += atomic_load(&counters->acknowledged_bytes);
+        look.sent_blocks += atomic_load(&counters->sent_blocks);
         look.n_streaming += atomic_load(&counters->n_streaming);
         look.n_done += atomic_load(&counters->n_done);
         look.n_used_up += atomic_load(&counters->n_used_up);
@@ -287,6 +288,7 @@ struct fleet *fleet_free(struct fleet *fleet)
     for (uint32_t i = 0; i < fleet->n_parts; i++) {
         arena_deinit(&fleet->parts[i].arena);
         buf_deinit(&fleet->parts[i].out);
+        lines_block_deinit(&fleet->parts[i].block);
         free(fleet->parts[i].agents);
     }
     free(fleet->parts);

@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "bench/bench.h"
+#include "bench/lines_block.h"
 #include "common/loop/loop.h"
 #include "common/rpc/client/client.h"
 
@@ -40,6 +41,7 @@ struct bench_agent {
     unsigned n_failed;       /* attempts since the last welcome */
     struct loop_timer timer; /* ends a wait or a throttle */
     bool has_declared;       /* in this stream */
+    bool sends_blocks;       /* in this stream: of lines */
     bool is_full;            /* the call's queue: on_writable comes */
     bool is_throttled;
     bool is_half_closed;
@@ -61,8 +63,9 @@ struct part {
     struct loop *loop;
     struct rpc_queue *queue;
     struct loop_timer tick;
-    struct arena arena; /* of the message at hand */
-    struct buf out;     /* a hello, or a batch with declarations */
+    struct arena arena;       /* of the message at hand */
+    struct buf out;           /* a hello, or a batch with declarations */
+    struct lines_block block; /* the batch of lines at hand */
     struct rand *rand;
     uint32_t n_opening;
     uint32_t next;         /* whose turn it is to send, when paced */

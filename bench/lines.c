@@ -6,10 +6,13 @@
 
 #include "bench/lines_grammar.h"
 #include "bench/mix.h"
+#include "bench/varint.h"
 #include "common/base/ensure.h"
+#include "common/logblock/logblock.h"
 
 #define MAX_BODY 8192
 #define US INT64_C(1000000)
+#define BYTES_OF_LINE 200 /* of the file that it stands in */
 #define GOLDEN UINT64_C(0x9e3779b97f4a7c15)
 
 enum kind { NGINX, JSON, JAVA, SSHD, KERNEL };
@@ -349,34 +352,14 @@ static void write_line(struct pen *pen, const struct lines *lines, uint32_t agen
 #define TAG_SEVERITY 0x18
 #define TAG_TEXT 0x22
 #define TAG_OFFSET 0x48
-#define VARINT_BYTES 10
 
-static const struct {
-    const char *type, *name;
-} sources[] = {
+static const struct lines_source sources[] = {
     [NGINX] = { "file", "/var/log/nginx/access.log" },
     [JSON] = { "file", "/srv/app/log/app.json" },
     [JAVA] = { "file", "/opt/orders/log/orders.log" },
     [SSHD] = { "journald", "ssh.service" },
     [KERNEL] = { "kmsg", "kernel" },
 };
-
-static uint8_t *put_varint(uint8_t *to, uint64_t value)
-{
-    for (; value >= 0x80; value >>= 7)
-        *to++ = (uint8_t) (value | 0x80);
-    *to++ = (uint8_t) value;
-    return to;
-}
-
-static size_t varint_bytes(uint64_t value)
-{
-    size_t n = 1;
-
-    while (value >>= 7)
-        n++;
-    return n;
-}
 
 static void append_text(struct buf *to, uint8_t tag, const char *text)
 {
@@ -433,7 +416,7 @@ uint64_t lines_batch(const struct lines *lines, uint32_t agent, uint64_t sequenc
     append_text(to, TAG_NAME, sources[kind].name);
     for (uint32_t i = 0; i < lines->batch_lines; i++, line++) {
         write_line(&pen, lines, agent, line);
-        append_record(to, &pen, line * 200);
+        append_record(to, &pen, line * BYTES_OF_LINE);
         n_bytes += pen.len;
     }
     inner = to->len - sizeof(front);
@@ -445,4 +428,42 @@ uint64_t lines_batch(const struct lines *lines, uint32_t agent, uint64_t sequenc
         to->len = front_bytes + inner;
     }
     return n_bytes;
+}
+
+/* ---- as records ---- */
+
+struct lines_source lines_source(uint32_t agent)
+{
+    return sources[kind_of(agent)];
+}
+
+uint64_t lines_records(const struct lines *lines,
+                       uint32_t agent,
+                       uint64_t sequence,
+                       struct buf *bodies,
+                       struct logblock_record *to)
+{
+    uint64_t line = (sequence - 1) * lines->batch_lines;
+    struct pen pen = { .len = 0 };
+    const uint8_t *body;
+
+    ensure(sequence > 0);
+    buf_clear(bodies);
+    for (uint32_t i = 0; i < lines->batch_lines; i++, line++) {
+        write_line(&pen, lines, agent, line);
+        buf_append(bodies, pen.body, pen.len);
+        to[i] = (struct logblock_record){ .time_us = pen.us,
+                                          .source_offset = line * BYTES_OF_LINE,
+                                          .severity = pen.severity,
+                                          .body = span_of(NULL, pen.len) };
+    }
+    if (buf_failed(bodies))
+        return 0;
+    /* Only now they stay where they are. */
+    body = bodies->data;
+    for (uint32_t i = 0; i < lines->batch_lines; i++) {
+        to[i].body.data = body;
+        body += to[i].body.len;
+    }
+    return bodies->len;
 }

@@ -29,6 +29,20 @@ struct lines {
  * bytes of its bodies. Faults are the buffer's. */
 uint64_t lines_batch(const struct lines *lines, uint32_t agent, uint64_t sequence, struct buf *to);
 
+struct lines_source {
+    const char *type, *name;
+};
+struct lines_source lines_source(uint32_t agent);
+
+/* The records of that batch, batch_lines of them; their bodies are in `bodies`, in place of what is
+ * in it. Returns and fails as lines_batch(). */
+struct logblock_record;
+uint64_t lines_records(const struct lines *lines,
+                       uint32_t agent,
+                       uint64_t sequence,
+                       struct buf *bodies,
+                       struct logblock_record *to);
+
 int64_t lines_time_us(const struct lines *lines, uint64_t line);
 
 /* Whether the agent's lines carry a word that is in LINES_OF_TRACE lines in a row and nowhere else,

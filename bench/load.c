@@ -17,6 +17,7 @@
 #include "bench/load.h"
 #include "bench/load_private.h"
 #include "bench/mix.h"
+#include "bench/varint.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/wire/wire.h"
@@ -98,23 +99,6 @@ uint32_t load_n_constant(const struct load *load, uint32_t agent, uint64_t n_scr
 }
 
 /* ---- messages ---- */
-
-static size_t varint_bytes(uint64_t value)
-{
-    size_t n = 1;
-
-    while (value >>= 7)
-        n++;
-    return n;
-}
-
-static uint8_t *put_varint(uint8_t *to, uint64_t value)
-{
-    for (; value >= 0x80; value >>= 7)
-        *to++ = (uint8_t) (value | 0x80);
-    *to++ = (uint8_t) value;
-    return to;
-}
 
 static void put_u64(uint8_t *to, uint64_t value)
 {

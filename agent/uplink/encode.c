@@ -346,6 +346,8 @@ static void read_welcome(const Sentinel__Telemetry__V1__Welcome *welcome,
     if (welcome->limits) {
         ret->unacknowledged_batches = welcome->limits->unacknowledged_batches;
         ret->log_body_bytes = welcome->limits->log_body_bytes;
+        ret->log_block_version = welcome->limits->log_block_version;
+        ret->message_bytes = welcome->limits->message_bytes;
         ret->oldest_s = welcome->limits->oldest_s;
         ret->agent_series = welcome->limits->agent_series;
     }

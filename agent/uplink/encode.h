@@ -12,6 +12,7 @@
 
 #include "agent/uplink/policy.h"
 #include "common/base/arena.h"
+#include "common/logblock/logblock.h"
 
 struct encoder_ids {
     uint64_t *words;
@@ -58,6 +59,32 @@ bool encoder_has_room(const struct encoder *encoder,
 int64_t encoder_newest_log_us(const struct spool_item *item, int64_t offset_us);
 void encoder_put_logs(const struct spool_item *item, int64_t offset_us, struct buf *to);
 
+enum encoder_outcome {
+    ENCODER_OK = 0,
+    ENCODER_UNFIT, /* it goes as records: nothing was appended */
+};
+
+/* What blocks of logs are made with, by any number of streams. The zero value has nothing yet. */
+struct encoder_blocks {
+    struct logblock_work *work;
+    struct logblock_record *records;
+    struct logblock_attribute *attributes;
+    size_t n_records, n_attributes; /* that there is room for */
+    struct buf block;
+};
+/* To nothing again; after a batch that is larger than most it goes there by itself. */
+void encoder_blocks_deinit(struct encoder_blocks *blocks);
+/*
+ * Appends the request for a batch of logs with a block in place of its records, as a hub takes it
+ * whose welcome has LOGBLOCK_VERSION and these message_bytes (0: not said). Outcomes:
+ * ENCODER_UNFIT (too small to be worth it, or too large; a record that blocks cannot hold; a skip).
+ */
+int encoder_put_block(struct encoder_blocks *blocks,
+                      const struct spool_item *item,
+                      uint32_t message_bytes,
+                      const struct uplink_clock *clock,
+                      struct buf *to) MUST_USE;
+
 struct encoder_hello {
     struct spool_run run;
     const uint8_t *instance; /* 16 bytes */
@@ -76,9 +103,11 @@ struct encoder_response {
     uint64_t sequence;               /* ack: up to here; welcome: resume after */
     uint32_t unacknowledged_batches; /* welcome; 0: no limit */
     uint32_t interval_ms, spread_ms;
-    uint32_t log_body_bytes; /* welcome; 0: not said */
-    uint64_t oldest_s;       /* welcome: what is older is refused; 0: not said */
-    uint32_t agent_series;   /* welcome: see encoder_has_room(); 0: not said */
+    uint32_t log_body_bytes;    /* welcome; 0: not said */
+    uint32_t log_block_version; /* welcome; 0: it takes records only */
+    uint32_t message_bytes;     /* welcome; 0: not said */
+    uint64_t oldest_s;          /* welcome: what is older is refused; 0: not said */
+    uint32_t agent_series;      /* welcome: see encoder_has_room(); 0: not said */
     int64_t hub_us;
     uint64_t lost_first, lost_last;
     uint32_t retry_after_ms;

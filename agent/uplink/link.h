@@ -31,11 +31,14 @@ struct stream {
     struct buf out;         /* encoded and not taken yet, when is_pending */
     struct spool_item item; /* of `out` */
     bool is_pending, is_welcomed, is_half_closed, is_throttled, is_over;
+    bool is_block; /* what is in `out` */
     /* Behind what is on its way lies a batch that is too old for the hub. */
     bool has_old;
     /* What comes next declares more than the hub takes of one stream. */
     bool is_crowded;
     uint32_t agent_series;    /* by the hub; 0: it does not say */
+    bool takes_blocks;        /* large batches of logs go as blocks */
+    uint32_t message_bytes;   /* by the hub, of one; 0: it does not say */
     int64_t oldest_us;        /* what is so long ago it refuses; 0: it does not say */
     const char *local_reason; /* why we ended the call ourselves */
     uint64_t cursor;          /* sent last */
@@ -60,13 +63,14 @@ struct uplink {
     uint64_t use; /* the keeper's number of the identity */
     struct stream streams[SPOOL_SIGNALS][LINK_LANES];
     struct uplink_bucket bandwidth, backfill;
+    struct encoder_blocks blocks; /* of all streams, until `rest` */
 
     unsigned n_failed;     /* rounds over all hubs since the last acknowledgement */
     size_t n_tried;        /* hubs of this round */
     int64_t hub_spread_us; /* 0: the settings' */
     int64_t prefer_us;     /* until the first hub is tried again */
     bool is_draining;
-    struct loop_timer attempt, drain, reap, refill, prefer;
+    struct loop_timer attempt, drain, reap, refill, prefer, rest;
     struct uplink_status status;
 };
 
@@ -102,6 +106,8 @@ void stream_open_in(struct stream *stream, int64_t delay_us);
 /* ---- uplink.c: what streams tell ---- */
 
 void link_arm(struct uplink *uplink, struct loop_timer *timer, int64_t delay_us);
+/* A block was made: when there is none for a while, the memory that it takes is given back. */
+void link_keep_blocks(struct uplink *uplink);
 void link_on_welcome(struct stream *stream, const struct encoder_response *welcome);
 void link_on_acknowledged(struct stream *stream);
 void link_on_ended(struct stream *stream, const struct wire_error *error);

@@ -97,6 +97,24 @@ static int read_next(struct stream *stream)
     }
 }
 
+static int encode(struct stream *stream)
+{
+    struct uplink *uplink = stream->uplink;
+    int r = ENCODER_UNFIT;
+
+    buf_clear(&stream->out);
+    if (stream->takes_blocks)
+        r = encoder_put_block(&uplink->blocks, &stream->item, stream->message_bytes, &uplink->clock,
+                              &stream->out);
+    stream->is_block = r == 0;
+    if (stream->is_block)
+        link_keep_blocks(uplink);
+    if (r != ENCODER_UNFIT)
+        return pass(r);
+    return pass(
+        encoder_put(&stream->encoder, stream->signal, &stream->item, &uplink->clock, &stream->out));
+}
+
 /* Fills `out` with the next message. Outcomes: SPOOL_EMPTY. */
 static int prepare(struct stream *stream)
 {
@@ -111,9 +129,7 @@ static int prepare(struct stream *stream)
         stream->is_crowded = true; /* the next stream reads it again */
         return SPOOL_EMPTY;
     }
-    buf_clear(&stream->out);
-    r = encoder_put(&stream->encoder, stream->signal, &stream->item, &stream->uplink->clock,
-                    &stream->out);
+    r = encode(stream);
     if (r)
         return pass(r);
     stream->is_pending = true;
@@ -123,7 +139,8 @@ static int prepare(struct stream *stream)
 /* Outcomes: those of rpc_client_call_send(). */
 static int send_prepared(struct stream *stream)
 {
-    int r = rpc_client_call_send(stream->call, buf_span(&stream->out));
+    int r = stream->is_block ? rpc_client_call_send_packed(stream->call, buf_span(&stream->out))
+                             : rpc_client_call_send(stream->call, buf_span(&stream->out));
 
     if (r)
         return r < 0 ? pass(r) : r;
@@ -152,23 +169,31 @@ static bool renew_if_full(struct stream *stream)
     return true;
 }
 
-void stream_pump(struct stream *stream)
+/* What there is to be sent now, in one write. */
+static int send_all(struct stream *stream)
 {
     int r = 0;
+
+    rpc_client_call_hold(stream->call);
+    while (r == 0 && has_room(stream) && !is_full(stream)) {
+        r = prepare(stream);
+        if (r == 0 && !link_take_bandwidth(stream, stream->out.len))
+            break;
+        if (r == 0) /* full: on_writable comes; closed: on_closed comes */
+            r = send_prepared(stream);
+    }
+    rpc_client_call_let_go(stream->call);
+    return pass(r);
+}
+
+void stream_pump(struct stream *stream)
+{
+    int r;
 
     if (!stream->is_welcomed || stream->is_throttled || stream->is_half_closed || stream->is_over ||
         stream->local_reason)
         return;
-    while (has_room(stream) && !is_full(stream)) {
-        r = prepare(stream);
-        if (r)
-            break;
-        if (!link_take_bandwidth(stream, stream->out.len))
-            return;
-        r = send_prepared(stream);
-        if (r) /* full: on_writable comes; closed: on_closed comes */
-            break;
-    }
+    r = send_all(stream);
     if (r < 0)
         stream_give_up(stream, "ENCODING_FAILED");
     else if (stream->is_crowded)
@@ -245,6 +270,10 @@ static void on_welcome(struct stream *stream, const struct encoder_response *wel
     stream->cursor = stream->acknowledged = run.first_sequence - 1;
     stream->window = WINDOW_BATCHES;
     stream->agent_series = welcome->agent_series;
+    stream->takes_blocks = stream->signal == SPOOL_LOGS &&
+                           stream->uplink->options.pace.compresses_logs &&
+                           welcome->log_block_version == LOGBLOCK_VERSION;
+    stream->message_bytes = welcome->message_bytes;
     stream->oldest_us = welcome->oldest_s < UINT32_MAX ? (int64_t) welcome->oldest_s * 1000000 : 0;
     if (welcome->unacknowledged_batches && welcome->unacknowledged_batches < stream->window)
         stream->window = welcome->unacknowledged_batches;

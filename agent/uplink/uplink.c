@@ -18,6 +18,8 @@
 #define REFILL_US INT64_C(100000)
 /* From one hub of the list to the next, at most. */
 #define NEXT_HUB_US INT64_C(2000000)
+/* Without a block made with it. */
+#define BLOCKS_KEPT_US INT64_C(60000000)
 /* A hub that does not stay is looked at less and less often. */
 #define MAX_PREFER_US INT64_C(7200000000)
 
@@ -51,6 +53,19 @@ void link_arm(struct uplink *uplink, struct loop_timer *timer, int64_t delay_us)
     /* A heap that cannot grow by one is out of memory: the fault is in the log, and nothing would
      * ever happen again. */
     ensure(loop_timer_arm_in(uplink->options.loop, timer, delay_us) == 0);
+}
+
+void link_keep_blocks(struct uplink *uplink)
+{
+    link_arm(uplink, &uplink->rest, BLOCKS_KEPT_US);
+}
+
+static void on_rest(struct loop_timer *timer)
+{
+    struct uplink *uplink = timer->ctx;
+
+    encoder_blocks_deinit(&uplink->blocks);
+    malloc_trim(0);
 }
 
 /* ---- the end of an attempt ---- */
@@ -596,6 +611,7 @@ int uplink_new(struct uplink **ret, const struct uplink_options *options)
     uplink->attempt = (struct loop_timer){ .fn = on_attempt, .ctx = uplink };
     uplink->refill = (struct loop_timer){ .fn = on_refill, .ctx = uplink };
     uplink->prefer = (struct loop_timer){ .fn = on_prefer, .ctx = uplink };
+    uplink->rest = (struct loop_timer){ .fn = on_rest, .ctx = uplink };
     for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
         for (unsigned k = 0; k < LINK_LANES; k++)
             stream_init(&uplink->streams[i][k], uplink, (enum spool_signal) i, (enum spool_lane) k);
@@ -635,10 +651,12 @@ struct uplink *uplink_free(struct uplink *uplink)
     loop_timer_disarm(loop, &uplink->reap);
     loop_timer_disarm(loop, &uplink->refill);
     loop_timer_disarm(loop, &uplink->prefer);
+    loop_timer_disarm(loop, &uplink->rest);
     drop_connection(uplink);
     for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
         for (unsigned k = 0; k < LINK_LANES; k++)
             stream_deinit(&uplink->streams[i][k]);
+    encoder_blocks_deinit(&uplink->blocks);
     uplink->queue = rpc_queue_free(uplink->queue);
     for (size_t i = 0; uplink->hubs && i < uplink->n_hubs; i++)
         free(uplink->hubs[i]);

@@ -25,8 +25,10 @@
  * a stream. A batch that the hub refuses for what it is, is halved until the record is alone that
  * it does not like, which is set aside: a skip takes its place.
  *
- * Logs may be compressed: a hundred lines take 40 to 110 us for an eighth to a sixth of their
- * bytes. Metrics are not: half the bytes of so small a message are not worth it.
+ * Logs may be compressed: as blocks of zstd (common/logblock), which the hub keeps as they are,
+ * where it takes them and a batch is not small; else by gRPC as gzip, a hundred lines in 40 to 110
+ * us to an eighth to a sixth of their bytes. Metrics are not: half the bytes of so small a message
+ * are not worth it.
  *
  * Thread: the loop's, for everything.
  * Start here: uplink.c for the states, stream.c for one stream, policy.h for what follows from an

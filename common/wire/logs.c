@@ -12,7 +12,7 @@
 #include "common/wire/wire.h"
 
 /* Numbers of the fields. */
-enum { BATCH_SEQUENCE = 1, BATCH_SOURCE = 2, BATCH_RECORDS = 3 };
+enum { BATCH_SEQUENCE = 1, BATCH_SOURCE = 2, BATCH_RECORDS = 3, BATCH_BLOCK = 4 };
 enum { SOURCE_TYPE = 1, SOURCE_NAME = 2, SOURCE_ATTRIBUTES = 3 };
 enum { ATTRIBUTE_KEY = 1, ATTRIBUTE_VALUE = 2 };
 enum {
@@ -213,7 +213,7 @@ static int read_batch(struct wire_logs *logs, struct span bytes, struct wire_pro
 
     while (r == WIRE_OK && at < end) {
         wrong = wire_read_item(&at, end, &item);
-        if (!wrong && item.number <= BATCH_RECORDS)
+        if (!wrong && item.number <= BATCH_BLOCK)
             wrong =
                 logs_check_type(&item, item.number == BATCH_SEQUENCE ? TYPE_VARINT : TYPE_BYTES);
         if (wrong)
@@ -224,6 +224,8 @@ static int read_batch(struct wire_logs *logs, struct span bytes, struct wire_pro
             logs->sequence = wire_item_u64(&item);
         else if (item.number == BATCH_SOURCE)
             r = read_source(logs, item.body, problem);
+        else if (item.number == BATCH_BLOCK)
+            logs->block = item.body;
     }
     return r;
 }
@@ -257,6 +259,32 @@ int wire_logs_open(struct span bytes, struct wire_logs *ret, struct wire_problem
     logs.crc32c = wire_logs_checksum(logs.sequence);
     *ret = logs;
     return WIRE_OK;
+}
+
+/* In one message. */
+static bool find_block(struct span bytes, struct span *ret)
+{
+    const uint8_t *at = bytes.data, *end = at + bytes.len;
+    struct wire_item item;
+
+    while (at < end && !wire_read_item(&at, end, &item) && item.number != BATCH_RECORDS) {
+        if (item.number == BATCH_BLOCK && item.type == TYPE_BYTES) {
+            *ret = item.body;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool wire_logs_find_block(struct span bytes, struct span *ret)
+{
+    const uint8_t *at = bytes.data, *end = at + bytes.len;
+    struct wire_item item;
+
+    while (at < end && !wire_read_item(&at, end, &item))
+        if (item.number == WIRE_LOGS_BATCH && item.type == TYPE_BYTES && find_block(item.body, ret))
+            return true;
+    return false;
 }
 
 /* ---- records ---- */

@@ -75,6 +75,7 @@ struct wire_logs {
     struct span source_type, source_name; /* without NUL */
     size_t n_source_attributes;
     struct wire_log_attributes source_attributes;
+    struct span block; /* of any bytes; data is NULL when there is none */
     /*
      * What a run's last batch is known by (StreamHello.crc32c_before_first), of the records that
      * were handed out so far. CRC32C over, little-endian: the sequence (8 bytes), then of each
@@ -93,12 +94,16 @@ struct wire_logs {
 int wire_logs_open(struct span bytes,
                    struct wire_logs *ret,
                    struct wire_problem *ret_problem) MUST_USE;
+/* The block of a batch, as long as no record stands before it: a look, for who needs to know how
+ * much it will be. Nothing else is read, or checked. */
+bool wire_logs_find_block(struct span bytes, struct span *ret);
+
 /* The next of n_records. Outcomes: as above. */
 int wire_logs_next(struct wire_logs *logs,
                    struct wire_log_record *ret,
                    struct wire_problem *ret_problem) MUST_USE;
 
-/* The checksum above, made by who sends: 0 and the sequence to begin. */
+/* The checksum above, made by who sends, or reads a block: the sequence to begin. */
 uint32_t wire_logs_checksum(uint64_t sequence);
 uint32_t wire_logs_checksum_add(uint32_t crc, uint32_t severity, struct span body);
 

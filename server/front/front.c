@@ -228,6 +228,8 @@ struct front *front_free(struct front *front)
     ensure(list_is_empty(&front->watched.calls));
     ensure(atomic_load(&front->arena_used) == 0);
     for (size_t i = 0; i < FRONT_MAX_WORKERS; i++)
+        logblock_room_free(front->workers[i].room);
+    for (size_t i = 0; i < FRONT_MAX_WORKERS; i++)
         arena_deinit(&front->workers[i].arena);
     pthread_mutex_destroy(&front->watchers.lock);
     pthread_cond_destroy(&front->streams.checked);

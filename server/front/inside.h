@@ -61,8 +61,9 @@ struct front_method {
 };
 
 struct front_worker {
-    struct arena arena; /* for the message at hand of any call of this worker */
-    uint8_t apart[128 - sizeof(struct arena)]; /* no cache line is two workers' */
+    struct arena arena;         /* for the message at hand of any call of this worker */
+    struct logblock_room *room; /* for blocks of logs; NULL until the first one */
+    uint8_t apart[128 - sizeof(struct arena) - sizeof(void *)]; /* no cache line is two workers' */
 };
 
 /* Calls of which the registry is asked again when it changes, whatever they are. */

@@ -17,6 +17,7 @@
 #include "server/front/stream.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -212,6 +213,7 @@ static int send_welcome(struct telemetry *t, const struct ingest_welcome *welcom
     limits.batch_log_records = taken.batch_log_records;
     limits.log_attributes = taken.log_attributes;
     limits.attribute_bytes = taken.attribute_bytes;
+    limits.log_block_version = t->kind->signal == STORE_LOGS ? LOGBLOCK_VERSION : 0;
     limits.oldest_s =
         (uint64_t) (t->kind->signal == STORE_LOGS ? taken.logs_retention_us : taken.retention_us) /
         1000000;
@@ -548,14 +550,16 @@ static bool dispatch(struct telemetry *t, const struct stream_request *request)
     return give_batch(t, request->batch);
 }
 
-static bool
-decode(struct telemetry *t, struct span bytes, struct arena *arena, struct stream_request *ret)
+static bool decode(struct telemetry *t,
+                   struct span bytes,
+                   struct front_worker *worker,
+                   struct stream_request *ret)
 {
     enum front_failure failure;
     int r = 0;
 
     *ret = (struct stream_request){ 0 };
-    failure = t->kind->decode(bytes, arena, ret, &t->detail, &r);
+    failure = t->kind->decode(bytes, worker, ret, &t->detail, &r);
     if (failure == FAIL_NOT)
         return true;
     fail(t, failure, r);
@@ -565,7 +569,7 @@ decode(struct telemetry *t, struct span bytes, struct arena *arena, struct strea
 /* What waits must not borrow from the call's bytes, which go. */
 static bool own(struct telemetry *t,
                 struct span bytes,
-                struct arena *arena,
+                struct front_worker *worker,
                 uint64_t budget,
                 struct stream_request *request)
 {
@@ -573,13 +577,13 @@ static bool own(struct telemetry *t,
 
     if (!request->is_borrowed)
         return true;
-    arena_reset(arena, budget);
-    copy = (const uint8_t *) arena_copy(arena, bytes);
+    arena_reset(&worker->arena, budget);
+    copy = (const uint8_t *) arena_copy(&worker->arena, bytes);
     if (!copy) {
         fail(t, FAIL_FAULT, fault(-ENOMEM, "no memory for a message that waits"));
         return false;
     }
-    if (!decode(t, span_of(copy, bytes.len), arena, request))
+    if (!decode(t, span_of(copy, bytes.len), worker, request))
         return false;
     t->held_batch = request->batch;
     t->held_hello = request->hello;
@@ -588,12 +592,13 @@ static bool own(struct telemetry *t,
 
 static void take_message(struct telemetry *t, struct span bytes, uint64_t budget)
 {
-    struct arena *arena = &t->front->workers[rpc_call_worker(t->call)].arena;
+    struct front_worker *worker = &t->front->workers[rpc_call_worker(t->call)];
+    struct arena *arena = &worker->arena;
     struct stream_request request;
 
     arena_reset(arena, budget);
-    if (decode(t, bytes, arena, &request) && dispatch(t, &request) &&
-        own(t, bytes, arena, budget, &request)) {
+    if (decode(t, bytes, worker, &request) && dispatch(t, &request) &&
+        own(t, bytes, worker, budget, &request)) {
         hold(t, arena, budget);
         return;
     }
@@ -607,14 +612,18 @@ void stream_on_message(struct rpc_call *call, struct span message)
 {
     struct telemetry *t = rpc_call_state(call);
     const struct front_options *options = &t->front->options;
-    const uint64_t budget = wire_arena_limit(message.len);
+    uint64_t budget = wire_arena_limit(message.len), decoded = message.len;
 
     if (t->is_failing || t->is_over || !is_allowed(t))
         return;
     ensure(t->held_bytes == 0);
-    if (message.len > options->max_message_bytes) {
-        front_describe(&t->detail, NULL, "%zu bytes, at most %u (max_message_bytes)", message.len,
-                       options->max_message_bytes);
+    if (message.len <= options->max_message_bytes && t->kind->more_bytes)
+        budget += t->kind->more_bytes(message, &decoded);
+    if (message.len > options->max_message_bytes || decoded > options->max_message_bytes) {
+        front_describe(&t->detail, NULL, "%" PRIu64 " bytes, at most %u (max_message_bytes)%s",
+                       message.len > options->max_message_bytes ? message.len : decoded,
+                       options->max_message_bytes,
+                       message.len > options->max_message_bytes ? "" : ", decoded");
         t->detail.quota = "max_message_bytes";
         fail(t, FAIL_MESSAGE_BYTES, 0);
         return;

@@ -31,10 +31,13 @@ struct stream_kind {
     const char *name; /* in the log */
     /* Pure. Anything but FAIL_NOT: why not, with `detail` and ret_r as front_fail() wants them. */
     enum front_failure (*decode)(struct span bytes,
-                                 struct arena *arena,
+                                 struct front_worker *worker, /* into its arena */
                                  struct stream_request *ret,
                                  struct front_detail *detail,
                                  int *ret_r);
+    /* NULL, or what it takes of the arena besides wire_arena_limit(), and how much it is when it is
+     * decoded; 0: not known, and no more. */
+    uint64_t (*more_bytes)(struct span bytes, uint64_t *ret_decoded);
     /* Appends. Faults: no memory. */
     int (*pack)(const struct stream_answer *answer, struct buf *to);
 };

@@ -6,10 +6,12 @@
  */
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
+#include "common/base/text.h"
 #include "server/front/stream.h"
 
 #define REQUEST_SKIP SENTINEL__TELEMETRY__V1__STREAM_LOGS_REQUEST__MESSAGE_SKIP
@@ -20,6 +22,7 @@ struct decoded {
     struct ingest_batch batch;
     struct ingest_logs logs;
     struct logblock_source source;
+    struct logblock_sent sent;
 };
 
 /* False: the arena has no room. */
@@ -88,22 +91,19 @@ too_big(struct span bytes, const struct arena *arena, struct front_detail *detai
     return FAIL_TOO_BIG;
 }
 
-static enum front_failure decode_batch(struct span bytes,
+static enum front_failure read_records(struct span bytes,
                                        struct wire_logs *logs,
                                        struct arena *arena,
-                                       struct stream_request *ret,
+                                       struct decoded *decoded,
                                        struct front_detail *detail,
                                        int *ret_r)
 {
-    struct decoded *decoded = arena_alloc(arena, sizeof(*decoded));
     struct logblock_record *records = arena_alloc_array(arena, logs->n_records, sizeof(*records));
     struct ingest_log_ids *ids = arena_alloc_array(arena, logs->n_records, sizeof(*ids));
     struct wire_log_record record;
     struct wire_problem problem;
 
-    if (!decoded || !records || !ids ||
-        !attributes_of(logs->source_attributes, logs->n_source_attributes, arena,
-                       &decoded->source.attributes))
+    if (!records || !ids)
         return too_big(bytes, arena, detail, ret_r);
     for (size_t i = 0; i < logs->n_records; i++) {
         *ret_r = wire_logs_next(logs, &record, &problem);
@@ -112,15 +112,144 @@ static enum front_failure decode_batch(struct span bytes,
         if (!record_of(&record, arena, &records[i], &ids[i]))
             return too_big(bytes, arena, detail, ret_r);
     }
+    decoded->logs.records = records;
+    decoded->logs.ids = ids;
+    decoded->logs.n_records = logs->n_records;
+    return FAIL_NOT;
+}
+
+/* ---- a batch that came as a block ---- */
+
+/* Records of the same attributes share them. Names have no NUL. */
+static bool check_block_attributes(const struct logblock_record *records,
+                                   size_t n_records,
+                                   struct wire_problem *problem)
+{
+    const struct logblock_attribute *before = NULL;
+
+    for (size_t i = 0; i < n_records; i++) {
+        const struct logblock_record *record = &records[i];
+
+        if (record->n_attributes == 0 || record->attributes == before)
+            continue;
+        before = record->attributes;
+        for (size_t k = 0; k < record->n_attributes; k++) {
+            const struct span key = before[k].key, value = before[k].value;
+            const bool is_key_good =
+                text_is_utf8(key.data, key.len) && (key.len == 0 || !memchr(key.data, 0, key.len));
+
+            if (is_key_good && text_is_utf8(value.data, value.len))
+                continue;
+            (void) snprintf(problem->field, sizeof(problem->field),
+                            "batch.block.records[%zu].attributes[%zu].%s", i, k,
+                            is_key_good ? "value" : "key");
+            (void) snprintf(problem->description, sizeof(problem->description), "not UTF-8%s",
+                            is_key_good ? "" : " without NUL");
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What stands between bodies is ASCII: when all of it is UTF-8, so is each. */
+static bool check_block_bodies(const struct logblock_sent *sent, struct wire_problem *problem)
+{
+    if (!sent->has_lengths && text_is_utf8(sent->bodies.data, sent->bodies.len))
+        return true;
+    for (size_t i = 0; i < sent->n_records; i++) {
+        const struct logblock_record *record = &sent->records[i];
+
+        if (record->is_raw || text_is_utf8(record->body.data, record->body.len))
+            continue;
+        (void) snprintf(problem->field, sizeof(problem->field), "batch.block.records[%zu]", i);
+        (void) snprintf(problem->description, sizeof(problem->description),
+                        "a text that is not UTF-8; a line that is no text is marked as raw");
+        return false;
+    }
+    return true;
+}
+
+static enum front_failure bad_block(const char *description, struct front_detail *detail)
+{
+    struct wire_problem problem = { .field = "batch.block" };
+
+    (void) snprintf(problem.description, sizeof(problem.description), "%s", description);
+    return front_failure_of_wire(WIRE_MALFORMED, &problem, detail);
+}
+
+static enum front_failure read_block(struct span bytes,
+                                     struct wire_logs *logs,
+                                     struct front_worker *worker,
+                                     struct decoded *decoded,
+                                     struct front_detail *detail,
+                                     int *ret_r)
+{
+    struct logblock_sent *sent = &decoded->sent;
+    struct wire_problem problem;
+    int r;
+
+    if (logs->n_records > 0)
+        return bad_block("records stand beside it; a batch has one of the two", detail);
+    if (!worker->room)
+        worker->room = logblock_room_new();
+    r = worker->room ? logblock_read_sent(logs->block, worker->room, &worker->arena, sent)
+                     : fault(-ENOMEM, "no memory for a batch of logs");
+    if (r < 0 && worker->arena.is_exhausted)
+        return too_big(bytes, &worker->arena, detail, ret_r);
+    *ret_r = r;
+    if (r < 0)
+        return FAIL_FAULT;
+    if (r > 0)
+        return bad_block("damaged, cut, or not as limits.log_block_version says; send `records`",
+                         detail);
+    if (!check_block_bodies(sent, &problem) ||
+        !check_block_attributes(sent->records, sent->n_records, &problem))
+        return front_failure_of_wire(WIRE_BAD_TEXT, &problem, detail);
+    for (size_t i = 0; i < sent->n_records; i++)
+        logs->crc32c =
+            wire_logs_checksum_add(logs->crc32c, sent->records[i].severity, sent->records[i].body);
+    decoded->logs.records = sent->records;
+    decoded->logs.n_records = sent->n_records;
+    decoded->logs.sent = sent;
+    return FAIL_NOT;
+}
+
+static uint64_t more_bytes(struct span bytes, uint64_t *ret_decoded)
+{
+    uint64_t arena_bytes, raw_bytes;
+    struct span block;
+
+    if (!wire_logs_find_block(bytes, &block) ||
+        !logblock_sent_bytes(block, &arena_bytes, &raw_bytes))
+        return 0;
+    *ret_decoded = raw_bytes;
+    return arena_bytes;
+}
+
+/* ---- requests ---- */
+
+static enum front_failure decode_batch(struct span bytes,
+                                       struct wire_logs *logs,
+                                       struct front_worker *worker,
+                                       struct stream_request *ret,
+                                       struct front_detail *detail,
+                                       int *ret_r)
+{
+    struct arena *arena = &worker->arena;
+    struct decoded *decoded = arena_alloc(arena, sizeof(*decoded));
+    enum front_failure failure;
+
+    if (!decoded || !attributes_of(logs->source_attributes, logs->n_source_attributes, arena,
+                                   &decoded->source.attributes))
+        return too_big(bytes, arena, detail, ret_r);
+    failure = logs->block.data ? read_block(bytes, logs, worker, decoded, detail, ret_r)
+                               : read_records(bytes, logs, arena, decoded, detail, ret_r);
+    if (failure != FAIL_NOT)
+        return failure;
     decoded->source.type = logs->source_type;
     decoded->source.name = logs->source_name;
     decoded->source.n_attributes = logs->n_source_attributes;
-    decoded->logs = (struct ingest_logs){
-        .source = &decoded->source,
-        .records = records,
-        .ids = ids,
-        .n_records = logs->n_records,
-    };
+    decoded->logs.source = &decoded->source;
     decoded->batch = (struct ingest_batch){
         .sequence = logs->sequence,
         .crc32c = logs->crc32c,
@@ -169,7 +298,7 @@ static enum front_failure decode_other(struct span bytes,
 }
 
 static enum front_failure decode(struct span bytes,
-                                 struct arena *arena,
+                                 struct front_worker *worker,
                                  struct stream_request *ret,
                                  struct front_detail *detail,
                                  int *ret_r)
@@ -181,8 +310,8 @@ static enum front_failure decode(struct span bytes,
     if (*ret_r != WIRE_OK)
         return front_failure_of_wire(*ret_r, &problem, detail);
     if (logs.type == WIRE_LOGS_BATCH)
-        return decode_batch(bytes, &logs, arena, ret, detail, ret_r);
-    return decode_other(bytes, arena, ret, detail, ret_r);
+        return decode_batch(bytes, &logs, worker, ret, detail, ret_r);
+    return decode_other(bytes, &worker->arena, ret, detail, ret_r);
 }
 
 static int pack(const struct stream_answer *answer, struct buf *to)
@@ -207,6 +336,7 @@ static const struct stream_kind logs_kind = {
     .signal = STORE_LOGS,
     .name = "logs",
     .decode = decode,
+    .more_bytes = more_bytes,
     .pack = pack,
 };
 

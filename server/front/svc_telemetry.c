@@ -10,12 +10,13 @@
 #define REQUEST_NOT_SET SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE__NOT_SET
 
 static enum front_failure decode(struct span bytes,
-                                 struct arena *arena,
+                                 struct front_worker *worker,
                                  struct stream_request *ret,
                                  struct front_detail *detail,
                                  int *ret_r)
 {
     const Sentinel__Telemetry__V1__StreamMetricsRequest *request;
+    struct arena *arena = &worker->arena;
     struct wire_problem problem;
     struct ingest_batch *batch;
     ProtobufCMessage *message = NULL;

@@ -87,7 +87,7 @@ build_logs(struct ingest_stream *stream, const struct ingest_logs *logs, struct 
 
     if (r < 0)
         return pass(r);
-    r = store_batch_new_logs(packer, logs->source, logs->records, logs->n_records, ret);
+    r = store_batch_new_logs(packer, logs->source, logs->records, logs->n_records, logs->sent, ret);
     ingest_give_back_packer(stream->ingest, packer);
     return pass(r);
 }

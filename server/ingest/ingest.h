@@ -175,8 +175,9 @@ struct ingest_log_ids {
 struct ingest_logs {
     const struct logblock_source *source;
     const struct logblock_record *records;
-    const struct ingest_log_ids *ids; /* beside the records */
+    const struct ingest_log_ids *ids; /* beside the records; NULL: as these say */
     size_t n_records;
+    const struct logblock_sent *sent; /* NULL, or the block that they came in */
 };
 struct ingest_batch {
     uint64_t sequence;

@@ -168,7 +168,7 @@ int logs_check(struct ingest_stream *stream,
     r = check_source(&stream->loop.limits, logs->source, problem);
     for (size_t i = 0; r == INGEST_OK && i < logs->n_records; i++) {
         r = check_record(stream, &logs->records[i], i, now, problem);
-        if (r == INGEST_OK)
+        if (r == INGEST_OK && logs->ids)
             r = check_ids(&logs->ids[i], i, problem);
     }
     return r == INGEST_OK ? check_packed(logs, problem) : r;

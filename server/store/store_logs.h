@@ -20,7 +20,7 @@
 #include "common/base/arena.h"
 #include "common/base/cleanup.h"
 #include "common/base/span.h"
-#include "server/store/logblock/logblock.h"
+#include "common/logblock/logblock.h"
 
 struct store;
 struct store_batch;
@@ -42,12 +42,15 @@ bool store_packer_is_large(const struct store_packer *packer);
 
 /*
  * A batch of signal STORE_LOGS with these records: copied, split into packs by day and by size,
- * compressed where they are many. Places are the store's. Faults: no memory.
+ * compressed where they are many. Places are the store's.
+ *   sent   NULL, or the block with these records in it: it is kept where all of them make one block
+ * Faults: no memory.
  */
 int store_batch_new_logs(struct store_packer *packer,
                          const struct logblock_source *source,
                          const struct logblock_record *records,
                          size_t n_records,
+                         const struct logblock_sent *sent,
                          struct store_batch **ret) MUST_USE;
 
 /* ---- searching ---- */

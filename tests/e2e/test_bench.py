@@ -47,8 +47,13 @@ class Bench(unittest.TestCase):
         self.assert_numbers(told, "log_mb_per_second", "log_mb_per_hub_core_second", "log_mb_per_hub_core_second_under_load",
                             "log_bytes_ratio", "log_bytes_ratio_sealed", "ack_p50_us", "ack_p99_us", "hub_rss_bytes")
         self.assertEqual(told["lines"], 52000)
+        self.assertEqual(told["log_form"], "block")
         self.assertTrue(told["verified"])
         self.assertTrue(told["tls"])
+
+    def test_log_lines_are_the_same_as_records(self):
+        told = self.told("logs", "--agents", 3, "--lines", 1000, "--batch-lines", 250, "--records", "--verify")
+        self.assertEqual((told["lines"], told["log_form"], told["verified"]), (3000, "records", True))
 
     def test_searches_find_what_they_must(self):
         told = self.told("search", "--agents", 4, "--bytes", "3MB", "--repeat", 3)

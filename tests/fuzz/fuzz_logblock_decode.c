@@ -1,16 +1,17 @@
 /* Targets: logblock_unpack, logblock_next, logblock_open, logblock_move, logblock_may_hold,
- * logblock_find.
+ * logblock_find, logblock_sent_bytes, logblock_read_sent, logblock_encode_sent.
  * SPDX-License-Identifier: Apache-2.0 */
 
 /*
  * The first byte says what the rest is: 0 a pack, or a block in place of one; 1 blocks as they are;
- * 2 a block whose checksums are made good first, and what it says of its parts is no obstacle.
+ * 2 a block whose checksums are made good first, and what it says of its parts is no obstacle;
+ * 3 a block that is sent, 4 one whose checksums are made good first.
  */
 
 #include "common/base/crc32c.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
-#include "server/store/logblock/parts.h"
+#include "common/logblock/parts.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
@@ -120,7 +121,44 @@ static void read_block(struct span bytes, struct logblock_room *room, bool is_me
         read_block(left, room, is_mended);
 }
 
-static void read_mended(struct span bytes, struct logblock_room *room)
+/* What is kept of one that is taken has the same records, and is a block for ever. */
+static void keep_sent(const struct logblock_sent *sent, struct logblock_room *room)
+{
+    static const struct logblock_source source = { { (const uint8_t *) "file", 4 },
+                                                   { (const uint8_t *) "/var/log/a", 10 } };
+    CLEANUP(logblock_work_freep) struct logblock_work *work = logblock_work_new();
+    CLEANUP(buf_deinit) struct buf kept = { 0 };
+    struct logblock_record *records;
+    struct logblock block;
+    uint64_t n_bytes;
+    size_t n;
+
+    ensure(work && logblock_encode_sent(work, &source, sent, &kept) == 0);
+    ensure(logblock_open(buf_span(&kept), room, &block) == LOGBLOCK_OK);
+    ensure(logblock_find(&block, NULL, room, &records, &n, &n_bytes) == LOGBLOCK_OK);
+    ensure(n == sent->n_records && block.n_raw_bytes == sent->n_raw_bytes);
+    for (size_t i = 0; i < n; i++)
+        ensure(read_record(&records[i]) == read_record(&sent->records[i]) &&
+               records[i].severity == sent->records[i].severity && records[i].place.index == i);
+}
+
+static void read_sent(struct span bytes, struct logblock_room *room)
+{
+    struct logblock_sent sent;
+    uint64_t most, raw;
+    struct arena arena;
+    bool is_known = logblock_sent_bytes(bytes, &most, &raw);
+    int r;
+
+    arena_init(&arena, is_known ? (size_t) most : 1 << 20);
+    r = logblock_read_sent(bytes, room, &arena, &sent);
+    ensure((r == LOGBLOCK_OK && is_known) || r == LOGBLOCK_BAD);
+    if (r == LOGBLOCK_OK)
+        keep_sent(&sent, room);
+    arena_deinit(&arena);
+}
+
+static void read_mended(struct span bytes, struct logblock_room *room, bool is_sent)
 {
     uint8_t *copy = malloc(bytes.len ? bytes.len : 1);
     uint32_t end = bytes.len >= PARTS_FIXED ? parts_load32(bytes.data + 12) : 0;
@@ -129,7 +167,10 @@ static void read_mended(struct span bytes, struct logblock_room *room)
     (void) parts_put_bytes(copy, bytes);
     if (end >= PARTS_FIXED && end <= bytes.len)
         (void) parts_put32(copy + 4, crc32c(0, copy + PARTS_CHECKED, end - PARTS_CHECKED));
-    read_block(span_of(copy, bytes.len), room, true);
+    if (is_sent)
+        read_sent(span_of(copy, bytes.len), room);
+    else
+        read_block(span_of(copy, bytes.len), room, true);
     free(copy);
 }
 
@@ -145,7 +186,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         read_pack(span_of(data + 1, len - 1), room);
     else if (data[0] == 1)
         read_block(span_of(data + 1, len - 1), room, false);
+    else if (data[0] == 3)
+        read_sent(span_of(data + 1, len - 1), room);
     else
-        read_mended(span_of(data + 1, len - 1), room);
+        read_mended(span_of(data + 1, len - 1), room, data[0] == 4);
     return 0;
 }

@@ -20,6 +20,7 @@
 #define MAX_METADATA 8u /* headers of ours that go with a call */
 /* One packet either way: not worth the quarter MiB of tables that a compressor sets up. */
 #define COMPRESS_FROM_BYTES 1024u
+#define PACKED_PLACES 64u /* bits of `packed` */
 #define DETAILS_KEY "grpc-status-details-bin"
 
 struct rpc_client_call {
@@ -35,8 +36,11 @@ struct rpc_client_call {
     grpc_byte_buffer *incoming;
     grpc_byte_buffer *outgoing; /* carries one message at a time into core */
     struct rpc_outbox outbox;
+    /* Bit n: what is the n-th to go of the outbox is packed. Of those behind core finds out. */
+    uint64_t packed;
     char *peer;
     bool is_owned : 1; /* rpc_client_call_unref() has not been called: callbacks are wanted */
+    bool is_held : 1;  /* what is queued waits for more */
     bool is_connected : 1;
     bool is_reading : 1;
     bool is_read_over : 1;
@@ -125,11 +129,12 @@ static void on_start(struct client_tag *tag, bool ok)
 
 /* ---- write ---- */
 
-static uint32_t write_flags(const struct rpc_client_call *call, size_t message_bytes)
+static uint32_t
+write_flags(const struct rpc_client_call *call, size_t message_bytes, bool is_packed)
 {
     /* With the hint core waits for more before it writes, so only when there is more. */
     return (call->outbox.n_waiting ? GRPC_WRITE_BUFFER_HINT : 0) |
-           (message_bytes < COMPRESS_FROM_BYTES ? GRPC_WRITE_NO_COMPRESS : 0);
+           (is_packed || message_bytes < COMPRESS_FROM_BYTES ? GRPC_WRITE_NO_COMPRESS : 0);
 }
 
 static void write_next(struct rpc_client_call *call)
@@ -138,7 +143,7 @@ static void write_next(struct rpc_client_call *call)
     size_t n_ops = 0;
 
     if (!is_open(call) || call->is_broken || call->has_status || call->is_half_closed ||
-        call->outbox.is_writing)
+        call->outbox.is_writing || call->is_held)
         return;
     call->is_writing_message = call->outbox.n_waiting > 0;
     if (call->outbox.n_waiting) {
@@ -148,9 +153,10 @@ static void write_next(struct rpc_client_call *call)
         grpc_slice_buffer_add(&call->outgoing->data.raw.slice_buffer, message);
         ops[n_ops++] = (grpc_op){
             .op = GRPC_OP_SEND_MESSAGE,
-            .flags = write_flags(call, n_bytes),
+            .flags = write_flags(call, n_bytes, call->packed & 1),
             .data.send_message.send_message = call->outgoing,
         };
+        call->packed >>= 1;
     }
     if (!call->outbox.n_waiting && call->wants_half_close) {
         call->is_half_closed = true;
@@ -177,8 +183,9 @@ static void on_write(struct client_tag *tag, bool ok)
     release(call);
 }
 
-int rpc_client_call_send(struct rpc_client_call *call, struct span message)
+static int queue_message(struct rpc_client_call *call, struct span message, bool is_packed)
 {
+    const uint32_t place = call->outbox.n_waiting;
     int r;
 
     if (!is_open(call) || call->is_broken || call->has_status || call->wants_half_close)
@@ -187,8 +194,35 @@ int rpc_client_call_send(struct rpc_client_call *call, struct span message)
     r = rpc_outbox_push(&call->outbox, message);
     if (r)
         return r < 0 ? pass(r) : RPC_QUEUE_FULL;
+    if (is_packed && place < PACKED_PLACES)
+        call->packed |= UINT64_C(1) << place;
     write_next(call);
     return 0;
+}
+
+int rpc_client_call_send(struct rpc_client_call *call, struct span message)
+{
+    int r = queue_message(call, message, false);
+
+    return r < 0 ? pass(r) : r;
+}
+
+int rpc_client_call_send_packed(struct rpc_client_call *call, struct span message)
+{
+    int r = queue_message(call, message, true);
+
+    return r < 0 ? pass(r) : r;
+}
+
+void rpc_client_call_hold(struct rpc_client_call *call)
+{
+    call->is_held = true;
+}
+
+void rpc_client_call_let_go(struct rpc_client_call *call)
+{
+    call->is_held = false;
+    write_next(call);
 }
 
 size_t rpc_client_call_queued(const struct rpc_client_call *call)
@@ -199,6 +233,7 @@ size_t rpc_client_call_queued(const struct rpc_client_call *call)
 void rpc_client_call_half_close(struct rpc_client_call *call)
 {
     call->wants_half_close = true;
+    call->is_held = false;
     write_next(call);
 }
 

@@ -12,8 +12,8 @@
 #include "common/base/buf.h"
 #include "common/base/fault.h"
 #include "common/log/log.h"
+#include "common/logblock/logblock.h"
 #include "server/store/days/scan.h"
-#include "server/store/logblock/logblock.h"
 #include "server/store/rollup/rollup.h"
 #include "server/store/store.h"
 

@@ -20,10 +20,12 @@
 /*
  * Of the records of a batch that are of one day. At MIN a block has the ratio that is promised (8);
  * half of that does not. Above RAW they are cut: a block's bodies and what is made of them then
- * stay in the second cache, and a reader decodes no more than that for one record.
+ * stay in the second cache, and a reader decodes no more than that for one record. One that was
+ * sent is kept up to SENT.
  */
 #define BLOCK_RAW_MIN (UINT64_C(32) << 10)
 #define BLOCK_RAW_BYTES (UINT64_C(256) << 10)
+#define SENT_RAW_BYTES (2 * BLOCK_RAW_BYTES)
 #define PACKER_RAW_BYTES (UINT64_C(1) << 20) /* room of a packer that is worth to be kept */
 
 struct store_packer {
@@ -171,7 +173,8 @@ static struct cut cut_block(const struct logblock_record *records, size_t n_reco
 static int add_block(struct store_packer *packer,
                      const struct logblock_source *source,
                      const struct logblock_record *records,
-                     const struct cut *cut)
+                     const struct cut *cut,
+                     const struct logblock_sent *sent)
 {
     struct logblock_input input = { .source = source,
                                     .records = records,
@@ -185,24 +188,30 @@ static int add_block(struct store_packer *packer,
     if (cut->n_raw_bytes > packer->max_raw_bytes)
         packer->max_raw_bytes = cut->n_raw_bytes;
     buf_append(&packer->bytes, &head, sizeof(head));
-    r = logblock_encode(packer->work, &input, &packer->bytes);
+    r = sent ? logblock_encode_sent(packer->work, source, sent, &packer->bytes)
+             : logblock_encode(packer->work, &input, &packer->bytes);
     if (r)
         return pass(r);
     put_head(packer, at, &head);
     return 0;
 }
 
+/* `sent` has these records and no others. */
 static int add_blocks(struct store_packer *packer,
                       const struct logblock_source *source,
                       const struct logblock_record *records,
                       size_t n_records,
-                      uint64_t n_raw_bytes)
+                      uint64_t n_raw_bytes,
+                      const struct logblock_sent *sent)
 {
     uint64_t n_blocks = (n_raw_bytes + BLOCK_RAW_BYTES - 1) / BLOCK_RAW_BYTES;
 
+    if (sent && n_raw_bytes <= SENT_RAW_BYTES)
+        n_blocks = 1;
     for (size_t done = 0; done < n_records;) {
         struct cut cut = cut_block(records + done, n_records - done, n_raw_bytes / n_blocks + 1);
-        int r = add_block(packer, source, records + done, &cut);
+        int r = add_block(packer, source, records + done, &cut,
+                          cut.n_records == n_records ? sent : NULL);
 
         if (r)
             return pass(r);
@@ -244,10 +253,11 @@ static int add_stretch(struct store_packer *packer,
                        const struct logblock_source *source,
                        const struct logblock_record *records,
                        size_t n_records,
-                       uint64_t n_raw_bytes)
+                       uint64_t n_raw_bytes,
+                       const struct logblock_sent *sent)
 {
     if (n_raw_bytes >= BLOCK_RAW_MIN)
-        return pass(add_blocks(packer, source, records, n_records, n_raw_bytes));
+        return pass(add_blocks(packer, source, records, n_records, n_raw_bytes, sent));
     add_packs(packer, source, records, n_records);
     return 0;
 }
@@ -256,6 +266,7 @@ int store_batch_new_logs(struct store_packer *packer,
                          const struct logblock_source *source,
                          const struct logblock_record *records,
                          size_t n_records,
+                         const struct logblock_sent *sent,
                          struct store_batch **ret)
 {
     struct store_batch *batch;
@@ -270,7 +281,8 @@ int store_batch_new_logs(struct store_packer *packer,
 
         for (n = 0; done + n < n_records && day_of(records[done + n].time_us) == day; n++)
             n_raw_bytes += logblock_raw_bytes(&records[done + n]);
-        r = add_stretch(packer, source, records + done, n, n_raw_bytes);
+        r = add_stretch(packer, source, records + done, n, n_raw_bytes,
+                        n == n_records ? sent : NULL);
     }
     if (!r && buf_failed(&packer->bytes))
         r = fault(-ENOMEM, "no memory to pack %zu records", n_records);

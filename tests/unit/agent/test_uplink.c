@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent/uplink/encode.h"
+#include "agent/uplink/link.h"
 #include "agent/uplink/policy.h"
 #include "common/base/file.h"
 #include "common/log/log.h"
@@ -473,13 +474,8 @@ START_TEST(a_throttle_holds_batches_back_for_a_while)
 }
 END_TEST
 
-static void put_lines(const char *const *bodies, size_t n)
+static void put_records(const struct spool_log_record *records, size_t n)
 {
-    struct spool_log_record records[16] = { { 0 } };
-
-    for (size_t i = 0; i < n; i++)
-        records[i] = (struct spool_log_record){ .time_us = clock_wall().us,
-                                                .body = span_of_text(bodies[i]) };
     ck_assert_int_eq(
         spool_put_logs(spool, &(struct spool_logs){ .source = { .type = span_of_text("file"),
                                                                 .name = span_of_text("/a") },
@@ -488,6 +484,16 @@ static void put_lines(const char *const *bodies, size_t n)
                                                     .time = clock_wall() }),
         0);
     uplink_kick(uplink);
+}
+
+static void put_lines(const char *const *bodies, size_t n)
+{
+    struct spool_log_record records[16] = { { 0 } };
+
+    for (size_t i = 0; i < n; i++)
+        records[i] = (struct spool_log_record){ .time_us = clock_wall().us,
+                                                .body = span_of_text(bodies[i]) };
+    put_records(records, n);
 }
 
 START_TEST(logs_have_a_stream_of_their_own_on_the_same_connection)
@@ -528,6 +534,94 @@ START_TEST(a_line_that_the_hub_refuses_is_found_by_halving_and_the_others_arrive
     ck_assert_uint_eq(ledger.acknowledged, 8);
     ck_assert_uint_eq(ledger.dropped[SPOOL_REFUSED], 1);
     ck_assert_uint_le(hub.n_refused_lines, 5);
+}
+END_TEST
+
+/* Two large batches and a small one: what the hub says it takes, what the settings say, and how
+ * many come as a block. */
+static const struct {
+    unsigned log_block_version, message_bytes, n_blocks;
+    bool is_off;
+} takings[] = {
+    { LOGBLOCK_VERSION, 0, 2, false },
+    { LOGBLOCK_VERSION, 4u << 20, 2, false },
+    { LOGBLOCK_VERSION, 0, 0, true },
+    { LOGBLOCK_VERSION, 40000, 1, false },
+    { 0, 4u << 20, 0, false },
+    { LOGBLOCK_VERSION - 1, 0, 0, false },
+    { LOGBLOCK_VERSION + 1, 0, 0, false },
+};
+
+START_TEST(a_batch_of_logs_goes_as_a_block_to_a_hub_that_takes_them)
+{
+    enum { N_LARGE = 1000, N_MEDIUM = 400, N_SMALL = 40 };
+    static const size_t n_lines[] = { N_LARGE, N_MEDIUM, N_SMALL };
+    static struct spool_log_record lines[N_LARGE];
+    const struct spool_log_attribute attribute = { span_of_text("unit"), span_of_text("cron") };
+    struct uplink_pace pace = hub.options.pace;
+    uint32_t crc = 0;
+    char bodies[N_LARGE][100];
+
+    hub.log_block_version = takings[_i].log_block_version;
+    hub.message_bytes = takings[_i].message_bytes;
+    pace.compresses_logs = !takings[_i].is_off;
+    uplink_set_pace(uplink, &pace, 10000000);
+    for (size_t i = 0; i < N_LARGE; i++) {
+        const int len = snprintf(bodies[i], sizeof(bodies[i]), "line %zu of many, with some%c%zx",
+                                 i, i % 3 ? ' ' : '\0', i * 7919);
+
+        lines[i] = (struct spool_log_record){ .time_us = clock_wall().us + (int64_t) i,
+                                              .observed_us = clock_wall().us,
+                                              .severity = (uint32_t) i % 25,
+                                              .source_offset = i * 100,
+                                              .is_raw = i % 2,
+                                              .body = span_of(bodies[i], (size_t) len),
+                                              .attributes = &attribute,
+                                              .n_attributes = 1 };
+    }
+    for (unsigned k = 0; k < 3; k++) {
+        put_records(lines, n_lines[k]);
+        for (size_t i = 0; i < n_lines[k]; i++)
+            crc = hub_add_line(crc, &lines[i]);
+    }
+    hub_until(&hub, hub.n_lines == N_LARGE + N_MEDIUM + N_SMALL);
+    ck_assert_uint_eq(hub.lines_crc32c, crc);
+    ck_assert_uint_eq(hub.n_blocks, takings[_i].n_blocks);
+}
+END_TEST
+
+START_TEST(a_line_that_the_hub_refuses_in_a_block_is_found_too)
+{
+    static char wide[3000];
+    const char *const bodies[] = { wide, wide, wide, wide, wide, "bad", wide, wide };
+
+    memset(wide, 'a', sizeof(wide) - 1);
+    hub.log_block_version = LOGBLOCK_VERSION;
+    put_lines(bodies, 8);
+    hub_until(&hub, hub.n_lines == 7 && hub.n_skipped == 1);
+    ck_assert_uint_ge(hub.n_blocks, 2);
+    ck_assert_uint_le(hub.n_refused_lines, 5);
+}
+END_TEST
+
+START_TEST(what_blocks_are_made_with_is_kept_for_a_while)
+{
+    static char wide[3000];
+    const char *const bodies[] = { wide, wide };
+
+    memset(wide, 'a', sizeof(wide) - 1);
+    hub.log_block_version = LOGBLOCK_VERSION;
+    put_lines(bodies, 1);
+    hub_until(&hub, hub.n_lines == 1);
+    ck_assert_ptr_null(uplink->blocks.work);
+    for (unsigned i = 0; i < 2; i++) {
+        put_lines(bodies, 2);
+        hub_until(&hub, hub.n_blocks == i + 1);
+        ck_assert_ptr_nonnull(uplink->blocks.work);
+        ck_assert_int_gt(uplink->rest.due.us, clock_mono().us + 30000000);
+        link_arm(uplink, &uplink->rest, 0); /* a minute later */
+        hub_until(&hub, !uplink->blocks.work);
+    }
 }
 END_TEST
 
@@ -638,6 +732,10 @@ Suite *suite(void)
     tcase_add_test(stream, a_throttle_holds_batches_back_for_a_while);
     tcase_add_test(stream, logs_have_a_stream_of_their_own_on_the_same_connection);
     tcase_add_test(stream, a_line_that_the_hub_refuses_is_found_by_halving_and_the_others_arrive);
+    tcase_add_loop_test(stream, a_batch_of_logs_goes_as_a_block_to_a_hub_that_takes_them, 0,
+                        sizeof(takings) / sizeof(takings[0]));
+    tcase_add_test(stream, a_line_that_the_hub_refuses_in_a_block_is_found_too);
+    tcase_add_test(stream, what_blocks_are_made_with_is_kept_for_a_while);
     tcase_add_test(stream, another_hub_is_gone_to_at_once_and_the_first_again_later);
     tcase_add_test(stream, a_probe_goes_all_the_way_and_stores_nothing);
     tcase_add_test(stream, a_probe_names_what_is_wrong);

@@ -261,6 +261,231 @@ START_TEST(logs_are_encoded_as_they_are_read_and_restamped_when_the_clock_was_wr
 }
 END_TEST
 
+/* ---- blocks of logs ---- */
+
+#define N_LINES 300
+
+/* Of every kind that there is. */
+static struct spool_log_record make_line(size_t i, int64_t batch_us)
+{
+    static uint8_t text[200], bytes[200]; /* with NUL; no UTF-8 */
+    static struct spool_log_attribute attributes[] = {
+        { { (const uint8_t *) "key", 3 }, { (const uint8_t *) "a\0b", 3 } },
+        { { (const uint8_t *) "", 0 }, { (const uint8_t *) "", 0 } },
+        { { (const uint8_t *) "unit", 4 }, { (const uint8_t *) "cron", 4 } },
+    };
+
+    for (size_t k = 0; k < sizeof(bytes); k++) {
+        text[k] = (uint8_t) (k % 128);
+        bytes[k] = (uint8_t) (k + 100);
+    }
+    return (struct spool_log_record){
+        .time_us = i % 19 == 0   ? 0
+                   : i % 23 == 0 ? 5
+                                 : batch_us - (int64_t) (i * 1000),
+        .observed_us = i % 3 == 0 ? 0 : batch_us + (int64_t) i,
+        .source_offset = i % 7 == 0 ? 0 : UINT64_C(0x7fffffffffff0000) + i * 77,
+        .severity = (uint32_t) i % 25,
+        .is_raw = i % 5 == 0,
+        .body = span_of((i % 5 ? text : bytes) + i % 100, i % 11 == 0 ? 0 : i % 100 + 1),
+        .trace_id = span_of(bytes + i % 50, i % 4 == 1 ? 16 : 0),
+        .span_id = span_of(bytes + i % 60, i % 4 > 1 ? 8 : 0),
+        .attributes = attributes + i % 2,
+        .n_attributes = i % 3,
+    };
+}
+
+static struct spool_item item_of(const struct spool_log_record *records, size_t n, int64_t time_us)
+{
+    static const struct spool_log_attribute attribute = { { (const uint8_t *) "host", 4 },
+                                                          { (const uint8_t *) "a\0b", 3 } };
+
+    return (struct spool_item){
+        .sequence = 300,
+        .records = n,
+        .is_this_boot = true,
+        .stamp_offset_us = time_us - HOUR_US,
+        .logs = { .source = { span_of_text("file"), span_of_text("/var/log/a"), &attribute, 1 },
+                  .records = records,
+                  .n_records = n,
+                  .time = { time_us } },
+    };
+}
+
+/* As a hub reads it; all but the source's attributes and the records. */
+static void open_batch(const struct buf *bytes, struct wire_logs *ret)
+{
+    struct wire_problem problem;
+
+    ck_assert_int_eq(wire_logs_open(buf_span(bytes), ret, &problem), 0);
+    ck_assert_int_eq(ret->type, WIRE_LOGS_BATCH);
+    ck_assert_uint_eq(ret->sequence, 300);
+    ck_assert(span_equal(ret->source_type, span_of_text("file")));
+    ck_assert(span_equal(ret->source_name, span_of_text("/var/log/a")));
+    ck_assert_uint_eq(ret->n_source_attributes, 1);
+}
+
+static void check_line(const struct spool_log_record *is, const struct spool_log_record *was)
+{
+    ck_assert_int_eq(is->time_us, was->time_us);
+    ck_assert_int_eq(is->observed_us, was->observed_us);
+    ck_assert_uint_eq(is->source_offset, was->source_offset);
+    ck_assert_uint_eq(is->severity, was->severity);
+    ck_assert_int_eq(is->is_raw, was->is_raw);
+    ck_assert(span_equal(is->body, was->body));
+    ck_assert(span_equal(is->trace_id, was->trace_id));
+    ck_assert(span_equal(is->span_id, was->span_id));
+    ck_assert_uint_eq(is->n_attributes, was->n_attributes);
+    ck_assert_uint_eq(hub_add_line(0, is), hub_add_line(0, was)); /* and attributes */
+}
+
+/* What this machine's clock was behind the hub's: not worth it, or two days, or years. */
+static const int64_t behinds_us[] = { 5, 48 * HOUR_US, 24 * 365 * 50 * HOUR_US };
+
+START_TEST(a_batch_goes_as_a_block_with_each_record_as_it_goes_alone)
+{
+    const int64_t hub_us = 24 * 365 * 56 * HOUR_US, batch_us = hub_us - behinds_us[_i];
+    const struct uplink_clock clock = { .is_known = true, .hub_us = hub_us, .boot_us = HOUR_US };
+    CLEANUP(buf_deinit) struct buf as_block = { 0 }, as_records = { 0 };
+    static struct spool_log_record lines[N_LINES];
+    struct spool_item item = item_of(lines, N_LINES, batch_us);
+    struct spool_log_attribute room[HUB_ATTRIBUTES], other_room[HUB_ATTRIBUTES];
+    struct spool_log_record line, other;
+    struct encoder_blocks blocks = { 0 };
+    struct encoder encoder = { { 0 } };
+    struct wire_log_record record;
+    struct wire_problem problem;
+    struct logblock_sent sent;
+    struct wire_logs logs;
+    struct arena arena;
+    struct span block;
+
+    for (size_t i = 0; i < N_LINES; i++)
+        lines[i] = make_line(i, batch_us);
+    ck_assert_int_eq(encoder_put_block(&blocks, &item, 0, &clock, &as_block), 0);
+    ck_assert_int_eq(encoder_put(&encoder, SPOOL_LOGS, &item, &clock, &as_records), 0);
+    ck_assert_uint_lt(as_block.len, as_records.len / 2);
+    open_batch(&as_block, &logs);
+    ck_assert_uint_eq(logs.n_records, 0);
+    block = logs.block;
+    open_batch(&as_records, &logs);
+    ck_assert_ptr_null(logs.block.data);
+    ck_assert_uint_eq(logs.n_records, N_LINES);
+    hub_read_block(block, &arena, &sent);
+    ck_assert_uint_eq(sent.n_records, N_LINES);
+    for (size_t i = 0; i < N_LINES; i++) {
+        hub_line_of_block(&sent.records[i], room, &line);
+        ck_assert_int_eq(wire_logs_next(&logs, &record, &problem), 0);
+        hub_line_of_wire(&record, other_room, &other);
+        check_line(&line, &other);
+        other = lines[i];
+        if (_i > 0 && i % 19 && i % 23)
+            other.time_us += behinds_us[_i];
+        if (_i > 0 && i % 3)
+            other.observed_us += behinds_us[_i];
+        check_line(&line, &other);
+    }
+    arena_deinit(&arena);
+    encoder_blocks_deinit(&blocks);
+}
+END_TEST
+
+static int put_block(const struct spool_item *item, uint32_t message_bytes)
+{
+    const struct uplink_clock clock = { 0 };
+    CLEANUP(buf_deinit) struct buf bytes = { 0 };
+    struct encoder_blocks blocks = { 0 };
+    int r = encoder_put_block(&blocks, item, message_bytes, &clock, &bytes);
+
+    ck_assert_int_eq(bytes.len > 0, r == 0);
+    encoder_blocks_deinit(&blocks);
+    return r;
+}
+
+START_TEST(a_block_has_no_less_than_is_worth_it_and_no_more_than_the_hub_takes)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    const struct spool_log_attribute attribute = { span_of_text("key"), span_of_text("value") };
+    struct spool_log_record record = { .attributes = &attribute, .n_attributes = 1 };
+    const struct spool_item item = item_of(&record, 1, 0);
+    static const struct {
+        size_t raw_bytes;
+        uint32_t message_bytes;
+        int is;
+    } rows[] = {
+        { (4u << 10) - 1, 0, ENCODER_UNFIT },
+        { 4u << 10, 0, ENCODER_OK },
+        { 4u << 20, 0, ENCODER_OK },
+        { (4u << 20) + 1, 0, ENCODER_UNFIT },
+        { 100000, 100000, ENCODER_OK },
+        { 100001, 100000, ENCODER_UNFIT },
+        { LOGBLOCK_RAW_MAX, UINT32_MAX, ENCODER_OK },
+        { LOGBLOCK_RAW_MAX + 1, UINT32_MAX, ENCODER_UNFIT },
+    };
+
+    ck_assert_ptr_nonnull(buf_extend(&text, LOGBLOCK_RAW_MAX));
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        record.body = span_of(text.data, rows[i].raw_bytes - 8);
+        ck_assert_msg(put_block(&item, rows[i].message_bytes) == rows[i].is, "row %zu", i);
+    }
+}
+END_TEST
+
+START_TEST(what_a_block_cannot_hold_goes_as_records)
+{
+    static const struct spool_log_attribute attributes[LOGBLOCK_ATTRIBUTES_MAX + 1];
+    static struct spool_log_record many[LOGBLOCK_RECORDS_MAX + 1];
+    static uint8_t text[5000];
+    const struct span body = span_of(text, sizeof(text));
+    const struct spool_log_record rows[] = {
+        { .severity = LOGBLOCK_SEVERITY_MAX + 1 },
+        { .trace_id = span_of(text, 15) },
+        { .span_id = span_of(text, 16) },
+        { .attributes = attributes, .n_attributes = LOGBLOCK_ATTRIBUTES_MAX + 1 },
+    };
+    struct spool_log_record pair[2] = { { .body = body } };
+    struct spool_item item = item_of(pair, 2, 0);
+
+    ck_assert_int_eq(put_block(&item, 0), 0);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        pair[1] = rows[i];
+        ck_assert_msg(put_block(&item, 0) == ENCODER_UNFIT, "row %zu", i);
+    }
+    pair[1] = (struct spool_log_record){ .severity = LOGBLOCK_SEVERITY_MAX,
+                                         .attributes = attributes,
+                                         .n_attributes = LOGBLOCK_ATTRIBUTES_MAX };
+    ck_assert_int_eq(put_block(&item, 0), 0);
+    item.is_skip = true;
+    ck_assert_int_eq(put_block(&item, 0), ENCODER_UNFIT);
+    many[0].body = body;
+    item = item_of(many, LOGBLOCK_RECORDS_MAX, 0);
+    ck_assert_int_eq(put_block(&item, 0), 0);
+    item = item_of(many, LOGBLOCK_RECORDS_MAX + 1, 0);
+    ck_assert_int_eq(put_block(&item, 0), ENCODER_UNFIT);
+}
+END_TEST
+
+START_TEST(what_a_large_block_took_is_not_kept_for_small_ones)
+{
+    const struct uplink_clock clock = { 0 };
+    CLEANUP(buf_deinit) struct buf text = { 0 }, bytes = { 0 };
+    struct spool_log_record record = { 0 };
+    const struct spool_item item = item_of(&record, 1, 0);
+    struct encoder_blocks blocks = { 0 };
+
+    ck_assert_ptr_nonnull(buf_extend(&text, 2u << 20));
+    for (unsigned i = 0; i < 2; i++) {
+        record.body = span_of(text.data, 512u << 10);
+        ck_assert_int_eq(encoder_put_block(&blocks, &item, 0, &clock, &bytes), 0);
+        ck_assert_ptr_nonnull(blocks.work);
+        record.body = buf_span(&text);
+        ck_assert_int_eq(encoder_put_block(&blocks, &item, 0, &clock, &bytes), 0);
+        ck_assert_ptr_null(blocks.work);
+        ck_assert_uint_eq(blocks.n_records + blocks.block.capacity, 0);
+    }
+}
+END_TEST
+
 START_TEST(a_bucket_gives_no_more_than_its_rate)
 {
     struct uplink_bucket bucket = { 0 };
@@ -300,6 +525,11 @@ TCase *case_uplink_encoding(void)
 
     tcase_add_test(encoding,
                    logs_are_encoded_as_they_are_read_and_restamped_when_the_clock_was_wrong);
+    tcase_add_loop_test(encoding, a_batch_goes_as_a_block_with_each_record_as_it_goes_alone, 0,
+                        sizeof(behinds_us) / sizeof(behinds_us[0]));
+    tcase_add_test(encoding, a_block_has_no_less_than_is_worth_it_and_no_more_than_the_hub_takes);
+    tcase_add_test(encoding, what_a_block_cannot_hold_goes_as_records);
+    tcase_add_test(encoding, what_a_large_block_took_is_not_kept_for_small_ones);
     tcase_add_test(encoding, series_and_layouts_are_declared_once_in_a_stream);
     tcase_add_test(encoding, a_skip_carries_its_reason_and_count);
     return encoding;

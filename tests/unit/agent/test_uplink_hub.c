@@ -7,7 +7,6 @@
 #include "common/base/crc32c.h"
 #include "common/base/file.h"
 #include "common/tls/tls.h"
-#include "common/wire/wire.h"
 #include "sentinel/telemetry/v1/telemetry.pb-c.h"
 
 /* ---- the stream ---- */
@@ -55,6 +54,8 @@ static void welcome(struct hub *hub, struct rpc_call *call, uint64_t resume_afte
     limits.oldest_s = hub->tells_nothing ? 0 : hub->oldest_s;
     limits.unacknowledged_batches = HUB_WINDOW;
     limits.agent_series = hub->agent_series;
+    limits.log_block_version = hub->log_block_version;
+    limits.message_bytes = hub->message_bytes;
     message.limits = &limits;
     message.resume_after_sequence = resume_after;
     message.hub_time_unix_us = clock_wall().us + hub->ahead_us;
@@ -196,23 +197,143 @@ static void acknowledge_logs(struct rpc_call *call, uint64_t sequence)
     respond(call, &response);
 }
 
-static void on_lines(struct hub *hub, struct rpc_call *call, struct wire_logs *logs)
+static uint32_t add_bytes(uint32_t crc, struct span bytes)
 {
+    const uint64_t len = bytes.len;
+
+    crc = crc32c(crc, &len, sizeof(len));
+    return bytes.len ? crc32c(crc, bytes.data, bytes.len) : crc;
+}
+
+uint32_t hub_add_line(uint32_t crc, const struct spool_log_record *record)
+{
+    const uint64_t numbers[] = { (uint64_t) record->time_us,
+                                 (uint64_t) record->observed_us,
+                                 record->source_offset,
+                                 record->severity,
+                                 record->is_raw,
+                                 record->n_attributes };
+
+    crc = crc32c(crc, numbers, sizeof(numbers));
+    crc = add_bytes(add_bytes(crc, record->trace_id), record->span_id);
+    for (size_t i = 0; i < record->n_attributes; i++)
+        crc = add_bytes(add_bytes(crc, record->attributes[i].key), record->attributes[i].value);
+    return add_bytes(crc, record->body);
+}
+
+void hub_line_of_wire(const struct wire_log_record *from,
+                      struct spool_log_attribute room[static HUB_ATTRIBUTES],
+                      struct spool_log_record *ret)
+{
+    struct wire_log_attributes attributes = from->attributes;
+    struct wire_log_attribute attribute;
+
+    *ret = (struct spool_log_record){ .time_us = from->time_us,
+                                      .observed_us = from->observed_us,
+                                      .source_offset = from->source_offset,
+                                      .severity = from->severity,
+                                      .is_raw = from->is_raw,
+                                      .body = from->body,
+                                      .trace_id = from->trace_id,
+                                      .span_id = from->span_id,
+                                      .attributes = room };
+    while (wire_log_attributes_next(&attributes, &attribute)) {
+        ck_assert_uint_lt(ret->n_attributes, HUB_ATTRIBUTES);
+        room[ret->n_attributes++] = (struct spool_log_attribute){ attribute.key, attribute.value };
+    }
+}
+
+void hub_line_of_block(const struct logblock_record *from,
+                       struct spool_log_attribute room[static HUB_ATTRIBUTES],
+                       struct spool_log_record *ret)
+{
+    *ret = (struct spool_log_record){
+        .time_us = from->time_us,
+        .observed_us = from->observed_us,
+        .source_offset = from->source_offset,
+        .severity = from->severity,
+        .is_raw = from->is_raw,
+        .body = from->body,
+        .trace_id = span_of(from->trace_id, from->has_trace_id ? sizeof(from->trace_id) : 0),
+        .span_id = span_of(from->span_id, from->has_span_id ? sizeof(from->span_id) : 0),
+        .attributes = room,
+        .n_attributes = from->n_attributes,
+    };
+    ck_assert_uint_le(from->n_attributes, HUB_ATTRIBUTES);
+    for (size_t i = 0; i < from->n_attributes; i++)
+        room[i] =
+            (struct spool_log_attribute){ from->attributes[i].key, from->attributes[i].value };
+}
+
+void hub_read_block(struct span block, struct arena *arena, struct logblock_sent *ret)
+{
+    CLEANUP(logblock_room_freep) struct logblock_room *room = logblock_room_new();
+    uint64_t arena_bytes, raw_bytes;
+
+    ck_assert_ptr_nonnull(room);
+    ck_assert(logblock_sent_bytes(block, &arena_bytes, &raw_bytes));
+    arena_init(arena, arena_bytes);
+    ck_assert_int_eq(logblock_read_sent(block, room, arena, ret), LOGBLOCK_OK);
+}
+
+/* False: it is one that is refused. */
+static bool add_line(uint32_t *crc, const struct spool_log_record *record)
+{
+    *crc = hub_add_line(*crc, record);
+    return !span_equal(record->body, span_of_text("bad"));
+}
+
+static bool add_records(struct wire_logs *logs, uint32_t *crc)
+{
+    struct spool_log_attribute room[HUB_ATTRIBUTES];
+    struct spool_log_record line;
     struct wire_log_record record;
     struct wire_problem problem;
-    unsigned n = 0;
 
-    for (size_t i = 0; i < logs->n_records; i++, n++) {
+    for (size_t i = 0; i < logs->n_records; i++) {
         ck_assert_int_eq(wire_logs_next(logs, &record, &problem), 0);
-        if (span_equal(record.body, span_of_text("bad"))) {
-            hub->n_refused_lines++;
-            finish(call, RPC_INVALID_ARGUMENT, "BAD_BATCH");
-            return;
-        }
+        hub_line_of_wire(&record, room, &line);
+        if (!add_line(crc, &line))
+            return false;
+    }
+    return true;
+}
+
+static bool add_block(struct span block, uint32_t *crc, size_t *ret_n)
+{
+    struct spool_log_attribute room[HUB_ATTRIBUTES];
+    struct logblock_sent sent;
+    struct spool_log_record line;
+    struct arena arena;
+    bool is_good = true;
+
+    hub_read_block(block, &arena, &sent);
+    for (size_t i = 0; i < sent.n_records && is_good; i++) {
+        hub_line_of_block(&sent.records[i], room, &line);
+        is_good = add_line(crc, &line);
+    }
+    *ret_n = sent.n_records;
+    arena_deinit(&arena);
+    return is_good;
+}
+
+static void on_lines(struct hub *hub, struct rpc_call *call, struct wire_logs *logs)
+{
+    bool is_block = logs->block.data != NULL;
+    uint32_t crc = hub->lines_crc32c;
+    size_t n = logs->n_records;
+
+    ck_assert(!is_block || (n == 0 && hub->log_block_version == LOGBLOCK_VERSION));
+    if (is_block ? !add_block(logs->block, &crc, &n) : !add_records(logs, &crc)) {
+        hub->n_refused_lines++;
+        finish(call, RPC_INVALID_ARGUMENT, "BAD_BATCH");
+        return;
     }
     if (logs->sequence <= hub->logs_last)
         return; /* it was taken before it was refused */
-    hub->n_lines += n;
+    hub->n_blocks += is_block;
+    hub->n_lines += (unsigned) n;
+    hub->lines_crc32c = crc;
     hub->logs_last = logs->sequence;
     acknowledge_logs(call, logs->sequence);
 }

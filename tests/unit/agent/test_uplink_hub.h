@@ -14,8 +14,10 @@
 #include "agent/spool/spool.h"
 #include "agent/uplink/uplink.h"
 #include "common/base/clock.h"
+#include "common/logblock/logblock.h"
 #include "common/loop/loop.h"
 #include "common/rpc/server/server.h"
+#include "common/wire/wire.h"
 
 #define HUB_WINDOW 8
 
@@ -38,7 +40,10 @@ struct hub {
     _Atomic double refused_value;         /* a batch with it is answered with BAD_BATCH; 0: none */
     atomic_uint n_lines, n_refused_lines; /* of logs */
     atomic_uint_least64_t logs_last;
-    atomic_bool tells_nothing; /* of that: an older hub */
+    atomic_uint log_block_version, message_bytes; /* as the welcome says */
+    atomic_uint n_blocks;                         /* batches of logs that came as one */
+    atomic_uint lines_crc32c;                     /* hub_add_line() of all that were taken */
+    atomic_bool tells_nothing;                    /* of that: an older hub */
     atomic_uint oldest_s; /* what is older is refused, and the welcome says so; 0: all is taken */
     atomic_int_least64_t ahead_us; /* its clock */
     atomic_uint n_messages,
@@ -67,6 +72,18 @@ void hub_forge(struct hub *hub);
 /* ---- test_uplink_alone.c ---- */
 TCase *case_uplink_policy(void);
 TCase *case_uplink_encoding(void);
+
+/* All that a record of logs has, whichever way it came. */
+uint32_t hub_add_line(uint32_t crc, const struct spool_log_record *record);
+/* As a hub does, or the test fails; the arena is begun here. */
+void hub_read_block(struct span block, struct arena *arena, struct logblock_sent *ret);
+#define HUB_ATTRIBUTES 4 /* of a record, at most */
+void hub_line_of_block(const struct logblock_record *from,
+                       struct spool_log_attribute room[static HUB_ATTRIBUTES],
+                       struct spool_log_record *ret);
+void hub_line_of_wire(const struct wire_log_record *from,
+                      struct spool_log_attribute room[static HUB_ATTRIBUTES],
+                      struct spool_log_record *ret);
 
 struct uplink *hub_uplink(struct hub *hub, struct spool *spool);
 struct spool_layout *hub_layout(uint32_t n_series);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "suite.h"
 #include "test_rpc_rig.h"
@@ -600,6 +603,84 @@ START_TEST(posts_reach_every_worker)
 }
 END_TEST
 
+/* ---- compression ---- */
+
+/* A server of a few bytes, by which a client begins to send. */
+static int accept_raw(int listener)
+{
+    static const uint8_t settings[] = { 0, 0, 0, 4, 0, 0, 0, 0, 0 }; /* none */
+    int fd = -1;
+
+    rig_until(&rig, (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0);
+    ck_assert_int_eq(write(fd, settings, sizeof(settings)), sizeof(settings));
+    return fd;
+}
+
+static int listen_raw(struct rig *to)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    socklen_t len = sizeof(address);
+
+    ck_assert_int_eq(bind(fd, (struct sockaddr *) &address, len), 0);
+    ck_assert_int_eq(listen(fd, 1), 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *) &address, &len), 0);
+    snprintf(to->target, sizeof(to->target), "127.0.0.1:%u", (unsigned) ntohs(address.sin_port));
+    return fd;
+}
+
+static void ignore_closed(struct rpc_client_call *call, const struct rpc_status *status)
+{
+    (void) call;
+    (void) status;
+}
+
+START_TEST(what_is_packed_is_not_compressed_and_the_rest_is)
+{
+    static const struct rpc_client_handler handler = { .on_closed = ignore_closed };
+    static uint8_t bytes[65536], message[4000];
+    struct rpc_client_call *call;
+    struct rpc_channel *channel;
+    int listener, fd;
+    size_t n = 0;
+
+    start();
+    listener = listen_raw(&rig);
+    channel = rig_channel(&rig, NULL, NULL);
+    ck_assert_int_eq(rpc_client_call_new(&call, channel,
+                                         &(struct rpc_client_call_options){ .path = "/t/Echo",
+                                                                            .is_compressed = true,
+                                                                            .handler = &handler,
+                                                                            .ctx = &rig }),
+                     0);
+    for (const char *letter = "aBcDDefG"; *letter; letter++) {
+        const struct span span = span_of(message, sizeof(message));
+
+        memset(message, *letter, sizeof(message));
+        ck_assert_int_eq(*letter < 'a' ? rpc_client_call_send_packed(call, span)
+                                       : rpc_client_call_send(call, span),
+                         0);
+    }
+    fd = accept_raw(listener);
+    while (!memmem(bytes, n, "GGGGGGGGGGGGGGGGGGGG", 20)) {
+        ssize_t n_read = read(fd, bytes + n, sizeof(bytes) - n);
+
+        n += n_read > 0 ? (size_t) n_read : 0;
+        ck_assert_int_ge(loop_run_once(rig.loop, 10), 0);
+    }
+    for (const char *letter = "aBcDefG"; *letter; letter++) {
+        memset(message, *letter, 20);
+        ck_assert_msg((memmem(bytes, n, message, 20) != NULL) == (*letter < 'a'), "%c", *letter);
+    }
+    rpc_client_call_unref(call);
+    rpc_channel_free(channel);
+    close(fd);
+    close(listener);
+    stop();
+}
+END_TEST
+
 /* ---- many calls ---- */
 
 #define N_STREAMS 300
@@ -644,6 +725,7 @@ static void add_flow_tests(TCase *tc)
     tcase_add_test(tc, what_is_taken_back_is_never_sent);
     tcase_add_test(tc, client_queue_says_full_and_tells_when_there_is_room);
     tcase_add_test(tc, message_larger_than_the_queue_goes_through_alone);
+    tcase_add_test(tc, what_is_packed_is_not_compressed_and_the_rest_is);
     tcase_add_test(tc, many_streams_come_and_go);
 }
 

@@ -69,7 +69,7 @@ static void put_some(struct store *store, struct lines *lines, size_t a, enum li
                                                .body = span_of(texts + at, line.len) };
         at += line.len;
     }
-    ck_assert_int_eq(store_batch_new_logs(packer, &source, records, BATCH_LINES, &batch), 0);
+    ck_assert_int_eq(store_batch_new_logs(packer, &source, records, BATCH_LINES, NULL, &batch), 0);
     batch->agent = agents[a];
     batch->signal = STORE_LOGS;
     batch->spool[0] = 1;

@@ -9,6 +9,7 @@
 typedef Sentinel__Telemetry__V1__StreamMetricsRequest request_message;
 
 static uint8_t spool[16] = "spool-of-16-byt";
+static uint8_t logs_spool[16] = "spool-of-logs-16";
 static uint8_t instance[16] = "instance-of-16b";
 
 void send_hello(struct test_peer *peer, uint64_t first, uint64_t last, uint32_t crc)
@@ -141,4 +142,53 @@ void send_big_batch(struct test_peer *peer, uint64_t sequence)
     request.message_case = SENTINEL__TELEMETRY__V1__STREAM_METRICS_REQUEST__MESSAGE_BATCH;
     request.batch = &batch;
     peer_send(peer, &request.base);
+}
+
+/* ---- logs ---- */
+
+const logs_response *logs_answer(const struct test_peer *peer, unsigned at)
+{
+    ck_assert_uint_lt(at, peer->n_received);
+    return (const void *) peer->received[at];
+}
+
+uint64_t logs_ack(const struct test_peer *peer)
+{
+    const logs_response *last;
+
+    if (peer->n_received < 2)
+        return 0;
+    last = logs_answer(peer, peer->n_received - 1);
+    ck_assert_int_eq((int) last->message_case,
+                     SENTINEL__TELEMETRY__V1__STREAM_LOGS_RESPONSE__MESSAGE_ACK);
+    return last->ack->sequence;
+}
+
+static void hello_logs(struct test_peer *peer, uint64_t first, uint64_t last)
+{
+    Sentinel__Telemetry__V1__StreamHello hello = SENTINEL__TELEMETRY__V1__STREAM_HELLO__INIT;
+    logs_request request = SENTINEL__TELEMETRY__V1__STREAM_LOGS_REQUEST__INIT;
+
+    hello.spool_id = (ProtobufCBinaryData){ 16, logs_spool };
+    hello.instance = (ProtobufCBinaryData){ 16, instance };
+    hello.first_sequence = first;
+    hello.last_sequence = last;
+    hello.time_unix_us = clock_wall().us;
+    request.message_case = SENTINEL__TELEMETRY__V1__STREAM_LOGS_REQUEST__MESSAGE_HELLO;
+    request.hello = &hello;
+    peer_send(peer, &request.base);
+}
+
+const Sentinel__Telemetry__V1__Welcome *open_logs(struct test_peer *peer)
+{
+    peer_open(peer, hub.agent, STREAM_LOGS);
+    hello_logs(peer, 1, 0);
+    hub_until(peer->n_received > 0 || peer->is_closed);
+    ck_assert_msg(!peer->is_closed, "%s", peer->reply.message);
+    return logs_answer(peer, 0)->welcome;
+}
+
+void send_bytes(struct test_peer *peer, struct span bytes)
+{
+    ck_assert_int_eq(rpc_client_call_send(peer->call, bytes), 0);
 }

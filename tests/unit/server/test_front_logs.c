@@ -11,62 +11,15 @@
 
 #include "test_front_agent.h"
 
-#define STREAM_LOGS "/sentinel.telemetry.v1.TelemetryService/StreamLogs"
 #define SEARCH_LOGS "/sentinel.query.v1.QueryService/SearchLogs"
 #define TAIL_LOGS "/sentinel.query.v1.QueryService/TailLogs"
 #define MAX_LINES 64
 
-typedef Sentinel__Telemetry__V1__StreamLogsRequest logs_request;
-typedef Sentinel__Telemetry__V1__StreamLogsResponse logs_response;
 typedef Sentinel__Telemetry__V1__LogRecord log_record;
 typedef Sentinel__Query__V1__TailLogsResponse tail_response;
 typedef Sentinel__Query__V1__SearchLogsResponse search_response;
 
-static uint8_t spool[16] = "spool-of-logs-16";
-static uint8_t instance[16] = "instance-of-16b";
 static char source_name[4097] = "/var/log/app.log";
-
-static const logs_response *answer(const struct test_peer *peer, unsigned at)
-{
-    ck_assert_uint_lt(at, peer->n_received);
-    return (const void *) peer->received[at];
-}
-
-static uint64_t logs_ack(const struct test_peer *peer)
-{
-    const logs_response *last;
-
-    if (peer->n_received < 2)
-        return 0;
-    last = answer(peer, peer->n_received - 1);
-    ck_assert_int_eq((int) last->message_case,
-                     SENTINEL__TELEMETRY__V1__STREAM_LOGS_RESPONSE__MESSAGE_ACK);
-    return last->ack->sequence;
-}
-
-static void hello_logs(struct test_peer *peer, uint64_t first, uint64_t last)
-{
-    Sentinel__Telemetry__V1__StreamHello hello = SENTINEL__TELEMETRY__V1__STREAM_HELLO__INIT;
-    logs_request request = SENTINEL__TELEMETRY__V1__STREAM_LOGS_REQUEST__INIT;
-
-    hello.spool_id = (ProtobufCBinaryData){ 16, spool };
-    hello.instance = (ProtobufCBinaryData){ 16, instance };
-    hello.first_sequence = first;
-    hello.last_sequence = last;
-    hello.time_unix_us = clock_wall().us;
-    request.message_case = SENTINEL__TELEMETRY__V1__STREAM_LOGS_REQUEST__MESSAGE_HELLO;
-    request.hello = &hello;
-    peer_send(peer, &request.base);
-}
-
-static const Sentinel__Telemetry__V1__Welcome *open_logs(struct test_peer *peer)
-{
-    peer_open(peer, hub.agent, STREAM_LOGS);
-    hello_logs(peer, 1, 0);
-    hub_until(peer->n_received > 0 || peer->is_closed);
-    ck_assert_msg(!peer->is_closed, "%s", peer->reply.message);
-    return answer(peer, 0)->welcome;
-}
 
 /* Of one source, a line each; the first is the oldest. */
 static void send_lines(struct test_peer *peer, uint64_t sequence, char *const *lines, size_t n)
@@ -102,11 +55,6 @@ static void send_line(struct test_peer *peer, uint64_t sequence, const char *lin
 
     (void) snprintf(copy, sizeof(copy), "%s", line);
     send_lines(peer, sequence, lines, 1);
-}
-
-static void send_bytes(struct test_peer *peer, struct span bytes)
-{
-    ck_assert_int_eq(rpc_client_call_send(peer->call, bytes), 0);
 }
 
 /* ---- tests: the stream ---- */
@@ -284,9 +232,9 @@ START_TEST(batches_that_have_to_wait_are_stored_as_they_were)
         send_line(&peer, i, line);
     }
     hub_until(peer.n_received > 1 &&
-              (int) answer(&peer, peer.n_received - 1)->message_case ==
+              (int) logs_answer(&peer, peer.n_received - 1)->message_case ==
                   SENTINEL__TELEMETRY__V1__STREAM_LOGS_RESPONSE__MESSAGE_ACK &&
-              answer(&peer, peer.n_received - 1)->ack->sequence == BATCHES);
+              logs_answer(&peer, peer.n_received - 1)->ack->sequence == BATCHES);
     ck_assert_int_eq(store_agent_find(hub.store, "web-1", &number), 0);
     store_logs_of_agent(hub.store, number, &of);
     ck_assert_uint_eq(of.n_records, BATCHES);

@@ -144,7 +144,7 @@ struct store_batch *logs_batch(struct log_put put)
             record_of(put.first + i, put.time_us + i * put.step_us, span_of(body, len), &rooms[i]);
     }
     ck_assert_int_eq(store_packer_new(&packer), 0);
-    ck_assert_int_eq(store_batch_new_logs(packer, &source, records, put.n, &batch), 0);
+    ck_assert_int_eq(store_batch_new_logs(packer, &source, records, put.n, NULL, &batch), 0);
     ck_assert_uint_le(batch->n_bytes, store_logs_bytes(&source, records, put.n));
     batch->agent = put.agent;
     batch->signal = STORE_LOGS;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "test_logblock_rig.h"
 
+#include "common/logblock/words.h"
+
 #include <stdio.h>
 #include <string.h>
 

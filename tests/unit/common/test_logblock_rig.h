@@ -8,7 +8,7 @@
 
 #include "common/base/rand.h"
 #include "lines.h"
-#include "server/store/logblock/parts.h"
+#include "common/logblock/parts.h"
 
 #define RIG_RECORDS_MAX 400
 #define RIG_ATTRIBUTES_MAX 64
@@ -40,3 +40,4 @@ void rig_assert_record(const struct logblock_record *a, const struct logblock_re
 
 TCase *logblock_words_case(void);
 TCase *logblock_find_case(void);
+TCase *logblock_sent_case(void);

@@ -423,7 +423,7 @@ END_TEST
 
 Suite *suite(void)
 {
-    Suite *s = suite_create("server/logblock");
+    Suite *s = suite_create("common/logblock");
     TCase *packs = tcase_create("packs"), *blocks = tcase_create("blocks");
     TCase *moves = tcase_create("moves");
 
@@ -458,5 +458,6 @@ Suite *suite(void)
 
     suite_add_tcase(s, logblock_words_case());
     suite_add_tcase(s, logblock_find_case());
+    suite_add_tcase(s, logblock_sent_case());
     return s;
 }

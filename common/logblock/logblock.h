@@ -12,6 +12,8 @@
  *   block   what a search passes over without decoding it (times, severities, source, a filter of
  *           the words in the bodies), then the records, column by column, compressed. Blocks of one
  *           source may stand one behind the other.
+ *   sent    a block that an agent makes of a batch: without source and filter. The hub checks its
+ *           records and keeps what is compressed as it came.
  *
  * The order of records is the order in which they were committed: times may fall. Each record has a
  * place, which it keeps through every rewriting, so that (time, agent, place) is a total order.
@@ -137,6 +139,7 @@ struct logblock_input {
     size_t n_records;                      /* 1 .. LOGBLOCK_RECORDS_MAX */
     enum logblock_effort effort;
     bool is_pack; /* places are not those of the records: one index after the other, from 0 */
+    bool is_sent; /* the same, and neither source (it may be NULL) nor filter are in it */
 };
 
 /* Appends a block to `out`. Outcomes: none. Faults: no memory (then `out` may hold a part). */
@@ -157,6 +160,50 @@ bool logblock_is_block(struct span bytes);
 int logblock_move(struct span bytes, struct logblock_place at, struct buf *out) MUST_USE;
 /* The same with records that were read. */
 void logblock_move_records(struct logblock_record *records, size_t n, struct logblock_place at);
+
+/* ---- blocks that are sent ---- */
+
+struct arena;
+
+/* One that came from elsewhere, with what was decoded of it. */
+struct logblock_sent {
+    struct logblock_record *records; /* places: index after index, from 0 */
+    size_t n_records;
+    uint64_t n_raw_bytes;
+    struct span bodies; /* of all records, with what stands between them */
+    bool has_lengths;   /* between them stands nothing */
+    /* ---- private ---- */
+    struct span columns_stored, bodies_stored;
+    uint64_t columns_len;
+    uint32_t separator;
+    uint8_t flags;
+};
+
+/*
+ * What logblock_read_sent() takes of an arena, at most, and raw bytes, as the head says; nothing
+ * but the head is read. False: it is no block that is sent.
+ */
+bool logblock_sent_bytes(struct span bytes, uint64_t *ret_arena_bytes, uint64_t *ret_raw_bytes);
+
+/*
+ * Decodes one and holds its head against its records, so that both are what logblock_encode() would
+ * have made with is_sent, but for how they are compressed. Texts are not looked at. Everything
+ * borrows from `bytes` and from the arena; the room is for its decompressor.
+ * Outcomes: LOGBLOCK_BAD. Faults: no memory, or no more in the arena.
+ */
+int logblock_read_sent(struct span bytes,
+                       struct logblock_room *room,
+                       struct arena *arena,
+                       struct logblock_sent *ret) MUST_USE;
+
+/*
+ * Appends the block of a pack with these records and this source, as logblock_encode() would, but
+ * keeps what is compressed. Faults: no memory (then `out` may hold a part).
+ */
+int logblock_encode_sent(struct logblock_work *work,
+                         const struct logblock_source *source,
+                         const struct logblock_sent *sent,
+                         struct buf *out) MUST_USE;
 
 /* ---- reading blocks ---- */
 

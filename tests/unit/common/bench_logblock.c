@@ -16,7 +16,7 @@
 #include "common/base/buf.h"
 #include "common/base/ensure.h"
 #include "lines.h"
-#include "server/store/logblock/logblock.h"
+#include "common/logblock/logblock.h"
 
 #define ROUNDS_NS 400000000
 #define MADE_BYTES (8u << 20)

@@ -28,6 +28,7 @@
  *       columns: v length, v stored, u32 crc32c of what is stored; bodies: the same
  *       source: v length of the type, v of the name, v n_attributes, n x (v key, v value), bytes
  *       filter: what is left (words.c)
+ *       (a block that is sent has an empty source and no filter)
  *   ---- here the filter ends ----
  *   columns, then bodies, as they are or as a zstd frame
  *
@@ -52,7 +53,8 @@
 #include <string.h>
 #include <zstd.h>
 
-#include "server/store/logblock/logblock.h"
+#include "common/base/arena.h"
+#include "common/logblock/logblock.h"
 
 #define PARTS_MAGIC "SNLB"
 #define PARTS_CHECKED 8 /* the checksum's first byte */
@@ -86,6 +88,7 @@
 struct parts_bytes {
     uint8_t *data;
     size_t capacity;
+    struct arena *arena; /* NULL: the heap */
 };
 
 /* At least `n` bytes; what was there is gone. Faults: no memory. */
@@ -203,73 +206,19 @@ bool parts_take_attributes(struct span *bytes, size_t n, struct logblock_attribu
 
 bool parts_same_attributes(const struct logblock_record *a, const struct logblock_record *b);
 
-/* ---- words.c ---- */
+/* ---- encode.c ---- */
 
-/* The distinct words of a block, as hashes. */
-struct parts_words {
-    uint32_t *hashes; /* half as many as the table has room for */
-    size_t n_hashes;
-    uint32_t *table; /* of hashes; 0: free */
-    size_t size, capacity;
-};
-
-/* Forgets those of the block before. Faults: no memory. */
-int parts_words_begin(struct parts_words *words) MUST_USE;
-/* PARTS_SLACK bytes behind it can be read. Faults: no memory. */
-int parts_words_add(struct parts_words *words, struct span text) MUST_USE;
-void parts_words_deinit(struct parts_words *words);
-
-/* How long the filter of these words is, when the bodies are so long. */
-size_t parts_filter_bytes(const struct parts_words *words, size_t n_body_bytes);
-/* Writes so many zeroed bytes. */
-void parts_filter_make(const struct parts_words *words, uint8_t *filter, size_t n);
-bool parts_filter_has(struct span filter, uint32_t hash);
-
-/* Room for a text's words and numbers. */
-#define PARTS_TERM_WORDS(len) ((len) + 1)
-/*
- * The hashes of the words that a body which holds the text must have: inner ones, and those at its
- * ends when it is bounded. Returns how many. PARTS_SLACK bytes behind it can be read.
- */
-size_t parts_words_of(struct span text, bool is_bounded, uint32_t *ret_hashes);
-
-bool parts_is_word(uint8_t byte);
-
-/* ---- terms.c ---- */
-
-struct parts_term {
-    const uint8_t *text; /* in small letters */
-    size_t len;
-    bool is_word;
-    size_t near, far; /* the two bytes of it that are the rarest */
-};
-
-struct logblock_terms {
-    size_t n_terms;
-    struct parts_term *terms; /* the longest first */
-    uint32_t *hashes;
-    size_t n_hashes;
-    uint8_t *texts;
-};
-
-/* The first place in the text where the term's bytes stand, whatever is around; NULL: none. */
-const uint8_t *parts_find(const struct parts_term *term, const uint8_t *text, const uint8_t *end);
-/* The same by one byte after the other; a test holds one against the other. */
-const uint8_t *
-parts_find_slowly(const struct parts_term *term, const uint8_t *text, const uint8_t *end);
-
-/* Whether nothing of a word is around a hit in the body. */
-bool parts_is_bounded(const struct parts_term *term, struct span body, const uint8_t *hit);
-
-/* Whether the body holds the terms but the first `n_known`. */
-bool parts_holds(const struct logblock_terms *terms, size_t n_known, struct span body);
+/* Whether it is PARTS_LENGTHS, or a byte that encoders put between bodies: one of no word. */
+bool parts_may_separate(uint32_t separator);
 
 /* ---- columns.c ---- */
 
+#define PARTS_SET_BYTES (2 * sizeof(size_t)) /* of a reader, for a set of attributes */
+
 static inline struct logblock_place parts_place_of(const struct logblock_input *input, size_t i)
 {
-    return input->is_pack ? (struct logblock_place){ .index = (uint32_t) i }
-                          : input->records[i].place;
+    return input->is_pack || input->is_sent ? (struct logblock_place){ .index = (uint32_t) i }
+                                            : input->records[i].place;
 }
 
 /* Of an encoder: sets of attributes that were seen. */

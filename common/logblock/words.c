@@ -15,8 +15,9 @@
  * cut byte by byte, and exactly.
  */
 
+#include "common/logblock/words.h"
 #include "common/base/fault.h"
-#include "server/store/logblock/parts.h"
+#include "common/logblock/parts.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>

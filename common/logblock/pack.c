@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
-#include "server/store/logblock/parts.h"
+#include "common/logblock/parts.h"
 
 #define RAW 1
 #define TRACE 2

@@ -2,7 +2,8 @@
 #include "common/base/crc32c.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
-#include "server/store/logblock/parts.h"
+#include "common/logblock/parts.h"
+#include "common/logblock/words.h"
 
 /* Of zstd. Level 1 is half of what sealing costs; a faster one gives a fifth of the ratio away.
  * Level 6 makes a fifth less of it for five times the time; level 12 a tenth less again for thrice
@@ -77,11 +78,17 @@ static struct sums sum_up(const struct logblock_input *input)
 
 /* ---- bodies ---- */
 
+static const uint8_t candidates[] = { '\n', 0x1e, 0x1f, 0x01, 0x02, 0 };
+
+bool parts_may_separate(uint32_t separator)
+{
+    return separator == PARTS_LENGTHS ||
+           (separator <= UINT8_MAX && memchr(candidates, (int) separator, sizeof(candidates)));
+}
+
 /* A byte that is in no body and no word, or PARTS_LENGTHS. */
 static unsigned choose_separator(const struct logblock_input *input)
 {
-    static const uint8_t candidates[] = { '\n', 0x1e, 0x1f, 0x01, 0x02, 0 };
-
     for (size_t c = 0; c < sizeof(candidates); c++) {
         size_t i;
 
@@ -113,18 +120,18 @@ static int put_bodies(struct logblock_work *work,
 
         to = parts_put_bytes(to, records[i].body);
         /* With nothing between them two words would be one; the next body is not there yet. */
-        if (separator == PARTS_LENGTHS) {
+        if (separator == PARTS_LENGTHS && !input->is_sent) {
             memset(to, 0, PARTS_SLACK);
             r = parts_words_add(&work->words, span_of(start, (size_t) (to - start)));
             if (r < 0)
                 return pass(r);
-        } else if (i + 1 < input->n_records) {
+        } else if (separator != PARTS_LENGTHS && i + 1 < input->n_records) {
             *to++ = (uint8_t) separator;
         }
     }
     memset(to, 0, PARTS_SLACK);
     *ret_end = to;
-    if (separator == PARTS_LENGTHS)
+    if (separator == PARTS_LENGTHS || input->is_sent)
         return 0;
     return pass(parts_words_add(&work->words,
                                 span_of(work->bodies.data, (size_t) (to - work->bodies.data))));
@@ -277,8 +284,18 @@ static int make_head(struct logblock_work *work,
     return 0;
 }
 
+static int put_block(struct span head, const struct part parts[static 2], struct buf *out)
+{
+    buf_append_span(out, head);
+    buf_append_span(out, parts[0].stored);
+    buf_append_span(out, parts[1].stored);
+    return buf_failed(out) ? fault(-ENOMEM, "no memory for a block of logs") : 0;
+}
+
 int logblock_encode(struct logblock_work *work, const struct logblock_input *input, struct buf *out)
 {
+    static const struct logblock_source no_source = { 0 };
+    struct logblock_input from = *input;
     unsigned separator;
     struct part parts[2] = { 0 };
     struct sums sums;
@@ -286,19 +303,47 @@ int logblock_encode(struct logblock_work *work, const struct logblock_input *inp
     int r;
 
     ensure(input->n_records >= 1 && input->n_records <= LOGBLOCK_RECORDS_MAX);
-    sums = sum_up(input);
-    separator = choose_separator(input);
-    r = make_columns(work, input, &sums, &parts[0]);
+    if (input->is_sent)
+        from.source = &no_source;
+    sums = sum_up(&from);
+    separator = choose_separator(&from);
+    r = make_columns(work, &from, &sums, &parts[0]);
     if (r == 0)
-        r = make_bodies(work, input, &sums, separator, &parts[1]);
+        r = make_bodies(work, &from, &sums, separator, &parts[1]);
     if (r == 0)
-        r = make_head(work, input, &sums, separator, parts, &head);
-    if (r < 0)
-        return pass(r);
-    buf_append_span(out, head);
-    buf_append_span(out, parts[0].stored);
-    buf_append_span(out, parts[1].stored);
-    if (buf_failed(out))
-        return fault(-ENOMEM, "no memory for a block of logs");
-    return 0;
+        r = make_head(work, &from, &sums, separator, parts, &head);
+    return r < 0 ? pass(r) : pass(put_block(head, parts, out));
+}
+
+/* The words of bodies that are decoded: with a byte between them they are one text. */
+static int add_sent_words(struct parts_words *words, const struct logblock_sent *sent)
+{
+    int r = parts_words_begin(words);
+
+    if (r == 0 && !sent->has_lengths)
+        r = parts_words_add(words, sent->bodies);
+    for (size_t i = 0; r == 0 && sent->has_lengths && i < sent->n_records; i++)
+        r = parts_words_add(words, sent->records[i].body);
+    return pass(r);
+}
+
+int logblock_encode_sent(struct logblock_work *work,
+                         const struct logblock_source *source,
+                         const struct logblock_sent *sent,
+                         struct buf *out)
+{
+    struct logblock_input input = {
+        .source = source, .records = sent->records, .n_records = sent->n_records, .is_pack = true
+    };
+    const struct part parts[2] = {
+        { sent->columns_stored, sent->columns_len, sent->flags & PARTS_ZSTD_COLUMNS },
+        { sent->bodies_stored, sent->bodies.len, sent->flags & PARTS_ZSTD_BODIES },
+    };
+    struct sums sums = sum_up(&input);
+    struct span head = { 0 };
+    int r = add_sent_words(&work->words, sent);
+
+    if (r == 0)
+        r = make_head(work, &input, &sums, sent->separator, parts, &head);
+    return r < 0 ? pass(r) : pass(put_block(head, parts, out));
 }

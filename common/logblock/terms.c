@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
-#include "server/store/logblock/parts.h"
+#include "common/logblock/parts.h"
+#include "common/logblock/words.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
-#include "server/store/logblock/parts.h"
+#include "common/logblock/parts.h"
 
 /* ---- attributes ---- */
 
@@ -187,7 +187,7 @@ static uint8_t *put_places(uint8_t *to, const struct logblock_input *input)
 {
     uint64_t chunk = input->records[0].place.chunk, offset = input->records[0].place.offset;
 
-    if (input->is_pack) {
+    if (input->is_pack || input->is_sent) {
         memset(to, 0, 3); /* the first place, of which the head says what it is */
         return parts_put(to + 3, input->n_records - 1);
     }

@@ -2,13 +2,19 @@
 #include "common/base/crc32c.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
-#include "server/store/logblock/parts.h"
+#include "common/logblock/parts.h"
+#include "common/logblock/words.h"
 
 int parts_reserve(struct parts_bytes *bytes, size_t n)
 {
     if (n <= bytes->capacity)
         return 0;
     /* What it held is of no use: nothing is copied. */
+    if (bytes->arena) {
+        bytes->data = arena_alloc(bytes->arena, n);
+        bytes->capacity = bytes->data ? n : 0;
+        return bytes->data ? 0 : fault(-ENOMEM, "no memory for %zu bytes of logs", n);
+    }
     free(bytes->data);
     bytes->capacity = 0;
     bytes->data = malloc(n + n / 4);
@@ -301,7 +307,7 @@ decode(struct reading *reading, bool is_columns, struct parts_bytes *room, struc
 
     if (crc32c(0, stored.data, stored.len) != (is_columns ? block->columns_crc : block->bodies_crc))
         return LOGBLOCK_BAD;
-    r = parts_reserve(room, len + 1);
+    r = parts_reserve(room, len + PARTS_SLACK);
     if (r < 0)
         return pass(r);
     if (!is_zstd)
