@@ -363,6 +363,7 @@ static void stop(struct agent *agent, int number)
     agent->is_stopping = true;
     notify_stopping(&agent->notify, "sending what is queued");
     loop_timer_disarm(agent->loop, &agent->round);
+    logs_flush(agent->logs); /* the lines since the last look are queued too */
     uplink_drain(agent->uplink, agent->settings->uplink_drain);
 }
 

@@ -21,12 +21,15 @@
  * CLOSE_WAIT as CurrEstab in /proc/net/snmp. The other states are few; they are asked for by name
  * over netlink (sock_diag(7)), so that the kernel walks its table and answers with those alone,
  * some ten times cheaper than the text of /proc/net/tcp. A walk that took d is not repeated before
- * WALK_SHARE x d: then the last one's counts are said again.
+ * WALK_SHARE x d, or PAUSE_US where that is less (FAILED_PAUSE_US when it failed): until then the
+ * last one's counts are said again.
  *
  * Netlink speaks of our own network namespace: below another root, /proc/1/net/tcp is read instead,
  * up to MAX_TEXT_SOCKETS.
  */
 #define WALK_SHARE 5000
+#define PAUSE_US INT64_C(30000000)
+#define FAILED_PAUSE_US INT64_C(10000000)
 #define MAX_TEXT_SOCKETS 20000
 
 static const struct collect_metric connections = { "system.network.connection.count",
@@ -294,7 +297,7 @@ walk_text(struct probe *c, struct state *state, const char *of_process_1, const 
 
 static void walk(struct probe *c, struct state *state, const struct totals *totals)
 {
-    int64_t begin = clock_mono().us, end;
+    int64_t begin = clock_mono().us, end, pause_us, limit_us;
 
     if (begin < state->again_us)
         return;
@@ -310,7 +313,9 @@ static void walk(struct probe *c, struct state *state, const struct totals *tota
         state->has_counts = false;
     }
     end = clock_mono().us;
-    state->again_us = end + (end - begin) * WALK_SHARE;
+    pause_us = (end - begin) * WALK_SHARE;
+    limit_us = state->has_counts ? PAUSE_US : FAILED_PAUSE_US;
+    state->again_us = end + (pause_us < limit_us ? pause_us : limit_us);
 }
 
 static uint64_t less(uint64_t from, uint64_t what)

@@ -152,8 +152,7 @@ int watch_open(struct watch *watch, struct logs *logs) MUST_USE;
 void watch_close(struct watch *watch, struct loop *loop);
 /* Fine when it is watched already. */
 void watch_directory(struct watch *watch, const char *path);
-/* Takes what has happened; sets needs_scan. */
-/* True: there were events. */
+/* Takes what has happened; sets needs_scan. True: there were events. */
 bool watch_drain(struct watch *watch);
 
 /* ---- journal.c, kmsg.c ---- */

@@ -15,7 +15,7 @@
  * hundred, and so does the batch that it makes, and that is most of what logs cost: while files
  * grow all the time nobody waits for events, and each sweep looks. */
 #define WAKE_US INT64_C(100000)
-#define SWEEP_US (INT64_C(1) * 1000000) /* without events: grace times, and what makes none */
+#define SWEEP_US (INT64_C(1) * 1000000) /* busy files, grace times, and what makes no events */
 #define SCAN_EACH_SWEEPS 10
 #define TIDY_EACH_SWEEPS 60
 #define FORGET_EACH_SWEEPS 3600

@@ -327,6 +327,8 @@ static int split(struct spool_reader *reader, const struct spool_item *item)
     if (segment)
         segment->records -= half.n_records;
     reader->queue->queued -= half.n_records;
+    /* Who says what is kept says that the rest is elsewhere: so it is there first. */
+    queue_sync(reader->queue);
     (void) state_write(reader->queue, true);
     return 0;
 }

@@ -450,19 +450,29 @@ static mono_us sync_time(const struct queue *queue, mono_us now)
     return (mono_us){ next_us > now.us ? next_us : now.us };
 }
 
-static void note_unsynced(struct queue *queue)
+static void want_sync(struct queue *queue)
 {
     const mono_us now = clock_mono();
 
-    if (queue->limits.sync_us == 0 || queue->active->is_volatile) {
+    queue->is_unsynced = true;
+    queue->sync_due = sync_time(queue, now);
+    if (queue->spool->options.on_unsynced)
+        queue->spool->options.on_unsynced(queue->spool->options.ctx, queue->sync_due.us - now.us);
+}
+
+static void note_unsynced(struct queue *queue)
+{
+    if (queue->limits.sync_us == 0 || queue->active->is_volatile)
         queue_sync(queue);
-    } else if (!queue->is_unsynced) {
-        queue->is_unsynced = true;
-        queue->sync_due = sync_time(queue, now);
-        if (queue->spool->options.on_unsynced)
-            queue->spool->options.on_unsynced(queue->spool->options.ctx,
-                                              queue->sync_due.us - now.us);
-    }
+    else if (!queue->is_unsynced)
+        want_sync(queue);
+}
+
+void queue_set_limits(struct queue *queue, const struct spool_limits *limits)
+{
+    queue->limits = *limits;
+    if (queue->is_unsynced)
+        want_sync(queue);
 }
 
 /* The batch has no place: its number, or the skip before it, says so. */

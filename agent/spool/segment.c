@@ -288,9 +288,11 @@ void segment_put_end(struct segment *segment)
 
 void segment_end(struct queue *queue, struct segment *segment)
 {
-    /* What was committed in it must be found without reading it. */
+    /* What was committed in it must be found without reading it, but not before the lines are there
+     * themselves. */
     bool is_kept =
-        queue->signal != SPOOL_LOGS || (offsets_write(queue, true) && state_write(queue, true));
+        queue->signal != SPOOL_LOGS ||
+        (segment_sync(queue, segment) && offsets_write(queue, true) && state_write(queue, true));
 
     faultpoint("spool_end");
     queue->bytes -= segment->capacity;

@@ -330,7 +330,7 @@ void spool_set_limits(struct spool *spool,
                       enum spool_signal signal,
                       const struct spool_limits *limits)
 {
-    spool->queues[signal].limits = *limits;
+    queue_set_limits(&spool->queues[signal], limits);
 }
 
 int64_t spool_tick(struct spool *spool)

@@ -73,8 +73,8 @@ struct spool_limits {
     uint64_t limit_bytes; /* of its files; at least SPOOL_MIN_LIMIT_BYTES */
     int64_t max_age_us;   /* of a batch; older segments become a skip; 0: no limit */
     enum spool_policy policy;
-    int64_t sync_us; /* 0: each batch is synced by its put; else spool_tick()
-                        syncs after this */
+    int64_t sync_us; /* 0: each batch is synced by its put; else by spool_tick(), so
+                        long behind the last sync: at once when that is longer ago */
 };
 #define SPOOL_MIN_LIMIT_BYTES (256u << 10)
 

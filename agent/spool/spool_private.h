@@ -264,6 +264,7 @@ struct queue_batch {
 /* Outcomes: SPOOL_FULL (policy BLOCK). *ret_is_dropped: the policy dropped it. */
 int queue_put(struct queue *queue, const struct queue_batch *batch, bool *ret_is_dropped) MUST_USE;
 int queue_rotate(struct queue *queue) MUST_USE;
+void queue_set_limits(struct queue *queue, const struct spool_limits *limits);
 int64_t queue_tick(struct queue *queue);
 void queue_sync(struct queue *queue);
 uint64_t queue_produced(const struct queue *queue);

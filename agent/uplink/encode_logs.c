@@ -244,8 +244,8 @@ static bool is_fit(const struct spool_logs *logs,
                    size_t *ret_n_attributes)
 {
     size_t limit = message_bytes ? message_bytes : MESSAGE_BYTES;
+    size_t raw_bytes = 0, n_attributes = 0;
 
-    *ret_raw_bytes = *ret_n_attributes = 0;
     if (logs->n_records > LOGBLOCK_RECORDS_MAX)
         return false;
     for (size_t i = 0; i < logs->n_records; i++) {
@@ -253,13 +253,19 @@ static bool is_fit(const struct spool_logs *logs,
 
         if (!may_hold(record))
             return false;
-        *ret_raw_bytes += record->body.len;
-        *ret_n_attributes += record->n_attributes;
-        for (size_t k = 0; k < record->n_attributes; k++)
-            *ret_raw_bytes += record->attributes[k].key.len + record->attributes[k].value.len;
+        raw_bytes += record->body.len;
+        n_attributes += record->n_attributes;
+        for (size_t k = 0; k < record->n_attributes; k++) {
+            if (record->attributes[k].key.len == 0)
+                return false;
+            raw_bytes += record->attributes[k].key.len + record->attributes[k].value.len;
+        }
     }
-    return *ret_raw_bytes >= BLOCK_FROM_BYTES && *ret_raw_bytes <= LOGBLOCK_RAW_MAX &&
-           *ret_raw_bytes <= limit;
+    if (raw_bytes < BLOCK_FROM_BYTES || raw_bytes > LOGBLOCK_RAW_MAX || raw_bytes > limit)
+        return false;
+    *ret_raw_bytes = raw_bytes;
+    *ret_n_attributes = n_attributes;
+    return true;
 }
 
 /* What was there is gone. */

@@ -20,6 +20,9 @@
 
 #define LINK_WELCOME_TIMEOUT_US INT64_C(30000000)
 #define LINK_LANES 2
+/* Blocks of logs in a row whose records the hub takes while it refuses the blocks: from then on it
+ * gets records, until the next connection. */
+#define LINK_REFUSED_BLOCKS 3
 
 struct stream {
     struct uplink *uplink;
@@ -38,6 +41,8 @@ struct stream {
     bool is_crowded;
     uint32_t agent_series;    /* by the hub; 0: it does not say */
     bool takes_blocks;        /* large batches of logs go as blocks */
+    uint64_t blocks_sent;     /* bit n % 64: batch n, which is on its way, went as a block */
+    bool is_block_refused;    /* it goes as records, with what follows until that is taken */
     uint32_t message_bytes;   /* by the hub, of one; 0: it does not say */
     int64_t oldest_us;        /* what is so long ago it refuses; 0: it does not say */
     const char *local_reason; /* why we ended the call ourselves */
@@ -64,6 +69,7 @@ struct uplink {
     struct stream streams[SPOOL_SIGNALS][LINK_LANES];
     struct uplink_bucket bandwidth, backfill;
     struct encoder_blocks blocks; /* of all streams, until `rest` */
+    unsigned n_refused_blocks;    /* in a row, on this connection: see LINK_REFUSED_BLOCKS */
 
     unsigned n_failed;     /* rounds over all hubs since the last acknowledgement */
     size_t n_tried;        /* hubs of this round */
@@ -100,6 +106,9 @@ void stream_give_up(struct stream *stream, const char *reason);
 /* All of its run is acknowledged. */
 bool stream_is_idle(const struct stream *stream);
 void stream_half_close(struct stream *stream);
+/* The hub refuses the first batch that is not acknowledged. True: as a block; it goes as records
+ * next time, and is not to be set aside yet. */
+bool stream_refuse_block(struct stream *stream);
 /* To be opened anew. */
 void stream_open_in(struct stream *stream, int64_t delay_us);
 

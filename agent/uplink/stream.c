@@ -7,7 +7,8 @@
 #include "common/base/fault.h"
 #include "common/log/log.h"
 
-#define WINDOW_BATCHES 64 /* also when the hub names no limit, or a wider one */
+/* Also when the hub names no limit, or a wider one. */
+#define WINDOW_BATCHES 64u /* bits of blocks_sent */
 #define ERROR_ARENA_BYTES (64u << 10)
 
 void stream_give_up(struct stream *stream, const char *reason)
@@ -97,20 +98,44 @@ static int read_next(struct stream *stream)
     }
 }
 
+static uint64_t bit_of(uint64_t sequence)
+{
+    return UINT64_C(1) << sequence % WINDOW_BATCHES;
+}
+
+static bool may_be_block(const struct stream *stream)
+{
+    return stream->takes_blocks && !stream->is_block_refused &&
+           stream->uplink->n_refused_blocks < LINK_REFUSED_BLOCKS;
+}
+
+/* False: it goes as records. */
+static bool encode_block(struct stream *stream)
+{
+    struct uplink *uplink = stream->uplink;
+    int r;
+
+    if (!may_be_block(stream))
+        return false;
+    r = encoder_put_block(&uplink->blocks, &stream->item, stream->message_bytes, &uplink->clock,
+                          &stream->out);
+    if (r == 0)
+        link_keep_blocks(uplink);
+    if (r < 0) { /* no memory, and records take less: it is in the log */
+        encoder_blocks_deinit(&uplink->blocks);
+        buf_clear(&stream->out);
+    }
+    return r == 0;
+}
+
 static int encode(struct stream *stream)
 {
     struct uplink *uplink = stream->uplink;
-    int r = ENCODER_UNFIT;
 
     buf_clear(&stream->out);
-    if (stream->takes_blocks)
-        r = encoder_put_block(&uplink->blocks, &stream->item, stream->message_bytes, &uplink->clock,
-                              &stream->out);
-    stream->is_block = r == 0;
+    stream->is_block = encode_block(stream);
     if (stream->is_block)
-        link_keep_blocks(uplink);
-    if (r != ENCODER_UNFIT)
-        return pass(r);
+        return 0;
     return pass(
         encoder_put(&stream->encoder, stream->signal, &stream->item, &uplink->clock, &stream->out));
 }
@@ -146,6 +171,8 @@ static int send_prepared(struct stream *stream)
         return r < 0 ? pass(r) : r;
     stream->is_pending = false;
     stream->cursor = stream->item.sequence;
+    if (stream->is_block)
+        stream->blocks_sent |= bit_of(stream->cursor);
     r = encoder_commit(&stream->encoder, stream->signal, &stream->item);
     if (stream->out.capacity > (256u << 10)) /* a large one is not kept for small ones */
         buf_deinit(&stream->out);
@@ -183,7 +210,7 @@ static int send_all(struct stream *stream)
             r = send_prepared(stream);
     }
     rpc_client_call_let_go(stream->call);
-    return pass(r);
+    return r < 0 ? pass(r) : 0;
 }
 
 void stream_pump(struct stream *stream)
@@ -231,14 +258,40 @@ static void on_throttle_end(struct loop_timer *timer)
 
 /* ---- what the hub says ---- */
 
+bool stream_refuse_block(struct stream *stream)
+{
+    stream->is_block_refused = (stream->blocks_sent & bit_of(stream->acknowledged + 1)) != 0;
+    return stream->is_block_refused;
+}
+
+/* Whether blocks are worth trying, by what the hub takes. */
+static void note_taken(struct stream *stream, uint64_t through)
+{
+    struct uplink *uplink = stream->uplink;
+    uint64_t taken = 0;
+
+    for (uint64_t i = stream->acknowledged + 1;
+         i <= through && i <= stream->acknowledged + WINDOW_BATCHES; i++)
+        taken |= bit_of(i);
+    if (stream->is_block_refused && ++uplink->n_refused_blocks == LINK_REFUSED_BLOCKS)
+        log_event(LOG_WARN, "blocks_refused", LOG_U("in_a_row", LINK_REFUSED_BLOCKS),
+                  LOG_S("meaning", "logs go as records until the next connection"));
+    stream->is_block_refused = false;
+    if (stream->blocks_sent & taken)
+        uplink->n_refused_blocks = 0;
+    stream->blocks_sent &= ~taken;
+}
+
 static void on_ack(struct stream *stream, uint64_t sequence)
 {
     if (sequence > stream->cursor || spool_acknowledge(stream->reader, sequence)) {
         stream_give_up(stream, "ACK_BEYOND_SENT");
         return;
     }
-    if (sequence > stream->acknowledged)
+    if (sequence > stream->acknowledged) {
+        note_taken(stream, sequence);
         stream->acknowledged = sequence;
+    }
     stream->n_failed = 0;
     link_on_acknowledged(stream);
     if (renew_if_full(stream))
@@ -406,6 +459,7 @@ void stream_close(struct stream *stream)
     stream->call = rpc_client_call_unref(stream->call);
     stream->reader = spool_reader_close(stream->reader);
     encoder_reset(&stream->encoder);
+    stream->blocks_sent = 0;
     stream->is_pending = stream->is_welcomed = stream->is_half_closed = false;
     stream->is_throttled = stream->is_over = stream->has_old = stream->is_crowded = false;
     stream->local_reason = NULL;

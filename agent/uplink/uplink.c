@@ -303,7 +303,9 @@ void link_on_ended(struct stream *stream, const struct wire_error *error)
         end_attempt(uplink, class, error);
         return;
     }
-    if (class == UPLINK_POISON)
+    if (class == UPLINK_POISON && stream_refuse_block(stream))
+        log_event(LOG_DEBUG, "block_refused", LOG_U("after", stream->acknowledged));
+    else if (class == UPLINK_POISON)
         set_aside(stream, error);
     else if (class == UPLINK_FORKED) {
         log_event(LOG_WARN, "spool_forked", LOG_S("signal", spool_signal_name(stream->signal)),
@@ -554,6 +556,7 @@ static void attempt(struct uplink *uplink)
 
     drop_connection(uplink);
     loop_timer_disarm(uplink->options.loop, &uplink->reap);
+    uplink->n_refused_blocks = 0;
     uplink->status.attempts++;
     uplink->status.next_attempt = (wall_us){ 0 };
     uplink->status.peer[0] = '\0';

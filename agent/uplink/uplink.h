@@ -23,7 +23,8 @@
  * logs. BACKFILL has a rate of its own, and never more than LIVE leaves. Batches come out of the
  * spool in order, at most a window of them unacknowledged. Series and layouts are declared once in
  * a stream. A batch that the hub refuses for what it is, is halved until the record is alone that
- * it does not like, which is set aside: a skip takes its place.
+ * it does not like, which is set aside: a skip takes its place. What went as a block is sent as
+ * records before that.
  *
  * Logs may be compressed: as blocks of zstd (common/logblock), which the hub keeps as they are,
  * where it takes them and a batch is not small; else by gRPC as gzip, a hundred lines in 40 to 110

@@ -567,7 +567,7 @@ static int take_all_attributes(struct span *bytes,
 {
     struct logblock_attribute *attributes;
     size_t n_attributes;
-    uint64_t n_sets, set;
+    uint64_t n_sets, set, n_seen = 0; /* each is used, in the order of the first time */
     struct set *sets;
     int r;
 
@@ -586,14 +586,16 @@ static int take_all_attributes(struct span *bytes,
     if (!take_sets(bytes, sets, (size_t) n_sets, attributes))
         return LOGBLOCK_BAD;
     for (size_t i = 0, n; i < n_records;) {
-        if (!parts_take(bytes, &set) || set >= n_sets || !take_run(bytes, n_records - i, &n))
+        if (!parts_take(bytes, &set) || set >= n_sets || set > n_seen ||
+            !take_run(bytes, n_records - i, &n))
             return LOGBLOCK_BAD;
+        n_seen += set == n_seen;
         for (; n > 0; n--, i++) {
             records[i].attributes = attributes + sets[set].first;
             records[i].n_attributes = sets[set].n;
         }
     }
-    return LOGBLOCK_OK;
+    return n_seen == n_sets ? LOGBLOCK_OK : LOGBLOCK_BAD;
 }
 
 int parts_columns_rest(const struct logblock *block,

@@ -186,9 +186,9 @@ struct logblock_sent {
 bool logblock_sent_bytes(struct span bytes, uint64_t *ret_arena_bytes, uint64_t *ret_raw_bytes);
 
 /*
- * Decodes one and holds its head against its records, so that both are what logblock_encode() would
- * have made with is_sent, but for how they are compressed. Texts are not looked at. Everything
- * borrows from `bytes` and from the arena; the room is for its decompressor.
+ * Decodes one, and holds its head against its records: what is kept of it can be read for ever, and
+ * is as large as encoders make it. Texts are not looked at; keys are not empty. Everything borrows
+ * from `bytes` and from the arena; the room is for its decompressor.
  * Outcomes: LOGBLOCK_BAD. Faults: no memory, or no more in the arena.
  */
 int logblock_read_sent(struct span bytes,

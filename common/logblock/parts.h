@@ -41,7 +41,8 @@
  *             offsets     u8 how, n x z offset - what was expected: 0 that the step stays; 1 the
  *                         offset before, its body's length and 1; 2 the offset before, this body's
  *                         length and 1. Before the first stands 0, with an empty body
- *             attributes  v n_sets, sets: v n, n x (v key, v value), bytes; runs: v set, v n - 1
+ *             attributes  v n_sets, sets: v n, n x (v key, v value), bytes; runs: v set, v n - 1;
+ *                         sets are in the order in which the records first have them
  *             places      runs: z chunk - last, z offset - last, v index, v n - 1: one index after
  *                         the other. The first one's are from the head's first place, so that a
  *                         block is moved by what its head says alone; in version 1 from 0

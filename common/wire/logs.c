@@ -224,6 +224,8 @@ static int read_batch(struct wire_logs *logs, struct span bytes, struct wire_pro
             logs->sequence = wire_item_u64(&item);
         else if (item.number == BATCH_SOURCE)
             r = read_source(logs, item.body, problem);
+        else if (item.number == BATCH_BLOCK && logs->block.data)
+            return logs_complain(problem, WIRE_MALFORMED, "given twice", "batch.block");
         else if (item.number == BATCH_BLOCK)
             logs->block = item.body;
     }
@@ -261,7 +263,7 @@ int wire_logs_open(struct span bytes, struct wire_logs *ret, struct wire_problem
     return WIRE_OK;
 }
 
-/* In one message. */
+/* In one message, before any record. */
 static bool find_block(struct span bytes, struct span *ret)
 {
     const uint8_t *at = bytes.data, *end = at + bytes.len;
@@ -278,11 +280,14 @@ static bool find_block(struct span bytes, struct span *ret)
 
 bool wire_logs_find_block(struct span bytes, struct span *ret)
 {
-    const uint8_t *at = bytes.data, *end = at + bytes.len;
-    struct wire_item item;
+    struct wire_nest batches = { .number = { WIRE_LOGS_BATCH }, .n_levels = 1 };
+    enum wire_logs_type type;
+    struct span batch;
 
-    while (at < end && !wire_read_item(&at, end, &item))
-        if (item.number == WIRE_LOGS_BATCH && item.type == TYPE_BYTES && find_block(item.body, ret))
+    if (find_message(bytes, &type, &batches.level[0]) || type != WIRE_LOGS_BATCH)
+        return false;
+    while (logs_nest_next(&batches, &batch))
+        if (find_block(batch, ret))
             return true;
     return false;
 }

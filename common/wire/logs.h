@@ -75,7 +75,7 @@ struct wire_logs {
     struct span source_type, source_name; /* without NUL */
     size_t n_source_attributes;
     struct wire_log_attributes source_attributes;
-    struct span block; /* of any bytes; data is NULL when there is none */
+    struct span block; /* of any bytes; data is NULL when there is none; at most one is given */
     /*
      * What a run's last batch is known by (StreamHello.crc32c_before_first), of the records that
      * were handed out so far. CRC32C over, little-endian: the sequence (8 bytes), then of each
@@ -94,8 +94,8 @@ struct wire_logs {
 int wire_logs_open(struct span bytes,
                    struct wire_logs *ret,
                    struct wire_problem *ret_problem) MUST_USE;
-/* The block of a batch, as long as no record stands before it: a look, for who needs to know how
- * much it will be. Nothing else is read, or checked. */
+/* The block of a batch that has no record before it: a look, for who needs to know how much it will
+ * be. Of what wire_logs_open() takes it is the same. */
 bool wire_logs_find_block(struct span bytes, struct span *ret);
 
 /* The next of n_records. Outcomes: as above. */

@@ -608,26 +608,42 @@ static void take_message(struct telemetry *t, struct span bytes, uint64_t budget
     front_discharge(t->front, budget);
 }
 
+/* What the message takes of the arena, or 0: it is refused. */
+static uint64_t take_measure(struct telemetry *t, struct span message)
+{
+    const uint32_t limit = t->front->options.max_message_bytes;
+    uint64_t decoded = message.len, more = 0;
+
+    if (message.len <= limit && t->kind->more_bytes)
+        more = t->kind->more_bytes(message, &decoded);
+    if (decoded > limit) {
+        front_describe(&t->detail, NULL, "%" PRIu64 " bytes%s, at most %u (max_message_bytes)",
+                       decoded, message.len > limit ? "" : " when it is decoded", limit);
+        t->detail.quota = "max_message_bytes";
+        fail(t, FAIL_MESSAGE_BYTES, 0);
+        return 0;
+    }
+    /* However it comes, it takes no more than the largest message may. */
+    if (more > wire_arena_limit(limit)) {
+        front_describe(&t->detail, NULL, "up to %" PRIu64 " bytes when it is decoded, at most %zu",
+                       more, wire_arena_limit(limit));
+        fail(t, FAIL_TOO_BIG, 0);
+        return 0;
+    }
+    return wire_arena_limit(message.len) + more;
+}
+
 void stream_on_message(struct rpc_call *call, struct span message)
 {
     struct telemetry *t = rpc_call_state(call);
-    const struct front_options *options = &t->front->options;
-    uint64_t budget = wire_arena_limit(message.len), decoded = message.len;
+    uint64_t budget;
 
     if (t->is_failing || t->is_over || !is_allowed(t))
         return;
     ensure(t->held_bytes == 0);
-    if (message.len <= options->max_message_bytes && t->kind->more_bytes)
-        budget += t->kind->more_bytes(message, &decoded);
-    if (message.len > options->max_message_bytes || decoded > options->max_message_bytes) {
-        front_describe(&t->detail, NULL, "%" PRIu64 " bytes, at most %u (max_message_bytes)%s",
-                       message.len > options->max_message_bytes ? message.len : decoded,
-                       options->max_message_bytes,
-                       message.len > options->max_message_bytes ? "" : ", decoded");
-        t->detail.quota = "max_message_bytes";
-        fail(t, FAIL_MESSAGE_BYTES, 0);
+    budget = take_measure(t, message);
+    if (budget == 0)
         return;
-    }
     if (!front_charge(t->front, budget)) {
         t->detail.quota = "arena_total_bytes";
         fail(t, FAIL_ARENA_BUDGET, 0);

@@ -77,14 +77,17 @@ static bool record_of(const struct wire_log_record *from,
     return attributes_of(from->attributes, from->n_attributes, arena, &to->attributes);
 }
 
-static enum front_failure
-too_big(struct span bytes, const struct arena *arena, struct front_detail *detail, int *ret_r)
+static enum front_failure too_big(struct span bytes,
+                                  const struct arena *arena,
+                                  const char *field,
+                                  struct front_detail *detail,
+                                  int *ret_r)
 {
     if (!arena->is_exhausted) {
         *ret_r = fault(-ENOMEM, "no memory for a batch of logs of %zu bytes", bytes.len);
         return FAIL_FAULT;
     }
-    front_describe(detail, "batch.records",
+    front_describe(detail, field,
                    "takes more than the %zu bytes of memory that a message of %zu bytes may take; "
                    "send longer or fewer records",
                    arena->limit_bytes, bytes.len);
@@ -104,13 +107,13 @@ static enum front_failure read_records(struct span bytes,
     struct wire_problem problem;
 
     if (!records || !ids)
-        return too_big(bytes, arena, detail, ret_r);
+        return too_big(bytes, arena, "batch.records", detail, ret_r);
     for (size_t i = 0; i < logs->n_records; i++) {
         *ret_r = wire_logs_next(logs, &record, &problem);
         if (*ret_r != WIRE_OK)
             return front_failure_of_wire(*ret_r, &problem, detail);
         if (!record_of(&record, arena, &records[i], &ids[i]))
-            return too_big(bytes, arena, detail, ret_r);
+            return too_big(bytes, arena, "batch.records", detail, ret_r);
     }
     decoded->logs.records = records;
     decoded->logs.ids = ids;
@@ -120,28 +123,29 @@ static enum front_failure read_records(struct span bytes,
 
 /* ---- a batch that came as a block ---- */
 
-/* Records of the same attributes share them. Names have no NUL. */
+/* Records of the same attributes share them, and new ones lie behind all before. Names have no NUL.
+ */
 static bool check_block_attributes(const struct logblock_record *records,
                                    size_t n_records,
                                    struct wire_problem *problem)
 {
-    const struct logblock_attribute *before = NULL;
+    const struct logblock_attribute *last = NULL;
 
     for (size_t i = 0; i < n_records; i++) {
         const struct logblock_record *record = &records[i];
 
-        if (record->n_attributes == 0 || record->attributes == before)
+        if (record->n_attributes == 0 || (last && record->attributes <= last))
             continue;
-        before = record->attributes;
+        last = record->attributes;
         for (size_t k = 0; k < record->n_attributes; k++) {
-            const struct span key = before[k].key, value = before[k].value;
+            const struct span key = last[k].key, value = last[k].value;
             const bool is_key_good =
                 text_is_utf8(key.data, key.len) && (key.len == 0 || !memchr(key.data, 0, key.len));
 
             if (is_key_good && text_is_utf8(value.data, value.len))
                 continue;
             (void) snprintf(problem->field, sizeof(problem->field),
-                            "batch.block.records[%zu].attributes[%zu].%s", i, k,
+                            "batch.records[%zu].attributes[%zu].%s", i, k,
                             is_key_good ? "value" : "key");
             (void) snprintf(problem->description, sizeof(problem->description), "not UTF-8%s",
                             is_key_good ? "" : " without NUL");
@@ -161,7 +165,7 @@ static bool check_block_bodies(const struct logblock_sent *sent, struct wire_pro
 
         if (record->is_raw || text_is_utf8(record->body.data, record->body.len))
             continue;
-        (void) snprintf(problem->field, sizeof(problem->field), "batch.block.records[%zu]", i);
+        (void) snprintf(problem->field, sizeof(problem->field), "batch.records[%zu].text", i);
         (void) snprintf(problem->description, sizeof(problem->description),
                         "a text that is not UTF-8; a line that is no text is marked as raw");
         return false;
@@ -195,7 +199,7 @@ static enum front_failure read_block(struct span bytes,
     r = worker->room ? logblock_read_sent(logs->block, worker->room, &worker->arena, sent)
                      : fault(-ENOMEM, "no memory for a batch of logs");
     if (r < 0 && worker->arena.is_exhausted)
-        return too_big(bytes, &worker->arena, detail, ret_r);
+        return too_big(bytes, &worker->arena, "batch.block", detail, ret_r);
     *ret_r = r;
     if (r < 0)
         return FAIL_FAULT;
@@ -241,7 +245,7 @@ static enum front_failure decode_batch(struct span bytes,
 
     if (!decoded || !attributes_of(logs->source_attributes, logs->n_source_attributes, arena,
                                    &decoded->source.attributes))
-        return too_big(bytes, arena, detail, ret_r);
+        return too_big(bytes, arena, "batch.records", detail, ret_r);
     failure = logs->block.data ? read_block(bytes, logs, worker, decoded, detail, ret_r)
                                : read_records(bytes, logs, arena, decoded, detail, ret_r);
     if (failure != FAIL_NOT)
@@ -285,7 +289,7 @@ static enum front_failure decode_other(struct span bytes,
         return FAIL_MESSAGE_EMPTY;
     batch = arena_alloc(arena, sizeof(*batch));
     if (!batch)
-        return too_big(bytes, arena, detail, ret_r);
+        return too_big(bytes, arena, "batch.records", detail, ret_r);
     *batch = (struct ingest_batch){
         .sequence = request->skip->through_sequence,
         .crc32c = wire_skip_checksum(request->skip->through_sequence, request->skip->records),

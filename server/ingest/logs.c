@@ -100,7 +100,6 @@ static int check_record(const struct ingest_stream *stream,
                         struct ingest_problem *problem)
 {
     const struct ingest_limits *limits = &stream->loop.limits;
-    char where[48];
     int r;
 
     r = batch_check_time(stream, record->time_us, now, problem);
@@ -123,8 +122,22 @@ static int check_record(const struct ingest_stream *stream,
                     record->body.len, limits->log_body_bytes);
         return INGEST_LIMIT;
     }
-    if (record->n_attributes == 0)
+    return INGEST_OK;
+}
+
+/* In a block records of the same ones share them, and new ones lie behind all before: each once. */
+static int check_record_attributes(const struct ingest_limits *limits,
+                                   const struct ingest_logs *logs,
+                                   size_t at,
+                                   const struct logblock_attribute **last,
+                                   struct ingest_problem *problem)
+{
+    const struct logblock_record *record = &logs->records[at];
+    char where[48];
+
+    if (record->n_attributes == 0 || (logs->sent && *last && record->attributes <= *last))
         return INGEST_OK;
+    *last = record->attributes;
     (void) snprintf(where, sizeof(where), "batch.records[%zu]", at);
     return check_attributes(limits, record->attributes, record->n_attributes, where, problem);
 }
@@ -153,6 +166,7 @@ int logs_check(struct ingest_stream *stream,
 {
     const struct ingest_logs *logs = batch->logs;
     const uint32_t limit = stream->loop.limits.batch_log_records;
+    const struct logblock_attribute *last = NULL;
     int r;
 
     ensure(logs != NULL);
@@ -168,6 +182,8 @@ int logs_check(struct ingest_stream *stream,
     r = check_source(&stream->loop.limits, logs->source, problem);
     for (size_t i = 0; r == INGEST_OK && i < logs->n_records; i++) {
         r = check_record(stream, &logs->records[i], i, now, problem);
+        if (r == INGEST_OK)
+            r = check_record_attributes(&stream->loop.limits, logs, i, &last, problem);
         if (r == INGEST_OK && logs->ids)
             r = check_ids(&logs->ids[i], i, problem);
     }

@@ -1,6 +1,6 @@
-/* Targets: logblock_unpack, logblock_next, logblock_open, logblock_move, logblock_may_hold,
- * logblock_find, logblock_sent_bytes, logblock_read_sent, logblock_encode_sent.
- * SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0
+ * Targets: logblock_unpack, logblock_next, logblock_open, logblock_move, logblock_may_hold,
+ * logblock_find, logblock_sent_bytes, logblock_read_sent, logblock_encode_sent. */
 
 /*
  * The first byte says what the rest is: 0 a pack, or a block in place of one; 1 blocks as they are;

@@ -1,5 +1,5 @@
-/* Targets: wire_logs_open, wire_logs_next, wire_log_entries_open, wire_log_entries_next.
- * SPDX-License-Identifier: Apache-2.0 */
+/* Targets: wire_logs_open, wire_logs_next, wire_logs_find_block, wire_log_entries_open,
+ * wire_log_entries_next. SPDX-License-Identifier: Apache-2.0 */
 
 /*
  * The first byte picks the type, the rest are the message. What protobuf-c takes as a batch is
@@ -82,13 +82,28 @@ static void check_record(const struct wire_log_record *record)
     ensure(wire_log_entries_next(&entries, &again, &is_end, &problem) == WIRE_OK && is_end);
 }
 
-static int read_all(struct span bytes, struct wire_logs *logs)
+/* What is measured is what is read. */
+static void check_block(struct span bytes, const struct wire_logs *logs)
+{
+    struct span block = { 0 };
+    bool is_there = wire_logs_find_block(bytes, &block);
+
+    if (logs->type == WIRE_LOGS_BATCH && logs->n_records == 0)
+        ensure(is_there == (logs->block.data != NULL));
+    ensure(!is_there || (block.data == logs->block.data && block.len == logs->block.len));
+}
+
+/* *ret_is_ours: refused for what protobuf allows. */
+static int read_all(struct span bytes, struct wire_logs *logs, bool *ret_is_ours)
 {
     struct wire_log_record record;
-    struct wire_problem problem;
+    struct wire_problem problem = { 0 };
     int r;
 
     r = wire_logs_open(bytes, logs, &problem);
+    *ret_is_ours = strcmp(problem.field, "batch.block") == 0;
+    if (r == WIRE_OK)
+        check_block(bytes, logs);
     for (size_t i = 0; r == WIRE_OK && i < logs->n_records; i++) {
         r = wire_logs_next(logs, &record, &problem);
         if (r == WIRE_OK)
@@ -104,12 +119,13 @@ static void check_request(struct span bytes)
     CLEANUP(arena_deinit) struct arena arena;
     ProtobufCMessage *message;
     struct wire_logs logs;
+    bool is_ours;
     int r, theirs;
 
-    r = read_all(bytes, &logs);
+    r = read_all(bytes, &logs, &is_ours);
     arena_init(&arena, (size_t) 64 << 20);
     theirs = wire_unpack(REQUEST, bytes, &arena, &message, NULL);
-    if (theirs == WIRE_OK) {
+    if (theirs == WIRE_OK && !is_ours) {
         ensure(r == WIRE_OK);
         ensure((unsigned) logs.type ==
                (unsigned) ((const request_message *) (const void *) message)->message_case);

@@ -14,11 +14,12 @@
 #define READER_CHECK_US 60000000
 
 /*
- * A commit costs the same for one batch as for fifty. So where many come, which the last group
- * tells, the next one waits for more: for logs of forty agents an eighth of the hub's time less.
- * Who is alone does not wait; nor does anybody where there is enough already.
+ * A commit costs the same for one batch as for fifty, and batches of logs are small when they come
+ * compressed. So where many come, which the last group tells, the next one waits for more: for logs
+ * of forty agents an eighth of the hub's time less. Who is alone does not wait; nor does anybody
+ * where there is enough already. Metrics do not: their groups are large.
  */
-#define GATHER_FROM 4 /* batches in the last group */
+#define GATHER_FROM 4 /* batches of logs in the last group */
 #define GATHER_BYTES (UINT64_C(256) << 10)
 #define GATHER_STEP_NS 1000000
 #define GATHER_STEPS 4
@@ -55,21 +56,26 @@ int writer_submit(struct writer *writer, struct store_batch *batch)
     return r;
 }
 
+static bool is_gathered(struct writer *writer)
+{
+    bool is_enough;
+
+    pthread_mutex_lock(&writer->queue.lock);
+    is_enough = writer->queue.is_stopping || writer->queue.n_bytes >= GATHER_BYTES;
+    pthread_mutex_unlock(&writer->queue.lock);
+    return is_enough;
+}
+
 /* After a group of so many. */
 static void gather(struct writer *writer, uint64_t n_last)
 {
     const struct timespec step = { .tv_nsec = GATHER_STEP_NS };
-    bool is_enough = n_last < GATHER_FROM;
 
-    for (int i = 0; !is_enough && i < GATHER_STEPS; i++) {
+    for (int i = 0; n_last >= GATHER_FROM && i < GATHER_STEPS && !is_gathered(writer); i++)
         nanosleep(&step, NULL);
-        pthread_mutex_lock(&writer->queue.lock);
-        is_enough = writer->queue.is_stopping || writer->queue.n_bytes >= GATHER_BYTES;
-        pthread_mutex_unlock(&writer->queue.lock);
-    }
 }
 
-/* The first of the queue, bounded; at least one. With the lock held. */
+/* The first of the queue, bounded; at least one. With the lock held. *ret_n: batches of logs. */
 static struct store_batch *take_group(struct writer *writer, uint64_t *ret_n)
 {
     struct store_batch *first = writer->queue.first, *last = first;
@@ -83,7 +89,7 @@ static struct store_batch *take_group(struct writer *writer, uint64_t *ret_n)
             break;
         n_bytes += cost_of(batch);
         writer->queue.n_batches -= !batch->is_begin;
-        ++*ret_n;
+        *ret_n += !batch->is_begin && batch->signal == STORE_LOGS;
         last = batch;
     }
     writer->queue.first = last->next;

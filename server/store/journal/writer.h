@@ -3,8 +3,9 @@
 
 /*
  * Writer: the queue to the journal and its one thread. It takes all that is queued, up to
- * WRITER_GROUP_BYTES, for one commit, and does not linger: while one fdatasync runs the next group
- * gathers by itself.
+ * WRITER_GROUP_BYTES, for one commit. While one fdatasync runs the next group gathers by itself; a
+ * group of several batches of logs is followed by a wait of some milliseconds where little is
+ * queued, so that a busy hub commits less often.
  *
  * Full: a commit that found no room, or a disk above full_percent, begins it. Then submissions are
  * refused at once. The thread looks each second, whether or not something is submitted: a disk

@@ -170,48 +170,52 @@ static struct cut cut_block(const struct logblock_record *records, size_t n_reco
     return cut;
 }
 
+/* Records of a batch that are of one day. */
+struct stretch {
+    const struct logblock_source *source;
+    const struct logblock_record *records;
+    size_t n_records;
+    uint64_t n_raw_bytes;
+    const struct logblock_sent *sent; /* NULL, or the block with these and no others */
+};
+
 static int add_block(struct store_packer *packer,
-                     const struct logblock_source *source,
-                     const struct logblock_record *records,
-                     const struct cut *cut,
-                     const struct logblock_sent *sent)
+                     const struct stretch *stretch,
+                     size_t from,
+                     const struct cut *cut)
 {
-    struct logblock_input input = { .source = source,
-                                    .records = records,
+    struct logblock_input input = { .source = stretch->source,
+                                    .records = stretch->records + from,
                                     .n_records = cut->n_records,
                                     .effort = LOGBLOCK_FAST,
                                     .is_pack = true };
-    struct format_pack head = head_of(source, cut);
+    struct format_pack head = head_of(stretch->source, cut);
     size_t at = packer->bytes.len;
     int r;
 
     if (cut->n_raw_bytes > packer->max_raw_bytes)
         packer->max_raw_bytes = cut->n_raw_bytes;
     buf_append(&packer->bytes, &head, sizeof(head));
-    r = sent ? logblock_encode_sent(packer->work, source, sent, &packer->bytes)
-             : logblock_encode(packer->work, &input, &packer->bytes);
+    r = stretch->sent && cut->n_records == stretch->n_records
+            ? logblock_encode_sent(packer->work, stretch->source, stretch->sent, &packer->bytes)
+            : logblock_encode(packer->work, &input, &packer->bytes);
     if (r)
         return pass(r);
     put_head(packer, at, &head);
     return 0;
 }
 
-/* `sent` has these records and no others. */
-static int add_blocks(struct store_packer *packer,
-                      const struct logblock_source *source,
-                      const struct logblock_record *records,
-                      size_t n_records,
-                      uint64_t n_raw_bytes,
-                      const struct logblock_sent *sent)
+static int add_blocks(struct store_packer *packer, const struct stretch *stretch)
 {
+    uint64_t n_raw_bytes = stretch->n_raw_bytes;
     uint64_t n_blocks = (n_raw_bytes + BLOCK_RAW_BYTES - 1) / BLOCK_RAW_BYTES;
 
-    if (sent && n_raw_bytes <= SENT_RAW_BYTES)
+    if (stretch->sent && n_raw_bytes <= SENT_RAW_BYTES)
         n_blocks = 1;
-    for (size_t done = 0; done < n_records;) {
-        struct cut cut = cut_block(records + done, n_records - done, n_raw_bytes / n_blocks + 1);
-        int r = add_block(packer, source, records + done, &cut,
-                          cut.n_records == n_records ? sent : NULL);
+    for (size_t done = 0; done < stretch->n_records;) {
+        struct cut cut = cut_block(stretch->records + done, stretch->n_records - done,
+                                   n_raw_bytes / n_blocks + 1);
+        int r = add_block(packer, stretch, done, &cut);
 
         if (r)
             return pass(r);
@@ -249,16 +253,11 @@ bool store_packer_is_large(const struct store_packer *packer)
     return packer->max_raw_bytes > PACKER_RAW_BYTES || packer->bytes.capacity > PACKER_RAW_BYTES;
 }
 
-static int add_stretch(struct store_packer *packer,
-                       const struct logblock_source *source,
-                       const struct logblock_record *records,
-                       size_t n_records,
-                       uint64_t n_raw_bytes,
-                       const struct logblock_sent *sent)
+static int add_stretch(struct store_packer *packer, const struct stretch *stretch)
 {
-    if (n_raw_bytes >= BLOCK_RAW_MIN)
-        return pass(add_blocks(packer, source, records, n_records, n_raw_bytes, sent));
-    add_packs(packer, source, records, n_records);
+    if (stretch->n_raw_bytes >= BLOCK_RAW_MIN)
+        return pass(add_blocks(packer, stretch));
+    add_packs(packer, stretch->source, stretch->records, stretch->n_records);
     return 0;
 }
 
@@ -275,14 +274,17 @@ int store_batch_new_logs(struct store_packer *packer,
     buf_clear(&packer->bytes);
     packer->n_packs = 0;
     packer->n_records = packer->n_raw_bytes = 0;
-    for (size_t done = 0, n; done < n_records && !r; done += n) {
+    for (size_t done = 0; done < n_records && !r;) {
+        struct stretch stretch = { .source = source, .records = records + done };
         int32_t day = day_of(records[done].time_us);
-        uint64_t n_raw_bytes = 0;
+        size_t n = 0;
 
-        for (n = 0; done + n < n_records && day_of(records[done + n].time_us) == day; n++)
-            n_raw_bytes += logblock_raw_bytes(&records[done + n]);
-        r = add_stretch(packer, source, records + done, n, n_raw_bytes,
-                        n == n_records ? sent : NULL);
+        for (; done + n < n_records && day_of(records[done + n].time_us) == day; n++)
+            stretch.n_raw_bytes += logblock_raw_bytes(&records[done + n]);
+        stretch.n_records = n;
+        stretch.sent = n == n_records ? sent : NULL;
+        r = add_stretch(packer, &stretch);
+        done += n;
     }
     if (!r && buf_failed(&packer->bytes))
         r = fault(-ENOMEM, "no memory to pack %zu records", n_records);

@@ -103,6 +103,51 @@ START_TEST(the_mark_of_a_file_that_is_gone_goes_with_it)
 }
 END_TEST
 
+#define logs_until(cond)                                               \
+    do {                                                               \
+        int64_t until_ = clock_mono().us + 30000000;                   \
+        while (!(cond)) {                                              \
+            ck_assert_msg(clock_mono().us < until_, "waited: " #cond); \
+            ck_assert_int_ge(loop_run_once(rig.loop, 5), 0);           \
+        }                                                              \
+    } while (0)
+
+static void sweep_in(int64_t us)
+{
+    ck_assert_int_eq(loop_timer_arm_in(rig.loop, &rig.logs->sweep, us), 0);
+}
+
+START_TEST(a_file_that_grows_is_read_by_the_clock_until_a_look_finds_it_quiet)
+{
+    const int64_t never_us = INT64_C(3600) * 1000000;
+    const struct loop_file *watch;
+    int64_t until_us;
+
+    logs_rig_follow(&rig, "/log/*.log");
+    logs_rig_write(&rig, "a.log", "zero\n");
+    logs_rig_open(&rig);
+    watch = &rig.logs->watch.file;
+    logs_until(rig.logs->n_sweeps == 1 && watch->events == EPOLLIN);
+    sweep_in(never_us);
+    for (int i = 0; i < 2; i++) {
+        /* The event leads to a look; it found something, so no other event is waited for. */
+        logs_rig_write(&rig, "a.log", "one\n");
+        logs_until(logs_rig_count(&rig, "one") == (size_t) i + 1);
+        ck_assert_uint_eq(watch->events, 0);
+        logs_rig_write(&rig, "a.log", "two\n");
+        until_us = clock_mono().us + 200000;
+        logs_until(clock_mono().us > until_us);
+        ck_assert_uint_eq(logs_rig_count(&rig, "two"), i);
+        sweep_in(0);
+        logs_until(logs_rig_count(&rig, "two") == (size_t) i + 1);
+        ck_assert_uint_eq(watch->events, 0);
+        sweep_in(0);
+        logs_until(watch->events == EPOLLIN);
+        sweep_in(never_us);
+    }
+}
+END_TEST
+
 START_TEST(a_path_that_is_no_utf8_has_a_name_that_is)
 {
     logs_rig_follow(&rig, "/log/*.log");
@@ -423,6 +468,7 @@ TCase *logs_files_case(void)
     tcase_add_test(tcase, a_rotated_file_that_stays_for_weeks_is_not_read_again);
     tcase_add_test(tcase, the_mark_of_a_file_that_is_gone_goes_with_it);
     tcase_add_test(tcase, a_path_that_is_no_utf8_has_a_name_that_is);
+    tcase_add_test(tcase, a_file_that_grows_is_read_by_the_clock_until_a_look_finds_it_quiet);
     tcase_add_loop_test(tcase, only_what_looks_rotated_is_read_beside_a_file, 0,
                         sizeof(neighbours) / sizeof(neighbours[0]));
     tcase_add_test(tcase, a_file_comes_once_however_many_ways_lead_to_it);

@@ -97,6 +97,60 @@ START_TEST(an_acknowledgement_of_what_was_never_sent_is_refused)
 }
 END_TEST
 
+static unsigned n_unsynced;
+static int64_t last_in_us;
+
+static void on_unsynced(void *ctx, int64_t in_us)
+{
+    (void) ctx;
+    n_unsynced++;
+    last_in_us = in_us;
+}
+
+#define SYNC_US INT64_C(10000000)
+
+START_TEST(what_is_put_is_sent_once_it_is_synced_which_is_once_in_sync_us)
+{
+    struct spool_limits limits = rig.options.limits[SPOOL_METRICS];
+    struct spool_reader *reader;
+    struct spool_item item;
+
+    n_unsynced = 0;
+    rig_close(&rig);
+    limits.sync_us = SYNC_US;
+    rig.options.limits[SPOOL_METRICS] = limits;
+    rig.options.on_unsynced = on_unsynced;
+    rig_open(&rig);
+    ck_assert_int_eq(spool_reader_open(&reader, rig.spool, SPOOL_METRICS, SPOOL_LIVE), 0);
+    /* Nothing was synced for long. */
+    rig_put(&rig, 1);
+    ck_assert_uint_eq(n_unsynced, 1);
+    ck_assert_int_eq(last_in_us, 0);
+    ck_assert_int_eq(spool_read(reader, &item), SPOOL_EMPTY);
+    (void) spool_tick(rig.spool);
+    ck_assert_int_eq(spool_read(reader, &item), 0);
+    /* Now it was: those that follow wait, and together. */
+    rig_put(&rig, 2);
+    rig_put(&rig, 3);
+    ck_assert_uint_eq(n_unsynced, 2);
+    ck_assert_int_gt(last_in_us, SYNC_US / 2);
+    ck_assert_int_le(last_in_us, SYNC_US);
+    ck_assert_int_le(spool_tick(rig.spool), last_in_us);
+    ck_assert_int_eq(spool_read(reader, &item), SPOOL_EMPTY);
+    /* New settings are those of what waits already. */
+    limits.sync_us = 1;
+    spool_set_limits(rig.spool, SPOOL_METRICS, &limits);
+    ck_assert_uint_eq(n_unsynced, 3);
+    ck_assert_int_eq(last_in_us, 0);
+    ck_assert_int_eq(spool_read(reader, &item), SPOOL_EMPTY);
+    (void) spool_tick(rig.spool);
+    ck_assert_int_eq(spool_read(reader, &item), 0);
+    ck_assert_int_eq(spool_read(reader, &item), 0);
+    ck_assert_uint_eq(item.sequence, 3);
+    (void) spool_reader_close(reader);
+}
+END_TEST
+
 START_TEST(at_the_limit_the_oldest_goes_and_a_skip_says_so)
 {
     struct spool_ledger ledger;
@@ -658,6 +712,7 @@ Suite *suite(void)
     ADD(s, "queue", batches_come_out_as_they_went_in, what_was_put_is_there_after_a_kill,
         what_the_hub_has_without_having_said_so_is_not_sent_again,
         an_acknowledgement_of_what_was_never_sent_is_refused,
+        what_is_put_is_sent_once_it_is_synced_which_is_once_in_sync_us,
         a_forked_run_goes_on_from_1_under_a_new_id,
         a_run_that_fell_behind_is_closed_and_a_new_one_goes_first, one_process_at_a_time_has_it);
     ADD(s, "limits", at_the_limit_the_oldest_goes_and_a_skip_says_so,

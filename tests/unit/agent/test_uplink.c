@@ -24,19 +24,10 @@ static struct hub hub;
 static struct spool *spool;
 static struct uplink *uplink;
 
-static void open_spool(struct spool **ret)
-{
-    struct spool_options options = { 0 }; /* in memory */
-
-    for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
-        options.limits[i].limit_bytes = 1u << 20;
-    ck_assert_int_eq(spool_open(ret, &options), 0);
-}
-
 static void set_up(void)
 {
     hub_start(&hub);
-    open_spool(&spool);
+    hub_open_spool(&spool);
     uplink = hub_uplink(&hub, spool);
     ck_assert_int_eq(uplink_start(uplink), 0);
 }
@@ -424,7 +415,7 @@ START_TEST(a_hub_that_never_answers_does_not_hold_up_a_stop)
     ck_assert_int_eq(getsockname(fd, (struct sockaddr *) &address, &len), 0);
     snprintf(target, sizeof(target), "127.0.0.1:%u", (unsigned) ntohs(address.sin_port));
     options.hub = target;
-    open_spool(&its_spool);
+    hub_open_spool(&its_spool);
     options.spool = its_spool;
     hub_until(&hub, status().state == UPLINK_STREAMING);
     hub_set_silent(&hub, true);
@@ -474,28 +465,6 @@ START_TEST(a_throttle_holds_batches_back_for_a_while)
 }
 END_TEST
 
-static void put_records(const struct spool_log_record *records, size_t n)
-{
-    ck_assert_int_eq(
-        spool_put_logs(spool, &(struct spool_logs){ .source = { .type = span_of_text("file"),
-                                                                .name = span_of_text("/a") },
-                                                    .records = records,
-                                                    .n_records = n,
-                                                    .time = clock_wall() }),
-        0);
-    uplink_kick(uplink);
-}
-
-static void put_lines(const char *const *bodies, size_t n)
-{
-    struct spool_log_record records[16] = { { 0 } };
-
-    for (size_t i = 0; i < n; i++)
-        records[i] = (struct spool_log_record){ .time_us = clock_wall().us,
-                                                .body = span_of_text(bodies[i]) };
-    put_records(records, n);
-}
-
 START_TEST(logs_have_a_stream_of_their_own_on_the_same_connection)
 {
     char wide[2000]; /* so that it pays to compress it */
@@ -506,9 +475,9 @@ START_TEST(logs_have_a_stream_of_their_own_on_the_same_connection)
     wide[sizeof(wide) - 1] = '\0';
 
     put(1);
-    put_lines(bodies, 3);
+    hub_put_lines(uplink, bodies, 3);
     hub_until(&hub, acknowledged() == 1 && hub.n_lines == 3);
-    put_lines(bodies, 2);
+    hub_put_lines(uplink, bodies, 2);
     hub_until(&hub, hub.n_lines == 5);
     do {
         ck_assert_int_ge(loop_run_once(hub.loop, 5), 0);
@@ -524,7 +493,7 @@ START_TEST(a_line_that_the_hub_refuses_is_found_by_halving_and_the_others_arrive
     static const char *const bodies[] = { "1", "2", "3", "4", "5", "bad", "7", "8", "9" };
     struct spool_ledger ledger;
 
-    put_lines(bodies, 9);
+    hub_put_lines(uplink, bodies, 9);
     hub_until(&hub, hub.n_lines == 8 && hub.n_skipped == 1);
     do {
         ck_assert_int_ge(loop_run_once(hub.loop, 5), 0);
@@ -534,94 +503,6 @@ START_TEST(a_line_that_the_hub_refuses_is_found_by_halving_and_the_others_arrive
     ck_assert_uint_eq(ledger.acknowledged, 8);
     ck_assert_uint_eq(ledger.dropped[SPOOL_REFUSED], 1);
     ck_assert_uint_le(hub.n_refused_lines, 5);
-}
-END_TEST
-
-/* Two large batches and a small one: what the hub says it takes, what the settings say, and how
- * many come as a block. */
-static const struct {
-    unsigned log_block_version, message_bytes, n_blocks;
-    bool is_off;
-} takings[] = {
-    { LOGBLOCK_VERSION, 0, 2, false },
-    { LOGBLOCK_VERSION, 4u << 20, 2, false },
-    { LOGBLOCK_VERSION, 0, 0, true },
-    { LOGBLOCK_VERSION, 40000, 1, false },
-    { 0, 4u << 20, 0, false },
-    { LOGBLOCK_VERSION - 1, 0, 0, false },
-    { LOGBLOCK_VERSION + 1, 0, 0, false },
-};
-
-START_TEST(a_batch_of_logs_goes_as_a_block_to_a_hub_that_takes_them)
-{
-    enum { N_LARGE = 1000, N_MEDIUM = 400, N_SMALL = 40 };
-    static const size_t n_lines[] = { N_LARGE, N_MEDIUM, N_SMALL };
-    static struct spool_log_record lines[N_LARGE];
-    const struct spool_log_attribute attribute = { span_of_text("unit"), span_of_text("cron") };
-    struct uplink_pace pace = hub.options.pace;
-    uint32_t crc = 0;
-    char bodies[N_LARGE][100];
-
-    hub.log_block_version = takings[_i].log_block_version;
-    hub.message_bytes = takings[_i].message_bytes;
-    pace.compresses_logs = !takings[_i].is_off;
-    uplink_set_pace(uplink, &pace, 10000000);
-    for (size_t i = 0; i < N_LARGE; i++) {
-        const int len = snprintf(bodies[i], sizeof(bodies[i]), "line %zu of many, with some%c%zx",
-                                 i, i % 3 ? ' ' : '\0', i * 7919);
-
-        lines[i] = (struct spool_log_record){ .time_us = clock_wall().us + (int64_t) i,
-                                              .observed_us = clock_wall().us,
-                                              .severity = (uint32_t) i % 25,
-                                              .source_offset = i * 100,
-                                              .is_raw = i % 2,
-                                              .body = span_of(bodies[i], (size_t) len),
-                                              .attributes = &attribute,
-                                              .n_attributes = 1 };
-    }
-    for (unsigned k = 0; k < 3; k++) {
-        put_records(lines, n_lines[k]);
-        for (size_t i = 0; i < n_lines[k]; i++)
-            crc = hub_add_line(crc, &lines[i]);
-    }
-    hub_until(&hub, hub.n_lines == N_LARGE + N_MEDIUM + N_SMALL);
-    ck_assert_uint_eq(hub.lines_crc32c, crc);
-    ck_assert_uint_eq(hub.n_blocks, takings[_i].n_blocks);
-}
-END_TEST
-
-START_TEST(a_line_that_the_hub_refuses_in_a_block_is_found_too)
-{
-    static char wide[3000];
-    const char *const bodies[] = { wide, wide, wide, wide, wide, "bad", wide, wide };
-
-    memset(wide, 'a', sizeof(wide) - 1);
-    hub.log_block_version = LOGBLOCK_VERSION;
-    put_lines(bodies, 8);
-    hub_until(&hub, hub.n_lines == 7 && hub.n_skipped == 1);
-    ck_assert_uint_ge(hub.n_blocks, 2);
-    ck_assert_uint_le(hub.n_refused_lines, 5);
-}
-END_TEST
-
-START_TEST(what_blocks_are_made_with_is_kept_for_a_while)
-{
-    static char wide[3000];
-    const char *const bodies[] = { wide, wide };
-
-    memset(wide, 'a', sizeof(wide) - 1);
-    hub.log_block_version = LOGBLOCK_VERSION;
-    put_lines(bodies, 1);
-    hub_until(&hub, hub.n_lines == 1);
-    ck_assert_ptr_null(uplink->blocks.work);
-    for (unsigned i = 0; i < 2; i++) {
-        put_lines(bodies, 2);
-        hub_until(&hub, hub.n_blocks == i + 1);
-        ck_assert_ptr_nonnull(uplink->blocks.work);
-        ck_assert_int_gt(uplink->rest.due.us, clock_mono().us + 30000000);
-        link_arm(uplink, &uplink->rest, 0); /* a minute later */
-        hub_until(&hub, !uplink->blocks.work);
-    }
 }
 END_TEST
 
@@ -639,7 +520,7 @@ START_TEST(another_hub_is_gone_to_at_once_and_the_first_again_later)
     options.more_hubs = hubs;
     options.n_more_hubs = 1;
     options.pace.prefer_us = 50000;
-    open_spool(&its_spool);
+    hub_open_spool(&its_spool);
     options.spool = its_spool;
     ck_assert_int_eq(uplink_new(&other, &options), 0);
     ck_assert_int_eq(uplink_start(other), 0);
@@ -695,11 +576,6 @@ START_TEST(a_probe_names_what_is_wrong)
 }
 END_TEST
 
-static void start_rpc(void)
-{
-    ck_assert_int_eq(rpc_init(), 0);
-}
-
 Suite *suite(void)
 {
     Suite *s = suite_create("agent/uplink");
@@ -708,7 +584,7 @@ Suite *suite(void)
     suite_add_tcase(s, case_uplink_policy());
     suite_add_tcase(s, case_uplink_encoding());
     tcase_set_timeout(stream, 60);
-    tcase_add_checked_fixture(stream, start_rpc, rpc_deinit);
+    tcase_add_checked_fixture(stream, hub_start_rpc, rpc_deinit);
     tcase_add_checked_fixture(stream, set_up, tear_down);
     tcase_add_test(stream, batches_reach_the_hub_and_are_acknowledged);
     tcase_add_test(stream, a_stream_that_was_told_much_gives_way_to_a_new_one);
@@ -732,13 +608,10 @@ Suite *suite(void)
     tcase_add_test(stream, a_throttle_holds_batches_back_for_a_while);
     tcase_add_test(stream, logs_have_a_stream_of_their_own_on_the_same_connection);
     tcase_add_test(stream, a_line_that_the_hub_refuses_is_found_by_halving_and_the_others_arrive);
-    tcase_add_loop_test(stream, a_batch_of_logs_goes_as_a_block_to_a_hub_that_takes_them, 0,
-                        sizeof(takings) / sizeof(takings[0]));
-    tcase_add_test(stream, a_line_that_the_hub_refuses_in_a_block_is_found_too);
-    tcase_add_test(stream, what_blocks_are_made_with_is_kept_for_a_while);
     tcase_add_test(stream, another_hub_is_gone_to_at_once_and_the_first_again_later);
     tcase_add_test(stream, a_probe_goes_all_the_way_and_stores_nothing);
     tcase_add_test(stream, a_probe_names_what_is_wrong);
     suite_add_tcase(s, stream);
+    suite_add_tcase(s, case_uplink_blocks());
     return s;
 }

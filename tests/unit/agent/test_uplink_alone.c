@@ -271,7 +271,7 @@ static struct spool_log_record make_line(size_t i, int64_t batch_us)
     static uint8_t text[200], bytes[200]; /* with NUL; no UTF-8 */
     static struct spool_log_attribute attributes[] = {
         { { (const uint8_t *) "key", 3 }, { (const uint8_t *) "a\0b", 3 } },
-        { { (const uint8_t *) "", 0 }, { (const uint8_t *) "", 0 } },
+        { { (const uint8_t *) "k", 1 }, { (const uint8_t *) "", 0 } },
         { { (const uint8_t *) "unit", 4 }, { (const uint8_t *) "cron", 4 } },
     };
 
@@ -433,7 +433,8 @@ END_TEST
 
 START_TEST(what_a_block_cannot_hold_goes_as_records)
 {
-    static const struct spool_log_attribute attributes[LOGBLOCK_ATTRIBUTES_MAX + 1];
+    static const struct spool_log_attribute nameless = { .value = { (const uint8_t *) "v", 1 } };
+    static struct spool_log_attribute attributes[LOGBLOCK_ATTRIBUTES_MAX + 1];
     static struct spool_log_record many[LOGBLOCK_RECORDS_MAX + 1];
     static uint8_t text[5000];
     const struct span body = span_of(text, sizeof(text));
@@ -442,10 +443,13 @@ START_TEST(what_a_block_cannot_hold_goes_as_records)
         { .trace_id = span_of(text, 15) },
         { .span_id = span_of(text, 16) },
         { .attributes = attributes, .n_attributes = LOGBLOCK_ATTRIBUTES_MAX + 1 },
+        { .attributes = &nameless, .n_attributes = 1 },
     };
     struct spool_log_record pair[2] = { { .body = body } };
     struct spool_item item = item_of(pair, 2, 0);
 
+    for (size_t i = 0; i < sizeof(attributes) / sizeof(attributes[0]); i++)
+        attributes[i].key = span_of_text("key");
     ck_assert_int_eq(put_block(&item, 0), 0);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         pair[1] = rows[i];

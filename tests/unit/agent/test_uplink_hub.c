@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "agent/uplink/link.h"
 #include "common/base/crc32c.h"
 #include "common/base/file.h"
 #include "common/tls/tls.h"
@@ -324,6 +325,11 @@ static void on_lines(struct hub *hub, struct rpc_call *call, struct wire_logs *l
     size_t n = logs->n_records;
 
     ck_assert(!is_block || (n == 0 && hub->log_block_version == LOGBLOCK_VERSION));
+    if (is_block && hub->is_refusing_blocks) {
+        hub->n_refused_blocks++;
+        finish(call, RPC_INVALID_ARGUMENT, "BAD_BATCH");
+        return;
+    }
     if (is_block ? !add_block(logs->block, &crc, &n) : !add_records(logs, &crc)) {
         hub->n_refused_lines++;
         finish(call, RPC_INVALID_ARGUMENT, "BAD_BATCH");
@@ -655,4 +661,42 @@ struct spool_layout *hub_layout(uint32_t n_series)
     for (uint32_t i = 0; i < n_series; i++)
         (void) spool_series_unref(series[i]);
     return layout;
+}
+
+/* ---- what is sent to it ---- */
+
+void hub_start_rpc(void)
+{
+    ck_assert_int_eq(rpc_init(), 0);
+}
+
+void hub_open_spool(struct spool **ret)
+{
+    struct spool_options options = { 0 }; /* in memory */
+
+    for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
+        options.limits[i].limit_bytes = 1u << 20;
+    ck_assert_int_eq(spool_open(ret, &options), 0);
+}
+
+void hub_put_records(struct uplink *uplink, const struct spool_log_record *records, size_t n)
+{
+    ck_assert_int_eq(spool_put_logs(uplink->options.spool,
+                                    &(struct spool_logs){ .source = { .type = span_of_text("file"),
+                                                                      .name = span_of_text("/a") },
+                                                          .records = records,
+                                                          .n_records = n,
+                                                          .time = clock_wall() }),
+                     0);
+    uplink_kick(uplink);
+}
+
+void hub_put_lines(struct uplink *uplink, const char *const *bodies, size_t n)
+{
+    struct spool_log_record records[16] = { { 0 } };
+
+    for (size_t i = 0; i < n; i++)
+        records[i] = (struct spool_log_record){ .time_us = clock_wall().us,
+                                                .body = span_of_text(bodies[i]) };
+    hub_put_records(uplink, records, n);
 }

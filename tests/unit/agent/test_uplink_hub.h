@@ -42,8 +42,10 @@ struct hub {
     atomic_uint_least64_t logs_last;
     atomic_uint log_block_version, message_bytes; /* as the welcome says */
     atomic_uint n_blocks;                         /* batches of logs that came as one */
-    atomic_uint lines_crc32c;                     /* hub_add_line() of all that were taken */
-    atomic_bool tells_nothing;                    /* of that: an older hub */
+    atomic_bool is_refusing_blocks;               /* all of them */
+    atomic_uint n_refused_blocks;
+    atomic_uint lines_crc32c;  /* hub_add_line() of all that were taken */
+    atomic_bool tells_nothing; /* of that: an older hub */
     atomic_uint oldest_s; /* what is older is refused, and the welcome says so; 0: all is taken */
     atomic_int_least64_t ahead_us; /* its clock */
     atomic_uint n_messages,
@@ -72,6 +74,8 @@ void hub_forge(struct hub *hub);
 /* ---- test_uplink_alone.c ---- */
 TCase *case_uplink_policy(void);
 TCase *case_uplink_encoding(void);
+/* ---- test_uplink_blocks.c ---- */
+TCase *case_uplink_blocks(void);
 
 /* All that a record of logs has, whichever way it came. */
 uint32_t hub_add_line(uint32_t crc, const struct spool_log_record *record);
@@ -85,6 +89,12 @@ void hub_line_of_wire(const struct wire_log_record *from,
                       struct spool_log_attribute room[static HUB_ATTRIBUTES],
                       struct spool_log_record *ret);
 
+void hub_start_rpc(void);
+/* In memory. */
+void hub_open_spool(struct spool **ret);
+/* One batch of logs, at most 16 lines. */
+void hub_put_lines(struct uplink *uplink, const char *const *bodies, size_t n);
+void hub_put_records(struct uplink *uplink, const struct spool_log_record *records, size_t n);
 struct uplink *hub_uplink(struct hub *hub, struct spool *spool);
 struct spool_layout *hub_layout(uint32_t n_series);
 

@@ -30,6 +30,23 @@ static void stop(void)
     rig_stop();
 }
 
+/* Names are not empty in what is sent. */
+static void name_attributes(void)
+{
+    for (size_t i = 0; i < RIG_SETS * RIG_ATTRIBUTES_MAX; i++) {
+        struct logblock_attribute *attribute = &rig_attributes[0][0] + i;
+
+        if (attribute->key.len == 0)
+            attribute->key = span_of_text("name");
+    }
+}
+
+static void random_records(size_t n, size_t max_len)
+{
+    rig_random_records(n, max_len);
+    name_attributes();
+}
+
 static struct span encode(bool is_sent)
 {
     const struct logblock_input input = { .source = is_sent ? NULL : &rig_source,
@@ -73,7 +90,7 @@ START_TEST(what_is_kept_is_byte_for_byte_what_a_hub_would_have_made)
         struct logblock_sent sent;
 
         if (_i == 0)
-            rig_random_records(1 + rig_below(RIG_RECORDS_MAX), rig_below(200));
+            random_records(1 + rig_below(RIG_RECORDS_MAX), rig_below(200));
         else
             rig_made_records((enum lines_style)(round % LINES_STYLES), round);
         buf_clear(&copy);
@@ -96,7 +113,7 @@ START_TEST(one_that_is_cut_or_damaged_is_bad)
     struct logblock_sent sent;
     struct span bytes;
 
-    rig_random_records(50, 60);
+    random_records(50, 60);
     bytes = encode(true);
     for (size_t i = 0; i < bytes.len; i++) {
         ck_assert_int_eq(read_back(span_of(bytes.data, i), &sent), LOGBLOCK_BAD);
@@ -113,7 +130,7 @@ START_TEST(a_head_that_lies_is_bad_or_says_what_is_kept)
     struct logblock_sent sent;
     unsigned n_bad = 0, n_good = 0;
 
-    rig_random_records(50, 60);
+    random_records(50, 60);
     for (size_t bit = 0;; bit++) {
         struct span bytes = encode(true);
         uint32_t end = parts_load32(bytes.data + 12);
@@ -181,6 +198,147 @@ START_TEST(times_that_begin_behind_what_the_head_says_are_bad)
 }
 END_TEST
 
+/* ---- forged ones, with good checksums ---- */
+
+static void put_part(struct buf *to, struct span stored, uint64_t len)
+{
+    uint8_t bytes[32], *at = parts_put(bytes, len);
+
+    at = parts_put(at, stored.len);
+    at = parts_put32(at, crc32c(0, stored.data, stored.len));
+    buf_append(to, bytes, (size_t) (at - bytes));
+}
+
+/* What another one says, of these columns and bodies. Into `kept`. */
+static struct span forge(const struct logblock *of,
+                         struct span columns,
+                         uint64_t columns_len,
+                         struct span bodies,
+                         unsigned flags)
+{
+    uint8_t head[PARTS_HEAD_MAX], *at = parts_put_bytes(head, span_of(PARTS_MAGIC, 4));
+    size_t end;
+
+    buf_clear(&kept);
+    at = parts_put32(at, 0);
+    at = parts_put32(at, LOGBLOCK_VERSION | flags << 8 | of->separator << 16);
+    at = parts_put32(at, 0);
+    at = parts_put_zigzag(at, (uint64_t) of->first_us);
+    at = parts_put(at, (uint64_t) of->last_us - (uint64_t) of->first_us);
+    at = parts_put(at, of->n_records);
+    at = parts_put(at, of->severities);
+    at = parts_put(at, of->n_raw_bytes);
+    at = parts_put_place(at, 0, &of->first);
+    at = parts_put_place(at, 0, &of->last);
+    buf_append(&kept, head, (size_t) (at - head));
+    put_part(&kept, columns, columns_len);
+    put_part(&kept, bodies, of->bodies_len);
+    buf_append(&kept, "\0\0\0", 3);
+    end = kept.len;
+    buf_append_span(&kept, columns);
+    buf_append_span(&kept, bodies);
+    (void) parts_put32(kept.data + 12, (uint32_t) end);
+    (void) parts_put32(kept.data + 4, crc32c(0, kept.data + PARTS_CHECKED, end - PARTS_CHECKED));
+    return buf_span(&kept);
+}
+
+static struct logblock open_lines(void)
+{
+    struct logblock opened;
+
+    rig_made_records((enum lines_style) 0, 1);
+    opened = rig_open(encode(true));
+    ck_assert_uint_eq(opened.flags, PARTS_ZSTD_COLUMNS | PARTS_ZSTD_BODIES);
+    return opened;
+}
+
+START_TEST(what_is_forged_right_is_taken)
+{
+    struct logblock of = open_lines();
+    struct logblock_sent sent;
+
+    ck_assert_int_eq(read_back(forge(&of, of.columns, of.columns_len, of.bodies, of.flags), &sent),
+                     LOGBLOCK_OK);
+    ck_assert(span_equal(buf_span(&kept), buf_span(&block)));
+}
+END_TEST
+
+/* They would be kept, and decoded by every search, for as long as the block lives. */
+START_TEST(sets_that_no_record_has_are_bad)
+{
+    static const struct logblock_record record = { .time_us = 5, .body = { (uint8_t *) "a", 1 } };
+    /* Two times, kinds, observed, offsets; two sets; runs of the first one, of places. */
+    static const uint8_t two[] = { 2, 0, 0, 0, 1, 10, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1 };
+    static const uint8_t used[] = {
+        2, 0, 0, 0, 1, 10, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1
+    };
+    struct logblock_sent sent;
+    struct logblock of;
+
+    rig_records[0] = rig_records[1] = record;
+    rig_n_records = 2;
+    of = rig_open(encode(true));
+    ck_assert_int_eq(
+        read_back(forge(&of, span_of(used, sizeof(used)), sizeof(used), of.bodies, of.flags),
+                  &sent),
+        LOGBLOCK_OK);
+    ck_assert_int_eq(
+        read_back(forge(&of, span_of(two, sizeof(two)), sizeof(two), of.bodies, of.flags), &sent),
+        LOGBLOCK_BAD);
+}
+END_TEST
+
+/* What decoders pass over, or take for one, would be carried along for ever. */
+START_TEST(frames_with_something_beside_them_are_bad)
+{
+    static const uint8_t skipped[] = { 0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 'j', 'u', 'n', 'k' };
+    CLEANUP(buf_deinit) struct buf bodies = { 0 };
+    struct logblock of = open_lines();
+    struct logblock_sent sent;
+
+    for (unsigned where = 0; where < 2; where++) {
+        buf_clear(&bodies);
+        if (where == 0)
+            buf_append(&bodies, skipped, sizeof(skipped));
+        buf_append_span(&bodies, of.bodies);
+        if (where == 1)
+            buf_append(&bodies, skipped, sizeof(skipped));
+        ck_assert_int_eq(
+            read_back(forge(&of, of.columns, of.columns_len, buf_span(&bodies), of.flags), &sent),
+            LOGBLOCK_BAD);
+    }
+}
+END_TEST
+
+START_TEST(lengths_beyond_what_the_records_can_be_are_bad_before_anything_is_decoded)
+{
+    const uint64_t most = PARTS_COLUMNS_RECORD * ((uint64_t) RIG_RECORDS_MAX + 1);
+    struct logblock of = open_lines();
+    uint64_t arena_bytes, raw;
+
+    ck_assert(
+        logblock_sent_bytes(forge(&of, of.columns, most, of.bodies, of.flags), &arena_bytes, &raw));
+    ck_assert_uint_lt(arena_bytes, 10 * (most + of.bodies_len));
+    ck_assert(!logblock_sent_bytes(
+        forge(&of, of.columns, most + 5 * of.n_raw_bytes + 1, of.bodies, of.flags), &arena_bytes,
+        &raw));
+}
+END_TEST
+
+START_TEST(attributes_without_a_name_are_bad)
+{
+    struct logblock_sent sent;
+
+    rig_random_records(1, 60);
+    name_attributes();
+    rig_records[0].n_attributes = 2;
+    ck_assert_int_eq(read_back(encode(true), &sent), LOGBLOCK_OK);
+    for (size_t set = 0; set < RIG_SETS; set++)
+        rig_attributes[set][1].key.len = 0;
+    ck_assert_int_eq(read_back(encode(true), &sent), LOGBLOCK_BAD);
+}
+END_TEST
+
 /* A pack of the store's own, a sealed block, one that stood elsewhere. */
 START_TEST(what_is_no_block_that_is_sent_is_bad)
 {
@@ -225,6 +383,11 @@ TCase *logblock_sent_case(void)
     tcase_add_test(c, one_that_is_cut_or_damaged_is_bad);
     tcase_add_test(c, a_head_that_lies_is_bad_or_says_what_is_kept);
     tcase_add_test(c, times_that_begin_behind_what_the_head_says_are_bad);
+    tcase_add_test(c, what_is_forged_right_is_taken);
+    tcase_add_test(c, sets_that_no_record_has_are_bad);
+    tcase_add_test(c, frames_with_something_beside_them_are_bad);
+    tcase_add_test(c, lengths_beyond_what_the_records_can_be_are_bad_before_anything_is_decoded);
+    tcase_add_test(c, attributes_without_a_name_are_bad);
     tcase_add_test(c, what_is_no_block_that_is_sent_is_bad);
     tcase_add_test(c, an_arena_that_is_too_small_is_a_fault);
     return c;

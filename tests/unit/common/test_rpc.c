@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <arpa/inet.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "suite.h"
@@ -605,31 +603,6 @@ END_TEST
 
 /* ---- compression ---- */
 
-/* A server of a few bytes, by which a client begins to send. */
-static int accept_raw(int listener)
-{
-    static const uint8_t settings[] = { 0, 0, 0, 4, 0, 0, 0, 0, 0 }; /* none */
-    int fd = -1;
-
-    rig_until(&rig, (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0);
-    ck_assert_int_eq(write(fd, settings, sizeof(settings)), sizeof(settings));
-    return fd;
-}
-
-static int listen_raw(struct rig *to)
-{
-    struct sockaddr_in address = { .sin_family = AF_INET,
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    socklen_t len = sizeof(address);
-
-    ck_assert_int_eq(bind(fd, (struct sockaddr *) &address, len), 0);
-    ck_assert_int_eq(listen(fd, 1), 0);
-    ck_assert_int_eq(getsockname(fd, (struct sockaddr *) &address, &len), 0);
-    snprintf(to->target, sizeof(to->target), "127.0.0.1:%u", (unsigned) ntohs(address.sin_port));
-    return fd;
-}
-
 static void ignore_closed(struct rpc_client_call *call, const struct rpc_status *status)
 {
     (void) call;
@@ -646,7 +619,7 @@ START_TEST(what_is_packed_is_not_compressed_and_the_rest_is)
     size_t n = 0;
 
     start();
-    listener = listen_raw(&rig);
+    listener = rig_listen(&rig);
     channel = rig_channel(&rig, NULL, NULL);
     ck_assert_int_eq(rpc_client_call_new(&call, channel,
                                          &(struct rpc_client_call_options){ .path = "/t/Echo",
@@ -662,7 +635,7 @@ START_TEST(what_is_packed_is_not_compressed_and_the_rest_is)
                                        : rpc_client_call_send(call, span),
                          0);
     }
-    fd = accept_raw(listener);
+    fd = rig_accept(&rig, listener);
     while (!memmem(bytes, n, "GGGGGGGGGGGGGGGGGGGG", 20)) {
         ssize_t n_read = read(fd, bytes + n, sizeof(bytes) - n);
 
@@ -677,6 +650,42 @@ START_TEST(what_is_packed_is_not_compressed_and_the_rest_is)
     rpc_channel_free(channel);
     close(fd);
     close(listener);
+    stop();
+}
+END_TEST
+
+#define n_arrived() rpc_server_stats(rig.server).messages_received
+
+static void wait_a_little(void)
+{
+    const int64_t until_us = clock_mono().us + 100000;
+
+    rig_until(&rig, clock_mono().us > until_us);
+}
+
+START_TEST(what_is_held_is_not_written_until_it_is_let_go)
+{
+    start();
+    stream_open(&stream, rig.channel, "/t/Count", 0);
+    stream_send(&stream, "x"); /* from now on nothing but the hold is waited for */
+    rig_until(&rig, n_arrived() == 1);
+    rpc_client_call_hold(stream.call);
+    for (int i = 0; i < 3; i++)
+        stream_send(&stream, "x");
+    wait_a_little();
+    ck_assert_uint_eq(n_arrived(), 1);
+    rpc_client_call_let_go(stream.call);
+    rig_until(&rig, n_arrived() == 4);
+    rpc_client_call_hold(stream.call);
+    stream_send(&stream, "x");
+    wait_a_little();
+    ck_assert_uint_eq(n_arrived(), 4);
+    rpc_client_call_half_close(stream.call);
+    rig_until(&rig, stream.is_closed);
+    ck_assert_int_eq(stream.code, RPC_OK);
+    ck_assert_uint_eq(stream.last_len, 1);
+    ck_assert_mem_eq(stream.last, "5", 1);
+    rpc_client_call_unref(stream.call);
     stop();
 }
 END_TEST
@@ -726,6 +735,7 @@ static void add_flow_tests(TCase *tc)
     tcase_add_test(tc, client_queue_says_full_and_tells_when_there_is_room);
     tcase_add_test(tc, message_larger_than_the_queue_goes_through_alone);
     tcase_add_test(tc, what_is_packed_is_not_compressed_and_the_rest_is);
+    tcase_add_test(tc, what_is_held_is_not_written_until_it_is_let_go);
     tcase_add_test(tc, many_streams_come_and_go);
 }
 

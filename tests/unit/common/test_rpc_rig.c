@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "test_rpc_rig.h"
 
+#include <arpa/inet.h>
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 /* ---- handlers ---- */
 
@@ -298,6 +301,32 @@ void rig_stop(struct rig *rig)
     rig->queue = rpc_queue_free(rig->queue);
     rig->loop = loop_free(rig->loop);
     rig->server = rpc_server_free(rig->server);
+}
+
+/* ---- a server of a few bytes ---- */
+
+int rig_accept(struct rig *rig, int listener)
+{
+    static const uint8_t settings[] = { 0, 0, 0, 4, 0, 0, 0, 0, 0 }; /* none */
+    int fd = -1;
+
+    rig_until(rig, (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0);
+    ck_assert_int_eq(write(fd, settings, sizeof(settings)), sizeof(settings));
+    return fd;
+}
+
+int rig_listen(struct rig *rig)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    socklen_t len = sizeof(address);
+
+    ck_assert_int_eq(bind(fd, (struct sockaddr *) &address, len), 0);
+    ck_assert_int_eq(listen(fd, 1), 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *) &address, &len), 0);
+    snprintf(rig->target, sizeof(rig->target), "127.0.0.1:%u", (unsigned) ntohs(address.sin_port));
+    return fd;
 }
 
 /* ---- client ---- */

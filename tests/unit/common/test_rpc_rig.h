@@ -66,6 +66,11 @@ rig_channel(struct rig *rig, struct rpc_credentials *credentials, const char *se
         }                                                              \
     } while (0)
 
+/* A server of a few bytes, by which a client begins to send: a socket that listens, at rig->target,
+ * and one that was accepted. */
+int rig_listen(struct rig *rig);
+int rig_accept(struct rig *rig, int listener);
+
 /* ---- client ---- */
 
 struct stream {

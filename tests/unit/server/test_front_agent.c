@@ -164,7 +164,7 @@ uint64_t logs_ack(const struct test_peer *peer)
     return last->ack->sequence;
 }
 
-static void hello_logs(struct test_peer *peer, uint64_t first, uint64_t last)
+static void hello_logs(struct test_peer *peer, uint64_t first, uint64_t last, uint32_t crc)
 {
     Sentinel__Telemetry__V1__StreamHello hello = SENTINEL__TELEMETRY__V1__STREAM_HELLO__INIT;
     logs_request request = SENTINEL__TELEMETRY__V1__STREAM_LOGS_REQUEST__INIT;
@@ -173,19 +173,28 @@ static void hello_logs(struct test_peer *peer, uint64_t first, uint64_t last)
     hello.instance = (ProtobufCBinaryData){ 16, instance };
     hello.first_sequence = first;
     hello.last_sequence = last;
+    hello.crc32c_before_first = crc;
     hello.time_unix_us = clock_wall().us;
     request.message_case = SENTINEL__TELEMETRY__V1__STREAM_LOGS_REQUEST__MESSAGE_HELLO;
     request.hello = &hello;
     peer_send(peer, &request.base);
 }
 
-const Sentinel__Telemetry__V1__Welcome *open_logs(struct test_peer *peer)
+const Sentinel__Telemetry__V1__Welcome *
+open_logs_behind(struct test_peer *peer, uint64_t sequence, uint32_t crc)
 {
     peer_open(peer, hub.agent, STREAM_LOGS);
-    hello_logs(peer, 1, 0);
+    hello_logs(peer, sequence + 1, sequence, crc);
     hub_until(peer->n_received > 0 || peer->is_closed);
-    ck_assert_msg(!peer->is_closed, "%s", peer->reply.message);
-    return logs_answer(peer, 0)->welcome;
+    return peer->is_closed ? NULL : logs_answer(peer, 0)->welcome;
+}
+
+const Sentinel__Telemetry__V1__Welcome *open_logs(struct test_peer *peer)
+{
+    const Sentinel__Telemetry__V1__Welcome *welcome = open_logs_behind(peer, 0, 0);
+
+    ck_assert_msg(welcome != NULL, "%s", peer->reply.message);
+    return welcome;
 }
 
 void send_bytes(struct test_peer *peer, struct span bytes)

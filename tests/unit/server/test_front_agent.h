@@ -30,6 +30,9 @@ open_stream(struct test_peer *peer, struct rpc_channel *channel, uint64_t first,
 
 /* Opens a stream of logs, with batches from 1 on. */
 const Sentinel__Telemetry__V1__Welcome *open_logs(struct test_peer *peer);
+/* Of a run whose last batch, of that checksum, was this one. NULL: it was closed. */
+const Sentinel__Telemetry__V1__Welcome *
+open_logs_behind(struct test_peer *peer, uint64_t sequence, uint32_t crc);
 const logs_response *logs_answer(const struct test_peer *peer, unsigned at);
 /* 0: none. What came last must be an ack. */
 uint64_t logs_ack(const struct test_peer *peer);

@@ -148,6 +148,29 @@ START_TEST(a_block_is_acknowledged_stored_and_found)
 }
 END_TEST
 
+/* The run's last batch is known by its records, however they came. */
+START_TEST(a_run_goes_on_behind_a_block)
+{
+    uint32_t crc = wire_logs_checksum(1);
+    struct test_peer peer;
+
+    (void) open_logs(&peer);
+    fill_records(1000, "before");
+    for (size_t i = 0; i < 1000; i++)
+        crc = wire_logs_checksum_add(crc, records[i].severity, records[i].body);
+    send_block(&peer, 1, encode(1000), false);
+    hub_until(logs_ack(&peer) == 1);
+    peer_deinit(&peer);
+    ck_assert_ptr_null(open_logs_behind(&peer, 1, crc + 1));
+    ck_reply(&peer.reply, RPC_FAILED_PRECONDITION, "SPOOL_FORKED");
+    peer_deinit(&peer);
+    ck_assert_ptr_nonnull(open_logs_behind(&peer, 1, crc));
+    send_block(&peer, 2, encode(1000), false);
+    hub_until(logs_ack(&peer) == 2);
+    peer_deinit(&peer);
+}
+END_TEST
+
 /* It borrows from bytes that go. */
 START_TEST(blocks_that_have_to_wait_are_stored_as_they_were)
 {
@@ -216,21 +239,21 @@ static const struct refusal {
     { .name = "not UTF-8",
       .body = "\xc3\x28",
       .reason = "BAD_TEXT",
-      .field = "batch.block.records[3]" },
+      .field = "batch.records[3].text" },
     { .name = "half a character at the end",
       .body = "half \xc3",
       .reason = "BAD_TEXT",
-      .field = "batch.block.records[3]" },
+      .field = "batch.records[3].text" },
     { .name = "NUL in a name",
       .attributes = with_nul,
       .n_attributes = 1,
       .reason = "BAD_TEXT",
-      .field = "batch.block.records[3].attributes[0].key" },
+      .field = "batch.records[3].attributes[0].key" },
     { .name = "attribute not UTF-8",
       .attributes = not_text,
       .n_attributes = 1,
       .reason = "BAD_TEXT",
-      .field = "batch.block.records[3].attributes[0].value" },
+      .field = "batch.records[3].attributes[0].value" },
     { .name = "attribute twice",
       .attributes = twice,
       .n_attributes = 2,
@@ -274,6 +297,21 @@ START_TEST(what_a_record_may_not_be_it_may_not_be_in_a_block)
     ck_assert_pstr_eq(peer.reply.error.field, refusal->field);
     peer_deinit(&peer);
     ck_assert_uint_eq(count_found("word"), 0);
+}
+END_TEST
+
+/* Which one would be measured, and which one read? */
+START_TEST(two_blocks_in_a_batch_are_refused)
+{
+    static const uint8_t message[] = { 0x12, 10, 0x08, 1, 0x22, 2, 'a', 'b', 0x22, 2, 'c', 'd' };
+    struct test_peer peer;
+
+    (void) open_logs(&peer);
+    send_bytes(&peer, span_of(message, sizeof(message)));
+    peer_wait_closed(&peer);
+    ck_reply(&peer.reply, RPC_INVALID_ARGUMENT, "MALFORMED");
+    ck_assert_pstr_eq(peer.reply.error.field, "batch.block");
+    peer_deinit(&peer);
 }
 END_TEST
 
@@ -327,6 +365,7 @@ Suite *suite(void)
     tcase_add_checked_fixture(taken, start, stop);
     tcase_set_timeout(taken, 60);
     tcase_add_loop_test(taken, a_block_is_acknowledged_stored_and_found, 0, 2);
+    tcase_add_test(taken, a_run_goes_on_behind_a_block);
     tcase_add_test(taken, a_block_of_several_days_is_stored_by_day);
     tcase_add_test(taken, raw_bodies_are_taken);
     suite_add_tcase(s, taken);
@@ -340,6 +379,7 @@ Suite *suite(void)
     tcase_set_timeout(bad, 60);
     tcase_add_loop_test(bad, what_a_record_may_not_be_it_may_not_be_in_a_block, 0,
                         sizeof(refusals) / sizeof(refusals[0]));
+    tcase_add_test(bad, two_blocks_in_a_batch_are_refused);
     tcase_add_test(bad, what_is_too_much_when_it_is_decoded_is_refused_before_that);
     suite_add_tcase(s, bad);
     return s;

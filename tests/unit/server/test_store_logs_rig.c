@@ -126,6 +126,26 @@ uint32_t check_line(const struct logblock_source *source, const struct logblock_
 
 /* ---- writing ---- */
 
+/* Packed as an agent sends them, and read as the hub reads them. Into memory of the arena. */
+static const struct logblock_sent *
+send_as_block(const struct logblock_record *records, size_t n, struct arena *arena)
+{
+    CLEANUP(logblock_work_freep) struct logblock_work *work = logblock_work_new();
+    CLEANUP(logblock_room_freep) struct logblock_room *room = logblock_room_new();
+    CLEANUP(buf_deinit) struct buf block = { 0 };
+    const struct logblock_input input = { .records = records, .n_records = n, .is_sent = true };
+    struct logblock_sent *sent = arena_alloc(arena, sizeof(*sent));
+    const uint8_t *copy;
+
+    ck_assert(work && room && sent);
+    ck_assert_int_eq(logblock_encode(work, &input, &block), 0);
+    copy = (const uint8_t *) arena_copy(arena, buf_span(&block));
+    ck_assert_ptr_nonnull(copy);
+    ck_assert_int_eq(logblock_read_sent(span_of(copy, block.len), room, arena, sent), LOGBLOCK_OK);
+    return sent;
+}
+
+/* Every second one comes as a block. */
 struct store_batch *logs_batch(struct log_put put)
 {
     struct logblock_source source = source_of(put.source);
@@ -135,7 +155,10 @@ struct store_batch *logs_batch(struct log_put put)
     uint8_t *bodies = malloc((put.n + 1) * stride);
     struct store_packer *packer = NULL;
     struct store_batch *batch = NULL;
+    const struct logblock_sent *sent = NULL;
+    struct arena arena;
 
+    arena_init(&arena, (size_t) 256 << 20);
     for (uint32_t i = 0; i < put.n; i++) {
         uint8_t *body = bodies + i * stride;
         size_t len = body_of(put.first + i, put.body_bytes, body);
@@ -144,7 +167,12 @@ struct store_batch *logs_batch(struct log_put put)
             record_of(put.first + i, put.time_us + i * put.step_us, span_of(body, len), &rooms[i]);
     }
     ck_assert_int_eq(store_packer_new(&packer), 0);
-    ck_assert_int_eq(store_batch_new_logs(packer, &source, records, put.n, NULL, &batch), 0);
+    if (put.n > 0 && put.sequence % 2 == 0)
+        sent = send_as_block(records, put.n, &arena);
+    ck_assert_int_eq(
+        store_batch_new_logs(packer, &source, sent ? sent->records : records, put.n, sent, &batch),
+        0);
+    arena_deinit(&arena);
     ck_assert_uint_le(batch->n_bytes, store_logs_bytes(&source, records, put.n));
     batch->agent = put.agent;
     batch->signal = STORE_LOGS;
