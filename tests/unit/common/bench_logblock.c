@@ -15,8 +15,8 @@
 
 #include "common/base/buf.h"
 #include "common/base/ensure.h"
-#include "lines.h"
 #include "common/logblock/logblock.h"
+#include "lines.h"
 
 #define ROUNDS_NS 400000000
 #define MADE_BYTES (8u << 20)

@@ -7,8 +7,8 @@
 #include "suite.h"
 
 #include "common/base/rand.h"
-#include "lines.h"
 #include "common/logblock/parts.h"
+#include "lines.h"
 
 #define RIG_RECORDS_MAX 400
 #define RIG_ATTRIBUTES_MAX 64
