@@ -394,7 +394,7 @@ class Forks(unittest.TestCase):
 
     def test_a_machine_that_was_set_back_stops_until_it_is_readmitted(self):
         """A snapshot of the machine from before its renewal is started again, as a virtual machine is reverted."""
-        with fixture.Hub(flags=("--identity-agent-life", "3min")) as hub:
+        with fixture.Hub(flags=("--identity-agent-life", "3m")) as hub:
             machine, name = self.early_machine(hub)
             snapshot = fixture.scratch() / "snapshot"
             with machine:
