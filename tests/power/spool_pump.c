@@ -3,8 +3,10 @@
 /*
  * The agent's spool at work on a disk that loses what was not synced, and the look at what it left.
  *
- *   spool_pump pump DIRECTORY ROUNDS   goes on with DIRECTORY/spool; appends to DIRECTORY/told
- *   spool_pump check DIRECTORY         exits with 0 when all that was told is true
+ *   spool_pump pump DIRECTORY ROUNDS [lazy]   goes on with DIRECTORY/spool; appends to
+ *                                             DIRECTORY/told. Lazy: lines are synced now and then,
+ *                                             and nothing is promised of them when they are put
+ *   spool_pump check DIRECTORY                exits with 0 when all that was told is true
  *
  * What is known outside stands in the file `told`, a line for each:
  *
@@ -48,6 +50,7 @@ static struct {
 } world;
 
 static int told_fd = -1;
+static bool is_lazy;
 static struct spool *spool;
 static struct spool_layout *layout;
 
@@ -144,6 +147,21 @@ static bool stream(unsigned signal, enum spool_lane lane, unsigned max, unsigned
     return true;
 }
 
+/* The hub refuses the next batch of logs: half of it goes to the end. */
+static void halve(enum spool_lane lane)
+{
+    CLEANUP(spool_reader_closep) struct spool_reader *reader = NULL;
+    struct spool_item item;
+    struct spool_run hello;
+
+    if (spool_reader_open(&reader, spool, SPOOL_LOGS, lane) != 0)
+        return;
+    spool_reader_get_run(reader, &hello);
+    need(spool_reader_resume(reader, hub_run(SPOOL_LOGS, hello.id)->last) == 0, "it is resumed");
+    if (spool_read(reader, &item) == 0 && !item.is_skip && item.logs.n_records > 1)
+        need(spool_refuse(reader, "too many") == 0, "a batch is halved");
+}
+
 /* ---- the pump ---- */
 
 static void open_spool(const char *directory)
@@ -161,6 +179,7 @@ static void open_spool(const char *directory)
     for (unsigned i = 0; i < SPOOL_SIGNALS; i++)
         options.limits[i] = (struct spool_limits){ .limit_bytes = 512u << 10 };
     options.limits[SPOOL_LOGS].policy = SPOOL_BLOCK;
+    options.limits[SPOOL_LOGS].sync_us = is_lazy ? 1 : 0;
     need(spool_open(&spool, &options) == 0, "it opens");
 }
 
@@ -218,6 +237,8 @@ static void put_lines(void)
                                                      .time = clock_wall() }) == 0,
          "lines are put");
     world.put[SPOOL_LOGS] = first + LINES - 1;
+    if (is_lazy)
+        return;
     snprintf(line, sizeof(line), "L %llu\n", (unsigned long long) world.put[SPOOL_LOGS]);
     tell(line);
 }
@@ -228,6 +249,10 @@ static void run_round(const char *directory, int round, struct rand *rand)
         put_scrape();
     for (uint64_t i = rand_below(rand, 6); i > 0; i--)
         put_lines();
+    if (rand_below(rand, 3) == 0)
+        (void) spool_tick(spool);
+    if (rand_below(rand, 2) == 0)
+        halve(rand_below(rand, 3) ? SPOOL_LIVE : SPOOL_BACKFILL);
     for (unsigned signal = 0; signal < SPOOL_SIGNALS; signal++) {
         unsigned max = (unsigned) rand_below(rand, 30);
 
@@ -335,7 +360,8 @@ int main(int argc, char **argv)
 {
     ensure(argc >= 3);
     make_layout();
-    if (strcmp(argv[1], "pump") == 0 && argc == 4)
+    is_lazy = argc == 5 && strcmp(argv[4], "lazy") == 0;
+    if (strcmp(argv[1], "pump") == 0 && argc >= 4)
         pump(argv[2], (int) strtol(argv[3], NULL, 10));
     else
         check(argv[2]);

@@ -62,8 +62,8 @@ class Disk:
         self.end()
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def pump(self, rounds: int, pump: pathlib.Path = PUMP) -> int:
-        done = subprocess.run([str(pump), "pump", str(self.mount), str(rounds)], capture_output=True, text=True, timeout=300)
+    def pump(self, rounds: int, pump: pathlib.Path = PUMP, *how: str) -> int:
+        done = subprocess.run([str(pump), "pump", str(self.mount), str(rounds), *how], capture_output=True, text=True, timeout=300)
         if done.returncode not in (0, FAILED):
             raise AssertionError(f"the pump ended with {done.returncode}:\n{done.stderr[-3000:]}")
         self.log = done.stderr
@@ -129,15 +129,22 @@ class Power(unittest.TestCase):
                 self.judge(disk.end(), nth)
         self.assertGreaterEqual(n_failed, 10)
 
+    def cut_spool(self, seed: int, *how: str):
+        with Disk(seed, data=25, names=3, cuts=60) as disk:
+            self.assertEqual(disk.pump(120, SPOOL_PUMP, *how), 0, disk.log[-3000:])
+            left = disk.end()
+            self.assertGreater(len(left), 40)
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                wrong = [what for what in pool.map(lambda one: check(one, SPOOL_PUMP), left) if what]
+            self.assertEqual(wrong, [], f"seed {seed}")
+
     def test_a_cut_of_the_agents_spool_loses_and_doubles_nothing(self):
         for seed in (11, 12):
-            with Disk(seed, data=25, names=3, cuts=60) as disk:
-                self.assertEqual(disk.pump(120, SPOOL_PUMP), 0, disk.log[-3000:])
-                left = disk.end()
-                self.assertGreater(len(left), 40)
-                with concurrent.futures.ThreadPoolExecutor(2) as pool:
-                    wrong = [what for what in pool.map(lambda one: check(one, SPOOL_PUMP), left) if what]
-                self.assertEqual(wrong, [], f"seed {seed}")
+            self.cut_spool(seed)
+
+    def test_lines_that_are_synced_now_and_then_go_with_their_offsets(self):
+        for seed in (13, 14, 15):
+            self.cut_spool(seed, "lazy")
 
     @unittest.skipUnless(os.environ.get("SENTINEL_POWER_SEEDS"), "SENTINEL_POWER_SEEDS names no more seeds")
     def test_more_seeds(self):
