@@ -197,6 +197,15 @@ const Sentinel__Telemetry__V1__Welcome *open_logs(struct test_peer *peer)
     return welcome;
 }
 
+void let_batches_wait(void)
+{
+    struct ingest_limits limits;
+
+    ingest_get_limits(hub.ingest, &limits);
+    limits.unacknowledged_batches = 1;
+    ingest_set_limits(hub.ingest, &limits);
+}
+
 void send_bytes(struct test_peer *peer, struct span bytes)
 {
     ck_assert_int_eq(rpc_client_call_send(peer->call, bytes), 0);

@@ -37,3 +37,5 @@ const logs_response *logs_answer(const struct test_peer *peer, unsigned at);
 /* 0: none. What came last must be an ack. */
 uint64_t logs_ack(const struct test_peer *peer);
 void send_bytes(struct test_peer *peer, struct span bytes);
+/* Of a stream one batch is under way, and the others wait as they came: they are not looked at. */
+void let_batches_wait(void);

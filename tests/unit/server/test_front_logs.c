@@ -211,6 +211,7 @@ static void start_with_a_short_queue(void)
 {
     hub_options.queue_bytes = 1; /* never more than one batch in the queue */
     hub_start();
+    let_batches_wait();
 }
 
 /* A batch that waits borrows from bytes that go: what is stored is what was sent. */

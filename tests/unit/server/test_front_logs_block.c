@@ -38,6 +38,7 @@ static void start_with_a_short_queue(void)
 {
     hub_options.queue_bytes = 1; /* never more than one batch in the queue */
     start();
+    let_batches_wait();
 }
 
 static struct logblock_record record_of(size_t at, const void *body, size_t len)
